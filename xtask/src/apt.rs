@@ -1,0 +1,217 @@
+//! Debian packages without touching the system: apt with a configuration, sources and state of
+//! its own, below the cache. No root is needed.
+//!
+//! The mirrors are those of the machine's own apt configuration, or named by the user; no
+//! mirror's name stands here. Signatures are checked against the system's Debian keyring.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::cache::{Cache, Lock};
+use crate::child;
+
+pub const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+/// Which of Debian's archives a suite lives in: security updates have mirrors of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Archive {
+    Main,
+    Security,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Suite {
+    pub name: &'static str,
+    pub archive: Archive,
+}
+
+/// Where packages come from, when not from the machine's own apt configuration.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub struct MirrorArgs {
+    /// Debian mirror to fetch from [default: the one in this machine's apt configuration]
+    #[arg(long, env = "PINWATCH_MIRROR", value_name = "URL")]
+    mirror: Option<String>,
+    /// Debian security mirror [default: the one in this machine's apt configuration]
+    #[arg(long, env = "PINWATCH_SECURITY_MIRROR", value_name = "URL")]
+    security_mirror: Option<String>,
+}
+
+impl MirrorArgs {
+    fn url(&self, archive: Archive) -> Result<String> {
+        let (given, flag) = match archive {
+            Archive::Main => (&self.mirror, "--mirror or PINWATCH_MIRROR"),
+            Archive::Security => (
+                &self.security_mirror,
+                "--security-mirror or PINWATCH_SECURITY_MIRROR",
+            ),
+        };
+        if let Some(url) = given {
+            return Ok(url.clone());
+        }
+        let format = "$(REPO_URI)|$(RELEASE)|$(ORIGIN)";
+        let mut list = child::command("apt-get");
+        list.args(["indextargets", "--format", format, "Identifier: Packages"]);
+        let targets =
+            child::output(&mut list).context("cannot read this machine's apt configuration")?;
+        find_mirror(&targets, archive).with_context(|| {
+            format!("no Debian mirror in this machine's apt configuration: name one with {flag}")
+        })
+    }
+}
+
+/// Picks a mirror from apt's list of index files. An entry is Debian's when its Release file says
+/// so or, where that was never downloaded, when it is laid out like Debian's.
+fn find_mirror(targets: &str, archive: Archive) -> Option<String> {
+    targets.lines().find_map(|line| {
+        let mut fields = line.split('|');
+        let (uri, release, origin) = (fields.next()?, fields.next()?, fields.next()?);
+        let uri = uri.trim_end_matches('/');
+        let debian = match origin {
+            "Debian" => true,
+            "" => uri.ends_with("/debian") || uri.ends_with("/debian-security"),
+            _ => false,
+        };
+        let security = release.ends_with("-security") || release.ends_with("/updates");
+        (debian && security == (archive == Archive::Security)).then(|| uri.to_owned())
+    })
+}
+
+/// One suite, with lists just updated. Other xtasks wait for it until it is dropped.
+pub struct Apt {
+    config: PathBuf,
+    _lock: Lock,
+}
+
+impl Apt {
+    /// Prepares the private configuration for a suite and downloads its package lists.
+    pub fn update(cache: &Cache, suite: Suite, mirrors: &MirrorArgs) -> Result<Self> {
+        if !Path::new(KEYRING).exists() {
+            bail!("{KEYRING} is missing: install the package debian-archive-keyring");
+        }
+        let url = mirrors.url(suite.archive)?;
+        let entry = format!("apt/{}", suite.name);
+        let lock = cache.lock(&entry)?;
+        let dir = cache.path(&entry);
+        fs::create_dir_all(dir.join("state/lists/partial"))?;
+        fs::create_dir_all(dir.join("cache/archives/partial"))?;
+        fs::write(
+            dir.join("sources.list"),
+            format!("deb [signed-by={KEYRING}] {url} {} main\n", suite.name),
+        )?;
+        let apt = Self {
+            config: dir.join("apt.conf"),
+            _lock: lock,
+        };
+        fs::write(&apt.config, configuration(&dir)?)?;
+        eprintln!(
+            "xtask: reading the package lists of Debian's {}",
+            suite.name
+        );
+        child::run(apt.command("apt-get").arg("update"))?;
+        Ok(apt)
+    }
+
+    /// Names of all packages of the suite that begin with `prefix`.
+    pub fn names(&self, prefix: &str) -> Result<Vec<String>> {
+        let names = child::output(self.command("apt-cache").args(["pkgnames", prefix]))?;
+        Ok(names.lines().map(str::to_owned).collect())
+    }
+
+    /// Downloads packages and unpacks them on top of each other into `root`.
+    pub fn unpack(&self, packages: &[String], root: &Path) -> Result<()> {
+        let debs = tempfile::tempdir_in(root.parent().context("no folder for the packages")?)?;
+        eprintln!("xtask: downloading {}", packages.join(", "));
+        child::run(
+            self.command("apt-get")
+                .arg("download")
+                .args(packages)
+                .current_dir(debs.path()),
+        )?;
+        for deb in fs::read_dir(debs.path())? {
+            child::run(
+                child::command("dpkg-deb")
+                    .arg("--extract")
+                    .arg(deb?.path())
+                    .arg(root),
+            )?;
+        }
+        Ok(())
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = child::command(program);
+        command
+            .env("APT_CONFIG", &self.config)
+            .env("LC_ALL", "C.UTF-8");
+        command
+    }
+}
+
+/// The machine's own way to reach its mirrors (proxies, certificates, time-outs), with every path
+/// and source replaced, and none of its hooks.
+fn configuration(dir: &Path) -> Result<String> {
+    let dump = child::output(child::command("apt-config").arg("dump"))?;
+    let mut text = String::new();
+    for line in dump.lines() {
+        if line.starts_with("Acquire::") && !line.starts_with("Acquire::IndexTargets") {
+            writeln!(text, "{line}")?;
+        }
+    }
+    let dir = dir.display();
+    write!(
+        text,
+        r#"Dir::Etc::main "/dev/null";
+Dir::Etc::parts "/dev/null";
+Dir::Etc::preferences "/dev/null";
+Dir::Etc::preferencesparts "/dev/null";
+Dir::Etc::sourcelist "{dir}/sources.list";
+Dir::Etc::sourceparts "/dev/null";
+Dir::State "{dir}/state";
+Dir::State::status "/dev/null";
+Dir::Cache "{dir}/cache";
+APT::Architecture "amd64";
+APT::Architectures {{ "amd64"; }};
+APT::Sandbox::User "";
+Acquire::Languages "none";
+"#
+    )?;
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TARGETS: &str = "\
+https://apt.example.com/|bookworm|Example
+https://mirror.example.org/ubuntu/|noble-security|Ubuntu
+https://mirror.example.org/d/|bookworm|Debian
+https://mirror.example.org/s/|bookworm-security|Debian
+";
+
+    #[test]
+    fn mirrors_are_found_by_origin() {
+        assert_eq!(
+            find_mirror(TARGETS, Archive::Main).unwrap(),
+            "https://mirror.example.org/d"
+        );
+        assert_eq!(
+            find_mirror(TARGETS, Archive::Security).unwrap(),
+            "https://mirror.example.org/s"
+        );
+    }
+
+    #[test]
+    fn mirrors_are_found_by_layout_before_any_update() {
+        let targets = "http://a.example/x|bookworm|\nhttp://b.example/debian/|bookworm|\n";
+        assert_eq!(
+            find_mirror(targets, Archive::Main).unwrap(),
+            "http://b.example/debian"
+        );
+        assert_eq!(find_mirror(targets, Archive::Security), None);
+    }
+}

@@ -1,0 +1,75 @@
+//! The folder where fetched kernels and built tools are kept between runs.
+//!
+//! Entries appear by renaming a finished folder into place, under a lock, so that several xtasks
+//! at once never see a half-made one. Everything in it can be deleted at any time.
+
+use std::env;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use rustix::fs::{FlockOperation, flock};
+use tempfile::TempDir;
+
+pub struct Cache {
+    root: PathBuf,
+}
+
+/// Held while an entry is being made; let go when dropped.
+pub struct Lock {
+    _file: File,
+}
+
+impl Cache {
+    /// `$PINWATCH_CACHE`, else `$XDG_CACHE_HOME/pinwatch`, else `$HOME/.cache/pinwatch`.
+    pub fn open() -> Result<Self> {
+        let set = |name| {
+            env::var_os(name)
+                .filter(|value| !value.is_empty())
+                .map(PathBuf::from)
+        };
+        let root = set("PINWATCH_CACHE")
+            .or_else(|| set("XDG_CACHE_HOME").map(|dir| dir.join("pinwatch")))
+            .or_else(|| set("HOME").map(|dir| dir.join(".cache/pinwatch")))
+            .context("no place for the cache: set PINWATCH_CACHE, or HOME")?;
+        fs::create_dir_all(&root)
+            .with_context(|| format!("cannot create the cache folder {}", root.display()))?;
+        Ok(Self {
+            root: root.canonicalize()?,
+        })
+    }
+
+    pub fn path(&self, entry: &str) -> PathBuf {
+        self.root.join(entry)
+    }
+
+    /// Waits until no other xtask makes the entry.
+    pub fn lock(&self, entry: &str) -> Result<Lock> {
+        let path = self.root.join("locks").join(entry.replace('/', "-"));
+        fs::create_dir_all(path.parent().expect("the path was joined"))?;
+        let file = File::create(&path)?;
+        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+            eprintln!("xtask: waiting for another xtask that is making {entry}");
+            flock(&file, FlockOperation::LockExclusive)?;
+        }
+        Ok(Lock { _file: file })
+    }
+
+    /// A folder to make an entry in, on the same file system as the entry will be.
+    pub fn scratch(&self) -> Result<TempDir> {
+        let dir = self.root.join("scratch");
+        fs::create_dir_all(&dir)?;
+        Ok(TempDir::new_in(dir)?)
+    }
+
+    /// Puts a finished folder in place of whatever was there.
+    pub fn publish(&self, made: &Path, entry: &str) -> Result<PathBuf> {
+        let path = self.path(entry);
+        fs::create_dir_all(path.parent().expect("the path was joined"))?;
+        if path.exists() {
+            fs::remove_dir_all(&path)?;
+        }
+        fs::rename(made, &path)?;
+        Ok(path)
+    }
+}

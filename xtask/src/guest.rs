@@ -1,0 +1,191 @@
+//! A stock kernel running one command: fetches what is missing, puts the guest's files together,
+//! boots, and judges how it went.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use tempfile::TempDir;
+
+use crate::accel;
+use crate::apt::MirrorArgs;
+use crate::busybox;
+use crate::cache::Cache;
+use crate::initrd::Initrd;
+use crate::kernels::{Fetched, Flavour, Kernel};
+use crate::modules::Modules;
+use crate::qemu::{Accel, Ending, Forward, Machine, Outcome, Sinks};
+use crate::splat;
+
+/// Boots fast under emulation, says what matters on the console, and stops on an oops.
+const KERNEL_ARGS: &str = "console=ttyS0 panic=-1 oops=panic loglevel=5 no_timer_check mitigations=off \
+     nokaslr audit=0 apparmor=0 cryptomgr.notests random.trust_cpu=on";
+
+/// The guest's network card; either is built in on some kernels.
+const NETWORK_MODULES: &[&str] = &["virtio_pci", "virtio_net"];
+
+/// How much of the console to show when a guest dies.
+const TAIL: usize = 40;
+
+/// A file or folder of the host and its place in the guest.
+#[derive(Clone, Debug)]
+pub struct Placed {
+    pub host: PathBuf,
+    pub guest: String,
+}
+
+pub struct Guest {
+    pub kernel: &'static Kernel,
+    pub flavour: Flavour,
+    pub files: Vec<Placed>,
+    pub modules: Vec<String>,
+    pub append: Vec<String>,
+    pub memory_mib: u32,
+    pub cpus: u32,
+    pub forwards: Vec<Forward>,
+    pub timeout: Duration,
+    pub command: Vec<String>,
+}
+
+impl Guest {
+    /// Boots, runs the command and returns its status. A guest that does not come to its end, or
+    /// whose kernel complains, is an error.
+    pub fn run(&self, cache: &Cache, mirrors: &MirrorArgs, sinks: Sinks) -> Result<u8> {
+        self.check_ports()?;
+        let kernel = self.kernel.fetch(self.flavour, cache, mirrors)?;
+        let busybox = busybox::fetch(cache, mirrors)?;
+        let dir = TempDir::with_prefix("pinwatch-vm-")?;
+        let initrd = dir.path().join("initrd");
+        self.write_initrd(&initrd, &kernel, &busybox)?;
+        let accel = accel::choose(cache, &kernel, &busybox)?;
+        let outcome = self
+            .machine(accel, &kernel.vmlinux(), &initrd)
+            .run(dir.path(), sinks)?;
+        self.judge(&outcome)
+    }
+
+    /// QEMU finds out only after the work of building and fetching.
+    pub fn check_ports(&self) -> Result<()> {
+        for Forward { host, .. } in &self.forwards {
+            TcpListener::bind(("127.0.0.1", *host))
+                .with_context(|| format!("port {host} of this host cannot be used"))?;
+        }
+        Ok(())
+    }
+
+    fn machine<'a>(&'a self, accel: Accel, vmlinux: &'a Path, initrd: &'a Path) -> Machine<'a> {
+        let mut append = format!("{KERNEL_ARGS} movablecore={}M", self.memory_mib / 2);
+        for more in &self.append {
+            append = append + " " + more;
+        }
+        Machine {
+            accel,
+            vmlinux,
+            initrd,
+            append,
+            memory_mib: self.memory_mib,
+            cpus: self.cpus,
+            forwards: &self.forwards,
+            timeout: self.timeout,
+        }
+    }
+
+    fn write_initrd(&self, path: &Path, kernel: &Fetched, busybox: &Path) -> Result<()> {
+        let mut initrd = Initrd::create(path)?;
+        for folder in [
+            "proc",
+            "sys",
+            "run",
+            "tmp",
+            "root",
+            "mnt",
+            "var/log",
+            "usr/local/bin",
+        ] {
+            initrd.folder(folder)?;
+        }
+        initrd.file("init", 0o755, include_bytes!("init.sh"))?;
+        initrd.copy(busybox, "bin/busybox")?;
+        initrd.file(
+            "etc/passwd",
+            0o644,
+            b"root::0:0:root:/root:/bin/sh\nnobody::65534:65534:nobody:/:/bin/sh\n",
+        )?;
+        initrd.file("etc/group", 0o644, b"root:x:0:\nnogroup:x:65534:\n")?;
+        initrd.file("etc/hosts", 0o644, b"127.0.0.1 localhost\n")?;
+        // Where Debian has it, for programs that look at it.
+        initrd.copy(&kernel.config(), &format!("boot/config-{}", kernel.release))?;
+
+        let mut wanted: Vec<&str> = self.modules.iter().map(String::as_str).collect();
+        if !self.forwards.is_empty() {
+            wanted.extend(NETWORK_MODULES);
+        }
+        let mut names = String::new();
+        if !wanted.is_empty() {
+            for module in Modules::open(&kernel.modules())?.resolve(&wanted)? {
+                initrd.file(
+                    &format!("etc/xtask/{}.ko", module.name),
+                    0o644,
+                    &module.data,
+                )?;
+                names = names + &module.name + "\n";
+            }
+        }
+        initrd.file("etc/xtask/modules", 0o644, names.as_bytes())?;
+        initrd.file(
+            "etc/xtask/command",
+            0o644,
+            format!("exec {}\n", quote(&self.command)).as_bytes(),
+        )?;
+        for file in &self.files {
+            initrd.copy(&file.host, &file.guest)?;
+        }
+        initrd.finish()
+    }
+
+    fn judge(&self, outcome: &Outcome) -> Result<u8> {
+        let series = self.kernel.series;
+        let splats = splat::find(&outcome.console, series);
+        if !splats.is_empty() {
+            bail!("kernel {series} complained:\n{}", splats.join("\n"));
+        }
+        match outcome.ending {
+            Ending::Status(status) => Ok(status),
+            Ending::Died => bail!(
+                "kernel {series} stopped by itself; its last words:\n{}",
+                tail(&outcome.console)
+            ),
+            Ending::TimedOut => bail!(
+                "kernel {series} was stopped after {} s (--timeout); its last words:\n{}",
+                self.timeout.as_secs(),
+                tail(&outcome.console)
+            ),
+        }
+    }
+}
+
+/// For the guest's shell.
+fn quote(words: &[String]) -> String {
+    let quoted: Vec<_> = words
+        .iter()
+        .map(|word| format!("'{}'", word.replace('\'', r"'\''")))
+        .collect();
+    quoted.join(" ")
+}
+
+fn tail(console: &str) -> String {
+    let lines: Vec<_> = console.lines().collect();
+    lines[lines.len().saturating_sub(TAIL)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_survive_the_shell() {
+        let words = ["sh", "-c", "echo 'a  b' $HOME"].map(str::to_owned);
+        assert_eq!(quote(&words), r"'sh' '-c' 'echo '\''a  b'\'' $HOME'");
+    }
+}

@@ -1,0 +1,56 @@
+//! Everything about pinwatch that is more than one `cargo build`: run it as `cargo xtask`.
+//!
+//! Each command has a file of its own; what they share is below them: `guest` (a stock kernel
+//! running a command), `qemu`, `kernels`, `apt`, `cache`, `child`.
+
+mod accel;
+mod apt;
+mod build;
+mod busybox;
+mod cache;
+mod child;
+mod guest;
+mod initrd;
+mod kernels;
+mod modules;
+mod qemu;
+mod splat;
+mod unpack;
+mod vm;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::child::Interrupted;
+
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    about = "Builds, runs and tests pinwatch"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Vm(vm::VmArgs),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = child::catch_signals().and_then(|()| match cli.command {
+        Command::Vm(args) => vm::main(&args),
+    });
+    match done {
+        Ok(code) => code,
+        Err(error) if error.is::<Interrupted>() => Interrupted::STATUS.into(),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! Runs one virtual machine in QEMU, from a command line to the byte its init ends with.
+//!
+//! Kernel console, the command's stdout, its stderr and its status each have a serial port of
+//! their own, so nothing has to be told apart afterwards. What the guest does is not known here.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::path::Path;
+use std::process::{Command, ExitStatus, Stdio};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::child::{self, Waited};
+
+const QEMU: &str = "qemu-system-x86_64";
+
+/// What executes the guest's instructions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accel {
+    Kvm,
+    Tcg(Tcg),
+}
+
+/// QEMU's emulator, as far as its version matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tcg {
+    /// Before 10: cmpxchg16b corrupts flags, and threads race with the kernel patching its own
+    /// text. Both show as random oopses of the guest.
+    OneThread,
+    Threads,
+}
+
+impl Tcg {
+    pub fn of_version(major: u32) -> Self {
+        if major < 10 {
+            Self::OneThread
+        } else {
+            Self::Threads
+        }
+    }
+}
+
+impl Accel {
+    fn args(self) -> [&'static str; 4] {
+        match self {
+            Self::Kvm => ["-accel", "kvm", "-cpu", "host"],
+            Self::Tcg(Tcg::OneThread) => [
+                "-accel",
+                "tcg,thread=single,tb-size=256",
+                "-cpu",
+                "qemu64,-cx16",
+            ],
+            Self::Tcg(Tcg::Threads) => ["-accel", "tcg,thread=multi,tb-size=256", "-cpu", "qemu64"],
+        }
+    }
+}
+
+/// A port of the host's loopback that leads to one of the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Forward {
+    pub host: u16,
+    pub guest: u16,
+}
+
+pub struct Machine<'a> {
+    pub accel: Accel,
+    pub vmlinux: &'a Path,
+    pub initrd: &'a Path,
+    pub append: String,
+    pub memory_mib: u32,
+    pub cpus: u32,
+    pub forwards: &'a [Forward],
+    pub timeout: Duration,
+}
+
+/// Where the command's output goes while it runs.
+pub struct Sinks {
+    pub out: Box<dyn Write + Send>,
+    pub err: Box<dyn Write + Send>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// init ended the machine, with the command's status
+    Status(u8),
+    /// the machine stopped without init's doing
+    Died,
+    TimedOut,
+}
+
+pub struct Outcome {
+    pub ending: Ending,
+    /// all that the kernel wrote on its console
+    pub console: String,
+}
+
+/// The major version of the installed QEMU.
+pub fn version() -> Result<u32> {
+    let text = child::output(child::command(QEMU).arg("--version"))?;
+    let digits = text
+        .split_once("version ")
+        .map(|(_, rest)| rest.split('.').next().unwrap_or_default());
+    digits
+        .and_then(|digits| digits.parse().ok())
+        .with_context(|| format!("cannot read the version of {QEMU}"))
+}
+
+impl Machine<'_> {
+    /// Runs the machine to its end. `dir` takes the files it writes.
+    pub fn run(&self, dir: &Path, sinks: Sinks) -> Result<Outcome> {
+        let (console, status) = (dir.join("console"), dir.join("status"));
+        let mut qemu = self
+            .command(&console, &status)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("cannot start {QEMU}"))?;
+        let out = relay(qemu.stdout.take().context("no stdout")?, sinks.out);
+        let err = relay(qemu.stderr.take().context("no stderr")?, sinks.err);
+        let waited = child::wait(&mut qemu, Some(Instant::now() + self.timeout))?;
+        for relay in [out, err] {
+            let _ = relay.join();
+        }
+        let ending = match waited {
+            Waited::TimedOut => Ending::TimedOut,
+            Waited::Exited(exit) => ending(exit, &status)?,
+        };
+        let console = fs::read(&console).unwrap_or_default();
+        Ok(Outcome {
+            ending,
+            console: String::from_utf8_lossy(&console).replace('\r', ""),
+        })
+    }
+
+    fn command(&self, console: &Path, status: &Path) -> Command {
+        let file = |id: &str, path: &Path| {
+            format!(
+                "file,id={id},path={}",
+                path.display().to_string().replace(',', ",,")
+            )
+        };
+        let mut qemu = child::command(QEMU);
+        qemu.args([
+            "-machine",
+            "q35",
+            "-nodefaults",
+            "-no-user-config",
+            "-display",
+            "none",
+            "-no-reboot",
+        ])
+        .args(self.accel.args())
+        .args([
+            "-smp",
+            &self.cpus.to_string(),
+            "-m",
+            &format!("{}M", self.memory_mib),
+        ])
+        .args([
+            "-chardev",
+            &file("console", console),
+            "-serial",
+            "chardev:console",
+        ])
+        .args([
+            "-chardev",
+            "stdio,id=out,signal=off",
+            "-serial",
+            "chardev:out",
+        ])
+        .args([
+            "-chardev",
+            "file,id=err,path=/proc/self/fd/2,append=on",
+            "-serial",
+            "chardev:err",
+        ])
+        .args([
+            "-chardev",
+            &file("status", status),
+            "-serial",
+            "chardev:status",
+        ])
+        .arg("-kernel")
+        .arg(self.vmlinux)
+        .arg("-initrd")
+        .arg(self.initrd)
+        .args(["-append", &self.append]);
+        if !self.forwards.is_empty() {
+            let mut user = "user,id=n0,restrict=on,ipv6=off".to_owned();
+            for Forward { host, guest } in self.forwards {
+                user += &format!(",hostfwd=tcp:127.0.0.1:{host}-:{guest}");
+            }
+            qemu.args([
+                "-netdev",
+                &user,
+                "-device",
+                "virtio-net-pci,netdev=n0,romfile=",
+            ]);
+        }
+        qemu
+    }
+}
+
+/// Only init writes to the last port; a kernel that panics resets the machine without it.
+fn ending(exit: ExitStatus, status: &Path) -> Result<Ending> {
+    match fs::read(status).unwrap_or_default().as_slice() {
+        [status] => Ok(Ending::Status(*status)),
+        _ if exit.success() => Ok(Ending::Died),
+        _ => bail!("{QEMU} failed ({exit})"),
+    }
+}
+
+/// Passes on bytes as they come. When the reader of ours is gone the guest runs on regardless.
+fn relay(mut from: impl Read + Send + 'static, mut to: Box<dyn Write + Send>) -> JoinHandle<()> {
+    thread::spawn(move || {
+        let mut buffer = [0; 16 * 1024];
+        let mut open = true;
+        loop {
+            match from.read(&mut buffer) {
+                Ok(0) => return,
+                Ok(count) => {
+                    open = open
+                        && to
+                            .write_all(&buffer[..count])
+                            .and_then(|()| to.flush())
+                            .is_ok()
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return,
+            }
+        }
+    })
+}

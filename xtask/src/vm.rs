@@ -1,0 +1,176 @@
+//! `cargo xtask vm`: a command in a stock kernel.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::str::FromStr;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::apt::MirrorArgs;
+use crate::build;
+use crate::cache::Cache;
+use crate::guest::{Guest, Placed};
+use crate::kernels::{self, Flavour, Kernel};
+use crate::qemu::{Forward, Sinks};
+
+/// Run a command in a virtual machine with a stock Debian kernel
+///
+/// The command runs as root, with pinwatch in its PATH, in /root. Its stdout, stderr and exit
+/// status are passed on. An oops, a warning or a stall of the kernel fails the run.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  cargo xtask vm --kernel 6.12 -- uname -r
+  cargo xtask vm --kernel 7.3 -- pinwatch check --json | jq .
+  cargo xtask vm --kernel 6.1 --file ./trial.sh --cpus 1 -- trial.sh
+  cargo xtask vm --kernel 6.18 --flavour full --modules rdma_rxe,vfio_pci -- sh -c 'cat /proc/modules'
+  cargo xtask vm --kernel 6.12 --forward 8080:80 -- httpd -f -p 80")]
+pub struct VmArgs {
+    /// Kernel series: 5.10, 6.1, 6.12, 6.18, 7.2 or 7.3
+    #[arg(long, value_parser = kernels::parse)]
+    kernel: &'static Kernel,
+    #[arg(long, value_enum, default_value_t)]
+    flavour: Flavour,
+    /// Put a file or folder of this host into the guest [default place: /root]
+    #[arg(long = "file", value_name = "HOST[:GUEST]")]
+    files: Vec<Placed>,
+    /// Load these kernel modules, and what they depend on, before the command
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    modules: Vec<String>,
+    /// More arguments for the kernel; later ones win
+    #[arg(long, value_name = "ARGS", allow_hyphen_values = true)]
+    append: Vec<String>,
+    /// Memory of the guest; half of it is in ZONE_MOVABLE
+    #[arg(long, default_value = "2G", value_parser = parse_memory)]
+    memory: u32,
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
+    cpus: u32,
+    /// Let a port of this host's loopback lead to one of the guest
+    #[arg(long = "forward", value_name = "HOSTPORT:GUESTPORT")]
+    forwards: Vec<Forward>,
+    /// Stop the guest after this many seconds
+    #[arg(long, value_name = "SECS", default_value_t = 600)]
+    timeout: u64,
+    /// Use no pinwatch, or the one given by --file, instead of building it
+    #[arg(long)]
+    no_build: bool,
+    #[command(flatten)]
+    mirrors: MirrorArgs,
+    #[arg(last = true, required = true, value_name = "CMD")]
+    command: Vec<String>,
+}
+
+pub fn main(args: &VmArgs) -> Result<ExitCode> {
+    let cache = Cache::open()?;
+    let mut files = args.files.clone();
+    if !args.no_build {
+        files.insert(
+            0,
+            Placed {
+                host: build::pinwatch()?,
+                guest: "/usr/bin/pinwatch".to_owned(),
+            },
+        );
+    }
+    let guest = Guest {
+        kernel: args.kernel,
+        flavour: args.flavour,
+        files,
+        modules: args.modules.clone(),
+        append: args.append.clone(),
+        memory_mib: args.memory,
+        cpus: args.cpus,
+        forwards: args.forwards.clone(),
+        timeout: Duration::from_secs(args.timeout),
+        command: args.command.clone(),
+    };
+    let sinks = Sinks {
+        out: Box::new(std::io::stdout()),
+        err: Box::new(std::io::stderr()),
+    };
+    Ok(guest.run(&cache, &args.mirrors, sinks)?.into())
+}
+
+impl FromStr for Placed {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let (host, guest) = match text.split_once(':') {
+            Some((host, guest)) if guest.starts_with('/') => (host, guest.to_owned()),
+            Some(_) => bail!("the place in the guest must begin with /"),
+            None => (text, String::new()),
+        };
+        let host = PathBuf::from(host);
+        if !host.exists() {
+            bail!("{} does not exist", host.display());
+        }
+        if !guest.is_empty() {
+            return Ok(Self { host, guest });
+        }
+        let name = host.canonicalize()?;
+        let name = name
+            .file_name()
+            .and_then(|name| name.to_str())
+            .context("it has no name that is UTF-8")?;
+        Ok(Self {
+            guest: format!("/root/{name}"),
+            host,
+        })
+    }
+}
+
+impl FromStr for Forward {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let (host, guest) = text
+            .split_once(':')
+            .context("it must be HOSTPORT:GUESTPORT")?;
+        let port = |text: &str| text.parse().with_context(|| format!("{text} is no port"));
+        Ok(Self {
+            host: port(host)?,
+            guest: port(guest)?,
+        })
+    }
+}
+
+/// `2G`, `1536M`, as MiB.
+fn parse_memory(text: &str) -> Result<u32> {
+    let (digits, factor) = match text.as_bytes().last() {
+        Some(b'G' | b'g') => (&text[..text.len() - 1], 1024),
+        Some(b'M' | b'm') => (&text[..text.len() - 1], 1),
+        _ => bail!("give a size such as 2G or 1536M"),
+    };
+    let mib: u32 = digits.parse().context("give a size such as 2G or 1536M")?;
+    match mib.checked_mul(factor) {
+        Some(mib @ 256..) => Ok(mib),
+        _ => bail!("the guest needs at least 256M"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_sizes() {
+        assert_eq!(parse_memory("2G").unwrap(), 2048);
+        assert_eq!(parse_memory("1536M").unwrap(), 1536);
+        assert!(parse_memory("64M").is_err());
+        assert!(parse_memory("2").is_err());
+        assert!(parse_memory("99999999G").is_err());
+    }
+
+    #[test]
+    fn forwards() {
+        assert_eq!(
+            "8080:80".parse::<Forward>().unwrap(),
+            Forward {
+                host: 8080,
+                guest: 80
+            }
+        );
+        assert!("8080".parse::<Forward>().is_err());
+        assert!("8080:70000".parse::<Forward>().is_err());
+    }
+}
