@@ -1,6 +1,7 @@
 //! Builds what goes into a guest: static programs, for the target named explicitly so that
 //! build scripts and procedural macros are not affected.
 
+use std::env;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -27,8 +28,9 @@ pub fn pinwatch() -> Result<PathBuf> {
         .context("cargo built no pinwatch")
 }
 
-fn cargo() -> Command {
-    let mut cargo = child::command(env!("CARGO"));
+/// The cargo that runs xtask, in the project's folder.
+pub fn cargo() -> Command {
+    let mut cargo = child::command(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
     cargo
 }

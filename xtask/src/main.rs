@@ -12,9 +12,12 @@ mod child;
 mod guest;
 mod initrd;
 mod kernels;
+mod linker;
 mod modules;
 mod qemu;
+mod setup;
 mod splat;
+mod toolchain;
 mod unpack;
 mod vm;
 
@@ -37,12 +40,14 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Setup(setup::SetupArgs),
     Vm(vm::VmArgs),
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = child::catch_signals().and_then(|()| match cli.command {
+        Command::Setup(args) => setup::main(&args),
         Command::Vm(args) => vm::main(&args),
     });
     match done {

@@ -3,8 +3,8 @@
 //! [`SIGNS`] is what to look for, [`KNOWN`] what stock kernels are known to say for reasons that
 //! are not ours. Pure functions over text.
 
-/// How a message begins that opens a report; `and` narrows down openings that harmless messages
-/// share: one of these must follow on the same line.
+/// How a message begins that opens a report. Harmless messages share some openings: then one of
+/// the words in `and` must follow on the same line.
 struct Sign {
     opening: &'static str,
     and: &'static [&'static str],
@@ -15,8 +15,8 @@ const fn sign(opening: &'static str) -> Sign {
 }
 
 const SIGNS: &[Sign] = &[
-    // WARN(): up to 6.x it names the CPU first, later the place. Boot code and the mitigations
-    // print advice that begins with the same word.
+    // WARN() names the CPU first up to 6.x, the place later. The mitigations print advice that
+    // begins with the same word.
     Sign {
         opening: "WARNING: ",
         and: &["CPU: ", ".c:", ".h:", "locking", "lock held", "RCU usage"],
@@ -28,10 +28,6 @@ const SIGNS: &[Sign] = &[
     Sign {
         opening: "general protection fault",
         and: &["[#"],
-    },
-    Sign {
-        opening: "",
-        and: &[" [#1] ", ": 0000 [#"],
     },
     sign("BUG: "),
     sign("kernel BUG at "),
@@ -45,51 +41,56 @@ const SIGNS: &[Sign] = &[
     sign("refcount_t: "),
     sign("list_add corruption"),
     sign("list_del corruption"),
-    sign("kernel tried to execute NX-protected page"),
 ];
 
-/// What a stock kernel says without our doing.
-struct Known {
+/// What a stock kernel says without being broken by us.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Known {
     series: &'static str,
     /// in the report's text
     text: &'static str,
-    _reason: &'static str,
+    pub reason: &'static str,
 }
 
-const KNOWN: &[Known] = &[];
+const KNOWN: &[Known] = &[Known {
+    series: "6.1",
+    text: "RIP: 0010:follow_hugetlb_page+",
+    reason: "try_grab_folio() refuses a long-term pin of hugetlb pages in ZONE_MOVABLE, \
+             which follow_hugetlb_page() takes for impossible",
+}];
 
-/// A report opens on its sign and goes on to its end, or for this many lines.
+/// A report opens on its sign and goes on to one of these, or for so many lines.
+const ENDS: &[&str] = &["---[ end", "</TASK>", "Rebooting "];
 const LONGEST: usize = 80;
-const ENDS: &[&str] = &[
-    "---[ end",
-    "</TASK>",
-    "Rebooting in",
-    "Rebooting immediately",
-];
 
-/// The reports in the log of a kernel of this series that count against it.
-pub fn find(log: &str, series: &str) -> Vec<String> {
-    let mut lines = log.lines().peekable();
-    let mut reports = Vec::new();
-    while let Some(line) = lines.next() {
-        if !SIGNS.iter().any(|sign| sign.matches(message(line))) {
+/// The reports in a kernel's log.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Reports {
+    pub known: Vec<&'static Known>,
+    pub unknown: Vec<String>,
+}
+
+/// Looks through the log of a kernel of this series.
+pub fn find(log: &str, series: &str) -> Reports {
+    let mut reports = Reports::default();
+    let mut lines = log.lines();
+    while let Some(opening) = lines.next() {
+        if !SIGNS.iter().any(|sign| sign.matches(message(opening))) {
             continue;
         }
-        let mut report = vec![line];
-        while report.len() < LONGEST
-            && let Some(line) = lines.next()
-        {
-            report.push(line);
+        let mut text = opening.to_owned();
+        for line in lines.by_ref().take(LONGEST) {
+            text = text + "\n" + line;
             if ENDS.iter().any(|end| line.contains(end)) {
                 break;
             }
         }
-        let report = report.join("\n");
-        if !KNOWN
+        match KNOWN
             .iter()
-            .any(|known| known.series == series && report.contains(known.text))
+            .find(|known| known.series == series && text.contains(known.text))
         {
-            reports.push(report);
+            Some(known) => reports.known.push(known),
+            None => reports.unknown.push(text),
         }
     }
     reports
@@ -97,23 +98,99 @@ pub fn find(log: &str, series: &str) -> Vec<String> {
 
 impl Sign {
     fn matches(&self, message: &str) -> bool {
-        message.strip_prefix(self.opening).is_some_and(|rest| {
-            self.and.is_empty() || self.and.iter().any(|word| rest.contains(word))
-        })
+        let Self { opening, and } = self;
+        let rest = message.strip_prefix(opening);
+        rest.is_some_and(|rest| and.is_empty() || and.iter().any(|word| rest.contains(word)))
     }
 }
 
-/// A line of the log without `[   12.345678] ` and, on some kernels, `[  T123] `.
+/// A line without `[   12.345678] `, and `[  T123] ` where the kernel names its threads.
 fn message(line: &str) -> &str {
-    let mut rest = line.trim_start();
+    let mut rest = line;
     while let Some((stamp, after)) = rest.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        if !stamp
-            .chars()
-            .all(|c| c.is_ascii_digit() || matches!(c, ' ' | '.' | 'T' | 'C'))
-        {
+        let stamp = stamp.trim_start().trim_start_matches(['T', 'C']);
+        if !stamp.starts_with(|c: char| c.is_ascii_digit()) {
             break;
         }
         rest = after.trim_start();
     }
     rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WARN_6_1: &str = "\
+[    3.749443] WARNING: CPU: 1 PID: 108 at mm/hugetlb.c:6629 follow_hugetlb_page+0x408/0x760
+[    3.750459] Modules linked in:
+[    3.752027] RIP: 0010:follow_hugetlb_page+0x408/0x760
+[    3.763373]  </TASK>
+[    3.763400] ---[ end trace 0000000000000000 ]---
+";
+    const PANIC: &str = "\
+[    2.100000] sysrq: Trigger a crash
+[    2.426369] Kernel panic - not syncing: sysrq triggered crash
+[    2.434528]  <TASK>
+[    2.435337]  panic+0x118/0x2db
+[    2.436337]  </TASK>
+[    2.437000] Rebooting immediately..
+";
+    const HARMLESS: &str = "\
+[    0.100000] Spectre V2 : WARNING: Unprivileged eBPF is enabled with eIBRS on
+[    0.200000] WARNING: Spectre v2 mitigation leaves CPU vulnerable
+[    0.300000] INFO: lockdep is turned off.
+[    9.000000] Out of memory: Killed process 99 (load) total-vm:1kB
+[    9.100000] debug: BUG: is a word in here
+";
+
+    fn count(log: &str, series: &str) -> (usize, usize) {
+        let reports = find(log, series);
+        (reports.known.len(), reports.unknown.len())
+    }
+
+    #[test]
+    fn known_only_on_its_own_kernel() {
+        assert_eq!(count(WARN_6_1, "6.1"), (1, 0));
+        assert_eq!(count(WARN_6_1, "6.12"), (0, 1));
+    }
+
+    #[test]
+    fn a_report_has_its_whole_text_and_nothing_more() {
+        let log = format!("{PANIC}[    2.500000] later\n");
+        let reports = find(&log, "6.12");
+        assert_eq!(reports.unknown.len(), 1);
+        assert!(reports.unknown[0].starts_with("[    2.426369] Kernel panic"));
+        assert!(reports.unknown[0].ends_with("</TASK>"));
+    }
+
+    #[test]
+    fn two_reports_are_two() {
+        assert_eq!(count(&format!("{WARN_6_1}{PANIC}"), "6.1"), (1, 1));
+    }
+
+    #[test]
+    fn harmless_lines() {
+        assert_eq!(count(HARMLESS, "6.1"), (0, 0));
+    }
+
+    #[test]
+    fn one_line_of_each_kind() {
+        for line in [
+            "WARNING: mm/gup.c:2431 at __gup_longterm_locked+0x1/0x2, CPU#0: load/99",
+            "[   12.000000][   T99] WARNING: kernel/fork.c:1 at x+0x1/0x2, CPU#1: a/1",
+            "[  242.000000] INFO: task load:99 blocked for more than 120 seconds.",
+            "[    1.000000] BUG: kernel NULL pointer dereference, address: 0000000000000000",
+            "[    1.000000] BUG: Bad page state in process load  pfn:12345",
+            "[    1.000000] kernel BUG at mm/gup.c:123!",
+            "[    1.000000] Oops: 0000 [#1] PREEMPT SMP NOPTI",
+            "[    1.000000] general protection fault, probably for non-canonical address: 0000 [#1]",
+            "[   30.000000] watchdog: BUG: soft lockup - CPU#0 stuck for 22s! [load:99]",
+            "[   30.000000] rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:",
+            "[   30.000000] INFO: rcu_tasks detected stalls on tasks:",
+            "[   30.000000] refcount_t: underflow; use-after-free.",
+        ] {
+            assert_eq!(count(line, "6.12"), (0, 1), "{line}");
+        }
+    }
 }

@@ -13,6 +13,7 @@ use crate::cache::Cache;
 use crate::guest::{Guest, Placed};
 use crate::kernels::{self, Flavour, Kernel};
 use crate::qemu::{Forward, Sinks};
+use crate::setup::{self, Purpose};
 
 /// Run a command in a virtual machine with a stock Debian kernel
 ///
@@ -62,6 +63,14 @@ pub struct VmArgs {
 
 pub fn main(args: &VmArgs) -> Result<ExitCode> {
     let cache = Cache::open()?;
+    setup::ensure(
+        &cache,
+        if args.no_build {
+            Purpose::Guests
+        } else {
+            Purpose::All
+        },
+    )?;
     let mut files = args.files.clone();
     if !args.no_build {
         files.insert(

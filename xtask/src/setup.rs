@@ -1,0 +1,238 @@
+//! `cargo xtask setup`: what building and running guests needs, installed or named.
+//!
+//! [`NEEDS`] has a row per program. Packages are installed only as root on a Debian system, and
+//! the sources of its apt stay as they are; elsewhere the commands are printed. The BPF linker is
+//! built into the cache, against the LLVM of the compiler that it has to understand.
+
+use std::env;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result, bail};
+use rustix::process::geteuid;
+
+use crate::apt;
+use crate::cache::Cache;
+use crate::child;
+use crate::linker;
+use crate::toolchain::Compiler;
+
+/// Install what is missing, or say what to install
+///
+/// The other commands do this by themselves.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  cargo xtask setup
+  cargo xtask setup --check")]
+pub struct SetupArgs {
+    /// Only say what is missing
+    #[arg(long)]
+    check: bool,
+}
+
+/// What somebody is about to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Purpose {
+    /// boot guests, nothing else
+    Guests,
+    /// boot guests and build pinwatch, BPF programs included
+    All,
+}
+
+/// Something that has to be on the machine.
+struct Need {
+    name: &'static str,
+    present: fn(&str) -> bool,
+    package: &'static str,
+    purpose: Purpose,
+}
+
+const NEEDS: &[Need] = &[
+    Need {
+        name: "qemu-system-x86_64",
+        present: in_path,
+        package: "qemu-system-x86",
+        purpose: Purpose::Guests,
+    },
+    Need {
+        name: "apt-get",
+        present: in_path,
+        package: "apt",
+        purpose: Purpose::Guests,
+    },
+    Need {
+        name: "dpkg-deb",
+        present: in_path,
+        package: "dpkg",
+        purpose: Purpose::Guests,
+    },
+    Need {
+        name: apt::KEYRING,
+        present: is_file,
+        package: "debian-archive-keyring",
+        purpose: Purpose::Guests,
+    },
+    Need {
+        name: "xz",
+        present: in_path,
+        package: "xz-utils",
+        purpose: Purpose::Guests,
+    },
+    Need {
+        name: "zstd",
+        present: in_path,
+        package: "zstd",
+        purpose: Purpose::Guests,
+    },
+    Need {
+        name: "lz4",
+        present: in_path,
+        package: "lz4",
+        purpose: Purpose::Guests,
+    },
+    Need {
+        name: "cc",
+        present: in_path,
+        package: "gcc",
+        purpose: Purpose::All,
+    },
+    Need {
+        name: "libc.a",
+        present: cc_finds,
+        package: "libc6-dev",
+        purpose: Purpose::All,
+    },
+];
+
+/// Debian's compiler with its library sources, where rustup has no nightly with rust-src.
+const COMPILER_PACKAGES: [&str; 2] = ["rustc-web", "rust-web-src"];
+
+pub fn main(args: &SetupArgs) -> Result<ExitCode> {
+    let cache = Cache::open()?;
+    if !args.check {
+        ensure(&cache, Purpose::All)?;
+        eprintln!("xtask: everything is in place");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let packages = missing_packages(Purpose::All)?;
+    let compiler = Compiler::find()?;
+    let linker = match &compiler {
+        Some(compiler) => linker::is_ready(&cache, compiler)?,
+        None => false,
+    };
+    if packages.is_empty() && linker {
+        println!("everything is in place");
+        return Ok(ExitCode::SUCCESS);
+    }
+    if !packages.is_empty() {
+        println!("missing packages: {}", packages.join(" "));
+    }
+    if !linker {
+        println!("missing: bpf-linker for the compiler of the BPF programs");
+    }
+    Ok(ExitCode::FAILURE)
+}
+
+/// Makes sure that everything for a purpose is there; quick when it is.
+pub fn ensure(cache: &Cache, purpose: Purpose) -> Result<()> {
+    let packages = missing_packages(purpose)?;
+    if !packages.is_empty() {
+        install(&packages)?;
+    }
+    if purpose == Purpose::All
+        && let Some(compiler) = Compiler::find()?
+    {
+        linker::ensure(cache, &compiler)?;
+    }
+    Ok(())
+}
+
+fn missing_packages(purpose: Purpose) -> Result<Vec<&'static str>> {
+    let mut packages: Vec<_> = NEEDS
+        .iter()
+        .filter(|need| need.purpose <= purpose && !(need.present)(need.name))
+        .map(|need| need.package)
+        .collect();
+    if purpose == Purpose::All && !prebuilt() && Compiler::find()?.is_none() {
+        packages.extend(COMPILER_PACKAGES);
+    }
+    Ok(packages)
+}
+
+/// pinwatch's build script then compiles no BPF programs.
+fn prebuilt() -> bool {
+    env::var_os("PINWATCH_EBPF_OBJECT").is_some()
+}
+
+fn install(packages: &[&str]) -> Result<()> {
+    let list = packages.join(" ");
+    let debian = Path::new("/etc/debian_version").exists() && in_path("apt-get");
+    if !debian || !geteuid().is_root() {
+        bail!("{}", instructions(packages, debian));
+    }
+    eprintln!("xtask: installing {list}");
+    let apt_get = |args: &[&str]| {
+        let mut apt_get = child::command("apt-get");
+        apt_get
+            .args(["-o", "DPkg::Lock::Timeout=300"])
+            .args(args)
+            .env("DEBIAN_FRONTEND", "noninteractive");
+        apt_get
+    };
+    let install = || -> Result<()> {
+        child::run(&mut apt_get(&["update"]))?;
+        child::run(apt_get(&["install", "--yes", "--no-install-recommends"]).args(packages))
+    };
+    install().with_context(|| format!("cannot install {list}"))
+}
+
+/// What a user with the right to do it has to type.
+fn instructions(packages: &[&str], debian: bool) -> String {
+    let (compiler, others): (Vec<&str>, Vec<&str>) = packages
+        .iter()
+        .partition(|package| COMPILER_PACKAGES.contains(package));
+    let mut text = "something is missing; please run".to_owned();
+    if debian {
+        text += &format!(
+            "\n  sudo apt-get update\n  sudo apt-get install --no-install-recommends {}",
+            packages.join(" ")
+        );
+        if !compiler.is_empty() {
+            text += &format!(
+                "\nor, instead of {}:\n  rustup toolchain install nightly --component rust-src",
+                compiler.join(" and ")
+            );
+        }
+        return text;
+    }
+    if !compiler.is_empty() {
+        text += "\n  rustup toolchain install nightly --component rust-src";
+    }
+    if !others.is_empty() {
+        text += &format!(
+            "\nand install what these packages of Debian contain: {}",
+            others.join(" ")
+        );
+    }
+    text
+}
+
+fn in_path(program: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path)
+        .any(|dir| fs::metadata(dir.join(program)).is_ok_and(|meta| meta.is_file()))
+}
+
+fn is_file(path: &str) -> bool {
+    Path::new(path).is_file()
+}
+
+/// The C compiler prints the bare name of a library that it does not have.
+fn cc_finds(library: &str) -> bool {
+    let output = Command::new("cc")
+        .arg(format!("-print-file-name={library}"))
+        .output();
+    output
+        .is_ok_and(|output| Path::new(String::from_utf8_lossy(&output.stdout).trim()).is_absolute())
+}
