@@ -1,0 +1,169 @@
+//! The fold: adds one ended pin, or one ended migration, to the statistics.
+//! The BPF programs and the daemon both call it, on the same cells.
+//!
+//! Every index goes through [`cell`]: LLVM would otherwise prove the bound,
+//! remove the check, and leave the BPF verifier without one.
+
+use core::hint::black_box;
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::counter::LOSSES;
+use crate::histogram::{DURATION_BUCKETS, PASS_BUCKETS, duration_bucket, pass_bucket};
+use crate::record::{CAUSES, Cause, ORIGINS, Pin};
+
+/// A histogram of durations.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct DurationCells {
+    pub sum_ns: u64,
+    pub buckets: [u64; DURATION_BUCKETS],
+}
+
+/// A histogram of passes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct PassCells {
+    pub sum: u64,
+    pub buckets: [u64; PASS_BUCKETS],
+}
+
+/// What is kept per origin. The number of pins is the sum of either histogram's
+/// buckets.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct OriginCells {
+    pub duration: DurationCells,
+    pub passes: PassCells,
+    /// Failures by cause and errno class.
+    pub failures: [u64; CAUSES * ERRNOS],
+}
+
+/// Everything folded from pins. Written by the pin's exit program only.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct PinCells {
+    pub origins: [OriginCells; ORIGINS],
+    pub requested: u64,
+    pub returned: u64,
+    pub unpinnable: u64,
+    pub migrate_calls: u64,
+    pub moved: u64,
+    pub failed: u64,
+}
+
+/// One CPU's cells. Each part is written by one program, so that a program
+/// preempted in the middle of an update is not overtaken by another.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct CpuCells {
+    pub pins: PinCells,
+    /// Written by the end-of-migration program.
+    pub migrate: DurationCells,
+    /// By [`crate::counter::Loss`].
+    pub losses: [u64; LOSSES],
+}
+
+/// Errnos with a class of their own; all others share the last class.
+pub const ERRNO_CLASSES: [(i32, &str); 12] = [
+    (12, "ENOMEM"),
+    (14, "EFAULT"),
+    (11, "EAGAIN"),
+    (4, "EINTR"),
+    (16, "EBUSY"),
+    (95, "EOPNOTSUPP"),
+    (22, "EINVAL"),
+    (1, "EPERM"),
+    (5, "EIO"),
+    (133, "EHWPOISON"),
+    (512, "ERESTARTSYS"),
+    (75, "EOVERFLOW"),
+];
+
+/// Number of errno classes, the one for all others included.
+pub const ERRNOS: usize = ERRNO_CLASSES.len() + 1;
+
+/// The class of an errno.
+#[inline(always)]
+#[must_use]
+pub fn errno_class(errno: i32) -> usize {
+    let mut class = 0;
+    while class < ERRNO_CLASSES.len() && ERRNO_CLASSES[class].0 != errno {
+        class += 1;
+    }
+    class
+}
+
+/// The cause of a failure, from what was seen inside the pin.
+///
+/// All of the path's own failures to migrate reach the caller as -ENOMEM
+/// (`migrate_longterm_unpinnable_folios`); what `migrate_pages` itself returned
+/// tells a page that stayed referenced (a positive count) from a missing target.
+#[inline(always)]
+#[must_use]
+pub fn cause(pin: &Pin) -> Cause {
+    match -pin.returned {
+        95 => Cause::Dax,
+        12 if pin.migrate_ret > 0 => Cause::MigrateBusy,
+        12 if pin.migrate_ret == -12 => Cause::MigrateNomem,
+        12 if pin.migrate_calls == 0 => Cause::Nomem,
+        14 | 4 | 133 => Cause::Fault,
+        _ => Cause::Other,
+    }
+}
+
+/// The cell at `index`, if there is one, with the bound checked at run time.
+#[inline(always)]
+fn cell<T, const N: usize>(cells: &mut [T; N], index: usize) -> Option<&mut T> {
+    cells.get_mut(black_box(index))
+}
+
+#[inline(always)]
+fn add(cell: &mut u64, n: u64) {
+    *cell = cell.wrapping_add(n);
+}
+
+impl DurationCells {
+    #[inline(always)]
+    fn fold(&mut self, ns: u64) {
+        add(&mut self.sum_ns, ns);
+        if let Some(bucket) = cell(&mut self.buckets, duration_bucket(ns)) {
+            add(bucket, 1);
+        }
+    }
+}
+
+/// Adds an ended pin.
+#[inline(always)]
+pub fn fold_pin(cells: &mut PinCells, pin: &Pin) {
+    if let Some(origin) = cell(&mut cells.origins, pin.origin as usize) {
+        origin.duration.fold(pin.duration_ns);
+        add(&mut origin.passes.sum, pin.passes as u64);
+        if let Some(bucket) = cell(&mut origin.passes.buckets, pass_bucket(pin.passes)) {
+            add(bucket, 1);
+        }
+        if pin.returned < 0 {
+            let class = cause(pin) as usize * ERRNOS + errno_class(-pin.returned as i32);
+            if let Some(failures) = cell(&mut origin.failures, class) {
+                add(failures, 1);
+            }
+        }
+    }
+    add(&mut cells.requested, pin.requested);
+    if pin.returned > 0 {
+        add(&mut cells.returned, pin.returned as u64);
+    }
+    // Most pins migrate nothing and need not touch the cache lines of these.
+    if pin.unpinnable != 0 || pin.migrate_calls != 0 {
+        add(&mut cells.unpinnable, pin.unpinnable);
+        add(&mut cells.migrate_calls, pin.migrate_calls as u64);
+        add(&mut cells.moved, pin.moved);
+        add(&mut cells.failed, pin.failed);
+    }
+}
+
+/// Adds an ended call of `migrate_pages`.
+#[inline(always)]
+pub fn fold_migrate(cells: &mut DurationCells, ns: u64) {
+    cells.fold(ns);
+}

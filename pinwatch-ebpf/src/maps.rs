@@ -1,0 +1,62 @@
+//! Every map, its bound, and why it is that kind.
+//!
+//! `SLOTS` and `CELLS` are plain arrays that user space maps into its memory:
+//! look-ups are inlined by the JIT on every supported kernel (those of per-CPU
+//! arrays only from 6.10 on), and a reader makes no bpf(2) call, which would
+//! make kprobe programs on its CPU be skipped (`bpf_prog_active`).
+
+use aya_ebpf::bindings::BPF_F_MMAPABLE;
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{Array, RingBuf};
+use pinwatch_common::counter::Loss;
+use pinwatch_common::fold::CpuCells;
+use pinwatch_common::params::{ABI_VERSION, RING_BYTES, SLOTS as SLOT_COUNT};
+use pinwatch_common::record::Slot;
+
+use crate::kernel;
+
+/// Pins in flight, 512 KiB: see [`crate::slot`].
+#[map]
+pub static SLOTS: Array<Slot> = Array::with_max_entries(SLOT_COUNT, BPF_F_MMAPABLE);
+
+/// Statistics, one entry per possible CPU: user space sets the number.
+#[map]
+pub static CELLS: Array<CpuCells> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// One event per ended pin while `LISTENERS` is not 0.
+#[map]
+pub static EVENTS: RingBuf = RingBuf::with_byte_size(RING_BYTES, 0);
+
+/// Number of listeners, written by user space.
+#[unsafe(no_mangle)]
+static mut LISTENERS: u32 = 0;
+
+#[used]
+#[unsafe(no_mangle)]
+static PINWATCH_ABI_1: u32 = ABI_VERSION;
+
+/// Whether anybody wants events.
+#[inline(always)]
+pub fn listened_to() -> bool {
+    // SAFETY: an aligned u32 that only user space writes.
+    unsafe { (&raw const LISTENERS).read_volatile() != 0 }
+}
+
+/// This CPU's cells. The caller may write only the part that is its own: see
+/// [`CpuCells`].
+#[inline(always)]
+pub fn cells() -> Option<&'static mut CpuCells> {
+    let cells = CELLS.get_ptr_mut(kernel::cpu())?;
+    // SAFETY: the entry of the CPU that runs this; programs cannot migrate, and
+    // each part has one writing program, which does not nest with itself.
+    Some(unsafe { &mut *cells })
+}
+
+/// Counts a loss on this CPU.
+#[inline(always)]
+pub fn lose(loss: Loss) {
+    if let Some(cells) = cells() {
+        let lost = &mut cells.losses[loss as usize];
+        *lost = lost.wrapping_add(1);
+    }
+}

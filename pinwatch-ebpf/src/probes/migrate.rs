@@ -1,0 +1,111 @@
+//! Migration inside a pin:
+//!
+//! ```c
+//! TRACE_EVENT(mm_migrate_pages_start, (enum migrate_mode mode, int reason))    // 5.13-
+//! TRACE_EVENT(mm_migrate_pages, (unsigned long succeeded, unsigned long failed, [...],
+//!                                enum migrate_mode mode, int reason))
+//! int migrate_pages(from, get_new_page, put_new_page, private, mode, int reason, ...);
+//! ```
+//!
+//! A pinning thread may also compact memory, so the reason is looked at.
+
+use aya_ebpf::macros::{fexit, kprobe, kretprobe, raw_tracepoint};
+use aya_ebpf::programs::{FExitContext, ProbeContext, RawTracePointContext, RetProbeContext};
+use pinwatch_common::fold::fold_migrate;
+
+use crate::kernel;
+use crate::maps::cells;
+use crate::slot;
+
+#[raw_tracepoint(tracepoint = "mm_migrate_pages_start")]
+fn migrate_start_tp(ctx: RawTracePointContext) -> i32 {
+    start(ctx.arg(1));
+    0
+}
+
+#[kprobe]
+fn migrate_start_kprobe(ctx: ProbeContext) -> u32 {
+    if let Some(reason) = ctx.arg(5) {
+        start(reason);
+    }
+    0
+}
+
+#[raw_tracepoint(tracepoint = "mm_migrate_pages")]
+fn migrate_end_tp(ctx: RawTracePointContext) -> i32 {
+    let reason = match kernel::migrate_reason_arg() {
+        3 => ctx.arg(3),
+        6 => ctx.arg(6),
+        _ => ctx.arg(7),
+    };
+    end(reason, ctx.arg(0), ctx.arg(1));
+    0
+}
+
+/// Six arguments: up to 5.14.
+#[fexit]
+fn migrate_ret_fexit6(ctx: FExitContext) -> u32 {
+    result(ctx.arg(6));
+    0
+}
+
+#[fexit]
+fn migrate_ret_fexit7(ctx: FExitContext) -> u32 {
+    result(ctx.arg(7));
+    0
+}
+
+#[kretprobe]
+fn migrate_ret_kretprobe(ctx: RetProbeContext) -> u32 {
+    result(ctx.ret());
+    0
+}
+
+#[inline(always)]
+fn start(reason: u32) {
+    if kernel::is_longterm_migration(reason)
+        && let Some(slot) = slot::find(kernel::tid())
+    {
+        slot.migrate_start_ns = kernel::now();
+    }
+}
+
+#[inline(always)]
+fn end(reason: u32, moved: u64, failed: u64) {
+    if !kernel::is_longterm_migration(reason) {
+        return;
+    }
+    let Some(slot) = slot::find(kernel::tid()) else {
+        return;
+    };
+    let pin = &mut slot.pin;
+    pin.migrate_calls = pin.migrate_calls.saturating_add(1);
+    pin.moved = pin.moved.wrapping_add(moved);
+    pin.failed = pin.failed.wrapping_add(failed);
+    pin.migrated_last = AWAITS_RESULT;
+    pin.migrate_ret = 0;
+    if slot.migrate_start_ns != 0 {
+        let ns = kernel::now().wrapping_sub(slot.migrate_start_ns);
+        slot.migrate_start_ns = 0;
+        pin.migrate_ns = pin.migrate_ns.wrapping_add(ns);
+        if let Some(cells) = cells() {
+            fold_migrate(&mut cells.migrate, ns);
+        }
+    }
+}
+
+/// `migrated_last` between the event and the return of `migrate_pages`: the
+/// event precedes the return, so a return in this state is the right one, and
+/// one of a compaction nested in it is not.
+const AWAITS_RESULT: u8 = 2;
+const DONE: u8 = 1;
+
+#[inline(always)]
+fn result(ret: i32) {
+    if let Some(slot) = slot::find(kernel::tid())
+        && slot.pin.migrated_last == AWAITS_RESULT
+    {
+        slot.pin.migrated_last = DONE;
+        slot.pin.migrate_ret = ret;
+    }
+}

@@ -1,0 +1,4 @@
+mod migrate;
+mod pass;
+mod pin;
+mod thread;

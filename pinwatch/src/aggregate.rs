@@ -1,0 +1,116 @@
+//! The state that every output shows: statistics, pins in flight, losses, and
+//! the verdicts of the hooks. Plain data, made by a source, without a clock and
+//! without I/O.
+
+use pinwatch_common::counter::Loss;
+use pinwatch_common::fold::CpuCells;
+use pinwatch_common::histogram::{DURATION_EDGE_EXPS, PASS_BUCKETS, PASS_EDGES, duration_bucket};
+use pinwatch_common::record::Pin;
+
+use crate::probe::plan::Attachment;
+use crate::probe::table::Measurement;
+
+/// One hook and whether it works.
+#[derive(Clone, Debug)]
+pub struct Hook {
+    pub measurement: Measurement,
+    pub attachment: Attachment,
+    pub attached: bool,
+}
+
+/// What one BPF program has done.
+#[derive(Clone, Debug)]
+pub struct ProgramStats {
+    pub program: &'static str,
+    /// Runs, and nanoseconds in them, where the kernel counts them
+    /// (`kernel.bpf_stats_enabled`).
+    pub runs: Option<(u64, u64)>,
+    /// Runs skipped because the program was running on that CPU; `None` before
+    /// 5.12, which has no such protection.
+    pub skipped: Option<u64>,
+    /// Hits of a kprobe that could not be handled.
+    pub missed: Option<u64>,
+}
+
+/// Everything at one moment.
+#[derive(Clone, Debug)]
+pub struct State {
+    pub release: String,
+    pub era: &'static str,
+    pub cells: Box<CpuCells>,
+    pub in_flight: Vec<Pin>,
+    /// `CLOCK_MONOTONIC`, in nanoseconds.
+    pub now_ns: u64,
+    /// Age in nanoseconds from which a pin in flight is stuck.
+    pub stuck_after_ns: u64,
+    pub hooks: Vec<Hook>,
+    pub programs: Vec<ProgramStats>,
+}
+
+impl State {
+    /// How often a loss has happened.
+    #[must_use]
+    pub fn lost(&self, loss: Loss) -> u64 {
+        self.cells.losses[loss as usize]
+    }
+
+    /// The age of a pin in flight, in nanoseconds.
+    #[must_use]
+    pub fn age_ns(&self, pin: &Pin) -> u64 {
+        self.now_ns.saturating_sub(pin.start_ns)
+    }
+
+    /// How many pins are in flight for too long.
+    #[must_use]
+    pub fn stuck(&self) -> usize {
+        self.in_flight
+            .iter()
+            .filter(|pin| self.age_ns(pin) >= self.stuck_after_ns)
+            .count()
+    }
+}
+
+/// Cumulative counts of a duration histogram at the edges that are shown, in
+/// seconds.
+pub fn duration_edges(buckets: &[u64]) -> impl Iterator<Item = (f64, u64)> + '_ {
+    let mut next = 0;
+    let mut below = 0;
+    DURATION_EDGE_EXPS.into_iter().map(move |exp| {
+        let edge_ns = 1u64 << exp;
+        let end = duration_bucket(edge_ns) + 1;
+        below += buckets[next..end].iter().sum::<u64>();
+        next = end;
+        (edge_ns as f64 / 1e9, below)
+    })
+}
+
+/// Cumulative counts of a passes histogram at its edges.
+pub fn pass_edges(buckets: &[u64; PASS_BUCKETS]) -> impl Iterator<Item = (f64, u64)> + '_ {
+    let below = buckets.iter().scan(0, |sum, n| {
+        *sum += n;
+        Some(*sum)
+    });
+    PASS_EDGES.into_iter().map(f64::from).zip(below)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pinwatch_common::histogram::DURATION_BUCKETS;
+
+    #[test]
+    fn edges_are_cumulative_and_inclusive() {
+        let mut buckets = [0; DURATION_BUCKETS];
+        for ns in [1, 512, 513, 1 << 20, u64::MAX] {
+            buckets[duration_bucket(ns)] += 1;
+        }
+        let edges: Vec<_> = duration_edges(&buckets).collect();
+        assert_eq!(edges[0], (512e-9, 2));
+        assert_eq!(edges[1], (1024e-9, 3));
+        assert_eq!(
+            edges.last().unwrap().1,
+            4,
+            "the longest is beyond every edge"
+        );
+    }
+}

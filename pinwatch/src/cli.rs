@@ -1,0 +1,94 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::probe::plan::Prefer;
+
+/// Watches the kernel's long-term page pins: retries, failures and latency.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100, propagate_version = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Run(Run),
+    Check(Check),
+}
+
+/// The daemon: attach to the kernel, aggregate, serve metrics.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  pinwatch run
+  pinwatch run --web.listen-address 127.0.0.1:9000 --stuck-after 30s
+  curl http://127.0.0.1:10746/metrics
+
+Exit status: 0 stopped by a signal, 1 error, 2 this kernel cannot be watched.")]
+pub struct Run {
+    /// Address to serve HTTP on
+    #[arg(
+        long = "web.listen-address",
+        value_name = "ADDRESS:PORT",
+        default_value = "127.0.0.1:10746"
+    )]
+    pub listen: SocketAddr,
+
+    /// Age from which a pin in flight counts as stuck
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
+    pub stuck_after: Duration,
+
+    /// Diagnostics of the BPF programs themselves, in the log; off compiles them away
+    #[arg(long, value_name = "LEVEL", default_value = "off")]
+    pub bpf_log: BpfLog,
+
+    #[command(flatten)]
+    pub attach: Attach,
+}
+
+/// What will be measured here, with which hook, and what is lost and why.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  pinwatch check
+  pinwatch check --json | jq '.decisions[] | select(.verdict == \"lost\")'
+
+Attaches nothing. Exit status: 0 everything is measured, 1 degraded, 2 unusable.")]
+pub struct Check {
+    /// Print the plan as one JSON object
+    #[arg(long)]
+    pub json: bool,
+
+    #[command(flatten)]
+    pub attach: Attach,
+}
+
+/// How to attach.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Attach {
+    /// Which kind of hook to prefer on kernel functions
+    #[arg(long = "attach", value_name = "KIND", default_value = "auto")]
+    pub prefer: Prefer,
+}
+
+/// Level of the BPF programs' diagnostics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BpfLog {
+    Off,
+    Warn,
+    Debug,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

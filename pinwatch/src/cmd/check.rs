@@ -1,0 +1,94 @@
+//! `pinwatch check`: the plan for this kernel, for people or as JSON.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use super::UNUSABLE;
+use crate::cli::Check;
+use crate::kernel::facts::Facts;
+use crate::probe::plan::{Plan, Verdict};
+
+pub fn check(args: &Check) -> Result<ExitCode> {
+    let facts = Facts::gather();
+    let plan = Plan::new(&facts, args.attach.prefer);
+    let mut out = std::io::stdout().lock();
+    if args.json {
+        serde_json::to_writer_pretty(
+            &mut out,
+            &Report {
+                release: &facts.release,
+                plan: &plan,
+            },
+        )?;
+        writeln!(out)?;
+    } else {
+        write!(out, "{}", text(&facts.release, &plan))?;
+    }
+    Ok(if !plan.unusable.is_empty() {
+        ExitCode::from(UNUSABLE)
+    } else if plan.is_degraded() {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+#[derive(serde::Serialize)]
+struct Report<'a> {
+    release: &'a str,
+    #[serde(flatten)]
+    plan: &'a Plan,
+}
+
+fn text(release: &str, plan: &Plan) -> String {
+    use std::fmt::Write as _;
+    let mut out = format!("kernel {release}, era {}\n\n", plan.era);
+    for decision in &plan.decisions {
+        let name = decision.measurement.name();
+        // Writing to a String cannot fail.
+        let _ = match &decision.verdict {
+            Verdict::Attach { attachments, note } => {
+                for (n, attachment) in attachments.iter().enumerate() {
+                    let name = if n == 0 { name } else { "" };
+                    let _ = writeln!(
+                        out,
+                        "{name:<15} {:<14} {}",
+                        attachment.kind, attachment.target
+                    );
+                }
+                note.as_ref()
+                    .map_or(Ok(()), |note| writeln!(out, "{:<15} ({note})", ""))
+            }
+            Verdict::NotApplicable { reason } => {
+                writeln!(out, "{name:<15} not applicable: {reason}")
+            }
+            Verdict::Lost { reason } => {
+                writeln!(
+                    out,
+                    "{name:<15} LOST: {reason}\n{:<15} so {}",
+                    "",
+                    decision.measurement.loss()
+                )
+            }
+        };
+    }
+    let lost = plan
+        .decisions
+        .iter()
+        .filter(|d| matches!(d.verdict, Verdict::Lost { .. }))
+        .count();
+    let verdict = if !plan.unusable.is_empty() {
+        format!("unusable: {}", plan.unusable.join("; "))
+    } else if lost > 0 {
+        format!(
+            "degraded: {lost} of {} measurements lost",
+            plan.decisions.len()
+        )
+    } else {
+        "full: everything is measured".to_owned()
+    };
+    let _ = writeln!(out, "\n{verdict}");
+    out
+}

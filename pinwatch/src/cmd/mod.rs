@@ -1,0 +1,35 @@
+//! The commands: each puts the parts together and owns no logic of its own.
+
+mod check;
+mod run;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use crate::cli::{Cli, Command};
+use crate::source::live::LiveError;
+
+/// Exit status of a kernel that cannot be watched.
+pub const UNUSABLE: u8 = 2;
+
+/// Runs a command.
+pub fn dispatch(cli: Cli) -> Result<ExitCode> {
+    match cli.command {
+        Command::Run(args) => run::run(&args),
+        Command::Check(args) => check::check(&args),
+    }
+}
+
+/// The exit status that an error stands for.
+#[must_use]
+pub fn status_of(error: &anyhow::Error) -> ExitCode {
+    match error.downcast_ref::<LiveError>() {
+        Some(LiveError::Unusable(_) | LiveError::Attach { .. } | LiveError::Load(_)) => {
+            ExitCode::from(UNUSABLE)
+        }
+        Some(LiveError::NoMap(_) | LiveError::Map(..) | LiveError::Cpus(_)) | None => {
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! The little of BTF that planning needs: prototypes of functions and
+//! tracepoints, and enum constants. aya keeps these look-ups private, and the
+//! other parsers are under the LGPL or bring libbpf.
+//!
+//! Reads <https://docs.kernel.org/bpf/btf.html>; every access is checked, and a
+//! malformed file is an error, never a panic.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// Why BTF could not be read.
+#[derive(Debug, Error)]
+pub enum BtfError {
+    #[error("not BTF, or of another byte order")]
+    Magic,
+    #[error("truncated at byte {0}")]
+    Truncated(usize),
+    #[error("type {0} has the unknown kind {1}")]
+    Kind(u32, u32),
+}
+
+/// A function as BTF describes it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prototype {
+    /// Names of the parameters, in order.
+    pub params: Vec<String>,
+    /// Whether it returns anything.
+    pub returns: bool,
+}
+
+impl Prototype {
+    /// The position of a parameter.
+    #[must_use]
+    pub fn position(&self, param: &str) -> Option<usize> {
+        self.params.iter().position(|name| name == param)
+    }
+}
+
+/// What was asked for, as far as it is there.
+#[derive(Debug, Default)]
+pub struct Found {
+    pub functions: BTreeMap<String, Prototype>,
+    pub tracepoints: BTreeMap<String, Prototype>,
+    pub constants: BTreeMap<String, u64>,
+}
+
+/// What to look for.
+#[derive(Debug, Default)]
+pub struct Wanted<'a> {
+    pub functions: &'a [&'a str],
+    pub tracepoints: &'a [&'a str],
+    pub constants: &'a [&'a str],
+}
+
+/// What calls a tracepoint's probes. Its parameters have names; those of the
+/// type `btf_trace_*` do not.
+const ITERATOR: &str = "__traceiter_";
+
+const KIND_ENUM: u32 = 6;
+const KIND_FUNC: u32 = 12;
+const KIND_FUNC_PROTO: u32 = 13;
+const KIND_ENUM64: u32 = 19;
+
+/// Looks up `wanted` in the BTF of a kernel image.
+pub fn find(data: &[u8], wanted: &Wanted<'_>) -> Result<Found, BtfError> {
+    let btf = Btf::parse(data)?;
+    let mut found = Found::default();
+    for ty in &btf.types {
+        let name = btf.name(ty.name_off);
+        match ty.kind {
+            KIND_FUNC => {
+                if wanted.functions.contains(&name)
+                    && let Some(proto) = btf.prototype(ty.size_or_type)
+                {
+                    found.functions.insert(name.to_owned(), proto);
+                } else if let Some(tracepoint) = name.strip_prefix(ITERATOR)
+                    && wanted.tracepoints.contains(&tracepoint)
+                    && let Some(mut proto) = btf.prototype(ty.size_or_type)
+                {
+                    // The first parameter is the tracepoint's own.
+                    proto.params.drain(..1.min(proto.params.len()));
+                    found.tracepoints.insert(tracepoint.to_owned(), proto);
+                }
+            }
+            KIND_ENUM | KIND_ENUM64 => btf.constants(ty, wanted.constants, &mut found.constants),
+            _ => {}
+        }
+    }
+    Ok(found)
+}
+
+struct Type {
+    name_off: u32,
+    kind: u32,
+    vlen: usize,
+    size_or_type: u32,
+    /// Where the kind's own data begins.
+    data: usize,
+}
+
+struct Btf<'a> {
+    data: &'a [u8],
+    strings: &'a [u8],
+    types: Vec<Type>,
+}
+
+impl<'a> Btf<'a> {
+    fn parse(data: &'a [u8]) -> Result<Self, BtfError> {
+        if data.get(..2) != Some(&0xeb9f_u16.to_ne_bytes()) {
+            return Err(BtfError::Magic);
+        }
+        let header = u32_at(data, 4)? as usize;
+        let section = |at| -> Result<(usize, usize), BtfError> {
+            let start = header.saturating_add(u32_at(data, at)? as usize);
+            let end = start.saturating_add(u32_at(data, at + 4)? as usize);
+            (end <= data.len())
+                .then_some((start, end))
+                .ok_or(BtfError::Truncated(end))
+        };
+        let (types_start, types_end) = section(8)?;
+        let (strings_start, strings_end) = section(16)?;
+        let mut types = Vec::new();
+        let mut at = types_start;
+        while at < types_end {
+            let info = u32_at(data, at + 4)?;
+            let ty = Type {
+                name_off: u32_at(data, at)?,
+                kind: (info >> 24) & 0x1f,
+                vlen: (info & 0xffff) as usize,
+                size_or_type: u32_at(data, at + 8)?,
+                data: at + 12,
+            };
+            let id = types.len() as u32 + 1;
+            at = ty.data + extra(&ty).ok_or(BtfError::Kind(id, ty.kind))?;
+            types.push(ty);
+        }
+        Ok(Self {
+            data,
+            strings: &data[strings_start..strings_end],
+            types,
+        })
+    }
+
+    fn name(&self, offset: u32) -> &'a str {
+        let bytes = self.strings.get(offset as usize..).unwrap_or_default();
+        let end = bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len());
+        std::str::from_utf8(&bytes[..end]).unwrap_or_default()
+    }
+
+    fn get(&self, id: u32) -> Option<&Type> {
+        self.types.get((id as usize).checked_sub(1)?)
+    }
+
+    fn prototype(&self, id: u32) -> Option<Prototype> {
+        let ty = self.get(id).filter(|ty| ty.kind == KIND_FUNC_PROTO)?;
+        let params = (0..ty.vlen)
+            .map(|n| {
+                Some(
+                    self.name(u32_at(self.data, ty.data + n * 8).ok()?)
+                        .to_owned(),
+                )
+            })
+            .collect::<Option<_>>()?;
+        Some(Prototype {
+            params,
+            returns: ty.size_or_type != 0,
+        })
+    }
+
+    fn constants(&self, ty: &Type, wanted: &[&str], found: &mut BTreeMap<String, u64>) {
+        let size = if ty.kind == KIND_ENUM { 8 } else { 12 };
+        for member in 0..ty.vlen {
+            let at = ty.data + member * size;
+            let Ok(name) = u32_at(self.data, at) else {
+                return;
+            };
+            let name = self.name(name);
+            if wanted.contains(&name) {
+                let low = u32_at(self.data, at + 4).unwrap_or_default();
+                let high = if size == 12 {
+                    u32_at(self.data, at + 8).unwrap_or_default()
+                } else {
+                    0
+                };
+                found.insert(name.to_owned(), u64::from(high) << 32 | u64::from(low));
+            }
+        }
+    }
+}
+
+/// Bytes that follow a type's twelve, by kind.
+fn extra(ty: &Type) -> Option<usize> {
+    Some(match ty.kind {
+        1 | 14 | 17 => 4,
+        2 | 7..=12 | 16 | 18 => 0,
+        3 => 12,
+        4 | 5 | 15 | KIND_ENUM64 => ty.vlen * 12,
+        KIND_ENUM | KIND_FUNC_PROTO => ty.vlen * 8,
+        _ => return None,
+    })
+}
+
+fn u32_at(data: &[u8], at: usize) -> Result<u32, BtfError> {
+    let bytes = data.get(at..).and_then(|rest| rest.first_chunk::<4>());
+    bytes
+        .map(|b| u32::from_ne_bytes(*b))
+        .ok_or(BtfError::Truncated(at))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `int f(long n); enum { E = 7 }` as BTF.
+    fn sample() -> Vec<u8> {
+        let strings = b"\0f\0n\0E\0";
+        let mut types = Vec::new();
+        let mut put = |words: &[u32]| words.iter().for_each(|w| types.extend(w.to_ne_bytes()));
+        put(&[0, 1 << 24, 4, 32]); // 1: int
+        put(&[0, KIND_FUNC_PROTO << 24 | 1, 1, 3, 1]); // 2: int (int n)
+        put(&[1, KIND_FUNC << 24, 2]); // 3: f
+        put(&[0, KIND_ENUM << 24 | 1, 4, 5, 7]); // 4: enum
+        let mut data = Vec::new();
+        data.extend(0xeb9f_u16.to_ne_bytes());
+        data.extend([1, 0]);
+        for word in [
+            24,
+            0,
+            types.len() as u32,
+            types.len() as u32,
+            strings.len() as u32,
+        ] {
+            data.extend(word.to_ne_bytes());
+        }
+        data.extend(types);
+        data.extend(strings);
+        data
+    }
+
+    const WANTED: Wanted<'_> = Wanted {
+        functions: &["f"],
+        tracepoints: &[],
+        constants: &["E"],
+    };
+
+    #[test]
+    fn finds_a_prototype_and_a_constant() {
+        let found = find(&sample(), &WANTED).unwrap();
+        assert_eq!(
+            found.functions["f"],
+            Prototype {
+                params: vec!["n".into()],
+                returns: true
+            }
+        );
+        assert_eq!(found.constants["E"], 7);
+    }
+
+    #[test]
+    fn a_cut_or_changed_file_is_an_error_or_less_but_no_panic() {
+        let data = sample();
+        for cut in 0..data.len() {
+            let _ = find(&data[..cut], &WANTED);
+        }
+        for at in 0..data.len() {
+            for bit in 0..8 {
+                let mut data = data.clone();
+                data[at] ^= 1 << bit;
+                let _ = find(&data, &WANTED);
+            }
+        }
+        assert!(matches!(find(b"\x7fELF", &WANTED), Err(BtfError::Magic)));
+    }
+}

@@ -1,0 +1,280 @@
+//! The facts of a kernel that planning needs, read once at start. Plain data:
+//! a fact sheet of another machine is planned in the same way. Never compares
+//! versions, and never contains an address.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::btf::{self, Prototype};
+use crate::probe::table;
+
+/// When kernel code can be preempted by another task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Preemption {
+    None,
+    Voluntary,
+    Full,
+    Lazy,
+    Realtime,
+    /// Not to be told: taken for preemptible.
+    Unknown,
+}
+
+/// What is known of a kernel and of what this process may do there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Facts {
+    pub release: String,
+    pub machine: String,
+    /// Why there is no BTF; `None` if there is.
+    pub btf_error: Option<String>,
+    /// Prototypes of the functions in the table, from BTF.
+    pub functions: BTreeMap<String, Prototype>,
+    /// Prototypes of the tracepoints in the table, from BTF.
+    pub tracepoints: BTreeMap<String, Prototype>,
+    /// Enum constants, from BTF.
+    pub constants: BTreeMap<String, u64>,
+    /// How often each wanted text symbol stands in kallsyms under its plain
+    /// name.
+    pub symbols: BTreeMap<String, u32>,
+    /// Wanted symbols that exist with a suffix only (`.isra.0`, `.constprop.0`).
+    pub suffixed: BTreeMap<String, Vec<String>>,
+    /// Whether the kernel has BPF trampolines, so fentry and fexit.
+    pub trampolines: bool,
+    /// Whether the kernel has kprobes.
+    pub kprobes: bool,
+    /// Where tracefs is mounted.
+    pub tracefs: Option<String>,
+    pub preemption: Preemption,
+    /// `none`, `integrity` or `confidentiality`; absent without the LSM.
+    pub lockdown: Option<String>,
+    /// Of the capabilities that matter here, the effective ones.
+    pub capabilities: BTreeSet<String>,
+    pub perf_event_paranoid: Option<i32>,
+}
+
+/// Symbols that are not hooked but tell something.
+const TELLING: [&str; 4] = [
+    "cma_alloc",
+    "register_kprobe",
+    "register_ftrace_direct",
+    "bpf_trampoline_link_prog",
+];
+
+/// Newer kernels have `register_ftrace_direct_multi` or only `register_ftrace_direct`.
+const DIRECT_CALLS: &str = "register_ftrace_direct";
+
+/// Capabilities that matter, with their numbers.
+const CAPABILITIES: [(u32, &str); 4] = [
+    (12, "CAP_NET_ADMIN"),
+    (21, "CAP_SYS_ADMIN"),
+    (38, "CAP_PERFMON"),
+    (39, "CAP_BPF"),
+];
+
+impl Facts {
+    /// Reads the facts of the running kernel.
+    #[must_use]
+    pub fn gather() -> Self {
+        let functions = table::functions();
+        let tracepoints = table::tracepoints();
+        let wanted = btf::Wanted {
+            functions: &functions,
+            tracepoints: &tracepoints,
+            constants: table::CONSTANTS,
+        };
+        let (found, btf_error) = match read_btf(&wanted) {
+            Ok(found) => (found, None),
+            Err(error) => (btf::Found::default(), Some(error)),
+        };
+        let (symbols, suffixed) = read_kallsyms(&functions);
+        let has = |name: &str| symbols.contains_key(name);
+        Self {
+            release: read("/proc/sys/kernel/osrelease").unwrap_or_default(),
+            machine: std::env::consts::ARCH.to_owned(),
+            btf_error,
+            functions: found.functions,
+            tracepoints: found.tracepoints,
+            trampolines: has(DIRECT_CALLS) && has("bpf_trampoline_link_prog"),
+            kprobes: has("register_kprobe"),
+            tracefs: find_tracefs(),
+            preemption: preemption(&found.constants),
+            constants: found.constants,
+            symbols,
+            suffixed,
+            lockdown: read("/sys/kernel/security/lockdown")
+                .and_then(|text| bracketed(&text, '[', ']')),
+            capabilities: capabilities(),
+            perf_event_paranoid: read("/proc/sys/kernel/perf_event_paranoid")
+                .and_then(|text| text.parse().ok()),
+        }
+    }
+}
+
+fn read(path: &str) -> Option<String> {
+    Some(fs::read_to_string(path).ok()?.trim().to_owned())
+}
+
+fn read_btf(wanted: &btf::Wanted<'_>) -> Result<btf::Found, String> {
+    let data = fs::read("/sys/kernel/btf/vmlinux").map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => "the kernel has no BTF (CONFIG_DEBUG_INFO_BTF)".to_owned(),
+        _ => format!("/sys/kernel/btf/vmlinux: {error}"),
+    })?;
+    btf::find(&data, wanted).map_err(|error| format!("/sys/kernel/btf/vmlinux: {error}"))
+}
+
+/// Plain and suffixed occurrences of the wanted symbols.
+fn read_kallsyms(functions: &[&str]) -> (BTreeMap<String, u32>, BTreeMap<String, Vec<String>>) {
+    let Ok(file) = fs::File::open("/proc/kallsyms") else {
+        return Default::default();
+    };
+    let lines = BufReader::new(file).lines().map_while(Result::ok);
+    count_symbols(lines, functions)
+}
+
+fn count_symbols(
+    lines: impl Iterator<Item = String>,
+    functions: &[&str],
+) -> (BTreeMap<String, u32>, BTreeMap<String, Vec<String>>) {
+    let mut plain: BTreeMap<String, u32> = BTreeMap::new();
+    let mut suffixed: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for line in lines {
+        // "address type name [module]"; the address is not looked at.
+        let mut words = line.split_whitespace().skip(1);
+        let (Some("t" | "T" | "w" | "W"), Some(symbol)) = (words.next(), words.next()) else {
+            continue;
+        };
+        let base = symbol.split('.').next().unwrap_or(symbol);
+        if !functions.contains(&base) && !TELLING.contains(&base) {
+            continue;
+        }
+        if base == symbol {
+            *plain.entry(symbol.to_owned()).or_default() += 1;
+        } else {
+            suffixed
+                .entry(base.to_owned())
+                .or_default()
+                .push(symbol.to_owned());
+        }
+    }
+    (plain, suffixed)
+}
+
+/// tracefs, alone or inside debugfs.
+fn find_tracefs() -> Option<String> {
+    ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"]
+        .into_iter()
+        .find(|dir| Path::new(dir).join("kprobe_events").exists())
+        .map(str::to_owned)
+}
+
+fn preemption(constants: &BTreeMap<String, u64>) -> Preemption {
+    if let Some(mode) =
+        read("/sys/kernel/debug/sched/preempt").and_then(|text| bracketed(&text, '(', ')'))
+    {
+        return match mode.as_str() {
+            "none" => Preemption::None,
+            "voluntary" => Preemption::Voluntary,
+            "full" => Preemption::Full,
+            "lazy" => Preemption::Lazy,
+            _ => Preemption::Unknown,
+        };
+    }
+    let version = read("/proc/sys/kernel/version").unwrap_or_default();
+    let cmdline = read("/proc/cmdline").unwrap_or_default();
+    preemption_of(
+        &version,
+        &cmdline,
+        constants.contains_key("preempt_dynamic_lazy"),
+    )
+}
+
+/// From `uname -v` and the command line, where debugfs does not say. A kernel
+/// that can switch to lazy preemption does so by default.
+fn preemption_of(version: &str, cmdline: &str, has_lazy: bool) -> Preemption {
+    let words: Vec<_> = version.split_whitespace().collect();
+    let asked = cmdline
+        .split_whitespace()
+        .filter_map(|word| word.strip_prefix("preempt="))
+        .next_back();
+    if words.contains(&"PREEMPT_RT") {
+        Preemption::Realtime
+    } else if words.contains(&"PREEMPT_LAZY") {
+        Preemption::Lazy
+    } else if words.contains(&"PREEMPT_DYNAMIC") {
+        match asked {
+            Some("none") => Preemption::None,
+            Some("voluntary") => Preemption::Voluntary,
+            Some("full") => Preemption::Full,
+            Some("lazy") => Preemption::Lazy,
+            _ if has_lazy => Preemption::Lazy,
+            _ => Preemption::Unknown,
+        }
+    } else if words.contains(&"PREEMPT") {
+        Preemption::Full
+    } else {
+        Preemption::None
+    }
+}
+
+fn bracketed(text: &str, open: char, close: char) -> Option<String> {
+    Some(text.split_once(open)?.1.split_once(close)?.0.to_owned())
+}
+
+fn capabilities() -> BTreeSet<String> {
+    let status = read("/proc/self/status").unwrap_or_default();
+    let effective = status
+        .lines()
+        .find_map(|line| u64::from_str_radix(line.strip_prefix("CapEff:")?.trim(), 16).ok())
+        .unwrap_or_default();
+    let held = CAPABILITIES
+        .iter()
+        .filter(|(number, _)| effective >> number & 1 != 0);
+    held.map(|(_, name)| (*name).to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn symbols_with_suffixes_and_duplicates_are_told_apart() {
+        let text = "ffffffff81000000 t __gup_longterm_locked\n\
+                    ffffffff81000010 t __pfx___gup_longterm_locked\n\
+                    ffffffff81000020 t migrate_pages.isra.0\n\
+                    0000000000000000 T folio_isolate_lru\n\
+                    0000000000000000 t folio_isolate_lru\t[some_module]\n\
+                    0000000000000000 d isolate_hugetlb\n\
+                    cut";
+        let (plain, suffixed) = count_symbols(text.lines().map(str::to_owned), &table::functions());
+        let expected = [("__gup_longterm_locked", 1), ("folio_isolate_lru", 2)];
+        assert_eq!(plain, expected.map(|(name, n)| (name.to_owned(), n)).into());
+        assert_eq!(suffixed["migrate_pages"], ["migrate_pages.isra.0"]);
+    }
+
+    #[test]
+    fn preemption_from_the_version_and_the_command_line() {
+        let of = preemption_of;
+        assert_eq!(
+            of("#1 SMP Debian 5.10.262-1", "quiet", false),
+            Preemption::None
+        );
+        assert_eq!(
+            of("#1 SMP PREEMPT_DYNAMIC Debian", "quiet", false),
+            Preemption::Unknown
+        );
+        assert_eq!(
+            of("#1 SMP PREEMPT_DYNAMIC Debian", "quiet", true),
+            Preemption::Lazy
+        );
+        assert_eq!(
+            of("#1 SMP PREEMPT_DYNAMIC Debian", "preempt=none quiet", true),
+            Preemption::None
+        );
+        assert_eq!(of("#1 SMP PREEMPT_RT", "", true), Preemption::Realtime);
+    }
+}

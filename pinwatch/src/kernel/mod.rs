@@ -1,0 +1,4 @@
+//! What the running kernel says of itself: see [`facts`].
+
+pub mod btf;
+pub mod facts;

@@ -1,0 +1,14 @@
+//! pinwatch watches the kernel's long-term page pins.
+//!
+//! One-way flow, and imports point up it only:
+//! `kernel` and `probe` (what is there, what to attach) → `source` (pins and
+//! statistics) → `aggregate` (the state) → `output`. The commands in `cmd` put
+//! them together.
+
+pub mod aggregate;
+pub mod cli;
+pub mod cmd;
+pub mod kernel;
+pub mod output;
+pub mod probe;
+pub mod source;

@@ -1,0 +1,449 @@
+//! Prometheus metrics: one row of [`METRICS`] each. The kernel has already
+//! counted; a scrape turns counts into samples.
+
+use pinwatch_common::counter::Loss;
+use pinwatch_common::fold::{ERRNO_CLASSES, ERRNOS, OriginCells};
+use pinwatch_common::histogram::{DURATION_BUCKETS, PASS_BUCKETS};
+use pinwatch_common::params::SLOTS;
+use pinwatch_common::record::{CAUSE_NAMES, ORIGIN_NAMES};
+use prometheus::core::{Collector, Desc};
+use prometheus::proto;
+
+use crate::aggregate::{State, duration_edges, pass_edges};
+
+/// One metric. `docs/metrics.md` is made from these.
+pub struct Metric {
+    pub name: &'static str,
+    pub help: &'static str,
+    pub kind: Kind,
+    samples: fn(&State, &mut Samples),
+}
+
+/// The type that Prometheus is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+const fn counter(
+    name: &'static str,
+    help: &'static str,
+    samples: fn(&State, &mut Samples),
+) -> Metric {
+    Metric {
+        name,
+        help,
+        kind: Kind::Counter,
+        samples,
+    }
+}
+
+const fn gauge(
+    name: &'static str,
+    help: &'static str,
+    samples: fn(&State, &mut Samples),
+) -> Metric {
+    Metric {
+        name,
+        help,
+        kind: Kind::Gauge,
+        samples,
+    }
+}
+
+const fn histogram(
+    name: &'static str,
+    help: &'static str,
+    samples: fn(&State, &mut Samples),
+) -> Metric {
+    Metric {
+        name,
+        help,
+        kind: Kind::Histogram,
+        samples,
+    }
+}
+
+/// Every metric of the kernel's pin path and of the agent that watches it.
+pub const METRICS: &[Metric] = &[
+    counter(
+        "pinwatch_pins_total",
+        "Long-term pins that returned from the slow path.",
+        pins,
+    ),
+    counter(
+        "pinwatch_pin_failures_total",
+        "Pins that returned an error, by errno and cause.",
+        failures,
+    ),
+    histogram(
+        "pinwatch_pin_duration_seconds",
+        "Time from entry to return of a pin.",
+        |state, out| {
+            for (name, origin) in seen_origins(state) {
+                out.durations(
+                    &[("origin", name)],
+                    origin.duration.sum_ns,
+                    &origin.duration.buckets,
+                );
+            }
+        },
+    ),
+    histogram(
+        "pinwatch_pin_passes",
+        "Sweeps for unpinnable pages in a pin; each after the first is a retry.",
+        |state, out| {
+            for (name, origin) in seen_origins(state) {
+                out.passes(
+                    &[("origin", name)],
+                    origin.passes.sum,
+                    &origin.passes.buckets,
+                );
+            }
+        },
+    ),
+    counter(
+        "pinwatch_pin_pages_requested_total",
+        "Base pages that pins asked for.",
+        |state, out| {
+            out.value(&[], state.cells.pins.requested);
+        },
+    ),
+    counter(
+        "pinwatch_pin_pages_returned_total",
+        "Base pages that pins returned.",
+        |state, out| {
+            out.value(&[], state.cells.pins.returned);
+        },
+    ),
+    counter(
+        "pinwatch_pin_unpinnable_total",
+        "Pages (folios from 6.11 on) found unfit for a long-term pin, over all passes.",
+        |state, out| {
+            out.value(&[], state.cells.pins.unpinnable);
+        },
+    ),
+    counter(
+        "pinwatch_migrate_calls_total",
+        "Calls of migrate_pages by pins that returned.",
+        |state, out| {
+            out.value(&[], state.cells.pins.migrate_calls);
+        },
+    ),
+    counter(
+        "pinwatch_migrate_pages_total",
+        "Pages that those calls moved or left, as migrate:mm_migrate_pages counts them.",
+        |state, out| {
+            out.value(&[("result", "succeeded")], state.cells.pins.moved);
+            out.value(&[("result", "failed")], state.cells.pins.failed);
+        },
+    ),
+    histogram(
+        "pinwatch_migrate_duration_seconds",
+        "Time of one migrate_pages call of a pin.",
+        |state, out| {
+            out.durations(
+                &[],
+                state.cells.migrate.sum_ns,
+                &state.cells.migrate.buckets,
+            );
+        },
+    ),
+    gauge(
+        "pinwatch_pins_in_flight",
+        "Pins that have entered and not returned.",
+        |state, out| {
+            out.value(&[], state.in_flight.len() as u64);
+        },
+    ),
+    gauge(
+        "pinwatch_pin_in_flight_oldest_seconds",
+        "Age of the oldest pin in flight; 0 without one.",
+        |state, out| {
+            let oldest = state.in_flight.iter().map(|pin| state.age_ns(pin)).max();
+            out.float(&[], oldest.unwrap_or_default() as f64 / 1e9);
+        },
+    ),
+    gauge(
+        "pinwatch_pin_in_flight_passes_max",
+        "Most passes of a pin in flight; 0 without one.",
+        |state, out| {
+            let most = state.in_flight.iter().map(|pin| pin.passes).max();
+            out.value(&[], most.unwrap_or_default().into());
+        },
+    ),
+    gauge(
+        "pinwatch_pins_stuck",
+        "Pins in flight for longer than --stuck-after.",
+        |state, out| {
+            out.value(&[], state.stuck() as u64);
+        },
+    ),
+    gauge(
+        "pinwatch_probe_attached",
+        "1 for a hook that is attached, 0 for one that was planned and failed.",
+        |state, out| {
+            for hook in &state.hooks {
+                let kind = hook.attachment.kind.to_string();
+                let labels = [
+                    ("measurement", hook.measurement.name()),
+                    ("hook", hook.attachment.target),
+                    ("kind", &kind),
+                ];
+                out.value(&labels, hook.attached.into());
+            }
+        },
+    ),
+    gauge(
+        "pinwatch_kernel_info",
+        "The kernel, and the form of the path that it has.",
+        |state, out| {
+            out.value(&[("release", &state.release), ("era", state.era)], 1);
+        },
+    ),
+    gauge(
+        "pinwatch_build_info",
+        "This build of pinwatch.",
+        |_, out| {
+            let labels = [
+                ("version", env!("CARGO_PKG_VERSION")),
+                ("revision", env!("PINWATCH_REVISION")),
+                ("rustc", env!("PINWATCH_RUSTC")),
+            ];
+            out.value(&labels, 1);
+        },
+    ),
+    counter(
+        "pinwatch_events_lost_total",
+        "Things that happened and were not measured, by stage; docs/metrics.md says what each means.",
+        losses,
+    ),
+    counter(
+        "pinwatch_unmatched_total",
+        "Entries of pins without a return, and returns without an entry.",
+        |state, out| {
+            out.value(
+                &[("side", "entry")],
+                state.lost(Loss::EntryStale) + state.lost(Loss::EntryReaped),
+            );
+            out.value(&[("side", "exit")], state.lost(Loss::ExitUnmatched));
+        },
+    ),
+    gauge(
+        "pinwatch_map_entries",
+        "Entries in use in a BPF map.",
+        |state, out| {
+            out.value(&[("map", "slots")], state.in_flight.len() as u64);
+        },
+    ),
+    gauge(
+        "pinwatch_map_capacity",
+        "Entries that a BPF map can hold.",
+        |_, out| {
+            out.value(&[("map", "slots")], SLOTS.into());
+        },
+    ),
+    counter(
+        "pinwatch_bpf_run_seconds_total",
+        "Time in a BPF program; only while kernel.bpf_stats_enabled is 1.",
+        |state, out| {
+            for program in &state.programs {
+                if let Some((_, ns)) = program.runs {
+                    out.float(&[("program", program.program)], ns as f64 / 1e9);
+                }
+            }
+        },
+    ),
+    counter(
+        "pinwatch_bpf_runs_total",
+        "Runs of a BPF program; only while kernel.bpf_stats_enabled is 1.",
+        |state, out| {
+            for program in &state.programs {
+                if let Some((runs, _)) = program.runs {
+                    out.value(&[("program", program.program)], runs);
+                }
+            }
+        },
+    ),
+];
+
+/// Origins that have pinned: a histogram of nothing is 46 series.
+fn seen_origins(state: &State) -> impl Iterator<Item = (&'static str, &OriginCells)> {
+    let origins = ORIGIN_NAMES.into_iter().zip(&state.cells.pins.origins);
+    origins.filter(|(_, origin)| origin.passes.buckets.iter().any(|n| *n > 0))
+}
+
+fn pins(state: &State, out: &mut Samples) {
+    for (name, origin) in ORIGIN_NAMES.iter().zip(&state.cells.pins.origins) {
+        out.value(&[("origin", name)], origin.duration.buckets.iter().sum());
+    }
+}
+
+/// Only failures that happened: the product of all labels would be a thousand
+/// series of nothing.
+fn failures(state: &State, out: &mut Samples) {
+    for (origin, cells) in ORIGIN_NAMES.iter().zip(&state.cells.pins.origins) {
+        for (n, count) in cells
+            .failures
+            .iter()
+            .enumerate()
+            .filter(|(_, count)| **count > 0)
+        {
+            let errno = ERRNO_CLASSES
+                .get(n % ERRNOS)
+                .map_or("other", |(_, name)| name);
+            let cause = CAUSE_NAMES[n / ERRNOS];
+            out.value(
+                &[("origin", origin), ("errno", errno), ("cause", cause)],
+                *count,
+            );
+        }
+    }
+}
+
+fn losses(state: &State, out: &mut Samples) {
+    out.value(&[("stage", "slots_full")], state.lost(Loss::SlotsFull));
+    out.value(&[("stage", "ring_full")], state.lost(Loss::RingFull));
+    for program in &state.programs {
+        if let Some(skipped) = program.skipped {
+            out.value(
+                &[("stage", &format!("skipped:{}", program.program))],
+                skipped,
+            );
+        }
+        if let Some(missed) = program.missed {
+            out.value(&[("stage", &format!("missed:{}", program.program))], missed);
+        }
+    }
+}
+
+/// The samples of one metric while they are collected.
+struct Samples {
+    kind: Kind,
+    metrics: Vec<proto::Metric>,
+}
+
+impl Samples {
+    fn value(&mut self, labels: &[(&str, &str)], value: u64) {
+        self.float(labels, value as f64);
+    }
+
+    fn float(&mut self, labels: &[(&str, &str)], value: f64) {
+        let mut metric = labelled(labels);
+        if self.kind == Kind::Counter {
+            let mut counter = proto::Counter::default();
+            counter.set_value(value);
+            metric.set_counter(counter);
+        } else {
+            let mut gauge = proto::Gauge::default();
+            gauge.set_value(value);
+            metric.set_gauge(gauge);
+        }
+        self.metrics.push(metric);
+    }
+
+    fn durations(
+        &mut self,
+        labels: &[(&str, &str)],
+        sum_ns: u64,
+        buckets: &[u64; DURATION_BUCKETS],
+    ) {
+        self.histogram(
+            labels,
+            sum_ns as f64 / 1e9,
+            buckets.iter().sum(),
+            duration_edges(buckets),
+        );
+    }
+
+    fn passes(&mut self, labels: &[(&str, &str)], sum: u64, buckets: &[u64; PASS_BUCKETS]) {
+        self.histogram(
+            labels,
+            sum as f64,
+            buckets.iter().sum(),
+            pass_edges(buckets),
+        );
+    }
+
+    fn histogram(
+        &mut self,
+        labels: &[(&str, &str)],
+        sum: f64,
+        count: u64,
+        edges: impl Iterator<Item = (f64, u64)>,
+    ) {
+        let mut histogram = proto::Histogram::default();
+        histogram.set_sample_sum(sum);
+        histogram.set_sample_count(count);
+        let buckets = edges.map(|(edge, below)| {
+            let mut bucket = proto::Bucket::default();
+            bucket.set_upper_bound(edge);
+            bucket.set_cumulative_count(below);
+            bucket
+        });
+        histogram.set_bucket(buckets.collect());
+        let mut metric = labelled(labels);
+        metric.set_histogram(histogram);
+        self.metrics.push(metric);
+    }
+}
+
+fn labelled(labels: &[(&str, &str)]) -> proto::Metric {
+    let pairs = labels.iter().map(|(name, value)| {
+        let mut pair = proto::LabelPair::default();
+        pair.set_name((*name).to_owned());
+        pair.set_value((*value).to_owned());
+        pair
+    });
+    let mut metric = proto::Metric::default();
+    metric.set_label(pairs.collect());
+    metric
+}
+
+/// Turns a state into metric families.
+#[must_use]
+pub fn families(state: &State) -> Vec<proto::MetricFamily> {
+    let families = METRICS.iter().map(
+        |Metric {
+             name,
+             help,
+             kind,
+             samples,
+         }| {
+            let mut out = Samples {
+                kind: *kind,
+                metrics: Vec::new(),
+            };
+            samples(state, &mut out);
+            let mut family = proto::MetricFamily::default();
+            family.set_name((*name).to_owned());
+            family.set_help((*help).to_owned());
+            family.set_field_type(match kind {
+                Kind::Counter => proto::MetricType::COUNTER,
+                Kind::Gauge => proto::MetricType::GAUGE,
+                Kind::Histogram => proto::MetricType::HISTOGRAM,
+            });
+            family.set_metric(out.metrics);
+            family
+        },
+    );
+    // The registry drops families without samples only of its own metrics.
+    families
+        .filter(|family| !family.get_metric().is_empty())
+        .collect()
+}
+
+/// Lets a [`prometheus::Registry`] collect the states that a function gives.
+pub struct Exporter<F>(pub F);
+
+impl<F: Fn() -> Option<State> + Send + Sync> Collector for Exporter<F> {
+    fn desc(&self) -> Vec<&Desc> {
+        Vec::new()
+    }
+
+    fn collect(&self) -> Vec<proto::MetricFamily> {
+        self.0().map(|state| families(&state)).unwrap_or_default()
+    }
+}

@@ -1,0 +1,5 @@
+//! What is shown to whom. Each output is a function of
+//! [`State`](crate::aggregate::State).
+
+pub mod http;
+pub mod metrics;

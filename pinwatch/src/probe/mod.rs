@@ -1,0 +1,7 @@
+//! From what the kernel is to what is attached: the table of hooks, the plan
+//! made from it and from the facts, and the attaching itself.
+
+pub mod attach;
+pub mod plan;
+pub mod table;
+pub mod tracefs;

@@ -1,0 +1,431 @@
+//! The planner: from facts to what will be attached. A pure function, so that
+//! it runs over the fact sheets of kernels that are not here.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::table::{Hook, Measurement, PASS_BY_GUP, ROWS, Row};
+use crate::kernel::facts::{Facts, Preemption};
+
+/// Which kind of hook to prefer on functions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Prefer {
+    /// fentry and fexit, but kprobes where the kernel can preempt a program.
+    #[default]
+    Auto,
+    /// fentry and fexit wherever the kernel has them.
+    Fentry,
+    /// kprobe and kretprobe wherever the kernel has them.
+    Kprobe,
+}
+
+/// How a program is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    Fentry,
+    Fexit,
+    Kprobe,
+    Kretprobe,
+    RawTracepoint,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Fentry => "fentry",
+            Self::Fexit => "fexit",
+            Self::Kprobe => "kprobe",
+            Self::Kretprobe => "kretprobe",
+            Self::RawTracepoint => "raw_tracepoint",
+        })
+    }
+}
+
+/// One BPF program and where it goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Attachment {
+    pub program: &'static str,
+    pub target: &'static str,
+    pub kind: Kind,
+}
+
+/// What becomes of a measurement.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "verdict")]
+pub enum Verdict {
+    /// It is taken; `note` says what is not as one might expect.
+    Attach {
+        attachments: Vec<Attachment>,
+        note: Option<String>,
+    },
+    /// This kernel has nothing to measure here.
+    NotApplicable { reason: String },
+    /// It cannot be taken.
+    Lost { reason: String },
+}
+
+/// A measurement and what becomes of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Decision {
+    pub measurement: Measurement,
+    #[serde(flatten)]
+    pub verdict: Verdict,
+}
+
+/// Values that the programs get as read-only globals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Globals {
+    pub foll_longterm: u32,
+    pub migrate_reason: u32,
+    pub migrate_reason_arg: u32,
+    pub pass_by_gup: bool,
+}
+
+/// What will be attached, and what is lost.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Plan {
+    /// Which form of the path this kernel has: see [`era`].
+    pub era: &'static str,
+    /// Why nothing can be attached at all.
+    pub unusable: Vec<String>,
+    pub decisions: Vec<Decision>,
+    #[serde(skip)]
+    pub globals: Globals,
+}
+
+impl Plan {
+    /// Makes the plan for a kernel.
+    #[must_use]
+    pub fn new(facts: &Facts, prefer: Prefer) -> Self {
+        let decisions: Vec<_> = Measurement::ALL
+            .into_iter()
+            .map(|measurement| Decision {
+                measurement,
+                verdict: decide(measurement, facts, prefer),
+            })
+            .collect();
+        let mut unusable = obstacles(facts);
+        for decision in &decisions {
+            if let (Measurement::PinEntry | Measurement::PinReturn, Verdict::Lost { reason }) =
+                (decision.measurement, &decision.verdict)
+                && !unusable.contains(reason)
+            {
+                unusable.push(reason.clone());
+            }
+        }
+        let globals = globals(facts, &decisions);
+        Self {
+            era: era(facts),
+            unusable,
+            decisions,
+            globals,
+        }
+    }
+
+    /// Everything to attach, in the order of [`Measurement::ALL`].
+    pub fn attachments(&self) -> impl Iterator<Item = (Measurement, &Attachment)> {
+        self.decisions.iter().flat_map(|decision| {
+            let attachments = match &decision.verdict {
+                Verdict::Attach { attachments, .. } => attachments.as_slice(),
+                Verdict::NotApplicable { .. } | Verdict::Lost { .. } => &[],
+            };
+            attachments
+                .iter()
+                .map(|attachment| (decision.measurement, attachment))
+        })
+    }
+
+    /// Whether something that this kernel has cannot be measured.
+    #[must_use]
+    pub fn is_degraded(&self) -> bool {
+        self.decisions
+            .iter()
+            .any(|d| matches!(d.verdict, Verdict::Lost { .. }))
+    }
+}
+
+/// The form of the path, by what the kernel has:
+///
+/// - `cma`: looks for pages of CMA areas only (to 5.12);
+/// - `pages`: moves pages out of ZONE_MOVABLE (5.13 to 6.10);
+/// - `folios`: the same with folios (from 6.11);
+/// - `void`: as `pages` or `folios`, but the sweep returns nothing, so that a
+///   page which cannot be isolated is pinned where it is (2025 stable kernels).
+fn era(facts: &Facts) -> &'static str {
+    let sweeps = [
+        "collect_longterm_unpinnable_folios",
+        "collect_longterm_unpinnable_pages",
+    ];
+    if sweeps.iter().any(|name| {
+        facts
+            .functions
+            .get(*name)
+            .is_some_and(|proto| !proto.returns)
+    }) {
+        "void"
+    } else if facts.btf_error.is_some() {
+        "unknown"
+    } else if !facts.constants.contains_key("MR_LONGTERM_PIN") {
+        "cma"
+    } else if facts
+        .functions
+        .contains_key("collect_longterm_unpinnable_folios")
+    {
+        "folios"
+    } else {
+        "pages"
+    }
+}
+
+/// What stands in the way of attaching anything.
+fn obstacles(facts: &Facts) -> Vec<String> {
+    let mut found = Vec::new();
+    if facts.machine != "x86_64" {
+        found.push(format!("{} is not supported, only x86_64", facts.machine));
+    }
+    let has = |name: &str| facts.capabilities.contains(name);
+    let missing: Vec<_> = ["CAP_BPF", "CAP_PERFMON"]
+        .into_iter()
+        .filter(|name| !has(name))
+        .collect();
+    if !missing.is_empty() && !has("CAP_SYS_ADMIN") {
+        found.push(format!(
+            "missing {} (or run as root)",
+            missing.join(" and ")
+        ));
+    }
+    found
+}
+
+fn globals(facts: &Facts, decisions: &[Decision]) -> Globals {
+    let constant = |name: &str| facts.constants.get(name).map(|value| *value as u32);
+    let pass_by_gup = decisions.iter().any(|decision| match &decision.verdict {
+        Verdict::Attach { attachments, .. } => attachments.iter().any(|a| a.program == PASS_BY_GUP),
+        Verdict::NotApplicable { .. } | Verdict::Lost { .. } => false,
+    });
+    let reason_arg = facts
+        .tracepoints
+        .get("mm_migrate_pages")
+        .and_then(|proto| proto.position("reason"));
+    Globals {
+        // A #define until 6.2, an enum constant since 6.3 (b5054174ac7c).
+        foll_longterm: constant("FOLL_LONGTERM").unwrap_or(0x10000),
+        migrate_reason: constant("MR_LONGTERM_PIN")
+            .or(constant("MR_CONTIG_RANGE"))
+            .unwrap_or(u32::MAX),
+        migrate_reason_arg: reason_arg.unwrap_or_default() as u32,
+        pass_by_gup,
+    }
+}
+
+/// Whether a BPF program can be interrupted by another task that runs it too;
+/// the kernel then skips that other run.
+fn preemptible(facts: &Facts) -> bool {
+    !matches!(facts.preemption, Preemption::None | Preemption::Voluntary)
+}
+
+fn decide(measurement: Measurement, facts: &Facts, prefer: Prefer) -> Verdict {
+    let mut reasons: Vec<String> = Vec::new();
+    for row in ROWS.iter().filter(|row| row.measurement == measurement) {
+        if let Some(symbol) = row.only_with
+            && !facts.symbols.contains_key(symbol)
+        {
+            let reason =
+                format!("this kernel looks at CMA pages only, and has none ({symbol} is absent)");
+            return Verdict::NotApplicable { reason };
+        }
+        match try_row(row, facts, prefer) {
+            Ok((attachment, note)) => {
+                let also = row
+                    .also
+                    .iter()
+                    .filter_map(|hook| try_hook(hook, any_prototype, facts, prefer).ok());
+                let attachments = std::iter::once(attachment)
+                    .chain(also.map(|(a, _)| a))
+                    .collect();
+                return Verdict::Attach { attachments, note };
+            }
+            Err(reason) if reasons.contains(&reason) => {}
+            Err(reason) => reasons.push(reason),
+        }
+    }
+    Verdict::Lost {
+        reason: reasons.join("; "),
+    }
+}
+
+fn any_prototype(_: &crate::kernel::btf::Prototype) -> bool {
+    true
+}
+
+type Choice = Result<(Attachment, Option<String>), String>;
+
+fn try_row(row: &Row, facts: &Facts, prefer: Prefer) -> Choice {
+    if row.measurement == Measurement::PinEntry
+        && prefer == Prefer::Fentry
+        && preemptible(facts)
+        && let Ok((attachment, _)) = try_hook(&row.hook, row.fits, facts, Prefer::Kprobe)
+        && attachment.kind == Kind::Kprobe
+    {
+        let note = "kprobe all the same: this kernel can preempt and skip a tracing program, and a \
+                    missed entry would let a return pair with an older one";
+        return Ok((attachment, Some(note.to_owned())));
+    }
+    try_hook(&row.hook, row.fits, facts, prefer)
+}
+
+fn try_hook(
+    hook: &Hook,
+    fits: fn(&crate::kernel::btf::Prototype) -> bool,
+    facts: &Facts,
+    prefer: Prefer,
+) -> Choice {
+    match *hook {
+        Hook::Tracepoint { name, program } => {
+            let proto = facts.tracepoints.get(name);
+            let proto = proto.ok_or_else(|| absent_in_btf(facts, format!("tracepoint {name}")))?;
+            if !fits(proto) {
+                return Err(format!(
+                    "tracepoint {name} has other arguments here: {}",
+                    proto.params.join(", ")
+                ));
+            }
+            Ok((
+                Attachment {
+                    program,
+                    target: name,
+                    kind: Kind::RawTracepoint,
+                },
+                None,
+            ))
+        }
+        Hook::Entry {
+            function,
+            fentry,
+            kprobe,
+        } => {
+            let pair = [(fentry, Kind::Fentry), (kprobe, Kind::Kprobe)];
+            try_function(function, pair, fits, facts, prefer)
+        }
+        Hook::Return {
+            function,
+            fexit,
+            kretprobe,
+        } => {
+            let pair = [(fexit, Kind::Fexit), (kretprobe, Kind::Kretprobe)];
+            try_function(function, pair, fits, facts, prefer)
+        }
+    }
+}
+
+fn try_function(
+    function: &'static str,
+    mut pair: [(Option<&'static str>, Kind); 2],
+    fits: fn(&crate::kernel::btf::Prototype) -> bool,
+    facts: &Facts,
+    prefer: Prefer,
+) -> Choice {
+    symbol_is_usable(function, facts)?;
+    let proto = facts.functions.get(function);
+    let proto =
+        proto.ok_or_else(|| absent_in_btf(facts, format!("the prototype of {function}")))?;
+    if !fits(proto) {
+        return Err(format!("{function} has another prototype here"));
+    }
+    let kprobe_first = match prefer {
+        Prefer::Kprobe => true,
+        Prefer::Fentry => false,
+        Prefer::Auto => preemptible(facts),
+    };
+    if kprobe_first {
+        pair.reverse();
+    }
+    let mut obstacles = Vec::new();
+    for (program, kind) in pair {
+        let Some(program) = program else { continue };
+        match kind_obstacle(kind, proto.params.len(), facts) {
+            None => {
+                let note = (!obstacles.is_empty()).then(|| obstacles.join("; "));
+                return Ok((
+                    Attachment {
+                        program,
+                        target: function,
+                        kind,
+                    },
+                    note,
+                ));
+            }
+            Some(obstacle) => obstacles.push(obstacle),
+        }
+    }
+    Err(format!("{function}: {}", obstacles.join("; ")))
+}
+
+fn absent_in_btf(facts: &Facts, what: String) -> String {
+    match &facts.btf_error {
+        Some(error) => error.clone(),
+        None => format!("{what} is not in BTF"),
+    }
+}
+
+fn symbol_is_usable(function: &str, facts: &Facts) -> Result<(), String> {
+    if facts.symbols.is_empty() && facts.suffixed.is_empty() {
+        return Err("/proc/kallsyms shows no symbols".to_owned());
+    }
+    match (facts.symbols.get(function), facts.suffixed.get(function)) {
+        (Some(1), _) => Ok(()),
+        (Some(n), _) => Err(format!("{function} occurs {n} times in kallsyms")),
+        (None, Some(names)) => Err(format!("{function} exists only as {}", names.join(", "))),
+        (None, None) => Err(format!("{function} is inlined or not in this kernel")),
+    }
+}
+
+/// x86 trampolines took six arguments until 6.6, and nothing tells how many
+/// they take but attaching.
+const TRAMPOLINE_ARGS: usize = 6;
+
+fn kind_obstacle(kind: Kind, args: usize, facts: &Facts) -> Option<String> {
+    let confidential = facts.lockdown.as_deref() == Some("confidentiality");
+    match kind {
+        Kind::Fentry | Kind::Fexit if !facts.trampolines => {
+            Some("no BPF trampolines (CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS)".to_owned())
+        }
+        Kind::Fentry | Kind::Fexit if args > TRAMPOLINE_ARGS => {
+            Some(format!("{args} arguments are too many for {kind}"))
+        }
+        Kind::Kprobe | Kind::Kretprobe if !facts.kprobes => {
+            Some("no kprobes (CONFIG_KPROBES)".to_owned())
+        }
+        Kind::Kprobe | Kind::Kretprobe if confidential => {
+            Some("kernel lockdown (confidentiality) refuses kprobes".to_owned())
+        }
+        Kind::Fentry | Kind::Fexit | Kind::Kprobe | Kind::Kretprobe | Kind::RawTracepoint => None,
+    }
+}
+
+/// The names in the table, for docs and tests.
+#[must_use]
+pub fn programs() -> Vec<&'static str> {
+    let of = |hook: &Hook| match *hook {
+        Hook::Entry {
+            fentry: a,
+            kprobe: b,
+            ..
+        }
+        | Hook::Return {
+            fexit: a,
+            kretprobe: b,
+            ..
+        } => [a, b],
+        Hook::Tracepoint { program, .. } => [Some(program), None],
+    };
+    let hooks = ROWS
+        .iter()
+        .flat_map(|row| std::iter::once(&row.hook).chain(row.also));
+    let mut names: Vec<_> = hooks.flat_map(of).flatten().collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}

@@ -1,0 +1,315 @@
+//! The running kernel as a source: loads the BPF object, attaches the plan, and
+//! reads statistics and pins in flight from memory shared with the kernel, so
+//! that a reader makes no system call (see `pinwatch_ebpf::maps` for why).
+
+use std::fs;
+use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use aya::maps::{Array, Map, MapData, RingBuf};
+use aya::{Ebpf, EbpfLoader};
+use aya_log::EbpfLogger;
+use bytemuck::Zeroable as _;
+use memmap2::{MmapOptions, MmapRaw};
+use pinwatch_common::fold::CpuCells;
+use pinwatch_common::params::{ABI_SYMBOL, ABI_VERSION, SLOTS};
+use pinwatch_common::record::{Pin, PinEvent, Slot};
+use thiserror::Error;
+
+use crate::aggregate::{Hook, ProgramStats, State};
+use crate::kernel::facts::Facts;
+use crate::probe::attach::{Attached, attach_all};
+use crate::probe::plan::Plan;
+use crate::probe::table::Measurement;
+use crate::probe::tracefs::remove_leftovers;
+
+/// The BPF programs, built by the build script.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/pinwatch-ebpf"));
+
+/// Why the kernel cannot be watched.
+#[derive(Debug, Error)]
+pub enum LiveError {
+    #[error("this kernel cannot be watched: {}", .0.join("; "))]
+    Unusable(Vec<String>),
+    #[error("cannot load the BPF object: {0}")]
+    Load(#[from] aya::EbpfError),
+    #[error("cannot attach {program} to {target}: {reason}")]
+    Attach {
+        program: &'static str,
+        target: &'static str,
+        reason: String,
+    },
+    #[error("the BPF object has no map {0}")]
+    NoMap(&'static str),
+    #[error("cannot use the map {0}: {1}")]
+    Map(&'static str, String),
+    #[error("cannot read how many CPUs there are: {0}")]
+    Cpus(String),
+}
+
+/// Settings of the source.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Age from which a pin in flight is stuck.
+    pub stuck_after: Duration,
+    /// Level of the BPF programs' own diagnostics; 0 compiles them away.
+    pub bpf_log_level: u8,
+}
+
+/// The attached agent; dropping it detaches everything.
+pub struct Live {
+    /// Dropped before `ebpf`, so that no event refers to an unloaded program.
+    attached: Vec<Attached>,
+    ebpf: Ebpf,
+    slots: MmapRaw,
+    cells: MmapRaw,
+    cpus: usize,
+    release: String,
+    era: &'static str,
+    stuck_after: Duration,
+}
+
+impl Live {
+    /// Loads and attaches.
+    pub fn attach(facts: &Facts, plan: &Plan, options: Options) -> Result<Self, LiveError> {
+        if !plan.unusable.is_empty() {
+            return Err(LiveError::Unusable(plan.unusable.clone()));
+        }
+        raise_memlock();
+        let cpus = possible_cpus()?;
+        let globals = plan.globals;
+        let pass_by_gup = u32::from(globals.pass_by_gup);
+        let mut ebpf = EbpfLoader::new()
+            .override_global(ABI_SYMBOL, &ABI_VERSION, true)
+            .override_global("FOLL_LONGTERM", &globals.foll_longterm, true)
+            .override_global("MIGRATE_REASON", &globals.migrate_reason, true)
+            .override_global("MIGRATE_REASON_ARG", &globals.migrate_reason_arg, true)
+            .override_global("PASS_BY_GUP", &pass_by_gup, true)
+            .override_global(aya_log::LEVEL, &options.bpf_log_level, true)
+            .map_max_entries("CELLS", cpus as u32)
+            .load(OBJECT)?;
+        let tracefs = facts.tracefs.as_ref().map(PathBuf::from);
+        if let Some(tracefs) = &tracefs {
+            remove_leftovers(tracefs);
+        }
+        let attached = attach_all(&mut ebpf, plan, tracefs.as_deref());
+        for Attached {
+            measurement,
+            attachment,
+            error,
+            ..
+        } in &attached
+        {
+            if let (Measurement::PinEntry | Measurement::PinReturn, Some(reason)) =
+                (measurement, error)
+            {
+                return Err(LiveError::Attach {
+                    program: attachment.program,
+                    target: attachment.target,
+                    reason: reason.clone(),
+                });
+            }
+        }
+        let slots = share::<Slot>(&ebpf, "SLOTS", SLOTS as usize)?;
+        let cells = share::<CpuCells>(&ebpf, "CELLS", cpus)?;
+        Ok(Self {
+            attached,
+            ebpf,
+            slots,
+            cells,
+            cpus,
+            release: facts.release.clone(),
+            era: plan.era,
+            stuck_after: options.stuck_after,
+        })
+    }
+
+    /// The hooks and what became of them.
+    #[must_use]
+    pub fn attached(&self) -> &[Attached] {
+        &self.attached
+    }
+
+    /// Reads everything.
+    #[must_use]
+    pub fn state(&self) -> State {
+        let mut cells = Box::new(CpuCells::zeroed());
+        let sum = bytemuck::cast_slice_mut::<CpuCells, u64>(std::slice::from_mut(&mut *cells));
+        for cpu in 0..self.cpus {
+            for (word, total) in sum.iter_mut().enumerate() {
+                *total = total.wrapping_add(word_at::<CpuCells>(&self.cells, cpu, word));
+            }
+        }
+        let in_flight = (0..SLOTS as usize)
+            .filter_map(|slot| self.pin_in(slot))
+            .collect();
+        let hooks = self.attached.iter().map(|attached| Hook {
+            measurement: attached.measurement,
+            attachment: attached.attachment.clone(),
+            attached: attached.error.is_none(),
+        });
+        State {
+            release: self.release.clone(),
+            era: self.era,
+            cells,
+            in_flight,
+            // After the slots are read: no age is negative.
+            now_ns: monotonic_ns(),
+            stuck_after_ns: self.stuck_after.as_nanos() as u64,
+            hooks: hooks.collect(),
+            programs: self.program_stats(),
+        }
+    }
+
+    /// The pin in a slot, if it is in use and did not change while it was read.
+    fn pin_in(&self, slot: usize) -> Option<Pin> {
+        const PIN: usize = std::mem::offset_of!(Slot, pin) / 8;
+        const OWNER: usize = PIN + std::mem::offset_of!(Pin, tgid) / 8;
+        let owner = || word_at::<Slot>(&self.slots, slot, OWNER);
+        if owner() == 0 {
+            return None;
+        }
+        let mut pin = Pin::zeroed();
+        for (n, word) in bytemuck::cast_slice_mut::<Pin, u64>(std::slice::from_mut(&mut pin))
+            .iter_mut()
+            .enumerate()
+        {
+            *word = word_at::<Slot>(&self.slots, slot, PIN + n);
+        }
+        let same_owner =
+            bytemuck::cast_slice::<Pin, u64>(std::slice::from_ref(&pin))[OWNER - PIN] == owner();
+        let same_pin = pin.start_ns == word_at::<Slot>(&self.slots, slot, PIN);
+        (pin.tid != 0 && same_owner && same_pin).then_some(pin)
+    }
+
+    fn program_stats(&self) -> Vec<ProgramStats> {
+        let counted = fs::read_to_string("/proc/sys/kernel/bpf_stats_enabled")
+            .is_ok_and(|text| text.trim() == "1");
+        let attached = self
+            .attached
+            .iter()
+            .filter(|attached| attached.error.is_none());
+        let stats = attached.filter_map(|attached| {
+            let name = attached.attachment.program;
+            let program = self.ebpf.program(name)?;
+            let fdinfo = program.fd().ok().and_then(|fd| {
+                fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd())).ok()
+            });
+            let field = |key: &str| field(fdinfo.as_deref()?, key);
+            let runs = field("run_cnt:")
+                .zip(field("run_time_ns:"))
+                .filter(|_| counted);
+            let missed = attached.event.as_ref().and_then(|event| event.missed());
+            Some(ProgramStats {
+                program: name,
+                runs,
+                skipped: field("recursion_misses:"),
+                missed,
+            })
+        });
+        stats.collect()
+    }
+
+    /// Sets how many listeners there are: with none, no event is made.
+    pub fn set_listeners(&mut self, listeners: u32) -> Result<(), LiveError> {
+        let map = self.ebpf.map_mut(".bss").ok_or(LiveError::NoMap(".bss"))?;
+        let mut bss: Array<_, u32> = map
+            .try_into()
+            .map_err(|error: aya::maps::MapError| LiveError::Map(".bss", error.to_string()))?;
+        bss.set(0, listeners, 0)
+            .map_err(|error| LiveError::Map(".bss", error.to_string()))
+    }
+
+    /// The events; can be taken once.
+    pub fn take_events(&mut self) -> Result<Events, LiveError> {
+        let map = self
+            .ebpf
+            .take_map("EVENTS")
+            .ok_or(LiveError::NoMap("EVENTS"))?;
+        let ring =
+            RingBuf::try_from(map).map_err(|error| LiveError::Map("EVENTS", error.to_string()))?;
+        Ok(Events { ring })
+    }
+
+    /// The BPF programs' own diagnostics.
+    pub fn take_logger<T: log::Log>(&mut self, logger: T) -> Result<EbpfLogger<T>, LiveError> {
+        EbpfLogger::init_with_logger(&mut self.ebpf, logger)
+            .map_err(|error| LiveError::Map("AYA_LOGS", error.to_string()))
+    }
+}
+
+/// Ended pins, while there are listeners.
+pub struct Events {
+    ring: RingBuf<MapData>,
+}
+
+impl Events {
+    /// The next event that waits, if any. Never blocks.
+    pub fn next(&mut self) -> Option<PinEvent> {
+        let item = self.ring.next()?;
+        bytemuck::try_pod_read_unaligned(&item).ok()
+    }
+}
+
+/// Maps `entries` values of an array into this process, read-only.
+fn share<T>(ebpf: &Ebpf, name: &'static str, entries: usize) -> Result<MmapRaw, LiveError> {
+    let Some(Map::Array(map)) = ebpf.map(name) else {
+        return Err(LiveError::NoMap(name));
+    };
+    let fd = map.fd().as_fd().as_raw_fd();
+    MmapOptions::new()
+        .len(entries * size_of::<T>())
+        .map_raw_read_only(fd)
+        .map_err(|error| LiveError::Map(name, error.to_string()))
+}
+
+/// A word of an entry of a shared array.
+fn word_at<T>(map: &MmapRaw, entry: usize, word: usize) -> u64 {
+    const { assert!(size_of::<T>() % 8 == 0) }
+    let at = entry * size_of::<T>() + word * 8;
+    assert!(at + 8 <= map.len());
+    // SAFETY: inside the mapping (checked) and aligned: the mapping is
+    // page-aligned and all sizes are multiples of 8. The kernel writes it
+    // concurrently, in words.
+    unsafe { (*map.as_ptr().add(at).cast::<AtomicU64>()).load(Ordering::Relaxed) }
+}
+
+/// `CLOCK_MONOTONIC`, the clock of `bpf_ktime_get_ns`, in nanoseconds.
+#[must_use]
+pub fn monotonic_ns() -> u64 {
+    use nix::time::{ClockId, clock_gettime};
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("every Linux has this clock");
+    now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64
+}
+
+/// Before 5.11 maps are charged to this limit.
+fn raise_memlock() {
+    use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
+    if let Err(error) = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY) {
+        tracing::debug!("RLIMIT_MEMLOCK stays as it is: {error}");
+    }
+}
+
+fn possible_cpus() -> Result<usize, LiveError> {
+    aya::util::nr_cpus().map_err(|(path, error)| LiveError::Cpus(format!("{path}: {error}")))
+}
+
+fn field(fdinfo: &str, key: &str) -> Option<u64> {
+    fdinfo
+        .lines()
+        .find_map(|line| line.strip_prefix(key)?.trim().parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::field;
+
+    #[test]
+    fn fields_of_fdinfo() {
+        let text = "pos:\t0\nprog_id:\t7\nrun_cnt:\t12\nrecursion_misses:\t3\n";
+        assert_eq!(field(text, "recursion_misses:"), Some(3));
+        assert_eq!(field(text, "verified_insns:"), None);
+    }
+}

@@ -1,0 +1,3 @@
+//! Where pins come from: the running kernel.
+
+pub mod live;
