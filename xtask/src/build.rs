@@ -2,8 +2,10 @@
 //! build scripts and procedural macros are not affected.
 
 use std::env;
+use std::io;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::thread;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -14,18 +16,35 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// The static release build of `pinwatch`.
 pub fn pinwatch() -> Result<PathBuf> {
-    let programs = executables(cargo().args([
+    eprintln!("xtask: building pinwatch");
+    let mut build = cargo();
+    build.args([
         "build",
         "--release",
         "--package",
         "pinwatch",
         "--bin",
         "pinwatch",
-    ]))?;
-    programs
-        .into_iter()
-        .next()
-        .context("cargo built no pinwatch")
+    ]);
+    executable(&mut build, "pinwatch")
+}
+
+/// The program with the tests that run in guests.
+pub fn live_tests() -> Result<PathBuf> {
+    eprintln!("xtask: building the live tests");
+    let mut build = cargo();
+    build.args([
+        "test",
+        "--no-run",
+        "--release",
+        "--package",
+        "pinwatch",
+        "--test",
+        "live",
+        "--features",
+        "live",
+    ]);
+    executable(&mut build, "live")
 }
 
 /// The cargo that runs xtask, in the project's folder.
@@ -35,8 +54,8 @@ pub fn cargo() -> Command {
     cargo
 }
 
-/// Runs a static build and returns the paths of the executables it made.
-fn executables(cargo: &mut Command) -> Result<Vec<PathBuf>> {
+/// Runs a static build and returns the path of the executable made from a target of that name.
+fn executable(cargo: &mut Command, name: &str) -> Result<PathBuf> {
     let mut build = cargo
         .args([
             "--target",
@@ -49,15 +68,15 @@ fn executables(cargo: &mut Command) -> Result<Vec<PathBuf>> {
         .spawn()
         .context("cannot start cargo")?;
     let stdout = build.stdout.take().context("no stdout")?;
-    let messages = std::thread::spawn(move || std::io::read_to_string(stdout));
-    let waited = child::wait(&mut build, None)?;
-    if !matches!(waited, Waited::Exited(status) if status.success()) {
-        bail!("the build failed");
+    let messages = thread::spawn(move || io::read_to_string(stdout));
+    if !matches!(child::wait(&mut build, None)?, Waited::Exited(status) if status.success()) {
+        bail!("the build of {name} failed");
     }
     let messages = messages.join().expect("the reader does not panic")?;
-    let executables = messages.lines().filter_map(|line| {
+    let found = messages.lines().find_map(|line| {
         let message: Value = serde_json::from_str(line).ok()?;
-        message.get("executable")?.as_str().map(PathBuf::from)
+        let made = message["executable"].as_str()?;
+        (message["target"]["name"] == name).then(|| made.into())
     });
-    Ok(executables.collect())
+    found.with_context(|| format!("cargo made no {name}"))
 }

@@ -4,18 +4,23 @@
 
 use std::ffi::OsStr;
 use std::fmt;
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
-use std::thread::sleep;
+use std::thread::{self, JoinHandle, sleep};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use rustix::process::{Signal, set_parent_process_death_signal};
+use rustix::process::{Pid, Signal, kill_process_group, set_parent_process_death_signal};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 static INTERRUPTED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
+
+const TICK: Duration = Duration::from_millis(10);
+/// How long a child may take to end when asked.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The user pressed Ctrl-C, or somebody sent a signal: an ending, not a failure to explain.
 #[derive(Debug)]
@@ -48,6 +53,11 @@ pub fn interrupted() -> bool {
     INTERRUPTED.load(Ordering::SeqCst)
 }
 
+/// Ends all waits, as the user would.
+pub fn interrupt() {
+    INTERRUPTED.store(true, Ordering::SeqCst);
+}
+
 /// Fails if the user has interrupted; for loops that wait on something else than a child.
 pub fn check_interrupted() -> Result<()> {
     if interrupted() {
@@ -57,13 +67,14 @@ pub fn check_interrupted() -> Result<()> {
     }
 }
 
-/// A command that is killed when xtask dies, in whatever way that happens.
+/// A command that is ended when xtask dies, in whatever way that happens. It has a process group
+/// of its own: Ctrl-C reaches it through [`wait`] only, and then its children too.
 pub fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
-    command.stdin(Stdio::null());
+    command.stdin(Stdio::null()).process_group(0);
     // SAFETY: between fork and exec this makes one prctl system call, and neither allocates nor locks.
     unsafe {
-        command.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::KILL))?));
+        command.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::TERM))?));
     }
     command
 }
@@ -79,24 +90,61 @@ pub fn wait(child: &mut Child, deadline: Option<Instant>) -> Result<Waited> {
     loop {
         let ended = child.try_wait()?;
         if interrupted() {
-            kill(child)?;
+            end(child)?;
             return Err(Interrupted.into());
         }
         if let Some(status) = ended {
             return Ok(Waited::Exited(status));
         }
         if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-            kill(child)?;
+            end(child)?;
             return Ok(Waited::TimedOut);
         }
-        sleep(Duration::from_millis(10));
+        sleep(TICK);
     }
 }
 
-pub fn kill(child: &mut Child) -> Result<()> {
-    child.kill()?;
-    child.wait()?;
-    Ok(())
+/// Ends a child and its children: asks first, so that they can clean up.
+pub fn end(child: &mut Child) -> Result<()> {
+    let group = Pid::from_child(child);
+    for signal in [Signal::TERM, Signal::KILL] {
+        // It may have ended meanwhile, which is what is wanted.
+        let _ = kill_process_group(group, signal);
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            if child.try_wait()?.is_some() {
+                return Ok(());
+            }
+            sleep(TICK);
+        }
+    }
+    bail!("process {} does not end", child.id())
+}
+
+/// Passes on bytes as they come, until the child closes its end. When the reader of ours is gone
+/// the child runs on regardless.
+pub fn relay(
+    mut from: impl Read + Send + 'static,
+    mut to: Box<dyn Write + Send>,
+) -> JoinHandle<()> {
+    thread::spawn(move || {
+        let mut buffer = [0; 16 * 1024];
+        let mut open = true;
+        loop {
+            match from.read(&mut buffer) {
+                Ok(0) => return,
+                Ok(count) => {
+                    open = open
+                        && to
+                            .write_all(&buffer[..count])
+                            .and_then(|()| to.flush())
+                            .is_ok()
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return,
+            }
+        }
+    })
 }
 
 /// Runs a command to its end and fails, naming it, unless it succeeds. Its stdout goes to our

@@ -1,11 +1,11 @@
 //! A stock kernel running one command: fetches what is missing, puts the guest's files together,
 //! boots, and judges how it went.
 
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use tempfile::TempDir;
 
 use crate::accel;
@@ -44,7 +44,7 @@ pub struct Guest {
     pub memory_mib: u32,
     pub cpus: u32,
     pub forwards: Vec<Forward>,
-    pub timeout: Duration,
+    pub timeout: Option<Duration>,
     pub command: Vec<String>,
 }
 
@@ -52,7 +52,9 @@ impl Guest {
     /// Boots, runs the command and returns its status. A guest that does not come to its end, or
     /// whose kernel complains, is an error.
     pub fn run(&self, cache: &Cache, mirrors: &MirrorArgs, sinks: Sinks) -> Result<u8> {
-        self.check_ports()?;
+        for forward in &self.forwards {
+            check_port(forward.host)?;
+        }
         let kernel = self.kernel.fetch(self.flavour, cache, mirrors)?;
         let busybox = busybox::fetch(cache, mirrors)?;
         let dir = TempDir::with_prefix("pinwatch-vm-")?;
@@ -63,15 +65,6 @@ impl Guest {
             .machine(accel, &kernel.vmlinux(), &initrd)
             .run(dir.path(), sinks)?;
         self.judge(&outcome)
-    }
-
-    /// QEMU finds out only after the work of building and fetching.
-    pub fn check_ports(&self) -> Result<()> {
-        for Forward { host, .. } in &self.forwards {
-            TcpListener::bind(("127.0.0.1", *host))
-                .with_context(|| format!("port {host} of this host cannot be used"))?;
-        }
-        Ok(())
     }
 
     fn machine<'a>(&'a self, accel: Accel, vmlinux: &'a Path, initrd: &'a Path) -> Machine<'a> {
@@ -167,10 +160,18 @@ impl Guest {
             ),
             Ending::TimedOut => bail!(
                 "kernel {series} was stopped after {} s (--timeout); its last words:\n{}",
-                self.timeout.as_secs(),
+                self.timeout.unwrap_or_default().as_secs(),
                 tail(&outcome.console)
             ),
         }
+    }
+}
+
+/// QEMU itself would find out only when all the work before is done.
+pub fn check_port(port: u16) -> Result<()> {
+    match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+        Ok(_) => Ok(()),
+        Err(error) => bail!("port {port} of this host cannot be used: {error}"),
     }
 }
 

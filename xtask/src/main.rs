@@ -10,13 +10,17 @@ mod busybox;
 mod cache;
 mod child;
 mod guest;
+mod http;
 mod initrd;
 mod kernels;
 mod linker;
 mod modules;
 mod qemu;
+mod run;
 mod setup;
 mod splat;
+mod tally;
+mod test;
 mod toolchain;
 mod unpack;
 mod vm;
@@ -41,6 +45,8 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Setup(setup::SetupArgs),
+    Run(run::RunArgs),
+    Test(test::TestArgs),
     Vm(vm::VmArgs),
 }
 
@@ -48,6 +54,8 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = child::catch_signals().and_then(|()| match cli.command {
         Command::Setup(args) => setup::main(&args),
+        Command::Run(args) => run::main(&args),
+        Command::Test(args) => test::main(&args),
         Command::Vm(args) => vm::main(&args),
     });
     match done {

@@ -4,10 +4,9 @@
 //! their own, so nothing has to be told apart afterwards. What the guest does is not known here.
 
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::Write;
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -72,7 +71,8 @@ pub struct Machine<'a> {
     pub memory_mib: u32,
     pub cpus: u32,
     pub forwards: &'a [Forward],
-    pub timeout: Duration,
+    /// none: until it ends by itself, or the user interrupts
+    pub timeout: Option<Duration>,
 }
 
 /// Where the command's output goes while it runs.
@@ -117,9 +117,12 @@ impl Machine<'_> {
             .stderr(Stdio::piped())
             .spawn()
             .with_context(|| format!("cannot start {QEMU}"))?;
-        let out = relay(qemu.stdout.take().context("no stdout")?, sinks.out);
-        let err = relay(qemu.stderr.take().context("no stderr")?, sinks.err);
-        let waited = child::wait(&mut qemu, Some(Instant::now() + self.timeout))?;
+        let out = child::relay(qemu.stdout.take().context("no stdout")?, sinks.out);
+        let err = child::relay(qemu.stderr.take().context("no stderr")?, sinks.err);
+        let waited = child::wait(
+            &mut qemu,
+            self.timeout.map(|timeout| Instant::now() + timeout),
+        )?;
         for relay in [out, err] {
             let _ = relay.join();
         }
@@ -210,26 +213,4 @@ fn ending(exit: ExitStatus, status: &Path) -> Result<Ending> {
         _ if exit.success() => Ok(Ending::Died),
         _ => bail!("{QEMU} failed ({exit})"),
     }
-}
-
-/// Passes on bytes as they come. When the reader of ours is gone the guest runs on regardless.
-fn relay(mut from: impl Read + Send + 'static, mut to: Box<dyn Write + Send>) -> JoinHandle<()> {
-    thread::spawn(move || {
-        let mut buffer = [0; 16 * 1024];
-        let mut open = true;
-        loop {
-            match from.read(&mut buffer) {
-                Ok(0) => return,
-                Ok(count) => {
-                    open = open
-                        && to
-                            .write_all(&buffer[..count])
-                            .and_then(|()| to.flush())
-                            .is_ok()
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return,
-            }
-        }
-    })
 }

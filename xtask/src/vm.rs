@@ -90,7 +90,7 @@ pub fn main(args: &VmArgs) -> Result<ExitCode> {
         memory_mib: args.memory,
         cpus: args.cpus,
         forwards: args.forwards.clone(),
-        timeout: Duration::from_secs(args.timeout),
+        timeout: Some(Duration::from_secs(args.timeout)),
         command: args.command.clone(),
     };
     let sinks = Sinks {

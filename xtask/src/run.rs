@@ -1,0 +1,212 @@
+//! `cargo xtask run`: pinwatch at work, with something to see.
+//!
+//! It watches this host where that is possible, else a stock kernel in a virtual machine whose
+//! port leads here. Either way `load.sh` makes pins meanwhile.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use rustix::process::geteuid;
+use tempfile::TempDir;
+
+use crate::apt::MirrorArgs;
+use crate::build;
+use crate::cache::Cache;
+use crate::child::{self, Interrupted};
+use crate::guest::{self, Guest, Placed};
+use crate::http;
+use crate::kernels::{self, Flavour, Kernel};
+use crate::qemu::{Forward, Sinks};
+use crate::setup::{self, Purpose};
+
+/// Build pinwatch and watch real pins: on this host, or on a stock kernel in a VM
+///
+/// Goes on until Ctrl-C.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  cargo xtask run
+  cargo xtask run --kernel 7.3 --port 9000
+  curl -s http://127.0.0.1:10746/metrics | grep ^pinwatch_pins")]
+pub struct RunArgs {
+    /// Kernel of the VM, where this host cannot be watched
+    #[arg(long, default_value = "6.12", value_parser = kernels::parse)]
+    kernel: &'static Kernel,
+    /// Port of this host's loopback to serve on
+    #[arg(long, default_value_t = PORT)]
+    port: u16,
+    #[command(flatten)]
+    mirrors: MirrorArgs,
+}
+
+/// pinwatch's own port.
+const PORT: u16 = 10746;
+const LOAD: &str = include_str!("load.sh");
+/// A guest under emulation boots and attaches in a tenth of it.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// What to show of the metrics.
+const SHOWN: &[&str] = &[
+    "pinwatch_pins_total",
+    "pinwatch_pin_failures_total",
+    "pinwatch_migrate_pages_total",
+    "pinwatch_pins_in_flight",
+    "pinwatch_kernel_info",
+];
+
+pub fn main(args: &RunArgs) -> Result<ExitCode> {
+    let RunArgs { kernel, port, .. } = *args;
+    guest::check_port(port).context("choose another with --port")?;
+    let cache = Cache::open()?;
+    setup::ensure(&cache, Purpose::All)?;
+    let pinwatch = build::pinwatch()?;
+    let watcher = match why_not_here(&pinwatch)? {
+        None => {
+            eprintln!("xtask: watching this host");
+            thread::spawn(move || watch_host(&pinwatch, port))
+        }
+        Some(reason) => {
+            let series = kernel.series;
+            eprintln!(
+                "xtask: this host cannot be watched ({reason}); watching kernel {series} in a VM"
+            );
+            let mirrors = args.mirrors.clone();
+            thread::spawn(move || watch_guest(kernel, &cache, &mirrors, pinwatch, port))
+        }
+    };
+    let shown = show(port, &watcher);
+    if shown.is_err() {
+        child::interrupt();
+    }
+    let ended = watcher.join().expect("the watcher does not panic");
+    match shown.and(ended) {
+        Err(error) if error.is::<Interrupted>() => {
+            eprintln!("xtask: stopped");
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error) => Err(error),
+        Ok(()) => bail!("pinwatch ended by itself"),
+    }
+}
+
+fn watch_host(pinwatch: &Path, port: u16) -> Result<()> {
+    let dir = TempDir::with_prefix("pinwatch-run-")?;
+    let script = dir.path().join("load.sh");
+    fs::write(&script, LOAD)?;
+    let mut load = child::command("sh");
+    load.arg(script)
+        .arg(pinwatch)
+        .arg(format!("127.0.0.1:{port}"));
+    child::run(&mut load)
+}
+
+fn watch_guest(
+    kernel: &'static Kernel,
+    cache: &Cache,
+    mirrors: &MirrorArgs,
+    pinwatch: PathBuf,
+    port: u16,
+) -> Result<()> {
+    let dir = TempDir::with_prefix("pinwatch-run-")?;
+    let script = dir.path().join("load.sh");
+    fs::write(&script, LOAD)?;
+    let placed = |host, guest: &str| Placed {
+        host,
+        guest: guest.to_owned(),
+    };
+    let guest = Guest {
+        kernel,
+        flavour: Flavour::Cloud,
+        files: vec![
+            placed(pinwatch, "/usr/bin/pinwatch"),
+            placed(script, "/root/load.sh"),
+        ],
+        modules: Vec::new(),
+        append: Vec::new(),
+        memory_mib: 2048,
+        cpus: 2,
+        forwards: vec![Forward {
+            host: port,
+            guest: PORT,
+        }],
+        timeout: None,
+        command: ["sh", "load.sh", "pinwatch", &format!("0.0.0.0:{PORT}")]
+            .map(str::to_owned)
+            .into(),
+    };
+    let sinks = Sinks {
+        out: Box::new(io::stderr()),
+        err: Box::new(io::stderr()),
+    };
+    match guest.run(cache, mirrors, sinks)? {
+        0 => Ok(()),
+        status => bail!("pinwatch in the guest failed with status {status}"),
+    }
+}
+
+/// Waits until pinwatch is ready and has seen pins, then says where to look.
+fn show(port: u16, watcher: &JoinHandle<Result<()>>) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    let metrics = loop {
+        child::check_interrupted()?;
+        if watcher.is_finished() {
+            return Ok(());
+        }
+        let metrics = http::get(port, "/readyz").and_then(|_| http::get(port, "/metrics"));
+        if let Ok(metrics) = metrics
+            && excerpt(&metrics)
+                .iter()
+                .any(|line| line.starts_with("pinwatch_pins_total") && !line.ends_with(" 0"))
+        {
+            break metrics;
+        }
+        if Instant::now() > deadline {
+            bail!("pinwatch shows no pins after {} s", PATIENCE.as_secs());
+        }
+        thread::sleep(Duration::from_millis(200));
+    };
+    println!("\npinwatch is at work, and pins are being made:\n");
+    for line in excerpt(&metrics) {
+        println!("    {line}");
+    }
+    println!(
+        "\nAll metrics:    curl http://127.0.0.1:{port}/metrics
+For people:     http://127.0.0.1:{port}/
+See them move:  watch \"curl -s http://127.0.0.1:{port}/metrics | grep -E '^pinwatch_(pins|migrate)'\"
+
+Ctrl-C ends it."
+    );
+    Ok(())
+}
+
+fn excerpt(metrics: &str) -> Vec<&str> {
+    let shown = |line: &&str| SHOWN.iter().any(|name| line.starts_with(name));
+    metrics.lines().filter(shown).collect()
+}
+
+/// Asks pinwatch whether it can work on this host.
+fn why_not_here(pinwatch: &Path) -> Result<Option<String>> {
+    const UNUSABLE: i32 = 2;
+    if !geteuid().is_root() {
+        return Ok(Some("you are not root".to_owned()));
+    }
+    let output = child::command(pinwatch)
+        .arg("check")
+        .output()
+        .context("cannot start pinwatch")?;
+    if matches!(output.status.code(), Some(0 | 1)) {
+        return Ok(None);
+    }
+    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    let verdict = text.lines().rfind(|line| !line.trim().is_empty());
+    Ok(Some(match verdict {
+        Some(line) if output.status.code() == Some(UNUSABLE) => {
+            line.trim_start_matches("unusable: ").to_owned()
+        }
+        _ => format!("pinwatch check failed, {}", output.status),
+    }))
+}

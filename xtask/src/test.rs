@@ -1,0 +1,236 @@
+//! `cargo xtask test`: everything that can be checked, on this host and on all stock kernels.
+//!
+//! Nothing is skipped in silence: what could not be run counts as failed.
+
+use std::collections::VecDeque;
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::Mutex;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use crate::apt::MirrorArgs;
+use crate::build;
+use crate::cache::Cache;
+use crate::child::{self, Interrupted, Waited};
+use crate::guest::{Guest, Placed};
+use crate::kernels::{self, Flavour, KERNELS, Kernel};
+use crate::qemu::Sinks;
+use crate::setup::{self, Purpose};
+use crate::tally::{Printer, Tally};
+
+/// Run all tests: format, lints, unit tests, and the live tests on stock kernels in VMs
+///
+/// The last line says how many passed and failed.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  cargo xtask test
+  cargo xtask test --no-live
+  cargo xtask test --kernel 6.12 --kernel 7.3 -- fresh_memory")]
+pub struct TestArgs {
+    /// Run the live tests on this kernel only (repeatable) [default: on all]
+    #[arg(long = "kernel", value_name = "SERIES", value_parser = kernels::parse)]
+    kernels: Vec<&'static Kernel>,
+    /// Leave out the tests that need VMs
+    #[arg(long)]
+    no_live: bool,
+    #[command(flatten)]
+    mirrors: MirrorArgs,
+    /// Arguments for the live tests, such as the name of one
+    #[arg(last = true, value_name = "ARGS")]
+    args: Vec<String>,
+}
+
+/// Guests at a time: under emulation each keeps a processor busy.
+const GUESTS: usize = 2;
+const TIMEOUT: Duration = Duration::from_secs(900);
+/// Where the program with the live tests is in a guest.
+const LIVE_TESTS: &str = "/usr/bin/pinwatch-live-tests";
+
+pub fn main(args: &TestArgs) -> Result<ExitCode> {
+    let started = Instant::now();
+    let tally = Tally::default();
+    run(args, &tally)?;
+    let counts = tally.counts();
+    eprintln!("xtask: all of it took {} s", started.elapsed().as_secs());
+    for name in &counts.names {
+        println!("failed: {name}");
+    }
+    println!("{} passed, {} failed", counts.passed, counts.failed);
+    Ok(if counts.failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Fails only when the user interrupts; everything else is counted.
+fn run(args: &TestArgs, tally: &Tally) -> Result<()> {
+    let Some(cache) = step(tally, "setup", || {
+        let cache = Cache::open()?;
+        setup::ensure(&cache, Purpose::All)?;
+        Ok(cache)
+    })?
+    else {
+        return Ok(());
+    };
+    for (name, mut check) in [("fmt", fmt()), ("clippy", clippy())] {
+        if step(tally, name, || child::run(&mut check))?.is_some() {
+            tally.pass();
+        }
+    }
+    step(tally, "unit tests", || unit_tests(tally))?;
+    if args.no_live {
+        return Ok(());
+    }
+    let built = step(tally, "building for the guests", || {
+        let placed = |host, guest: &str| Placed {
+            host,
+            guest: guest.to_owned(),
+        };
+        Ok([
+            placed(build::pinwatch()?, "/usr/bin/pinwatch"),
+            placed(build::live_tests()?, LIVE_TESTS),
+        ])
+    })?;
+    match built {
+        Some(files) => live_tests(args, &cache, &files, tally),
+        None => Ok(()),
+    }
+}
+
+/// Does one thing and says how it went; a failure is printed, counted, and none.
+fn step<T>(tally: &Tally, name: &str, act: impl FnOnce() -> Result<T>) -> Result<Option<T>> {
+    eprintln!("xtask: {name}");
+    let started = Instant::now();
+    let done = act();
+    let seconds = started.elapsed().as_secs();
+    match done {
+        Ok(made) => {
+            eprintln!("xtask: {name}: done in {seconds} s");
+            Ok(Some(made))
+        }
+        Err(error) if error.is::<Interrupted>() => Err(error),
+        Err(error) => {
+            eprintln!("xtask: {name}: FAILED after {seconds} s: {error:#}");
+            tally.fail(name);
+            Ok(None)
+        }
+    }
+}
+
+fn fmt() -> Command {
+    let mut fmt = build::cargo();
+    fmt.args(["fmt", "--all", "--check"]);
+    fmt
+}
+
+/// All but the BPF programs, which exist for no target that this host has a library for.
+fn clippy() -> Command {
+    let mut clippy = build::cargo();
+    clippy
+        .args([
+            "clippy",
+            "--workspace",
+            "--exclude",
+            "pinwatch-ebpf",
+            "--all-targets",
+        ])
+        .args(["--features", "pinwatch/live", "--", "-D", "warnings"]);
+    clippy
+}
+
+fn unit_tests(tally: &Tally) -> Result<()> {
+    let mut tests = build::cargo()
+        .args([
+            "test",
+            "--workspace",
+            "--exclude",
+            "pinwatch-ebpf",
+            "--no-fail-fast",
+        ])
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot start cargo")?;
+    let apart = Tally::default();
+    let stdout = tests.stdout.take().context("no stdout")?;
+    let relay = child::relay(stdout, Box::new(Printer::new("", &apart)));
+    let waited = child::wait(&mut tests, None)?;
+    let _ = relay.join();
+    let succeeded = matches!(waited, Waited::Exited(status) if status.success());
+    tally.add("unit tests", &apart, succeeded);
+    Ok(())
+}
+
+/// Runs the live tests on each kernel, some kernels at a time.
+fn live_tests(args: &TestArgs, cache: &Cache, files: &[Placed], tally: &Tally) -> Result<()> {
+    let all = KERNELS.iter().collect();
+    let wanted = if args.kernels.is_empty() {
+        all
+    } else {
+        args.kernels.clone()
+    };
+    let queue = Mutex::new(VecDeque::from(wanted));
+    let next = || {
+        queue
+            .lock()
+            .expect("nobody panics while taking one")
+            .pop_front()
+    };
+    let work = || -> Result<()> {
+        while let Some(kernel) = next() {
+            live_test(args, cache, files, kernel, tally)?;
+        }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..GUESTS).map(|_| scope.spawn(work)).collect();
+        workers
+            .into_iter()
+            .try_for_each(|worker| worker.join().expect("a worker does not panic"))
+    })
+}
+
+fn live_test(
+    args: &TestArgs,
+    cache: &Cache,
+    files: &[Placed],
+    kernel: &'static Kernel,
+    tally: &Tally,
+) -> Result<()> {
+    let name = format!("live tests on {}", kernel.series);
+    let prefix = format!("[{}] ", kernel.series);
+    let apart = Tally::default();
+    let printer = || Box::new(Printer::new(&prefix, &apart));
+    let command = [LIVE_TESTS, "--test-threads=1"]
+        .map(str::to_owned)
+        .into_iter();
+    let guest = Guest {
+        kernel,
+        flavour: Flavour::Cloud,
+        files: files.to_vec(),
+        modules: Vec::new(),
+        append: Vec::new(),
+        memory_mib: 2048,
+        cpus: 2,
+        forwards: Vec::new(),
+        timeout: Some(TIMEOUT),
+        command: command.chain(args.args.iter().cloned()).collect(),
+    };
+    let sinks = Sinks {
+        out: printer(),
+        err: printer(),
+    };
+    eprintln!("xtask: {name}");
+    let started = Instant::now();
+    let done = guest.run(cache, &args.mirrors, sinks);
+    let seconds = started.elapsed().as_secs();
+    match &done {
+        Ok(status) => eprintln!("xtask: {name}: status {status} after {seconds} s"),
+        Err(error) if error.is::<Interrupted>() => return Err(Interrupted.into()),
+        Err(error) => eprintln!("xtask: {name}: FAILED after {seconds} s: {error:#}"),
+    }
+    tally.add(&name, &apart, done.is_ok_and(|status| status == 0));
+    Ok(())
+}
