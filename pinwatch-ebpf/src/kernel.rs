@@ -13,10 +13,6 @@ static FOLL_LONGTERM: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 static MIGRATE_REASON: Global<u32> = Global::new(0);
 
-/// Index of `reason` among the arguments of `mm_migrate_pages`.
-#[unsafe(no_mangle)]
-static MIGRATE_REASON_ARG: Global<u32> = Global::new(0);
-
 /// 1 where a pass is counted by `__get_user_pages`, the start of a pass, and
 /// not by its sweep.
 #[unsafe(no_mangle)]
@@ -30,11 +26,6 @@ pub fn is_longterm(gup_flags: u32) -> bool {
 #[inline(always)]
 pub fn is_longterm_migration(reason: u32) -> bool {
     reason == MIGRATE_REASON.load()
-}
-
-#[inline(always)]
-pub fn migrate_reason_arg() -> u32 {
-    MIGRATE_REASON_ARG.load()
 }
 
 #[inline(always)]

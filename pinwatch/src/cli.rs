@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::load;
 use crate::probe::plan::Prefer;
 
 /// Watches the kernel's long-term page pins: retries, failures and latency.
@@ -19,6 +20,9 @@ pub struct Cli {
 pub enum Command {
     Run(Run),
     Check(Check),
+    /// Make long-term page pins on this machine, repeatably
+    #[command(after_help = load::EXAMPLES)]
+    Load(Box<load::Args>),
 }
 
 /// The daemon: attach to the kernel, aggregate, serve metrics.

@@ -9,6 +9,7 @@ pub mod aggregate;
 pub mod cli;
 pub mod cmd;
 pub mod kernel;
+pub mod load;
 pub mod output;
 pub mod probe;
 pub mod source;

@@ -32,13 +32,20 @@ fn migrate_start_kprobe(ctx: ProbeContext) -> u32 {
 }
 
 #[raw_tracepoint(tracepoint = "mm_migrate_pages")]
-fn migrate_end_tp(ctx: RawTracePointContext) -> i32 {
-    let reason = match kernel::migrate_reason_arg() {
-        3 => ctx.arg(3),
-        6 => ctx.arg(6),
-        _ => ctx.arg(7),
-    };
-    end(reason, ctx.arg(0), ctx.arg(1));
+fn migrate_end_tp4(ctx: RawTracePointContext) -> i32 {
+    end(ctx.arg(3), ctx.arg(0), ctx.arg(1));
+    0
+}
+
+#[raw_tracepoint(tracepoint = "mm_migrate_pages")]
+fn migrate_end_tp7(ctx: RawTracePointContext) -> i32 {
+    end(ctx.arg(6), ctx.arg(0), ctx.arg(1));
+    0
+}
+
+#[raw_tracepoint(tracepoint = "mm_migrate_pages")]
+fn migrate_end_tp8(ctx: RawTracePointContext) -> i32 {
+    end(ctx.arg(7), ctx.arg(0), ctx.arg(1));
     0
 }
 

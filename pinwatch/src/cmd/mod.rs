@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use crate::cli::{Cli, Command};
+use crate::load;
 use crate::source::live::LiveError;
 
 /// Exit status of a kernel that cannot be watched.
@@ -18,6 +19,7 @@ pub fn dispatch(cli: Cli) -> Result<ExitCode> {
     match cli.command {
         Command::Run(args) => run::run(&args),
         Command::Check(args) => check::check(&args),
+        Command::Load(args) => load::run(*args),
     }
 }
 

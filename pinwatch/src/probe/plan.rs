@@ -79,7 +79,6 @@ pub struct Decision {
 pub struct Globals {
     pub foll_longterm: u32,
     pub migrate_reason: u32,
-    pub migrate_reason_arg: u32,
     pub pass_by_gup: bool,
 }
 
@@ -205,17 +204,12 @@ fn globals(facts: &Facts, decisions: &[Decision]) -> Globals {
         Verdict::Attach { attachments, .. } => attachments.iter().any(|a| a.program == PASS_BY_GUP),
         Verdict::NotApplicable { .. } | Verdict::Lost { .. } => false,
     });
-    let reason_arg = facts
-        .tracepoints
-        .get("mm_migrate_pages")
-        .and_then(|proto| proto.position("reason"));
     Globals {
         // A #define until 6.2, an enum constant since 6.3 (b5054174ac7c).
         foll_longterm: constant("FOLL_LONGTERM").unwrap_or(0x10000),
         migrate_reason: constant("MR_LONGTERM_PIN")
             .or(constant("MR_CONTIG_RANGE"))
             .unwrap_or(u32::MAX),
-        migrate_reason_arg: reason_arg.unwrap_or_default() as u32,
         pass_by_gup,
     }
 }

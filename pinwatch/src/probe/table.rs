@@ -144,14 +144,13 @@ fn reason_sixth(proto: &Prototype) -> bool {
     proto.position("reason") == Some(5)
 }
 
-/// Where `migrate_end_tp` looks for the reason.
-pub const REASON_ARGS: [usize; 3] = [3, 6, 7];
-
-fn counts_and_reason(proto: &Prototype) -> bool {
-    let reason = proto.position("reason");
-    proto.position("succeeded") == Some(0)
+/// `reason` is the last argument of `mm_migrate_pages`, with more before it in
+/// each era.
+fn counts_and_reason<const ARGS: usize>(proto: &Prototype) -> bool {
+    proto.params.len() == ARGS
+        && proto.position("succeeded") == Some(0)
         && proto.position("failed") == Some(1)
-        && reason.is_some_and(|at| REASON_ARGS.contains(&at))
+        && proto.position("reason") == Some(ARGS - 1)
 }
 
 fn six_args_and_returns(proto: &Prototype) -> bool {
@@ -320,8 +319,18 @@ pub const ROWS: &[Row] = &[
     },
     row(
         Measurement::Migrations,
-        tracepoint("mm_migrate_pages", "migrate_end_tp"),
-        counts_and_reason,
+        tracepoint("mm_migrate_pages", "migrate_end_tp8"),
+        counts_and_reason::<8>,
+    ),
+    row(
+        Measurement::Migrations,
+        tracepoint("mm_migrate_pages", "migrate_end_tp7"),
+        counts_and_reason::<7>,
+    ),
+    row(
+        Measurement::Migrations,
+        tracepoint("mm_migrate_pages", "migrate_end_tp4"),
+        counts_and_reason::<4>,
     ),
     row(
         Measurement::MigrateTime,

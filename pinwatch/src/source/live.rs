@@ -85,7 +85,6 @@ impl Live {
             .override_global(ABI_SYMBOL, &ABI_VERSION, true)
             .override_global("FOLL_LONGTERM", &globals.foll_longterm, true)
             .override_global("MIGRATE_REASON", &globals.migrate_reason, true)
-            .override_global("MIGRATE_REASON_ARG", &globals.migrate_reason_arg, true)
             .override_global("PASS_BY_GUP", &pass_by_gup, true)
             .override_global(aya_log::LEVEL, &options.bpf_log_level, true)
             .map_max_entries("CELLS", cpus as u32)

@@ -1,0 +1,74 @@
+//! The system calls that pin, one file each, behind one trait: all that differs between them is in there.
+
+mod io_uring;
+mod short_term;
+mod udmabuf;
+mod xdp;
+
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+
+use super::buffer::Buffer;
+use super::plan::{Plan, Via};
+
+/// What the system call returned, and how long it took.
+pub struct Attempt {
+    pub result: Result<(), Errno>,
+    pub duration: Duration,
+}
+
+impl Attempt {
+    fn time<T>(call: impl FnOnce() -> Result<T, Errno>) -> (Self, Option<T>) {
+        let start = Instant::now();
+        let result = call();
+        let duration = start.elapsed();
+        match result {
+            Ok(value) => (
+                Self {
+                    result: Ok(()),
+                    duration,
+                },
+                Some(value),
+            ),
+            Err(errno) => (
+                Self {
+                    result: Err(errno),
+                    duration,
+                },
+                None,
+            ),
+        }
+    }
+}
+
+/// One thread's means of pinning, used for one pin after the other.
+pub trait Pinner: Send {
+    /// Pins the buffer. An error is one of the load itself; what the kernel answers is in the attempt.
+    ///
+    /// The pin refers to the buffer's pages: [`unpin`](Self::unpin) comes before the buffer is dropped.
+    fn pin(&mut self, buffer: &Buffer) -> anyhow::Result<Attempt>;
+
+    /// Releases what the last attempt pinned, if it did.
+    fn unpin(&mut self) -> anyhow::Result<()>;
+}
+
+/// Opens the means, or says why there is none here.
+pub fn open(plan: &Plan) -> anyhow::Result<Box<dyn Pinner>> {
+    Ok(match plan.via {
+        Via::IoUring => Box::new(io_uring::Ring::open()?),
+        Via::Xdp => Box::new(xdp::Umem::open()?),
+        Via::Udmabuf => Box::new(udmabuf::Device::open(plan.pages())?),
+        Via::Odirect => Box::new(short_term::DirectRead::open(plan)?),
+        Via::ProcessVm => Box::new(short_term::ReadOwnMemory::default()),
+    })
+}
+
+/// Long-term pins that the kernel makes of one range.
+pub fn expected_pins(via: Via, pages: usize) -> u64 {
+    match via {
+        Via::IoUring => pages.div_ceil(io_uring::PAGES_PER_PIN) as u64,
+        Via::Xdp | Via::Udmabuf => 1,
+        Via::Odirect | Via::ProcessVm => 0,
+    }
+}
