@@ -85,8 +85,17 @@ pub enum Waited {
     TimedOut,
 }
 
-/// Waits for a child; kills it at the deadline or when the user interrupts.
+/// Waits for a child; ends it at the deadline or when the user interrupts.
 pub fn wait(child: &mut Child, deadline: Option<Instant>) -> Result<Waited> {
+    wait_or(child, deadline, end)
+}
+
+/// Waits for a child, with a way of one's own to end it.
+pub fn wait_or(
+    child: &mut Child,
+    deadline: Option<Instant>,
+    end: fn(&mut Child) -> Result<()>,
+) -> Result<Waited> {
     loop {
         let ended = child.try_wait()?;
         if interrupted() {
@@ -119,6 +128,13 @@ pub fn end(child: &mut Child) -> Result<()> {
         }
     }
     bail!("process {} does not end", child.id())
+}
+
+/// Ends a child that has nothing to clean up, and would only comment on it.
+pub fn kill(child: &mut Child) -> Result<()> {
+    child.kill()?;
+    child.wait()?;
+    Ok(())
 }
 
 /// Passes on bytes as they come, until the child closes its end. When the reader of ours is gone

@@ -119,10 +119,8 @@ impl Machine<'_> {
             .with_context(|| format!("cannot start {QEMU}"))?;
         let out = child::relay(qemu.stdout.take().context("no stdout")?, sinks.out);
         let err = child::relay(qemu.stderr.take().context("no stderr")?, sinks.err);
-        let waited = child::wait(
-            &mut qemu,
-            self.timeout.map(|timeout| Instant::now() + timeout),
-        )?;
+        let deadline = self.timeout.map(|timeout| Instant::now() + timeout);
+        let waited = child::wait_or(&mut qemu, deadline, child::kill)?;
         for relay in [out, err] {
             let _ = relay.join();
         }

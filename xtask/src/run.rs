@@ -4,9 +4,9 @@
 //! port leads here. Either way `load.sh` makes pins meanwhile.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{ExitCode, Stdio};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -48,23 +48,26 @@ const PORT: u16 = 10746;
 const LOAD: &str = include_str!("load.sh");
 /// A guest under emulation boots and attaches in a tenth of it.
 const PATIENCE: Duration = Duration::from_secs(120);
+const TICK: Duration = Duration::from_millis(200);
 
 /// What to show of the metrics.
 const SHOWN: &[&str] = &[
     "pinwatch_pins_total",
     "pinwatch_pin_failures_total",
     "pinwatch_migrate_pages_total",
-    "pinwatch_pins_in_flight",
+    "pinwatch_pin_passes_sum",
     "pinwatch_kernel_info",
 ];
 
 pub fn main(args: &RunArgs) -> Result<ExitCode> {
     let RunArgs { kernel, port, .. } = *args;
-    guest::check_port(port).context("choose another with --port")?;
+    if let Err(taken) = guest::check_port(port) {
+        bail!("{taken}; choose another with --port");
+    }
     let cache = Cache::open()?;
     setup::ensure(&cache, Purpose::All)?;
     let pinwatch = build::pinwatch()?;
-    let watcher = match why_not_here(&pinwatch)? {
+    let watcher = match why_not_here(&pinwatch, port)? {
         None => {
             eprintln!("xtask: watching this host");
             thread::spawn(move || watch_host(&pinwatch, port))
@@ -160,14 +163,14 @@ fn show(port: u16, watcher: &JoinHandle<Result<()>>) -> Result<()> {
         if let Ok(metrics) = metrics
             && excerpt(&metrics)
                 .iter()
-                .any(|line| line.starts_with("pinwatch_pins_total") && !line.ends_with(" 0"))
+                .any(|line| line.starts_with("pinwatch_pins_total"))
         {
             break metrics;
         }
         if Instant::now() > deadline {
             bail!("pinwatch shows no pins after {} s", PATIENCE.as_secs());
         }
-        thread::sleep(Duration::from_millis(200));
+        thread::sleep(TICK);
     };
     println!("\npinwatch is at work, and pins are being made:\n");
     for line in excerpt(&metrics) {
@@ -183,30 +186,68 @@ Ctrl-C ends it."
     Ok(())
 }
 
+/// The metrics to show, without those that are still zero.
 fn excerpt(metrics: &str) -> Vec<&str> {
-    let shown = |line: &&str| SHOWN.iter().any(|name| line.starts_with(name));
+    let shown =
+        |line: &&str| SHOWN.iter().any(|name| line.starts_with(name)) && !line.ends_with(" 0");
     metrics.lines().filter(shown).collect()
 }
 
-/// Asks pinwatch whether it can work on this host.
-fn why_not_here(pinwatch: &Path) -> Result<Option<String>> {
-    const UNUSABLE: i32 = 2;
+/// What keeps pinwatch from working on this host, if anything: first what it says itself, then,
+/// as its `check` attaches nothing, whether it starts.
+fn why_not_here(pinwatch: &Path, port: u16) -> Result<Option<String>> {
     if !geteuid().is_root() {
         return Ok(Some("you are not root".to_owned()));
     }
-    let output = child::command(pinwatch)
+    let check = child::command(pinwatch)
         .arg("check")
         .output()
         .context("cannot start pinwatch")?;
-    if matches!(output.status.code(), Some(0 | 1)) {
-        return Ok(None);
+    if !matches!(check.status.code(), Some(0 | 1)) {
+        let said = [check.stdout, check.stderr].concat();
+        return Ok(Some(
+            verdict(&said).unwrap_or_else(|| format!("its check failed, {}", check.status)),
+        ));
     }
-    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-    let verdict = text.lines().rfind(|line| !line.trim().is_empty());
-    Ok(Some(match verdict {
-        Some(line) if output.status.code() == Some(UNUSABLE) => {
-            line.trim_start_matches("unusable: ").to_owned()
+    let mut trial = child::command(pinwatch)
+        .args(["run", "--web.listen-address", &format!("127.0.0.1:{port}")])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("cannot start pinwatch")?;
+    let deadline = Instant::now() + PATIENCE;
+    while http::get(port, "/readyz").is_err() {
+        if let Some(status) = trial.try_wait()? {
+            let mut said = Vec::new();
+            trial
+                .stderr
+                .take()
+                .context("no stderr")?
+                .read_to_end(&mut said)?;
+            return Ok(Some(
+                verdict(&said).unwrap_or_else(|| format!("it ends, {status}")),
+            ));
         }
-        _ => format!("pinwatch check failed, {}", output.status),
-    }))
+        if child::interrupted() || Instant::now() > deadline {
+            break;
+        }
+        thread::sleep(TICK);
+    }
+    child::end(&mut trial)?;
+    child::check_interrupted()?;
+    Ok(None)
+}
+
+/// The line of pinwatch's output that says why it cannot work.
+fn verdict(said: &[u8]) -> Option<String> {
+    let said = String::from_utf8_lossy(said);
+    let mut lines = said.lines().filter(|line| !line.trim().is_empty());
+    let marked = lines.clone().find_map(|line| {
+        ["unusable: ", "pinwatch: "]
+            .iter()
+            .find_map(|mark| line.strip_prefix(mark))
+    });
+    marked
+        .or_else(|| lines.next_back())
+        .map(|line| line.trim().to_owned())
 }

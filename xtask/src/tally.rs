@@ -85,16 +85,18 @@ fn failure(line: &str) -> Option<&str> {
     line.strip_prefix("test ")?.strip_suffix(" ... FAILED")
 }
 
-/// Prints each line to stdout behind a prefix, and counts the results among them.
-pub struct Printer {
+/// Prints each line behind a prefix, and counts the results among them.
+pub struct Printer<W: Write> {
+    out: W,
     prefix: String,
     tally: Tally,
     line: Vec<u8>,
 }
 
-impl Printer {
-    pub fn new(prefix: &str, tally: &Tally) -> Self {
+impl<W: Write> Printer<W> {
+    pub fn new(out: W, prefix: &str, tally: &Tally) -> Self {
         Self {
+            out,
             prefix: prefix.to_owned(),
             tally: tally.clone(),
             line: Vec::new(),
@@ -105,14 +107,15 @@ impl Printer {
         let line = String::from_utf8_lossy(&self.line);
         let line = line.trim_end();
         self.tally.read(line, &self.prefix);
-        // One lock per line, so that two guests never share one.
-        writeln!(io::stdout().lock(), "{}{line}", self.prefix)?;
+        // In one piece, so that two guests never share a line.
+        self.out
+            .write_all(format!("{}{line}\n", self.prefix).as_bytes())?;
         self.line.clear();
         Ok(())
     }
 }
 
-impl Write for Printer {
+impl<W: Write> Write for Printer<W> {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
         for &byte in data {
             if byte == b'\n' {
@@ -129,7 +132,7 @@ impl Write for Printer {
     }
 }
 
-impl Drop for Printer {
+impl<W: Write> Drop for Printer<W> {
     fn drop(&mut self) {
         if !self.line.is_empty() {
             // Nothing can be done about a closed stdout, and nothing needs to be.
@@ -145,7 +148,7 @@ mod tests {
     #[test]
     fn results_of_libtest() {
         let tally = Tally::default();
-        let mut printer = Printer::new("[6.12] ", &tally);
+        let mut printer = Printer::new(io::sink(), "[6.12] ", &tally);
         let output = "running 2 tests\ntest a ... ok\ntest b::c ... FAILED\n\n\
             test result: FAILED. 1 passed; 1 failed; 3 ignored; 0 measured; 0 filtered out; finished in 0.02s";
         // In pieces, as pipes deliver it, and without a last line feed.

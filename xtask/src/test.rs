@@ -3,6 +3,7 @@
 //! Nothing is skipped in silence: what could not be run counts as failed.
 
 use std::collections::VecDeque;
+use std::io;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Mutex;
 use std::thread;
@@ -155,7 +156,7 @@ fn unit_tests(tally: &Tally) -> Result<()> {
         .context("cannot start cargo")?;
     let apart = Tally::default();
     let stdout = tests.stdout.take().context("no stdout")?;
-    let relay = child::relay(stdout, Box::new(Printer::new("", &apart)));
+    let relay = child::relay(stdout, Box::new(Printer::new(io::stdout(), "", &apart)));
     let waited = child::wait(&mut tests, None)?;
     let _ = relay.join();
     let succeeded = matches!(waited, Waited::Exited(status) if status.success());
@@ -202,7 +203,7 @@ fn live_test(
     let name = format!("live tests on {}", kernel.series);
     let prefix = format!("[{}] ", kernel.series);
     let apart = Tally::default();
-    let printer = || Box::new(Printer::new(&prefix, &apart));
+    let printer = || Box::new(Printer::new(io::stdout(), &prefix, &apart));
     let command = [LIVE_TESTS, "--test-threads=1"]
         .map(str::to_owned)
         .into_iter();
