@@ -1,6 +1,7 @@
 //! Builds what goes into a guest: static programs, for the target named explicitly so that
 //! build scripts and procedural macros are not affected.
 
+use std::collections::HashMap;
 use std::env;
 use std::io;
 use std::path::PathBuf;
@@ -26,25 +27,17 @@ pub fn pinwatch() -> Result<PathBuf> {
         "--bin",
         "pinwatch",
     ]);
-    executable(&mut build, "pinwatch")
+    let [pinwatch] = executables(&mut build, ["pinwatch"])?;
+    Ok(pinwatch)
 }
 
-/// The program with the tests that run in guests.
-pub fn live_tests() -> Result<PathBuf> {
-    eprintln!("xtask: building the live tests");
+/// `pinwatch` and the program with the tests that run in guests, out of one build.
+pub fn with_live_tests() -> Result<[PathBuf; 2]> {
     let mut build = cargo();
-    build.args([
-        "test",
-        "--no-run",
-        "--release",
-        "--package",
-        "pinwatch",
-        "--test",
-        "live",
-        "--features",
-        "live",
-    ]);
-    executable(&mut build, "live")
+    build
+        .args(["test", "--no-run", "--release", "--package", "pinwatch"])
+        .args(["--test", "live", "--features", "live"]);
+    executables(&mut build, ["pinwatch", "live"])
 }
 
 /// The cargo that runs xtask, in the project's folder.
@@ -54,8 +47,8 @@ pub fn cargo() -> Command {
     cargo
 }
 
-/// Runs a static build and returns the path of the executable made from a target of that name.
-fn executable(cargo: &mut Command, name: &str) -> Result<PathBuf> {
+/// Runs a static build and returns the paths of the executables made from these targets.
+fn executables<const N: usize>(cargo: &mut Command, names: [&str; N]) -> Result<[PathBuf; N]> {
     let mut build = cargo
         .args([
             "--target",
@@ -70,13 +63,24 @@ fn executable(cargo: &mut Command, name: &str) -> Result<PathBuf> {
     let stdout = build.stdout.take().context("no stdout")?;
     let messages = thread::spawn(move || io::read_to_string(stdout));
     if !matches!(child::wait(&mut build, None)?, Waited::Exited(status) if status.success()) {
-        bail!("the build of {name} failed");
+        bail!("the build failed");
     }
     let messages = messages.join().expect("the reader does not panic")?;
-    let found = messages.lines().find_map(|line| {
-        let message: Value = serde_json::from_str(line).ok()?;
-        let made = message["executable"].as_str()?;
-        (message["target"]["name"] == name).then(|| made.into())
-    });
-    found.with_context(|| format!("cargo made no {name}"))
+    let mut made = HashMap::new();
+    for message in messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+    {
+        if let (Some(name), Some(path)) = (
+            message["target"]["name"].as_str(),
+            message["executable"].as_str(),
+        ) {
+            made.insert(name.to_owned(), PathBuf::from(path));
+        }
+    }
+    let found: Vec<_> = names.iter().filter_map(|name| made.remove(*name)).collect();
+    found
+        .try_into()
+        .ok()
+        .with_context(|| format!("cargo did not make all of {}", names.join(", ")))
 }

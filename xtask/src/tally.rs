@@ -107,9 +107,16 @@ impl<W: Write> Printer<W> {
         let line = String::from_utf8_lossy(&self.line);
         let line = line.trim_end();
         self.tally.read(line, &self.prefix);
+        let line = format!("{}{line}", self.prefix);
         // In one piece, so that two guests never share a line.
-        self.out
-            .write_all(format!("{}{line}\n", self.prefix).as_bytes())?;
+        self.out.write_all(
+            format!(
+                "{}
+",
+                line.trim_end()
+            )
+            .as_bytes(),
+        )?;
         self.line.clear();
         Ok(())
     }

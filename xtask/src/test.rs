@@ -85,20 +85,19 @@ fn run(args: &TestArgs, tally: &Tally) -> Result<()> {
     if args.no_live {
         return Ok(());
     }
-    let built = step(tally, "building for the guests", || {
-        let placed = |host, guest: &str| Placed {
-            host,
-            guest: guest.to_owned(),
-        };
-        Ok([
-            placed(build::pinwatch()?, "/usr/bin/pinwatch"),
-            placed(build::live_tests()?, LIVE_TESTS),
-        ])
-    })?;
-    match built {
-        Some(files) => live_tests(args, &cache, &files, tally),
-        None => Ok(()),
-    }
+    let built = step(tally, "building for the guests", build::with_live_tests)?;
+    let Some([pinwatch, tests]) = built else {
+        return Ok(());
+    };
+    let placed = |host, guest: &str| Placed {
+        host,
+        guest: guest.to_owned(),
+    };
+    let files = [
+        placed(pinwatch, "/usr/bin/pinwatch"),
+        placed(tests, LIVE_TESTS),
+    ];
+    live_tests(args, &cache, &files, tally)
 }
 
 /// Does one thing and says how it went; a failure is printed, counted, and none.
