@@ -21,7 +21,7 @@ pub enum Command {
     Run(Run),
     Check(Check),
     /// Make long-term page pins on this machine, repeatably
-    #[command(after_help = load::EXAMPLES)]
+    #[command(after_long_help = load::EXAMPLES)]
     Load(Box<load::Args>),
 }
 
@@ -65,6 +65,10 @@ pub struct Check {
     /// Print the plan as one JSON object
     #[arg(long)]
     pub json: bool,
+
+    /// Print the facts that the plan is made from, as one JSON object: a fact sheet
+    #[arg(long, conflicts_with = "json")]
+    pub facts: bool,
 
     #[command(flatten)]
     pub attach: Attach,

@@ -12,6 +12,14 @@ use crate::probe::plan::{Plan, Verdict};
 
 pub fn check(args: &Check) -> Result<ExitCode> {
     let facts = Facts::gather();
+    if args.facts {
+        writeln!(
+            std::io::stdout(),
+            "{}",
+            serde_json::to_string_pretty(&facts)?
+        )?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let plan = Plan::new(&facts, args.attach.prefer);
     let mut out = std::io::stdout().lock();
     if args.json {

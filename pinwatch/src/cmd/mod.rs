@@ -35,3 +35,12 @@ pub fn status_of(error: &anyhow::Error) -> ExitCode {
         }
     }
 }
+
+/// Whether an error is only that nobody reads the output any more.
+#[must_use]
+pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let io = error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<std::io::Error>());
+    io.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}

@@ -1,5 +1,6 @@
 //! `pinwatch run`: the daemon.
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -25,6 +26,7 @@ pub fn run(args: &Run) -> Result<ExitCode> {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_target(false)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .init();
     // One thread: the kernel counts, a scrape only reads.
@@ -122,6 +124,9 @@ fn options(args: &Run) -> Options {
 /// One line for what is watched, and one for each loss.
 fn report(facts: &Facts, plan: &Plan) {
     tracing::info!("kernel {}, era {}", facts.release, plan.era);
+    if !plan.unusable.is_empty() {
+        return;
+    }
     for decision in &plan.decisions {
         if let Verdict::Lost { reason } = &decision.verdict {
             tracing::warn!(

@@ -43,8 +43,8 @@ pub struct Facts {
     pub symbols: BTreeMap<String, u32>,
     /// Wanted symbols that exist with a suffix only (`.isra.0`, `.constprop.0`).
     pub suffixed: BTreeMap<String, Vec<String>>,
-    /// Whether the kernel has BPF trampolines, so fentry and fexit.
-    pub trampolines: bool,
+    /// Why there is no fentry and fexit; `None` if there is.
+    pub no_trampolines: Option<String>,
     /// Whether the kernel has kprobes.
     pub kprobes: bool,
     /// Where tracefs is mounted.
@@ -99,7 +99,7 @@ impl Facts {
             btf_error,
             functions: found.functions,
             tracepoints: found.tracepoints,
-            trampolines: has(DIRECT_CALLS) && has("bpf_trampoline_link_prog"),
+            no_trampolines: no_trampolines(has(DIRECT_CALLS) && has("bpf_trampoline_link_prog")),
             kprobes: has("register_kprobe"),
             tracefs: find_tracefs(),
             preemption: preemption(&found.constants),
@@ -125,6 +125,27 @@ fn read_btf(wanted: &btf::Wanted<'_>) -> Result<btf::Found, String> {
         _ => format!("/sys/kernel/btf/vmlinux: {error}"),
     })?;
     btf::find(&data, wanted).map_err(|error| format!("/sys/kernel/btf/vmlinux: {error}"))
+}
+
+/// Asks the kernel to load a tracing program: some refuse it to everybody.
+fn no_trampolines(compiled_in: bool) -> Option<String> {
+    use aya::programs::ProgramType;
+    if !compiled_in {
+        return Some("no CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS".to_owned());
+    }
+    match aya::sys::is_program_supported(ProgramType::Tracing) {
+        Ok(true) => None,
+        Ok(false) => Some("no tracing programs".to_owned()),
+        Err(error) => Some(format!("refused: {}", root_cause(&error))),
+    }
+}
+
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
 }
 
 /// Plain and suffixed occurrences of the wanted symbols.

@@ -11,31 +11,36 @@ use super::scenario::{self, Scenario};
 
 pub const EXAMPLES: &str = "\
 Examples:
-  pinwatch load                                     256 touched pages, pinned once through io_uring
-  pinwatch load --pages 16 --repeat 1000            1,000 pins of fresh memory
-  pinwatch load held-one --json                     a pin that fails with ENOMEM from 5.13 on
+  pinwatch load                                  256 touched pages, pinned once through io_uring
+  pinwatch load --pages 16 --repeat 1000         1,000 pins of fresh memory
+  pinwatch load held-one --json                  a pin that fails with ENOMEM from 5.13 on
   pinwatch load --via xdp --memory thp --hold vmsplice:3
-  pinwatch load threads --repeat 10                 a scenario, with one of its defaults overridden
-  pinwatch load --memory userfault --stall-for 5s   a pin that is in flight for 5 s (6.5 and later)
-  pinwatch load --via process_vm --repeat 100       short-term pins: no metric may move
-  pinwatch load --list                              what each scenario does
+  pinwatch load threads --repeat 10              a scenario, one of its defaults overridden
+  pinwatch load slow --stall-for 30s             a pin in flight for 30 s (6.12 and later)
+  pinwatch load starved                          one in flight for 5 s, on every kernel
+  pinwatch load --via process_vm --repeat 100    short-term pins: no metric may move
+  pinwatch load --list                           what each scenario does
 
 JSON: one object per pin with the fields
   pin            number, in the order in which they ended
   tid            the thread that made it
   via, memory    as on the command line
   pages          4 KiB pages in the range
-  expected_pins  long-term pins that the kernel makes for this system call: one per GiB for io_uring,
-                 0 for odirect and process_vm
+  expected_pins  long-term pins that the kernel makes for this system call: one per GiB for
+                 io_uring up to the one that fails, 0 for odirect and process_vm; fewer on 6.12
+                 and later where all pages of one are fine already (see --fresh)
   result         \"ok\", the name of the errno, or the signal that killed the thread inside
   errno          its number, or null
   duration_ns    of the system call, CLOCK_MONOTONIC
-  before, after  {zone: pages} as the page tables have it; also absent, swapped, zero-page, unknown; null without root
+  before, after  {zone: pages} by the page tables; also absent, swapped, zero-page, unknown;
+                 null without root
   huge_before, huge_after
-                 pages mapped as huge pages (--memory thp only, else null)
-and a last object {\"summary\": {pins, ok, failed: {errno: pins}, expected_pins, before, after, seconds, interrupted}}.
+                 pages that are part of huge pages (--memory thp only, else null)
+and a last object {\"summary\": {pins, ok, failed: {errno: pins}, expected_pins, before, after,
+seconds, interrupted}}.
 
-Exit status: 0 when the pins were made, whatever the kernel answered; 2 when they cannot be made here; 1 otherwise.";
+Exit status: 0 when the pins were made, whatever the kernel answered; 2 when they cannot be
+made here; 1 otherwise.";
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -77,7 +82,7 @@ pub struct Args {
     pub company: Option<Company>,
 
     /// All threads pin one and the same range instead of a range each [default: no]
-    #[arg(long, value_name = "yes|no", value_parser = BoolishValueParser::new())]
+    #[arg(long, value_name = "yes|no", value_parser = BoolishValueParser::new(), hide_possible_values = true)]
     pub same_range: Option<bool>,
 
     /// Keep each pin for this long before it is released (such as 500ms, 5s, 2m) [default: 0s]
@@ -91,11 +96,11 @@ pub struct Args {
     /// Map new memory for each repetition. Fresh user memory lies in ZONE_MOVABLE where the kernel has one (boot
     /// with movablecore=); a pin moves it out. With no, the second pin finds pages that are already fine: on 6.12 and
     /// later GUP-fast takes them without the slow path, which is no pin in the sense of pinwatch [default: yes]
-    #[arg(long, value_name = "yes|no", value_parser = BoolishValueParser::new())]
+    #[arg(long, value_name = "yes|no", value_parser = BoolishValueParser::new(), hide_possible_values = true)]
     pub fresh: Option<bool>,
 
     /// Pin in a child process that is the OOM killer's first choice, and report its fate [default: no]
-    #[arg(long, value_name = "yes|no", value_parser = BoolishValueParser::new())]
+    #[arg(long, value_name = "yes|no", value_parser = BoolishValueParser::new(), hide_possible_values = true)]
     pub in_child: Option<bool>,
 
     /// The file or block device that --via odirect reads [default: a temporary file, else the first disk]
@@ -121,6 +126,8 @@ impl Args {
     }
 }
 
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+
 fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let seconds_per_unit = match &text[digits.len()..] {
@@ -133,7 +140,11 @@ fn duration(text: &str) -> Result<Duration, String> {
     let number: f64 = digits
         .parse()
         .map_err(|_| format!("{digits:?} is not a number"))?;
-    Duration::try_from_secs_f64(number * seconds_per_unit).map_err(|error| error.to_string())
+    match Duration::try_from_secs_f64(number * seconds_per_unit) {
+        Ok(time) if time <= LONGEST => Ok(time),
+        Ok(_) => Err("longer than a year".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 #[cfg(test)]
@@ -148,5 +159,6 @@ mod tests {
         assert!(duration("5").is_err());
         assert!(duration("-1s").is_err());
         assert!(duration("s").is_err());
+        assert!(duration("1e9h").is_err());
     }
 }

@@ -1,7 +1,8 @@
-//! Whether the plan fits this machine: what would otherwise end in the OOM killer, or in a load that is not what it says.
+//! Whether the plan fits this machine: what would otherwise end in the OOM killer, or would not be what it says.
 
 use std::fs;
 
+use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::{SysconfVar, sysconf};
 
 use super::Unavailable;
@@ -34,34 +35,50 @@ fn why_not(plan: &Plan, census: Option<&Census>) -> Option<String> {
         ));
     }
     let needed = plan.resident_pages() as u64;
-    let has_movable = census.is_some_and(|census| census.zones().has_movable());
-    if plan.in_child && !has_movable {
-        return Some(
-            "a shortage outside ZONE_MOVABLE needs a ZONE_MOVABLE: boot with movablecore="
-                .to_owned(),
-        );
-    }
     // The hugetlb pool is checked where it is filled.
     if plan.memory != Memory::Hugetlb
         && let Some(available) = meminfo_pages("MemAvailable:")
-        && needed > available
+        && needed > available / 10 * 9
     {
+        // Also in a child: it would be killed before it pins.
         return Some(format!(
             "it would need {} MiB of memory, {} are available",
             mib(needed),
             mib(available)
         ));
     }
-    if let Some(census) = census.filter(|_| has_movable && !plan.in_child)
+    if let Some(census) = census.filter(|census| census.zones().has_movable() && !plan.in_child)
         && needed > census.zones().non_movable_pages() / 10 * 9
     {
         return Some(format!(
-            "{} MiB cannot be pinned outside ZONE_MOVABLE, where {} MiB are: the OOM killer would end it (scenario shortage does that)",
+            "{} MiB would not fit outside ZONE_MOVABLE, where {} MiB are: the OOM killer would end it (as in scenario shortage)",
             mib(needed),
             mib(census.zones().non_movable_pages())
         ));
     }
     None
+}
+
+/// Says when RLIMIT_MEMLOCK may be what a pin fails for: the kernel looks at it before it pins, with ENOMEM as well.
+pub fn warn_of_memlock_limit(plan: &Plan) {
+    const CAP_IPC_LOCK: u64 = 1 << 14;
+    let bytes = (plan.pages() * PAGE * plan.threads) as u64;
+    if let Ok((limit, _)) = getrlimit(Resource::RLIMIT_MEMLOCK)
+        && bytes > limit
+        && effective_capabilities().is_none_or(|set| set & CAP_IPC_LOCK == 0)
+    {
+        eprintln!(
+            "pinwatch load: RLIMIT_MEMLOCK is {limit} bytes: an ENOMEM can be the limit's, and then nothing was pinned"
+        );
+    }
+}
+
+fn effective_capabilities() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let set = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))?;
+    u64::from_str_radix(set.trim(), 16).ok()
 }
 
 fn mib(pages: u64) -> u64 {

@@ -17,7 +17,7 @@ use nix::unistd::{ForkResult, Pid, fork};
 
 use super::census::Census;
 use super::plan::Plan;
-use super::report::{Outcome, Record, Report, Style};
+use super::report::{self, Outcome, Record, Report, Style};
 use super::{runner, sys, via};
 
 pub fn run(plan: &Plan, style: Style) -> anyhow::Result<ExitCode> {
@@ -43,9 +43,10 @@ pub fn run(plan: &Plan, style: Style) -> anyhow::Result<ExitCode> {
                     "pinwatch load: {by_oom} ended the child ({child}) before its pin was over"
                 );
                 let mut report = Report::new(io::stdout().lock(), style, 1).since(started);
-                report.pin(obituary(plan, child, signal))?;
-                report.finish(sys::stop_requested())?;
-                Ok(ExitCode::SUCCESS)
+                let printed = report
+                    .pin(obituary(plan, child, signal))
+                    .and_then(|()| report.finish(sys::stop_requested()));
+                report::broken_pipe_is_fine(printed).map(|()| ExitCode::SUCCESS)
             }
             other => anyhow::bail!("the child ended as {other:?}"),
         },

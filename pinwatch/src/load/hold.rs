@@ -52,3 +52,17 @@ fn fill<'a>(pipe: &OwnedFd, mut rest: &'a [u8]) -> anyhow::Result<&'a [u8]> {
     }
     Ok(rest)
 }
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::mman::{MapFlags, ProtFlags};
+
+    use super::*;
+
+    #[test]
+    fn more_pages_than_a_pipe_takes() {
+        let map = Mapping::anonymous(SLOTS + 1, ProtFlags::PROT_READ, MapFlags::empty()).unwrap();
+        assert!(Held::new(&map, SLOTS + 1).unwrap()._pipes.len() > 1);
+        assert_eq!(Held::new(&map, 1).unwrap()._pipes.len(), 1);
+    }
+}

@@ -1,4 +1,5 @@
-//! An owned memory mapping: made, touched, advised, unmapped. The only place where `pinwatch load` maps or touches memory.
+//! An owned memory mapping: made, touched, advised, unmapped. The only place where `pinwatch load` maps memory or
+//! touches what it mapped.
 
 use std::fs::File;
 use std::num::NonZeroUsize;
@@ -18,7 +19,7 @@ pub struct Mapping {
     len: usize,
 }
 
-// SAFETY: a Mapping owns its range and is only written through `&mut self`; where it is mapped does not depend on the thread.
+// SAFETY: a Mapping owns its range, which is the same for all threads, and is only written through `&mut self`.
 unsafe impl Send for Mapping {}
 // SAFETY: as above; through `&self` it can only be read.
 unsafe impl Sync for Mapping {}
@@ -100,7 +101,7 @@ impl Mapping {
     }
 
     pub fn advise(&self, advice: MmapAdvise) -> nix::Result<()> {
-        // SAFETY: the range is ours; the advice given here (huge pages or not, not to be forked) leaves its content alone.
+        // SAFETY: the range is ours, and advice on huge pages and forking, as given here, leaves its content alone.
         unsafe { madvise(self.start, self.len, advice) }
     }
 
@@ -127,7 +128,8 @@ impl Mapping {
     }
 
     pub fn bytes(&self) -> &[u8] {
-        // SAFETY: mapped and readable while `self` lives, and this process writes it through `&mut self` only.
+        // SAFETY: mapped and readable while `self` lives. Writes are by `&mut self`, or by a system call that pins,
+        // which comes when the stage is set and nobody holds this slice.
         unsafe { slice::from_raw_parts(self.start.as_ptr().cast(), self.len) }
     }
 

@@ -24,6 +24,7 @@ mod userfault;
 mod via;
 mod zones;
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 pub use args::{Args, EXAMPLES};
@@ -45,8 +46,8 @@ impl Unavailable {
 
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     if args.list {
-        print!("{}", scenario::list());
-        return Ok(ExitCode::SUCCESS);
+        return report::broken_pipe_is_fine(io::stdout().write_all(scenario::list().as_bytes()))
+            .map(|()| ExitCode::SUCCESS);
     }
     match make(args) {
         Err(error) if error.is::<Unavailable>() => {
@@ -70,6 +71,7 @@ fn make(args: Args) -> anyhow::Result<ExitCode> {
     }
     plan.settle(census.as_ref())?;
     check::fits(&plan, census.as_ref())?;
+    check::warn_of_memlock_limit(&plan);
     let _pool = match plan.memory {
         Memory::Hugetlb => Some(HugePool::with_free(plan.resident_pages() / plan::HUGE)?),
         _ => None,

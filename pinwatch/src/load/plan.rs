@@ -46,7 +46,7 @@ pub enum Memory {
     Untouched,
     /// Transparent huge pages, written
     Thp,
-    /// Pages of hugetlbfs, written
+    /// Pages of hugetlbfs, written. Never quite fresh: the pool hands out again what an earlier pin moved
     Hugetlb,
     /// A memfd, mapped shared and written
     Memfd,
@@ -70,6 +70,7 @@ pub enum Hold {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 #[value(rename_all = "lowercase")]
 pub enum Company {
+    /// Nobody
     None,
     /// A forked child shares the pages copy-on-write
     Fork,
@@ -149,9 +150,9 @@ impl Plan {
             .map_or(scenario::DEFAULTS, |row| row.plan.clone());
         let via = args.via.unwrap_or(base.via);
         // A udmabuf is made of a memfd and of nothing else, so asking for one asks for the other.
-        let memory = match via {
-            Via::Udmabuf => args.memory.unwrap_or(Memory::Memfd),
-            _ => args.memory.unwrap_or(base.memory),
+        let memory = match (via, base.memory) {
+            (Via::Udmabuf, Memory::Touched) => Memory::Memfd,
+            (_, memory) => memory,
         };
         let plan = Self {
             via,
@@ -162,7 +163,7 @@ impl Plan {
             threads: args
                 .threads
                 .map_or(base.threads, |threads| threads as usize),
-            memory,
+            memory: args.memory.unwrap_or(memory),
             hold: args.hold.unwrap_or(base.hold),
             company: args.company.unwrap_or(base.company),
             same_range: args.same_range.unwrap_or(base.same_range),
@@ -187,7 +188,7 @@ impl Plan {
             Some("--memory userfault has no pages yet that --hold could hold")
         } else if userfault && self.company == Company::Reader {
             Some(
-                "--company reader would meet the stalled fault before the pin does: it does not go with --memory userfault",
+                "--company reader would meet the fault of --memory userfault before the pin does: they do not go together",
             )
         } else if self.company != Company::None && self.threads > 1 {
             Some("--company goes with --threads 1 only")
@@ -202,14 +203,9 @@ impl Plan {
 
     /// Turns `pages` into a count and rounds it to what the memory is made of.
     pub fn settle(&mut self, census: Option<&Census>) -> anyhow::Result<()> {
-        let asked = match (self.pages, census) {
-            (Pages::Count(pages), _) => pages,
-            (Pages::AllNonMovable, None) => {
-                return Err(Unavailable::because(
-                    "the size of the zones is not readable: run it as root, or give --pages",
-                ));
-            }
-            (Pages::AllNonMovable, Some(census)) => census.zones().non_movable_pages() as usize,
+        let asked = match self.pages {
+            Pages::Count(pages) => pages,
+            Pages::AllNonMovable => all_non_movable(census)?,
         };
         let pages = match self.memory {
             Memory::Thp | Memory::Hugetlb => asked.next_multiple_of(HUGE),
@@ -241,6 +237,23 @@ impl Plan {
     }
 }
 
+fn all_non_movable(census: Option<&Census>) -> anyhow::Result<usize> {
+    let zones = match census {
+        Some(census) => census.zones(),
+        None => {
+            return Err(Unavailable::because(
+                "the size of the zones is not readable: run it as root, or give --pages",
+            ));
+        }
+    };
+    match zones.has_movable() {
+        true => Ok(zones.non_movable_pages() as usize),
+        false => Err(Unavailable::because(
+            "a shortage outside ZONE_MOVABLE needs a ZONE_MOVABLE: boot with movablecore=",
+        )),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use clap::Parser;
@@ -269,7 +282,12 @@ mod tests {
     #[test]
     fn udmabuf_brings_its_memory() {
         assert_eq!(plan("--via udmabuf").unwrap().memory, Memory::Memfd);
+        assert_eq!(
+            plan("held-one --via udmabuf").unwrap().memory,
+            Memory::Memfd
+        );
         assert!(plan("--via udmabuf --memory thp").is_err());
+        assert!(plan("thp --via udmabuf").is_err());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What comes out: a record per pin and a summary, as text for people or as JSON lines.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -211,6 +211,14 @@ impl Summary {
             text += &format!("; pages now: {}", list(pages_in));
         }
         text
+    }
+}
+
+/// Whoever read the output has seen enough.
+pub fn broken_pipe_is_fine(written: io::Result<()>) -> anyhow::Result<()> {
+    match written {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
     }
 }
 

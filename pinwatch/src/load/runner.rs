@@ -3,7 +3,7 @@
 //! Threads never print. They send records to the thread that does, and stop early when they are asked to.
 //! Between barriers no thread returns early, not even after an error: the others would wait for it for ever.
 
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Barrier, Mutex, PoisonError};
@@ -17,7 +17,7 @@ use super::company::Companion;
 use super::hog::Hog;
 use super::hold::Held;
 use super::plan::{Company, Memory, Plan};
-use super::report::{Outcome, Record, Report, Style};
+use super::report::{self, Outcome, Record, Report, Style};
 use super::sys;
 use super::via::{self, Attempt, Pinner};
 
@@ -40,7 +40,7 @@ pub fn run(plan: &Plan, census: Option<&Census>, style: Style) -> anyhow::Result
     let report = Report::new(
         io::stdout().lock(),
         style,
-        plan.repeat * plan.threads as u64,
+        plan.repeat.saturating_mul(plan.threads as u64),
     );
     let printed = thread::scope(|scope| {
         for (rank, pinner) in pinners.into_iter().enumerate() {
@@ -273,9 +273,6 @@ impl<W: Write> Printed<W> {
             None => self.report.finish(interrupted),
             Some(error) => Err(error),
         };
-        match done {
-            Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
-            _ => Ok(()),
-        }
+        report::broken_pipe_is_fine(done)
     }
 }

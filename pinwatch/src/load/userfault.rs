@@ -1,8 +1,8 @@
-//! Memory whose first fault waits: a range registered with userfaultfd, and a thread that leaves it unanswered for a time.
+//! Memory whose first fault waits: a range registered with userfaultfd, and a thread that leaves it unanswered.
 //!
 //! A pin of such memory sits in `handle_mm_fault` until the time is over, then goes on as if the memory were
-//! plain and untouched. That holds for io_uring from 6.5 on: before, the long-term path faults without
-//! FAULT_FLAG_ALLOW_RETRY (as AF_XDP does to this day), and a fault that may not wait is EFAULT at once.
+//! plain and untouched. It takes a long-term path that may drop the mmap lock (FOLL_UNLOCKABLE): io_uring on 6.12 and
+//! later has one. Elsewhere, as on 6.1 and before and in AF_XDP, a fault that would have to wait is EFAULT at once.
 
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::thread::{self, JoinHandle};
@@ -72,7 +72,7 @@ impl Stall {
             mode: MODE_MISSING,
             ioctls: 0,
         };
-        // SAFETY: `register` is what the kernel reads and writes; the range is mapped and outlives the registration or takes it along.
+        // SAFETY: `register` is what the kernel reads and writes. The registration goes with the range at the latest.
         unsafe { uffdio_register(uffd.as_raw_fd(), &mut register)? };
         let give_up = sys::Flag::default();
         let seen = give_up.clone();
@@ -83,7 +83,7 @@ impl Stall {
                 thread::sleep(sys::TICK.min(released.saturating_duration_since(Instant::now())));
             }
             let mut range = range;
-            // SAFETY: the range was registered above; unregistering wakes all who wait, and their faults are then served as usual.
+            // SAFETY: the range was registered above. All who wait are woken, and their faults served as usual.
             let _ = unsafe { uffdio_unregister(uffd.as_raw_fd(), &mut range) };
         });
         Ok(Self {

@@ -29,8 +29,8 @@ pub enum AttachError {
     Tracefs(#[from] TracefsError),
     #[error("perf_event_open: {0}")]
     Perf(io::Error),
-    #[error("no BTF: {0}")]
-    Btf(#[from] aya::BtfError),
+    #[error("the kernel's BTF cannot be used")]
+    NoBtf,
 }
 
 /// A hook and what became of it.
@@ -47,7 +47,12 @@ pub struct Attached {
 
 /// Attaches every hook of a plan. The failure of one is not the failure of all:
 /// it is in the result.
-pub fn attach_all(ebpf: &mut Ebpf, plan: &Plan, tracefs: Option<&Path>) -> Vec<Attached> {
+pub fn attach_all(
+    ebpf: &mut Ebpf,
+    plan: &Plan,
+    btf: Option<&Btf>,
+    tracefs: Option<&Path>,
+) -> Vec<Attached> {
     let mut planned: Vec<_> = plan.attachments().collect();
     // Returns first, and the entry of the pin last.
     planned.sort_by_key(|(measurement, attachment)| {
@@ -56,7 +61,7 @@ pub fn attach_all(ebpf: &mut Ebpf, plan: &Plan, tracefs: Option<&Path>) -> Vec<A
     });
     let mut done = Vec::new();
     for (measurement, attachment) in planned {
-        let result = attach(ebpf, attachment, tracefs);
+        let result = attach(ebpf, attachment, btf, tracefs);
         let (link, error) = match result {
             Ok(link) => (link, None),
             Err(error) => (None, Some(describe(&error))),
@@ -94,6 +99,7 @@ type Link = Option<(OwnedFd, Event)>;
 fn attach(
     ebpf: &mut Ebpf,
     attachment: &Attachment,
+    btf: Option<&Btf>,
     tracefs: Option<&Path>,
 ) -> Result<Link, AttachError> {
     let Attachment {
@@ -104,12 +110,12 @@ fn attach(
     let program = ebpf.program_mut(name).ok_or(AttachError::NoProgram(name))?;
     match (kind, program) {
         (Kind::Fentry, Program::FEntry(program)) => {
-            program.load(target, &Btf::from_sys_fs()?)?;
+            program.load(target, btf.ok_or(AttachError::NoBtf)?)?;
             program.attach()?;
             Ok(None)
         }
         (Kind::Fexit, Program::FExit(program)) => {
-            program.load(target, &Btf::from_sys_fs()?)?;
+            program.load(target, btf.ok_or(AttachError::NoBtf)?)?;
             program.attach()?;
             Ok(None)
         }

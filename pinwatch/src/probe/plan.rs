@@ -5,7 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::table::{Hook, Measurement, PASS_BY_GUP, ROWS, Row};
+use super::table::{Applies, Hook, Measurement, PASS_BY_GUP, ROWS, Row};
+use crate::kernel::btf::Prototype;
 use crate::kernel::facts::{Facts, Preemption};
 
 /// Which kind of hook to prefer on functions.
@@ -106,13 +107,17 @@ impl Plan {
             })
             .collect();
         let mut unusable = obstacles(facts);
-        for decision in &decisions {
-            if let (Measurement::PinEntry | Measurement::PinReturn, Verdict::Lost { reason }) =
-                (decision.measurement, &decision.verdict)
-                && !unusable.contains(reason)
-            {
-                unusable.push(reason.clone());
-            }
+        if unusable.is_empty() {
+            let vital = decisions.iter().filter_map(|decision| {
+                match (decision.measurement, &decision.verdict) {
+                    (Measurement::PinEntry | Measurement::PinReturn, Verdict::Lost { reason }) => {
+                        Some(reason)
+                    }
+                    _ => None,
+                }
+            });
+            // What stands in the way of one mostly stands in the way of both.
+            unusable.extend(vital.take(1).cloned());
         }
         let globals = globals(facts, &decisions);
         Self {
@@ -166,7 +171,7 @@ fn era(facts: &Facts) -> &'static str {
         "void"
     } else if facts.btf_error.is_some() {
         "unknown"
-    } else if !facts.constants.contains_key("MR_LONGTERM_PIN") {
+    } else if looks_at_cma_only(facts) {
         "cma"
     } else if facts
         .functions
@@ -220,41 +225,88 @@ fn preemptible(facts: &Facts) -> bool {
     !matches!(facts.preemption, Preemption::None | Preemption::Voluntary)
 }
 
+/// Why a way to measure is not open here.
+enum Refusal {
+    /// The function is there, but not as the programs know it.
+    Prototype { function: &'static str },
+    /// It cannot be hooked.
+    Hook {
+        target: &'static str,
+        obstacles: Vec<String>,
+    },
+}
+
 fn decide(measurement: Measurement, facts: &Facts, prefer: Prefer) -> Verdict {
-    let mut reasons: Vec<String> = Vec::new();
+    let mut refusals = Vec::new();
     for row in ROWS.iter().filter(|row| row.measurement == measurement) {
-        if let Some(symbol) = row.only_with
-            && !facts.symbols.contains_key(symbol)
-        {
-            let reason =
-                format!("this kernel looks at CMA pages only, and has none ({symbol} is absent)");
-            return Verdict::NotApplicable { reason };
+        match (row.applies, looks_at_cma_only(facts)) {
+            (Applies::CmaOnly, false) => continue,
+            (Applies::CmaOnly, true) if !facts.symbols.contains_key("cma_alloc") => {
+                let reason = "this kernel looks for pages of CMA areas only, and has none";
+                return Verdict::NotApplicable {
+                    reason: reason.to_owned(),
+                };
+            }
+            (Applies::CmaOnly | Applies::Always, _) => {}
         }
         match try_row(row, facts, prefer) {
             Ok((attachment, note)) => {
                 let also = row
                     .also
                     .iter()
-                    .filter_map(|hook| try_hook(hook, any_prototype, facts, prefer).ok());
+                    .filter_map(|hook| try_hook(hook, |_| true, facts, prefer).ok());
                 let attachments = std::iter::once(attachment)
                     .chain(also.map(|(a, _)| a))
                     .collect();
                 return Verdict::Attach { attachments, note };
             }
-            Err(reason) if reasons.contains(&reason) => {}
-            Err(reason) => reasons.push(reason),
+            Err(refusal) => refusals.push(refusal),
         }
     }
     Verdict::Lost {
-        reason: reasons.join("; "),
+        reason: summarise(&refusals),
     }
 }
 
-fn any_prototype(_: &crate::kernel::btf::Prototype) -> bool {
-    true
+/// Before 5.13 (d1e153fea2a8) pages of ZONE_MOVABLE were pinned where they are.
+fn looks_at_cma_only(facts: &Facts) -> bool {
+    facts.btf_error.is_none() && !facts.constants.contains_key("MR_LONGTERM_PIN")
 }
 
-type Choice = Result<(Attachment, Option<String>), String>;
+/// One clause per target. Rows for other prototypes of a function that has a
+/// fitting one say nothing.
+fn summarise(refusals: &[Refusal]) -> String {
+    let mut clauses: Vec<(&str, Vec<&str>)> = Vec::new();
+    for refusal in refusals {
+        let Refusal::Hook { target, obstacles } = refusal else {
+            continue;
+        };
+        let at = clauses.iter().position(|(seen, _)| seen == target);
+        let at = at.unwrap_or_else(|| {
+            clauses.push((target, Vec::new()));
+            clauses.len() - 1
+        });
+        for obstacle in obstacles {
+            if !clauses[at].1.contains(&obstacle.as_str()) {
+                clauses[at].1.push(obstacle);
+            }
+        }
+    }
+    for refusal in refusals {
+        let Refusal::Prototype { function } = refusal else {
+            continue;
+        };
+        if !clauses.iter().any(|(seen, _)| seen == function) {
+            clauses.push((function, vec!["has another prototype here"]));
+        }
+    }
+    let clauses = clauses
+        .iter()
+        .map(|(target, obstacles)| format!("{target} {}", obstacles.join(", ")));
+    clauses.collect::<Vec<_>>().join("; ")
+}
+
+type Choice = Result<(Attachment, Option<String>), Refusal>;
 
 fn try_row(row: &Row, facts: &Facts, prefer: Prefer) -> Choice {
     if row.measurement == Measurement::PinEntry
@@ -270,21 +322,15 @@ fn try_row(row: &Row, facts: &Facts, prefer: Prefer) -> Choice {
     try_hook(&row.hook, row.fits, facts, prefer)
 }
 
-fn try_hook(
-    hook: &Hook,
-    fits: fn(&crate::kernel::btf::Prototype) -> bool,
-    facts: &Facts,
-    prefer: Prefer,
-) -> Choice {
+fn try_hook(hook: &Hook, fits: fn(&Prototype) -> bool, facts: &Facts, prefer: Prefer) -> Choice {
     match *hook {
         Hook::Tracepoint { name, program } => {
-            let proto = facts.tracepoints.get(name);
-            let proto = proto.ok_or_else(|| absent_in_btf(facts, format!("tracepoint {name}")))?;
+            let proto = facts
+                .tracepoints
+                .get(name)
+                .ok_or_else(|| refuse(name, not_in_btf(facts)))?;
             if !fits(proto) {
-                return Err(format!(
-                    "tracepoint {name} has other arguments here: {}",
-                    proto.params.join(", ")
-                ));
+                return Err(Refusal::Prototype { function: name });
             }
             Ok((
                 Attachment {
@@ -314,19 +360,29 @@ fn try_hook(
     }
 }
 
+fn refuse(target: &'static str, obstacle: String) -> Refusal {
+    Refusal::Hook {
+        target,
+        obstacles: vec![obstacle],
+    }
+}
+
 fn try_function(
     function: &'static str,
     mut pair: [(Option<&'static str>, Kind); 2],
-    fits: fn(&crate::kernel::btf::Prototype) -> bool,
+    fits: fn(&Prototype) -> bool,
     facts: &Facts,
     prefer: Prefer,
 ) -> Choice {
-    symbol_is_usable(function, facts)?;
-    let proto = facts.functions.get(function);
-    let proto =
-        proto.ok_or_else(|| absent_in_btf(facts, format!("the prototype of {function}")))?;
+    if let Some(obstacle) = symbol_obstacle(function, facts) {
+        return Err(refuse(function, obstacle));
+    }
+    let proto = facts
+        .functions
+        .get(function)
+        .ok_or_else(|| refuse(function, not_in_btf(facts)))?;
     if !fits(proto) {
-        return Err(format!("{function} has another prototype here"));
+        return Err(Refusal::Prototype { function });
     }
     let kprobe_first = match prefer {
         Prefer::Kprobe => true,
@@ -351,28 +407,31 @@ fn try_function(
                     note,
                 ));
             }
-            Some(obstacle) => obstacles.push(obstacle),
+            Some(obstacle) => obstacles.push(format!("takes no {kind} ({obstacle})")),
         }
     }
-    Err(format!("{function}: {}", obstacles.join("; ")))
+    Err(Refusal::Hook {
+        target: function,
+        obstacles,
+    })
 }
 
-fn absent_in_btf(facts: &Facts, what: String) -> String {
-    match &facts.btf_error {
-        Some(error) => error.clone(),
-        None => format!("{what} is not in BTF"),
-    }
+fn not_in_btf(facts: &Facts) -> String {
+    facts.btf_error.as_ref().map_or_else(
+        || "is not in the kernel's BTF".to_owned(),
+        |error| format!("has no known prototype ({error})"),
+    )
 }
 
-fn symbol_is_usable(function: &str, facts: &Facts) -> Result<(), String> {
+fn symbol_obstacle(function: &str, facts: &Facts) -> Option<String> {
     if facts.symbols.is_empty() && facts.suffixed.is_empty() {
-        return Err("/proc/kallsyms shows no symbols".to_owned());
+        return Some("is not to be found: /proc/kallsyms shows no symbols".to_owned());
     }
     match (facts.symbols.get(function), facts.suffixed.get(function)) {
-        (Some(1), _) => Ok(()),
-        (Some(n), _) => Err(format!("{function} occurs {n} times in kallsyms")),
-        (None, Some(names)) => Err(format!("{function} exists only as {}", names.join(", "))),
-        (None, None) => Err(format!("{function} is inlined or not in this kernel")),
+        (Some(1), _) => None,
+        (Some(n), _) => Some(format!("occurs {n} times in kallsyms")),
+        (None, Some(names)) => Some(format!("exists only as {}", names.join(", "))),
+        (None, None) => Some("is inlined or not in this kernel".to_owned()),
     }
 }
 
@@ -383,18 +442,12 @@ const TRAMPOLINE_ARGS: usize = 6;
 fn kind_obstacle(kind: Kind, args: usize, facts: &Facts) -> Option<String> {
     let confidential = facts.lockdown.as_deref() == Some("confidentiality");
     match kind {
-        Kind::Fentry | Kind::Fexit if !facts.trampolines => {
-            Some("no BPF trampolines (CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS)".to_owned())
+        Kind::Fentry | Kind::Fexit if facts.no_trampolines.is_some() => {
+            facts.no_trampolines.clone()
         }
-        Kind::Fentry | Kind::Fexit if args > TRAMPOLINE_ARGS => {
-            Some(format!("{args} arguments are too many for {kind}"))
-        }
-        Kind::Kprobe | Kind::Kretprobe if !facts.kprobes => {
-            Some("no kprobes (CONFIG_KPROBES)".to_owned())
-        }
-        Kind::Kprobe | Kind::Kretprobe if confidential => {
-            Some("kernel lockdown (confidentiality) refuses kprobes".to_owned())
-        }
+        Kind::Fentry | Kind::Fexit if args > TRAMPOLINE_ARGS => Some(format!("{args} arguments")),
+        Kind::Kprobe | Kind::Kretprobe if !facts.kprobes => Some("no CONFIG_KPROBES".to_owned()),
+        Kind::Kprobe | Kind::Kretprobe if confidential => Some("kernel lockdown".to_owned()),
         Kind::Fentry | Kind::Fexit | Kind::Kprobe | Kind::Kretprobe | Kind::RawTracepoint => None,
     }
 }

@@ -96,6 +96,14 @@ impl Hook {
     }
 }
 
+/// On which kernels a row may be taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Applies {
+    Always,
+    /// Those that move pages out of CMA areas only, to 5.12.
+    CmaOnly,
+}
+
 /// One way to take a measurement.
 pub struct Row {
     pub measurement: Measurement,
@@ -104,8 +112,8 @@ pub struct Row {
     pub also: &'static [Hook],
     /// Whether a prototype is the one that the programs were written for.
     pub fits: fn(&Prototype) -> bool,
-    /// Symbols without which the function does something else.
-    pub only_with: Option<&'static str>,
+    /// On which kernels the hook means what it is to measure.
+    pub applies: Applies,
 }
 
 const GLL: &str = "__gup_longterm_locked";
@@ -163,7 +171,7 @@ const fn row(measurement: Measurement, hook: Hook, fits: fn(&Prototype) -> bool)
         hook,
         also: &[],
         fits,
-        only_with: None,
+        applies: Applies::Always,
     }
 }
 
@@ -310,7 +318,7 @@ pub const ROWS: &[Row] = &[
     },
     // Before 5.13 only pages of CMA areas were looked for.
     Row {
-        only_with: Some("cma_alloc"),
+        applies: Applies::CmaOnly,
         ..row(
             Measurement::Unpinnable,
             entry("isolate_lru_page", "isolate_fentry", "isolate_kprobe"),

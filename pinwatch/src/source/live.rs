@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use aya::maps::{Array, Map, MapData, RingBuf};
-use aya::{Ebpf, EbpfLoader};
+use aya::{Btf, Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
 use bytemuck::Zeroable as _;
 use memmap2::{MmapOptions, MmapRaw};
@@ -81,7 +81,9 @@ impl Live {
         let cpus = possible_cpus()?;
         let globals = plan.globals;
         let pass_by_gup = u32::from(globals.pass_by_gup);
+        let btf = Btf::from_sys_fs().ok();
         let mut ebpf = EbpfLoader::new()
+            .btf(btf.as_ref())
             .override_global(ABI_SYMBOL, &ABI_VERSION, true)
             .override_global("FOLL_LONGTERM", &globals.foll_longterm, true)
             .override_global("MIGRATE_REASON", &globals.migrate_reason, true)
@@ -93,7 +95,7 @@ impl Live {
         if let Some(tracefs) = &tracefs {
             remove_leftovers(tracefs);
         }
-        let attached = attach_all(&mut ebpf, plan, tracefs.as_deref());
+        let attached = attach_all(&mut ebpf, plan, btf.as_ref(), tracefs.as_deref());
         for Attached {
             measurement,
             attachment,

@@ -21,24 +21,10 @@ pub struct Attempt {
 impl Attempt {
     fn time<T>(call: impl FnOnce() -> Result<T, Errno>) -> (Self, Option<T>) {
         let start = Instant::now();
-        let result = call();
+        let outcome = call();
         let duration = start.elapsed();
-        match result {
-            Ok(value) => (
-                Self {
-                    result: Ok(()),
-                    duration,
-                },
-                Some(value),
-            ),
-            Err(errno) => (
-                Self {
-                    result: Err(errno),
-                    duration,
-                },
-                None,
-            ),
-        }
+        let result = outcome.as_ref().map(drop).map_err(|errno| *errno);
+        (Self { result, duration }, outcome.ok())
     }
 }
 

@@ -2,13 +2,12 @@
 //! nothing that pinwatch counts may move.
 
 use std::fs::{self, File};
-use std::io::{Seek, SeekFrom};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::{env, process};
 
-use anyhow::Context;
 use libc::iovec;
 use nix::errno::Errno;
 use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
@@ -33,23 +32,26 @@ pub struct DirectRead {
 
 impl DirectRead {
     pub fn open(plan: &Plan) -> anyhow::Result<Self> {
-        let mut file = match &plan.file {
-            Some(path) => direct(path)
-                .map_err(|error| Unavailable::because(format!("{} cannot be read with O_DIRECT: {error}", path.display())))?,
-            None => temporary_file().or_else(|| DISKS.iter().find_map(|path| direct(path.as_ref()).ok())).ok_or_else(|| {
+        match &plan.file {
+            Some(path) => Self::of(path)
+                .map_err(|error| Unavailable::because(format!("{} cannot be read with O_DIRECT: {error}", path.display()))),
+            None => temporary_file().or_else(|| DISKS.iter().find_map(|path| Self::of(path.as_ref()).ok())).ok_or_else(|| {
                 Unavailable::because(format!(
                     "neither {} nor a disk can be read with O_DIRECT: give --file, or use --via process_vm",
                     env::temp_dir().display()
                 ))
-            })?,
-        };
-        let len = file
-            .seek(SeekFrom::End(0))
-            .context("the file for O_DIRECT")? as usize;
+            }),
+        }
+    }
+
+    fn of(path: &Path) -> io::Result<Self> {
+        let mut file = File::options()
+            .read(true)
+            .custom_flags(libc::O_DIRECT)
+            .open(path)?;
+        let len = file.seek(SeekFrom::End(0))? as usize;
         match len.min(PIECE) / PAGE * PAGE {
-            0 => Err(Unavailable::because(
-                "the file for --via odirect is shorter than a page",
-            )),
+            0 => Err(io::Error::other("it is shorter than a page")),
             piece => Ok(Self { file, piece }),
         }
     }
@@ -74,20 +76,20 @@ impl Pinner for DirectRead {
 }
 
 /// A file without a name. Not on tmpfs, which takes O_DIRECT from 6.6 on but copies all the same, and pins nothing.
-fn temporary_file() -> Option<File> {
+fn temporary_file() -> Option<DirectRead> {
     let path = env::temp_dir().join(format!("pinwatch-load-{}", process::id()));
-    fs::write(&path, vec![1; PIECE]).ok()?;
-    let file = direct(&path);
+    let mut file = File::options()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&path)
+        .ok()?;
+    let read = file
+        .write_all(&vec![1; PIECE])
+        .and_then(|()| DirectRead::of(&path));
     let _ = fs::remove_file(&path);
-    file.ok()
-        .filter(|file| fstatfs(file).is_ok_and(|stat| stat.filesystem_type() != TMPFS_MAGIC))
-}
-
-fn direct(path: &Path) -> std::io::Result<File> {
-    File::options()
-        .read(true)
-        .custom_flags(libc::O_DIRECT)
-        .open(path)
+    read.ok()
+        .filter(|read| fstatfs(&read.file).is_ok_and(|stat| stat.filesystem_type() != TMPFS_MAGIC))
 }
 
 /// Reads the buffer as if it were another process's.

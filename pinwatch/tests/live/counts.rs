@@ -1,0 +1,227 @@
+//! What the metrics say, against what the load did.
+
+use std::time::Instant;
+
+use super::daemon::{Daemon, KINDS, Metrics};
+use super::load::{can_wait_for_faults, finish, load, moves_pages, spawn};
+
+fn assert_counts(metrics: &Metrics, expected: &[(&str, u64)]) {
+    for (name, value) in expected {
+        let (metric, label) = name.split_once('/').unwrap_or((name, ""));
+        assert_eq!(
+            metrics.sum(&format!("pinwatch_{metric}"), label),
+            *value as f64,
+            "{name}"
+        );
+    }
+}
+
+const NOTHING_LOST: [(&str, u64); 4] = [
+    ("pins_in_flight", 0),
+    ("unmatched_total", 0),
+    ("events_lost_total", 0),
+    ("pins_stuck", 0),
+];
+
+#[test]
+fn one_registration_of_movable_pages() {
+    for kind in KINDS {
+        let daemon = Daemon::start(&["--attach", kind]);
+        let outcome = load(&["--pages", "256"]);
+        assert_eq!((outcome.ok(), outcome.pages("before", "Movable")), (1, 256));
+        let moved = if moves_pages() { 256 } else { 0 };
+        assert_eq!(outcome.pages("after", "Movable"), 256 - moved);
+        let metrics = daemon.metrics();
+        assert_counts(&metrics, &NOTHING_LOST);
+        assert_counts(
+            &metrics,
+            &[
+                ("pins_total", 1),
+                ("pin_failures_total", 0),
+                ("pin_passes_count", 1),
+                ("pin_passes_sum", if moves_pages() { 2 } else { 1 }),
+                ("pin_duration_seconds_count", 1),
+                ("pin_pages_requested_total", 256),
+                ("pin_pages_returned_total", 256),
+                ("pin_unpinnable_total", moved),
+                ("migrate_calls_total", moved / 256),
+                ("migrate_duration_seconds_count", moved / 256),
+                ("migrate_pages_total/succeeded", moved),
+                ("migrate_pages_total/failed", 0),
+            ],
+        );
+    }
+}
+
+#[test]
+fn a_held_page_fails_the_pin() {
+    for kind in KINDS {
+        let daemon = Daemon::start(&["--attach", kind]);
+        let outcome = load(&["--pages", "256", "--hold", "vmsplice"]);
+        let failed = u64::from(moves_pages());
+        assert_eq!(outcome.failed("ENOMEM"), failed);
+        let metrics = daemon.metrics();
+        assert_counts(&metrics, &NOTHING_LOST);
+        assert_counts(
+            &metrics,
+            &[
+                ("pins_total", 1),
+                ("pin_failures_total", failed),
+                (
+                    "pin_failures_total/errno=\"ENOMEM\",cause=\"migrate_busy\"",
+                    failed,
+                ),
+                ("pin_passes_sum", 1),
+                (
+                    "pin_pages_returned_total",
+                    if moves_pages() { 0 } else { 256 },
+                ),
+                ("migrate_pages_total/succeeded", failed * 255),
+                ("migrate_pages_total/failed", failed),
+            ],
+        );
+    }
+}
+
+#[test]
+fn a_bad_address_is_a_fault_without_a_pass() {
+    let daemon = Daemon::start(&[]);
+    let outcome = load(&["--memory", "readonly", "--pages", "16"]);
+    assert_eq!(outcome.failed("EFAULT"), 1);
+    let metrics = daemon.metrics();
+    assert_counts(&metrics, &NOTHING_LOST);
+    assert_counts(
+        &metrics,
+        &[
+            ("pins_total", 1),
+            ("pin_failures_total/errno=\"EFAULT\",cause=\"fault\"", 1),
+            ("pin_passes_sum", 0),
+        ],
+    );
+}
+
+#[test]
+fn a_thousand_registrations_of_fresh_memory() {
+    for kind in KINDS {
+        let daemon = Daemon::start(&["--attach", kind]);
+        let outcome = load(&["--pages", "16", "--repeat", "1000"]);
+        assert_eq!(
+            (outcome.ok(), outcome.pages("before", "Movable")),
+            (1000, 16_000)
+        );
+        let metrics = daemon.metrics();
+        assert_counts(&metrics, &NOTHING_LOST);
+        assert_counts(
+            &metrics,
+            &[("pins_total", 1000), ("pin_pages_requested_total", 16_000)],
+        );
+    }
+}
+
+/// Threads that enter and return at the same time are what loses returns:
+/// `pinwatch::probe::tracefs` and `pinwatch::probe::plan` say how.
+#[test]
+fn many_threads_at_once() {
+    for kind in KINDS {
+        let daemon = Daemon::start(&["--attach", kind]);
+        let start = Instant::now();
+        let outcome = load(&["threads"]);
+        let elapsed = start.elapsed().as_secs_f64();
+        assert_eq!(outcome.summary["pins"], 24 * 60);
+        let metrics = daemon.metrics();
+        let sum = |name: &str, label: &str| metrics.sum(&format!("pinwatch_{name}"), label);
+        // A pin is counted when it returns. One whose return was missed is
+        // found when its thread pins again or ends; one whose entry was missed
+        // was skipped or missed there.
+        let counted = sum("pins_total", "");
+        let unmatched = sum("unmatched_total", "entry");
+        let missed = sum("events_lost_total", "slots_full")
+            + sum("events_lost_total", ":pin_enter_fentry")
+            + sum("events_lost_total", ":pin_enter_kprobe");
+        assert_eq!(
+            counted + unmatched + missed,
+            1440.0,
+            "{kind}: {counted} + {unmatched} + {missed}"
+        );
+        assert_eq!(sum("pins_in_flight", ""), 0.0);
+        println!("{kind}: {counted} pins, {unmatched} returns missed, {missed} entries missed");
+        if kind == "kprobe" {
+            assert_eq!(counted, 1440.0);
+        }
+        // A return paired with the entry of an earlier pin would be a duration
+        // longer than the gaps between the pins allow.
+        let longest = metrics
+            .series("pinwatch_pin_duration_seconds_bucket")
+            .filter_map(|(labels, below)| {
+                let edge: f64 = labels
+                    .split("le=\"")
+                    .nth(1)?
+                    .split('"')
+                    .next()?
+                    .parse()
+                    .ok()?;
+                (edge > elapsed).then_some(below)
+            });
+        assert_eq!(
+            longest.min_by(f64::total_cmp),
+            Some(counted),
+            "a pin longer than the whole load"
+        );
+        assert!(sum("pin_duration_seconds_sum", "") <= 24.0 * elapsed);
+    }
+}
+
+#[test]
+fn short_term_pins_count_nothing() {
+    for kind in KINDS {
+        let daemon = Daemon::start(&["--attach", kind]);
+        let outcome = load(&["--via", "process_vm", "--repeat", "100"]);
+        assert_eq!(
+            (outcome.ok(), &outcome.summary["expected_pins"]),
+            (100, &0.into())
+        );
+        let metrics = daemon.metrics();
+        assert_counts(&metrics, &NOTHING_LOST);
+        assert_counts(
+            &metrics,
+            &[
+                ("pins_total", 0),
+                ("pin_passes_sum", 0),
+                ("pin_pages_requested_total", 0),
+            ],
+        );
+    }
+}
+
+#[test]
+fn a_pin_is_visible_while_it_is_in_flight() {
+    let daemon = Daemon::start(&["--stuck-after", "1s"]);
+    // Before 6.5 a pin cannot wait for a userfaultfd.
+    let scenario = if can_wait_for_faults() {
+        "slow"
+    } else {
+        "starved"
+    };
+    let slow = spawn(&[scenario, "--stall-for", "5s"]);
+    // Polls a condition; the time between two looks changes nothing.
+    let (mut in_flight, mut stuck) = (false, false);
+    while !stuck {
+        let metrics = daemon.metrics();
+        assert_eq!(
+            metrics.total("pinwatch_pins_total"),
+            0.0,
+            "the pin ended before it was seen to be stuck"
+        );
+        let oldest = metrics.total("pinwatch_pin_in_flight_oldest_seconds");
+        in_flight |= metrics.total("pinwatch_pins_in_flight") == 1.0;
+        stuck = metrics.total("pinwatch_pins_stuck") == 1.0;
+        assert!(!stuck || (in_flight && oldest >= 1.0));
+    }
+    finish(slow);
+    let metrics = daemon.metrics();
+    assert_counts(&metrics, &NOTHING_LOST);
+    assert_counts(
+        &metrics,
+        &[("pins_total", 1), ("pin_in_flight_oldest_seconds", 0)],
+    );
+}

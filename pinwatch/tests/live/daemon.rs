@@ -1,0 +1,110 @@
+//! A running `pinwatch run`, and its metrics.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+pub const URL: &str = "http://127.0.0.1:10746";
+
+/// Both kinds of hook.
+pub const KINDS: [&str; 2] = ["fentry", "kprobe"];
+
+pub struct Daemon {
+    child: Child,
+    log: BufReader<ChildStderr>,
+}
+
+impl Daemon {
+    /// Starts a daemon and waits until it says that it watches.
+    pub fn start(args: &[&str]) -> Self {
+        let mut child = Command::new("pinwatch")
+            .arg("run")
+            .args(args)
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("pinwatch is in the PATH");
+        let mut log = BufReader::new(child.stderr.take().expect("piped"));
+        let mut text = String::new();
+        while !text
+            .lines()
+            .last()
+            .unwrap_or_default()
+            .contains("watching with")
+        {
+            assert!(
+                log.read_line(&mut text).expect("readable") > 0,
+                "the daemon ended:\n{text}"
+            );
+        }
+        assert!(!text.contains("cannot attach"), "{text}");
+        Self { child, log }
+    }
+
+    pub fn metrics(&self) -> Metrics {
+        Metrics::parse(&get("/metrics"))
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id() as i32), signal).expect("it runs");
+    }
+
+    /// Waits for the end; returns the status and what was logged since the start.
+    pub fn wait(mut self) -> (ExitStatus, String) {
+        let mut text = String::new();
+        while self.log.read_line(&mut text).expect("readable") > 0 {}
+        (self.child.wait().expect("a child"), text)
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub fn get(path: &str) -> String {
+    let mut response = ureq::get(format!("{URL}{path}"))
+        .call()
+        .expect("the daemon answers");
+    response.body_mut().read_to_string().expect("text")
+}
+
+/// Samples by "name{labels}", labels as exported.
+pub struct Metrics(BTreeMap<String, f64>);
+
+impl Metrics {
+    fn parse(text: &str) -> Self {
+        let samples = text
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .map(|line| {
+                let (name, value) = line.rsplit_once(' ').expect("a sample");
+                (name.to_owned(), value.parse().expect("a number"))
+            });
+        Self(samples.collect())
+    }
+
+    /// The sum of all series of a metric, of those with a label if one is given.
+    pub fn sum(&self, name: &str, label: &str) -> f64 {
+        self.series(name)
+            .filter(|(labels, _)| labels.contains(label))
+            .map(|(_, value)| value)
+            .sum()
+    }
+
+    pub fn total(&self, name: &str) -> f64 {
+        self.sum(name, "")
+    }
+
+    /// Labels and value of each series of a metric.
+    pub fn series<'a>(&'a self, name: &'a str) -> impl Iterator<Item = (&'a str, f64)> {
+        self.0.iter().filter_map(move |(key, value)| {
+            let rest = key.strip_prefix(name)?;
+            (rest.is_empty() || rest.starts_with('{')).then_some((rest, *value))
+        })
+    }
+}

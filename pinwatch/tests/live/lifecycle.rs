@@ -1,0 +1,138 @@
+//! Starts, ends, and errors that a user meets.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use super::daemon::{Daemon, get};
+use super::load::load;
+
+const NOBODY: u32 = 65534;
+
+/// Our programs in the kernel, by name.
+fn programs() -> Vec<String> {
+    let ours = pinwatch::probe::plan::programs();
+    let loaded = aya::programs::loaded_programs().filter_map(Result::ok);
+    let names = loaded.filter_map(|program| program.name_as_str().map(str::to_owned));
+    // The kernel keeps 15 bytes of a name.
+    names
+        .filter(|name| {
+            ours.iter()
+                .any(|program| program.get(..15).unwrap_or(program) == name)
+        })
+        .collect()
+}
+
+/// Waits until the kernel has let go of them: it frees a program some grace
+/// periods after its last descriptor is closed.
+fn no_programs_are_left() {
+    let start = Instant::now();
+    while !programs().is_empty() {
+        assert!(
+            start.elapsed() < Duration::from_secs(30),
+            "left behind: {:?}",
+            programs()
+        );
+    }
+}
+
+fn kprobe_events() -> String {
+    let text = fs::read_to_string("/sys/kernel/tracing/kprobe_events").expect("tracefs");
+    text.lines()
+        .filter(|line| line.contains("pinwatch_"))
+        .collect()
+}
+
+fn run(command: &mut Command) -> (Option<i32>, String) {
+    let Output { status, stderr, .. } = command.output().expect("it starts");
+    (status.code(), String::from_utf8(stderr).expect("UTF-8"))
+}
+
+#[test]
+fn a_signal_ends_it_and_leaves_nothing() {
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        for kind in super::daemon::KINDS {
+            let daemon = Daemon::start(&["--attach", kind]);
+            assert!(!programs().is_empty());
+            assert_eq!(get("/healthz"), "ok\n");
+            assert_eq!(get("/readyz"), "attached\n");
+            assert!(get("/").contains("/metrics"));
+            daemon.signal(signal);
+            let (status, log) = daemon.wait();
+            assert_eq!(status.code(), Some(0), "{log}");
+            assert_eq!(kprobe_events(), "");
+            no_programs_are_left();
+        }
+    }
+}
+
+#[test]
+fn killed_and_started_again_it_counts_from_its_own_start() {
+    let daemon = Daemon::start(&["--attach", "kprobe"]);
+    load(&["--pages", "16", "--repeat", "5"]);
+    daemon.signal(Signal::SIGKILL);
+    daemon.wait();
+    no_programs_are_left();
+    let daemon = Daemon::start(&["--attach", "kprobe"]);
+    load(&["--pages", "16", "--repeat", "7"]);
+    assert_eq!(daemon.metrics().total("pinwatch_pins_total"), 7.0);
+    daemon.signal(Signal::SIGTERM);
+    let (status, _) = daemon.wait();
+    assert_eq!(
+        (status.code(), kprobe_events().as_str()),
+        (Some(0), ""),
+        "leftovers are removed at the next start"
+    );
+}
+
+#[test]
+fn without_capabilities_one_sentence_says_what_is_missing() {
+    for command in ["run", "check"] {
+        let (status, stderr) = run(Command::new("pinwatch")
+            .arg(command)
+            .uid(NOBODY)
+            .gid(NOBODY));
+        assert_eq!(status, Some(2), "{stderr}");
+        if command == "run" {
+            assert_eq!(
+                stderr
+                    .lines()
+                    .filter(|line| line.starts_with("pinwatch: "))
+                    .count(),
+                1,
+                "{stderr}"
+            );
+            assert!(
+                stderr.contains("missing CAP_BPF and CAP_PERFMON"),
+                "{stderr}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_taken_port_is_one_sentence() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("bound").to_string();
+    let (status, stderr) =
+        run(Command::new("pinwatch").args(["run", "--web.listen-address", &address]));
+    assert_eq!(status, Some(1));
+    assert_eq!(
+        stderr.trim_end(),
+        format!("pinwatch: cannot listen on {address}: Address already in use (os error 98)")
+    );
+}
+
+#[test]
+fn an_unknown_flag_is_named() {
+    let (status, stderr) = run(Command::new("pinwatch").args(["run", "--atach", "fentry"]));
+    assert_eq!(status, Some(2));
+    assert!(
+        stderr.contains("unexpected argument '--atach'") && !stderr.contains("panicked"),
+        "{stderr}"
+    );
+}

@@ -1,0 +1,10 @@
+//! Tests on a real kernel, in a VM: `cargo xtask test`. They need root, a
+//! ZONE_MOVABLE, and `pinwatch` in the PATH. They assert counts, never
+//! durations, and wait for events, never for time.
+
+mod attach;
+mod counts;
+mod daemon;
+mod fold;
+mod lifecycle;
+mod load;
