@@ -246,9 +246,11 @@ pub struct Events {
     ring: RingBuf<MapData>,
 }
 
-impl Events {
-    /// The next event that waits, if any. Never blocks.
-    pub fn next(&mut self) -> Option<PinEvent> {
+impl Iterator for Events {
+    type Item = PinEvent;
+
+    /// The next event that waits, if any. Never blocks; there may be more later.
+    fn next(&mut self) -> Option<PinEvent> {
         let item = self.ring.next()?;
         bytemuck::try_pod_read_unaligned(&item).ok()
     }
@@ -268,7 +270,7 @@ fn share<T>(ebpf: &Ebpf, name: &'static str, entries: usize) -> Result<MmapRaw, 
 
 /// A word of an entry of a shared array.
 fn word_at<T>(map: &MmapRaw, entry: usize, word: usize) -> u64 {
-    const { assert!(size_of::<T>() % 8 == 0) }
+    const { assert!(size_of::<T>().is_multiple_of(8)) }
     let at = entry * size_of::<T>() + word * 8;
     assert!(at + 8 <= map.len());
     // SAFETY: inside the mapping (checked) and aligned: the mapping is

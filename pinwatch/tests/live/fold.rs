@@ -32,7 +32,7 @@ fn kernel_and_user_space_fold_the_same() {
     load(&["threads", "--repeat", "20"]);
     let mut folded = Box::new(before);
     let mut pins = 0;
-    while let Some(event) = events.next() {
+    for event in events.by_ref() {
         fold_pin(&mut folded, &event.pin);
         assert_eq!(&event.comm[..8], b"pinwatch");
         pins += 1;
