@@ -9,6 +9,7 @@ mod build;
 mod busybox;
 mod cache;
 mod child;
+mod facts;
 mod guest;
 mod http;
 mod initrd;
@@ -48,6 +49,7 @@ enum Command {
     Run(run::RunArgs),
     Test(test::TestArgs),
     Vm(vm::VmArgs),
+    Facts(facts::FactsArgs),
 }
 
 fn main() -> ExitCode {
@@ -57,6 +59,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::main(&args),
         Command::Test(args) => test::main(&args),
         Command::Vm(args) => vm::main(&args),
+        Command::Facts(args) => facts::main(&args),
     });
     match done {
         Ok(code) => code,

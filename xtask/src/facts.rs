@@ -1,0 +1,286 @@
+//! `cargo xtask facts`: the fact sheets that the planner is tested on, from stock kernels.
+//!
+//! A sheet is what `pinwatch check --facts` prints in a guest, byte for byte. What the facts mean
+//! is not known here, and a sheet is never edited by hand.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+use serde_json::Value;
+
+use crate::apt::MirrorArgs;
+use crate::build;
+use crate::cache::Cache;
+use crate::child::Interrupted;
+use crate::guest::{Guest, Placed};
+use crate::kernels::{self, Flavour, KERNELS, Kernel};
+use crate::qemu::Sinks;
+use crate::setup::{self, Purpose};
+
+/// Write the fact sheets of the stock kernels, which the planner is tested on
+///
+/// Boots each kernel in a virtual machine and puts what `pinwatch check --facts` says there into
+/// pinwatch/tests/data/facts. Needed after a change of what facts are gathered.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  cargo xtask facts
+  cargo xtask facts --kernel 6.12 --flavour full
+  cargo xtask facts --check")]
+pub struct FactsArgs {
+    /// The sheet of this kernel only (repeatable) [default: of all]
+    #[arg(long = "kernel", value_name = "SERIES", value_parser = kernels::parse)]
+    kernels: Vec<&'static Kernel>,
+    /// The sheet of this flavour only [default: of both]
+    #[arg(long = "flavour", value_enum)]
+    flavours: Vec<Flavour>,
+    /// Write nothing; fail where a sheet is not what its kernel says, and say how
+    #[arg(long)]
+    check: bool,
+    /// Guests at a time: under emulation each keeps a processor busy
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=2))]
+    jobs: u8,
+    #[command(flatten)]
+    mirrors: MirrorArgs,
+}
+
+const SHEETS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../pinwatch/tests/data/facts");
+const TIMEOUT: Duration = Duration::from_secs(300);
+
+pub fn main(args: &FactsArgs) -> Result<ExitCode> {
+    let started = Instant::now();
+    let cache = Cache::open()?;
+    setup::ensure(&cache, Purpose::All)?;
+    let work = Work {
+        args,
+        cache,
+        pinwatch: build::pinwatch()?,
+        queue: Mutex::new(queue(args)),
+        troubles: Mutex::default(),
+    };
+    if !args.check {
+        fs::create_dir_all(SHEETS)?;
+    }
+    let sheets = work.queue.lock().expect(NO_PANIC).len();
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..args.jobs).map(|_| scope.spawn(|| work.run())).collect();
+        workers
+            .into_iter()
+            .try_for_each(|worker| worker.join().expect(NO_PANIC))
+    })?;
+    let troubles = work.troubles.into_inner().expect(NO_PANIC);
+    let done = if args.check { "are right" } else { "written" };
+    println!(
+        "{} of {sheets} fact sheets {done}, in {} s",
+        sheets - troubles.len(),
+        started.elapsed().as_secs()
+    );
+    if troubles.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!("failed: {}", troubles.join(", "));
+    Ok(ExitCode::FAILURE)
+}
+
+const NO_PANIC: &str = "no worker panics";
+
+/// All kernels of a flavour before the next flavour: the small ones first.
+fn queue(args: &FactsArgs) -> VecDeque<Source> {
+    let kernels = match args.kernels.as_slice() {
+        [] => KERNELS.iter().collect(),
+        some => some.to_vec(),
+    };
+    let flavours = match args.flavours.as_slice() {
+        [] => &[Flavour::Cloud, Flavour::Full],
+        some => some,
+    };
+    let pairs = flavours.iter().flat_map(|&flavour| {
+        kernels
+            .iter()
+            .map(move |&kernel| Source { kernel, flavour })
+    });
+    pairs.collect()
+}
+
+/// A kernel with a sheet.
+#[derive(Clone, Copy)]
+struct Source {
+    kernel: &'static Kernel,
+    flavour: Flavour,
+}
+
+impl Source {
+    fn name(self) -> String {
+        let flavour = self.flavour.to_possible_value();
+        let flavour = flavour.expect("no flavour is hidden");
+        format!("{}-{}", self.kernel.series, flavour.get_name())
+    }
+}
+
+struct Work<'a> {
+    args: &'a FactsArgs,
+    cache: Cache,
+    pinwatch: PathBuf,
+    queue: Mutex<VecDeque<Source>>,
+    /// The sheets that could not be made, or differ.
+    troubles: Mutex<Vec<String>>,
+}
+
+impl Work<'_> {
+    /// Makes sheets until none is left. Fails only when the user interrupts.
+    fn run(&self) -> Result<()> {
+        loop {
+            let next = self.queue.lock().expect(NO_PANIC).pop_front();
+            let Some(source) = next else { return Ok(()) };
+            let name = source.name();
+            eprintln!("xtask: {name}: booting");
+            let started = Instant::now();
+            let done = self
+                .sheet(source)
+                .and_then(|sheet| self.settle(&name, &sheet));
+            let seconds = started.elapsed().as_secs();
+            match done {
+                Ok(what) => eprintln!("xtask: {name}: {what}, after {seconds} s"),
+                Err(error) if error.is::<Interrupted>() => return Err(error),
+                Err(error) => {
+                    eprintln!("xtask: {name}: FAILED after {seconds} s: {error:#}");
+                    self.troubles.lock().expect(NO_PANIC).push(name);
+                }
+            }
+        }
+    }
+
+    /// What pinwatch says in a guest.
+    fn sheet(&self, Source { kernel, flavour }: Source) -> Result<String> {
+        let (out, err) = (Collected::default(), Collected::default());
+        let guest = Guest {
+            kernel,
+            flavour,
+            files: vec![Placed {
+                host: self.pinwatch.clone(),
+                guest: "/usr/bin/pinwatch".to_owned(),
+            }],
+            modules: Vec::new(),
+            append: Vec::new(),
+            memory_mib: 1024,
+            cpus: 2,
+            forwards: Vec::new(),
+            timeout: Some(TIMEOUT),
+            command: ["pinwatch", "check", "--facts"].map(str::to_owned).into(),
+        };
+        let sinks = Sinks {
+            out: Box::new(out.clone()),
+            err: Box::new(err.clone()),
+        };
+        match guest.run(&self.cache, &self.args.mirrors, sinks)? {
+            0 => out.text(),
+            status => bail!(
+                "pinwatch in the guest failed with status {status}: {}",
+                err.text()?.trim()
+            ),
+        }
+    }
+
+    /// Writes a sheet, or compares it with the one that is there.
+    fn settle(&self, name: &str, sheet: &str) -> Result<String> {
+        let made: Value = serde_json::from_str(sheet).context("the sheet is not JSON")?;
+        let path = Path::new(SHEETS).join(format!("{name}.json"));
+        let old = match fs::read_to_string(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            read => Some(read.with_context(|| path.display().to_string())?),
+        };
+        if old.as_deref() == Some(sheet) {
+            return Ok("unchanged".to_owned());
+        }
+        let changes = match &old {
+            None => "there was none".to_owned(),
+            Some(old) => match serde_json::from_str(old) {
+                Ok(old) => changes(&old, &made),
+                Err(error) => format!("the old one is not JSON: {error}"),
+            },
+        };
+        if self.args.check {
+            bail!("not what this kernel says (committed, then this kernel):\n{changes}");
+        }
+        fs::write(&path, sheet).with_context(|| path.display().to_string())?;
+        Ok(match old {
+            None => format!("new, {} bytes", sheet.len()),
+            Some(_) => format!("{} bytes, changed:\n{changes}\n ", sheet.len()),
+        })
+    }
+}
+
+/// One line for each value that is not the same.
+fn changes(old: &Value, new: &Value) -> String {
+    let mut found = Vec::new();
+    compare("", Some(old), Some(new), &mut found);
+    if found.is_empty() {
+        found.push("  the layout of the text, no value".to_owned());
+    }
+    found.join("\n")
+}
+
+fn compare(path: &str, old: Option<&Value>, new: Option<&Value>, found: &mut Vec<String>) {
+    if let (Some(Value::Object(old)), Some(Value::Object(new))) = (old, new) {
+        let keys: BTreeSet<_> = old.keys().chain(new.keys()).collect();
+        for key in keys {
+            let dot = if path.is_empty() { "" } else { "." };
+            compare(
+                &format!("{path}{dot}{key}"),
+                old.get(key),
+                new.get(key),
+                found,
+            );
+        }
+    } else if old != new {
+        let show =
+            |value: Option<&Value>| value.map_or_else(|| "absent".to_owned(), Value::to_string);
+        found.push(format!("  {path}: {} -> {}", show(old), show(new)));
+    }
+}
+
+/// A sink that keeps what it gets.
+#[derive(Clone, Default)]
+struct Collected(Arc<Mutex<Vec<u8>>>);
+
+impl Collected {
+    fn text(&self) -> Result<String> {
+        let bytes = self.0.lock().expect(NO_PANIC).clone();
+        String::from_utf8(bytes).context("the guest's output is not UTF-8")
+    }
+}
+
+impl Write for Collected {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        self.0.lock().expect(NO_PANIC).extend_from_slice(data);
+        Ok(data.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn every_change_is_named_with_its_place() {
+        let old = json!({"a": {"b": [1, 2], "gone": null}, "same": "x"});
+        let new = json!({"a": {"b": [2, 1], "new": {"c": 1}}, "same": "x"});
+        let expected =
+            "  a.b: [1,2] -> [2,1]\n  a.gone: null -> absent\n  a.new: absent -> {\"c\":1}";
+        assert_eq!(changes(&old, &new), expected);
+        assert_eq!(changes(&old, &old), "  the layout of the text, no value");
+    }
+}
