@@ -78,6 +78,7 @@ fn try_kvm(kernel: &Fetched, busybox: &Path) -> Result<bool> {
         memory_mib: 512,
         cpus: 2,
         forwards: &[],
+        more: &[],
         timeout: Some(PATIENCE),
     };
     let quiet = || Box::new(std::io::sink());

@@ -172,6 +172,7 @@ impl Work<'_> {
             memory_mib: 1024,
             cpus: 2,
             forwards: Vec::new(),
+            qemu_args: Vec::new(),
             timeout: Some(TIMEOUT),
             command: ["pinwatch", "check", "--facts"].map(str::to_owned).into(),
         };

@@ -44,6 +44,7 @@ pub struct Guest {
     pub memory_mib: u32,
     pub cpus: u32,
     pub forwards: Vec<Forward>,
+    pub qemu_args: Vec<String>,
     pub timeout: Option<Duration>,
     pub command: Vec<String>,
 }
@@ -80,6 +81,7 @@ impl Guest {
             memory_mib: self.memory_mib,
             cpus: self.cpus,
             forwards: &self.forwards,
+            more: &self.qemu_args,
             timeout: self.timeout,
         }
     }

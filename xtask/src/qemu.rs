@@ -71,6 +71,8 @@ pub struct Machine<'a> {
     pub memory_mib: u32,
     pub cpus: u32,
     pub forwards: &'a [Forward],
+    /// arguments of the user's own
+    pub more: &'a [String],
     /// none: until it ends by itself, or the user interrupts
     pub timeout: Option<Duration>,
 }
@@ -200,6 +202,7 @@ impl Machine<'_> {
                 "virtio-net-pci,netdev=n0,romfile=",
             ]);
         }
+        qemu.args(self.more);
         qemu
     }
 }

@@ -136,6 +136,7 @@ fn watch_guest(
             host: port,
             guest: PORT,
         }],
+        qemu_args: Vec::new(),
         timeout: None,
         command: ["sh", "load.sh", "pinwatch", &format!("0.0.0.0:{PORT}")]
             .map(str::to_owned)

@@ -215,6 +215,7 @@ fn live_test(
         memory_mib: 2048,
         cpus: 2,
         forwards: Vec::new(),
+        qemu_args: Vec::new(),
         timeout: Some(TIMEOUT),
         command: command.chain(args.args.iter().cloned()).collect(),
     };

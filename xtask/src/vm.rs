@@ -49,6 +49,9 @@ pub struct VmArgs {
     /// Let a port of this host's loopback lead to one of the guest
     #[arg(long = "forward", value_name = "HOSTPORT:GUESTPORT")]
     forwards: Vec<Forward>,
+    /// One more argument for QEMU (repeatable): a device is --qemu-arg=-device --qemu-arg=edu
+    #[arg(long = "qemu-arg", value_name = "ARG", allow_hyphen_values = true)]
+    qemu_args: Vec<String>,
     /// Stop the guest after this many seconds
     #[arg(long, value_name = "SECS", default_value_t = 600)]
     timeout: u64,
@@ -90,6 +93,7 @@ pub fn main(args: &VmArgs) -> Result<ExitCode> {
         memory_mib: args.memory,
         cpus: args.cpus,
         forwards: args.forwards.clone(),
+        qemu_args: args.qemu_args.clone(),
         timeout: Some(Duration::from_secs(args.timeout)),
         command: args.command.clone(),
     };
