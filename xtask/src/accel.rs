@@ -9,6 +9,7 @@ use rustix::fs::{Access, access};
 use tempfile::TempDir;
 
 use crate::cache::Cache;
+use crate::child::Interrupted;
 use crate::initrd::Initrd;
 use crate::kernels::Fetched;
 use crate::qemu::{self, Accel, Ending, Machine, Sinks, Tcg};
@@ -82,13 +83,16 @@ fn try_kvm(kernel: &Fetched, busybox: &Path) -> Result<bool> {
         timeout: Some(PATIENCE),
     };
     let quiet = || Box::new(std::io::sink());
-    let outcome = machine.run(
+    match machine.run(
         dir.path(),
         Sinks {
             out: quiet(),
             err: quiet(),
         },
-    );
-    // An error here is one of KVM too: QEMU refuses to start what it cannot run.
-    Ok(outcome.is_ok_and(|outcome| outcome.ending == Ending::Status(0)))
+    ) {
+        Ok(outcome) => Ok(outcome.ending == Ending::Status(0)),
+        Err(error) if error.is::<Interrupted>() => Err(error),
+        // QEMU refuses to start what it cannot run.
+        Err(_) => Ok(false),
+    }
 }

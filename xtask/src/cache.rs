@@ -6,10 +6,14 @@
 use std::env;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use rustix::fs::{FlockOperation, flock};
 use tempfile::TempDir;
+
+use crate::child;
 
 pub struct Cache {
     root: PathBuf,
@@ -43,14 +47,18 @@ impl Cache {
         self.root.join(entry)
     }
 
-    /// Waits until no other xtask makes the entry.
+    /// Waits until nobody else makes the entry: another xtask, or another thread of this one.
     pub fn lock(&self, entry: &str) -> Result<Lock> {
         let path = self.root.join("locks").join(entry.replace('/', "-"));
         fs::create_dir_all(path.parent().expect("the path was joined"))?;
         let file = File::create(&path)?;
-        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-            eprintln!("xtask: waiting for another xtask that is making {entry}");
-            flock(&file, FlockOperation::LockExclusive)?;
+        let free = || flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
+        if !free() {
+            eprintln!("xtask: waiting for somebody else who is making {entry}");
+            while !free() {
+                child::check_interrupted()?;
+                sleep(Duration::from_millis(100));
+            }
         }
         Ok(Lock { _file: file })
     }

@@ -62,6 +62,7 @@ impl Guest {
         let initrd = dir.path().join("initrd");
         self.write_initrd(&initrd, &kernel, &busybox)?;
         let accel = accel::choose(cache, &kernel, &busybox)?;
+        eprintln!("xtask: booting {} {accel}", kernel.release);
         let outcome = self
             .machine(accel, &kernel.vmlinux(), &initrd)
             .run(dir.path(), sinks)?;

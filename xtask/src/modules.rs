@@ -61,7 +61,7 @@ impl Modules {
             return Ok(());
         }
         let Some(file) = self.files.get(&name) else {
-            bail!("this kernel has no module {name}");
+            bail!("this kernel has no module {name} (what can only be built in needs none)");
         };
         let data = unpack::file(file)?;
         for dependency in

@@ -3,6 +3,7 @@
 //! Kernel console, the command's stdout, its stderr and its status each have a serial port of
 //! their own, so nothing has to be told apart afterwards. What the guest does is not known here.
 
+use std::fmt;
 use std::fs;
 use std::io::Write;
 use std::path::Path;
@@ -53,6 +54,15 @@ impl Accel {
             ],
             Self::Tcg(Tcg::Threads) => ["-accel", "tcg,thread=multi,tb-size=256", "-cpu", "qemu64"],
         }
+    }
+}
+
+impl fmt::Display for Accel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Kvm => "with KVM",
+            Self::Tcg(_) => "under emulation",
+        })
     }
 }
 

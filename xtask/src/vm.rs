@@ -24,12 +24,13 @@ use crate::setup::{self, Purpose};
   cargo xtask vm --kernel 6.12 -- uname -r
   cargo xtask vm --kernel 7.3 -- pinwatch check --json | jq .
   cargo xtask vm --kernel 6.1 --file ./trial.sh --cpus 1 -- trial.sh
-  cargo xtask vm --kernel 6.18 --flavour full --modules rdma_rxe,vfio_pci -- sh -c 'cat /proc/modules'
+  cargo xtask vm --kernel 6.18 --flavour full --modules rdma_rxe,vfio_pci -- cat /proc/modules
   cargo xtask vm --kernel 6.12 --forward 8080:80 -- httpd -f -p 80")]
 pub struct VmArgs {
     /// Kernel series: 5.10, 6.1, 6.12, 6.18, 7.2 or 7.3
-    #[arg(long, value_parser = kernels::parse)]
+    #[arg(long, value_name = "SERIES", value_parser = kernels::parse)]
     kernel: &'static Kernel,
+    /// Which of Debian's builds of it
     #[arg(long, value_enum, default_value_t)]
     flavour: Flavour,
     /// Put a file or folder of this host into the guest [default place: /root]
@@ -42,9 +43,10 @@ pub struct VmArgs {
     #[arg(long, value_name = "ARGS", allow_hyphen_values = true)]
     append: Vec<String>,
     /// Memory of the guest; half of it is in ZONE_MOVABLE
-    #[arg(long, default_value = "2G", value_parser = parse_memory)]
+    #[arg(long, value_name = "SIZE", default_value = "2G", value_parser = parse_memory)]
     memory: u32,
-    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
+    /// Processors of the guest
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
     cpus: u32,
     /// Let a port of this host's loopback lead to one of the guest
     #[arg(long = "forward", value_name = "HOSTPORT:GUESTPORT")]
@@ -60,6 +62,7 @@ pub struct VmArgs {
     no_build: bool,
     #[command(flatten)]
     mirrors: MirrorArgs,
+    /// What to run, with its arguments; after a --
     #[arg(last = true, required = true, value_name = "CMD")]
     command: Vec<String>,
 }
