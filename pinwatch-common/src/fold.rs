@@ -10,7 +10,7 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::counter::LOSSES;
 use crate::histogram::{DURATION_BUCKETS, PASS_BUCKETS, duration_bucket, pass_bucket};
-use crate::record::{CAUSES, Cause, ORIGINS, Pin};
+use crate::record::{CAUSES, Cause, ISOLATES, ORIGINS, PHASES, Pin};
 
 /// A histogram of durations.
 #[repr(C)]
@@ -50,6 +50,14 @@ pub struct PinCells {
     pub migrate_calls: u64,
     pub moved: u64,
     pub failed: u64,
+    pub repinned: u64,
+    pub drains: u64,
+    /// Pins that asked for write access.
+    pub writes: u64,
+    /// Nanoseconds by [`Phase`](crate::record::Phase).
+    pub phase_ns: [u64; PHASES],
+    /// By [`Isolate`](crate::record::Isolate).
+    pub isolate_failures: [u64; ISOLATES],
 }
 
 /// One CPU's cells. Each part is written by one program, so that a program
@@ -83,6 +91,9 @@ pub const ERRNO_CLASSES: [(i32, &str); 12] = [
 /// Number of errno classes, the one for all others included.
 pub const ERRNOS: usize = ERRNO_CLASSES.len() + 1;
 
+/// `FOLL_WRITE`, the one flag with the same value on all kernels.
+const FOLL_WRITE: u32 = 1;
+
 /// The class of an errno.
 #[inline(always)]
 #[must_use]
@@ -99,15 +110,26 @@ pub fn errno_class(errno: i32) -> usize {
 /// All of the path's own failures to migrate reach the caller as -ENOMEM
 /// (`migrate_longterm_unpinnable_folios`); what `migrate_pages` itself returned
 /// tells a page that stayed referenced (a positive count) from a missing target.
+/// The path retries isolation for ever, so a pin that fails on it was killed
+/// while it did.
 #[inline(always)]
 #[must_use]
 pub fn cause(pin: &Pin) -> Cause {
+    const EINTR: i64 = 4;
+    const ENOMEM: i64 = 12;
+    const EFAULT: i64 = 14;
+    const EOPNOTSUPP: i64 = 95;
+    const EHWPOISON: i64 = 133;
+    const ERESTARTSYS: i64 = 512;
     match -pin.returned {
-        95 => Cause::Dax,
-        12 if pin.migrate_ret > 0 => Cause::MigrateBusy,
-        12 if pin.migrate_ret == -12 => Cause::MigrateNomem,
-        12 if pin.migrate_calls == 0 => Cause::Nomem,
-        14 | 4 | 133 => Cause::Fault,
+        EOPNOTSUPP => Cause::Dax,
+        ENOMEM if pin.migrate_ret > 0 => Cause::MigrateBusy,
+        ENOMEM if pin.migrate_ret == -ENOMEM as i32 => Cause::MigrateNomem,
+        ENOMEM if pin.migrate_calls == 0 => Cause::Nomem,
+        EINTR | ERESTARTSYS if pin.unpinnable > 0 && pin.passes > pin.migrate_calls => {
+            Cause::Isolate
+        }
+        EFAULT | EINTR | ERESTARTSYS | EHWPOISON => Cause::Fault,
         _ => Cause::Other,
     }
 }
@@ -153,12 +175,26 @@ pub fn fold_pin(cells: &mut PinCells, pin: &Pin) {
     if pin.returned > 0 {
         add(&mut cells.returned, pin.returned as u64);
     }
-    // Most pins migrate nothing and need not touch the cache lines of these.
-    if pin.unpinnable != 0 || pin.migrate_calls != 0 {
+    if pin.gup_flags & FOLL_WRITE != 0 {
+        add(&mut cells.writes, 1);
+    }
+    for phase in 0..PHASES {
+        add(&mut cells.phase_ns[phase], pin.phase_ns[phase]);
+    }
+    // Most pins have one pass and need not touch the cache lines of these.
+    if pin.unpinnable != 0 || pin.migrate_calls != 0 || pin.passes > 1 || pin.drains != 0 {
         add(&mut cells.unpinnable, pin.unpinnable);
         add(&mut cells.migrate_calls, pin.migrate_calls as u64);
         add(&mut cells.moved, pin.moved);
         add(&mut cells.failed, pin.failed);
+        add(&mut cells.repinned, pin.repinned);
+        add(&mut cells.drains, pin.drains as u64);
+        for kind in 0..ISOLATES {
+            add(
+                &mut cells.isolate_failures[kind],
+                pin.isolate_failures[kind] as u64,
+            );
+        }
     }
 }
 

@@ -11,5 +11,6 @@
 pub mod counter;
 pub mod fold;
 pub mod histogram;
+pub mod origin;
 pub mod params;
 pub mod record;

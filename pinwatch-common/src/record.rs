@@ -2,6 +2,8 @@
 //! a listener gets when it ends. All `repr(C)` without padding: they are map
 //! values and go over the ring buffer as they are.
 
+use core::hint::black_box;
+
 use bytemuck::{Pod, Zeroable};
 
 /// Who asked for a pin.
@@ -62,6 +64,43 @@ pub const CAUSE_NAMES: [&str; CAUSES] = [
     "dax",
 ];
 
+/// What a pin is doing; its duration is the sum over these.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Pinning the range, faulting pages in, and unpinning it before a retry.
+    Gup = 0,
+    /// Looking for unpinnable pages and isolating them.
+    Collect = 1,
+    /// Draining every CPU's LRU caches (`lru_add_drain_all`) for that.
+    Drain = 2,
+    /// Inside `migrate_pages`.
+    Migrate = 3,
+    /// From the end of a sweep that found nothing to the return.
+    Other = 4,
+}
+
+/// Number of [`Phase`]s.
+pub const PHASES: usize = 5;
+
+/// Label values of [`Phase`], by discriminant.
+pub const PHASE_NAMES: [&str; PHASES] = ["gup", "collect", "drain", "migrate", "other"];
+
+/// What kind of page could not be isolated.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isolate {
+    Lru = 0,
+    Hugetlb = 1,
+    MovableOps = 2,
+}
+
+/// Number of [`Isolate`] kinds.
+pub const ISOLATES: usize = 3;
+
+/// Label values of [`Isolate`], by discriminant.
+pub const ISOLATE_NAMES: [&str; ISOLATES] = ["lru", "hugetlb", "movable_ops"];
+
 /// One long-term pin: one call of the slow path, from entry to return.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
@@ -76,7 +115,7 @@ pub struct Pin {
     pub tid: u32,
     /// Base pages asked for.
     pub requested: u64,
-    /// What the kernel function returned: base pages pinned, or `-errno`.
+    /// Base pages pinned, or `-errno`.
     pub returned: i64,
     /// Pages (folios from 6.11 on) that passes found unfit for a long-term pin.
     pub unpinnable: u64,
@@ -84,25 +123,47 @@ pub struct Pin {
     pub moved: u64,
     /// What migration left where it was.
     pub failed: u64,
-    /// Time inside `migrate_pages`, in nanoseconds.
-    pub migrate_ns: u64,
+    /// Pages that retries pinned again (folios for `memfd_pin_folios`).
+    pub repinned: u64,
+    /// Nanoseconds by [`Phase`]; of a pin in flight, without the running one.
+    pub phase_ns: [u64; PHASES],
     /// Calls of `migrate_pages`.
     pub migrate_calls: u32,
     /// Sweeps for unpinnable pages.
     pub passes: u32,
-    /// `FOLL_*` as passed; the values differ between kernels.
+    /// Calls of `lru_add_drain_all`.
+    pub drains: u32,
+    /// `FOLL_*` as passed; the values differ between kernels. 0 for
+    /// `memfd_pin_folios`, which takes none.
     pub gup_flags: u32,
-    /// An [`Origin`].
-    pub origin: u8,
-    /// 1 from the end of a migration until the range is pinned again.
-    pub migrated_last: u8,
-    /// Always 0.
-    pub reserved: [u8; 2],
+    /// Failures to isolate a page, by [`Isolate`].
+    pub isolate_failures: [u32; ISOLATES],
     /// What the last `migrate_pages` returned: pages left behind, or `-errno`; 0
     /// when all were moved, and where the return cannot be hooked.
     pub migrate_ret: i32,
+    /// An [`Origin`].
+    pub origin: u8,
+    /// The running [`Phase`].
+    pub phase: u8,
+    /// The phase to go back to after a drain.
+    pub drained_in: u8,
+    /// Where the end of a migration was seen and what follows it was not.
+    pub migrated_last: u8,
     /// Always 0.
-    pub reserved2: u32,
+    pub reserved: u32,
+}
+
+impl Pin {
+    /// Ends the running phase at `now_ns` and begins another. `mark_ns` is when
+    /// the running one began; it becomes `now_ns`.
+    #[inline(always)]
+    pub fn enter_phase(&mut self, mark_ns: &mut u64, now_ns: u64, next: Phase) {
+        if let Some(ns) = self.phase_ns.get_mut(black_box(self.phase as usize)) {
+            *ns = ns.wrapping_add(now_ns.wrapping_sub(*mark_ns));
+        }
+        *mark_ns = now_ns;
+        self.phase = next as u8;
+    }
 }
 
 /// Where a pin sits while it is in flight. A slot is owned by a thread while
@@ -114,10 +175,12 @@ pub struct Slot {
     /// atomically: 5.10 has no BPF compare-and-swap. A thread that finds another
     /// value than 1 after its own addition takes it back and tries elsewhere.
     pub claims: u64,
-    /// When the running `migrate_pages` began; 0 outside of it.
-    pub migrate_start_ns: u64,
+    /// When the running phase began.
+    pub mark_ns: u64,
     /// What is known of the pin so far.
     pub pin: Pin,
+    /// `max_folios` of `memfd_pin_folios`.
+    pub max_folios: u64,
     /// Always 0.
     pub reserved: [u64; 2],
 }
@@ -131,6 +194,33 @@ pub struct PinEvent {
     pub comm: [u8; 16],
 }
 
-const _: () = assert!(size_of::<Pin>() == 96);
-const _: () = assert!(size_of::<Slot>() == 128);
-const _: () = assert!(size_of::<PinEvent>() == 112);
+const _: () = assert!(size_of::<Pin>() == 152);
+const _: () = assert!(size_of::<Slot>() == 192);
+const _: () = assert!(size_of::<PinEvent>() == 168);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const PHASE_OF: [Phase; PHASES] = [
+        Phase::Gup,
+        Phase::Collect,
+        Phase::Drain,
+        Phase::Migrate,
+        Phase::Other,
+    ];
+
+    proptest! {
+        #[test]
+        fn phases_add_up_to_the_duration(steps in prop::collection::vec((0..1u64 << 40, 0..PHASES), 1..50)) {
+            let mut pin = Pin { start_ns: 77, ..Pin::zeroed() };
+            let (mut mark, mut now) = (pin.start_ns, pin.start_ns);
+            for (ns, next) in steps {
+                now += ns;
+                pin.enter_phase(&mut mark, now, PHASE_OF[next]);
+            }
+            prop_assert_eq!(pin.phase_ns.iter().sum::<u64>(), now - pin.start_ns);
+        }
+    }
+}

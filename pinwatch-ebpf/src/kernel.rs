@@ -2,7 +2,13 @@
 //! resolved in user space and injected as read-only globals.
 
 use aya_ebpf::Global;
-use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_smp_processor_id, bpf_ktime_get_ns};
+use aya_ebpf::bindings::pt_regs;
+use aya_ebpf::helpers::{
+    bpf_get_current_pid_tgid, bpf_get_current_task, bpf_get_current_task_btf,
+    bpf_get_smp_processor_id, bpf_ktime_get_ns, bpf_probe_read_kernel, bpf_task_pt_regs,
+};
+use pinwatch_common::origin::syscall_origin;
+use pinwatch_common::record::{Isolate, Origin};
 
 /// `FOLL_LONGTERM`: 0x10000 up to 6.2, an enum constant from 6.3 on.
 #[unsafe(no_mangle)]
@@ -17,6 +23,99 @@ static MIGRATE_REASON: Global<u32> = Global::new(0);
 /// not by its sweep.
 #[unsafe(no_mangle)]
 static PASS_BY_GUP: Global<u32> = Global::new(0);
+
+/// Offset of `nr_entries` in `struct pages_or_folios`.
+#[unsafe(no_mangle)]
+static NR_ENTRIES_OFFSET: Global<u64> = Global::new(0);
+
+/// A bit per [`Isolate`] kind: set where its function returns a bool, true for
+/// isolated, and not an int, 0 for isolated.
+#[unsafe(no_mangle)]
+static ISOLATE_BOOLS: Global<u32> = Global::new(0);
+
+/// How to find the registers of the running system call.
+#[unsafe(no_mangle)]
+static USER_REGS: Global<u32> = Global::new(0);
+
+/// `bpf_task_pt_regs` is there (5.15).
+const USER_REGS_BY_HELPER: u32 = 1;
+/// They are at the top of the kernel stack, at `STACK_TOP` from `task_struct.stack`.
+const USER_REGS_BY_STACK: u32 = 2;
+
+/// Offset of `stack` in `task_struct`.
+#[unsafe(no_mangle)]
+static TASK_STACK_OFFSET: Global<u64> = Global::new(0);
+
+/// Where the user's registers are above the start of a kernel stack.
+#[unsafe(no_mangle)]
+static STACK_REGS_OFFSET: Global<u64> = Global::new(0);
+
+/// Code segment of 64-bit user space: another means other system call numbers.
+const USER_CS: u64 = 0x33;
+
+/// The word at an index of the registers of the running system call. A macro,
+/// since a BPF load needs its offset as a constant.
+macro_rules! user_reg {
+    ($regs:expr, $field:ident) => {
+        // SAFETY: a pointer from `bpf_task_pt_regs`, which the verifier knows
+        // and whose faults the kernel handles.
+        unsafe { (&raw const (*$regs).$field).read_volatile() }
+    };
+}
+
+/// Who the running system call says it is. Nothing is guessed: what no system
+/// call tells, such as a kernel thread or a plain write, is `Other`.
+#[inline(always)]
+pub fn origin() -> u8 {
+    let (nr, arg1, cs) = match USER_REGS.load() {
+        USER_REGS_BY_HELPER => {
+            // SAFETY: the helpers take and return the running task.
+            let regs = unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) } as *const pt_regs;
+            (
+                user_reg!(regs, orig_rax),
+                user_reg!(regs, rsi),
+                user_reg!(regs, cs),
+            )
+        }
+        USER_REGS_BY_STACK => {
+            // SAFETY: the helper checks every address it is given.
+            let regs = unsafe {
+                let task = bpf_get_current_task();
+                let stack = bpf_probe_read_kernel((task + TASK_STACK_OFFSET.load()) as *const u64);
+                let regs = stack
+                    .unwrap_or_default()
+                    .wrapping_add(STACK_REGS_OFFSET.load());
+                bpf_probe_read_kernel(regs as *const pt_regs)
+            };
+            match regs {
+                Ok(regs) => (regs.orig_rax, regs.rsi, regs.cs),
+                Err(_) => return Origin::Other as u8,
+            }
+        }
+        _ => return Origin::Other as u8,
+    };
+    if cs == USER_CS {
+        syscall_origin(nr, arg1) as u8
+    } else {
+        Origin::Other as u8
+    }
+}
+
+/// Whether an isolation function's return value means failure.
+#[inline(always)]
+pub fn isolation_failed(kind: Isolate, returned: u64) -> bool {
+    if ISOLATE_BOOLS.load() & 1 << kind as u32 != 0 {
+        // The rest of the register is not the function's.
+        returned as u8 == 0
+    } else {
+        returned as u32 != 0
+    }
+}
+
+#[inline(always)]
+pub fn nr_entries_offset() -> u64 {
+    NR_ENTRIES_OFFSET.load()
+}
 
 #[inline(always)]
 pub fn is_longterm(gup_flags: u32) -> bool {

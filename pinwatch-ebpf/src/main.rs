@@ -11,6 +11,7 @@
 mod emit;
 mod kernel;
 mod maps;
+mod pin;
 mod probes;
 mod slot;
 

@@ -89,7 +89,7 @@ pub fn find(tid: u32) -> Option<&'static mut Slot> {
 #[inline(always)]
 pub fn start(slot: &mut Slot, pin: Pin) {
     let tid = pin.tid;
-    slot.migrate_start_ns = 0;
+    slot.mark_ns = pin.start_ns;
     slot.pin = Pin { tid: 0, ..pin };
     // SAFETY: a field of a live reference.
     unsafe { (&raw mut slot.pin.tid).write_volatile(tid) };

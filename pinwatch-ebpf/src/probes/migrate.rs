@@ -12,7 +12,9 @@
 use aya_ebpf::macros::{fexit, kprobe, kretprobe, raw_tracepoint};
 use aya_ebpf::programs::{FExitContext, ProbeContext, RawTracePointContext, RetProbeContext};
 use pinwatch_common::fold::fold_migrate;
+use pinwatch_common::record::Phase;
 
+use super::pass::enter_phase;
 use crate::kernel;
 use crate::maps::cells;
 use crate::slot;
@@ -73,7 +75,7 @@ fn start(reason: u32) {
     if kernel::is_longterm_migration(reason)
         && let Some(slot) = slot::find(kernel::tid())
     {
-        slot.migrate_start_ns = kernel::now();
+        enter_phase(slot, Phase::Migrate);
     }
 }
 
@@ -91,12 +93,11 @@ fn end(reason: u32, moved: u64, failed: u64) {
     pin.failed = pin.failed.wrapping_add(failed);
     pin.migrated_last = AWAITS_RESULT;
     pin.migrate_ret = 0;
-    if slot.migrate_start_ns != 0 {
-        let ns = kernel::now().wrapping_sub(slot.migrate_start_ns);
-        slot.migrate_start_ns = 0;
-        pin.migrate_ns = pin.migrate_ns.wrapping_add(ns);
+    if pin.phase == Phase::Migrate as u8 {
+        let start_ns = slot.mark_ns;
+        enter_phase(slot, Phase::Gup);
         if let Some(cells) = cells() {
-            fold_migrate(&mut cells.migrate, ns);
+            fold_migrate(&mut cells.migrate, slot.mark_ns.wrapping_sub(start_ns));
         }
     }
 }

@@ -1,3 +1,5 @@
+mod isolate;
+mod memfd;
 mod migrate;
 mod pass;
 mod pin;

@@ -1,97 +1,136 @@
-//! Passes, and what each found unpinnable. The hook differs by kernel:
+//! Passes, what each found unpinnable, and the phases between them:
 //!
 //! ```c
-//! unsigned long collect_longterm_unpinnable_pages(struct list_head *, unsigned long, struct page **);
-//! unsigned long collect_longterm_unpinnable_folios(struct list_head *, [unsigned long,] ...);
-//! long check_and_migrate_movable_pages(unsigned long nr_pages, struct page **pages);  // 5.13-
+//! [unsigned] long collect_longterm_unpinnable_pages(struct list_head *, unsigned long nr, ...);  // to 6.10
+//! [unsigned] long collect_longterm_unpinnable_folios(struct list_head *, unsigned long nr, ...); // 6.11
+//! long collect_longterm_unpinnable_folios(struct list_head *, struct pages_or_folios *);         // 6.12-
 //! long __get_user_pages(struct mm_struct *mm, unsigned long start, unsigned long nr_pages,
-//!                       unsigned int gup_flags, ...);             // where both are inlined
-//! int folio_isolate_lru(struct folio *folio);                     // one call per unpinnable folio
+//!                       unsigned int gup_flags, ...);             // where the sweep is inlined
 //! ```
+//!
+//! The sweep returned nothing in the stable kernels of 2025.
 
+use aya_ebpf::helpers::bpf_probe_read_kernel;
 use aya_ebpf::macros::{fentry, fexit, kprobe, kretprobe};
 use aya_ebpf::programs::{FEntryContext, FExitContext, ProbeContext, RetProbeContext};
+use pinwatch_common::record::{Phase, Slot};
 
 use crate::kernel;
 use crate::slot;
 
 #[fentry]
-fn pass_fentry(_ctx: FEntryContext) -> u32 {
-    sweep();
-    0
+fn pass_nr_fentry(ctx: FEntryContext) -> u32 {
+    sweep(|| ctx.arg(1))
 }
 
 #[kprobe]
-fn pass_kprobe(_ctx: ProbeContext) -> u32 {
-    sweep();
-    0
+fn pass_nr_kprobe(ctx: ProbeContext) -> u32 {
+    sweep(|| ctx.arg(1).unwrap_or_default())
+}
+
+#[fentry]
+fn pass_pofs_fentry(ctx: FEntryContext) -> u32 {
+    sweep(|| entries(ctx.arg(1)))
+}
+
+#[kprobe]
+fn pass_pofs_kprobe(ctx: ProbeContext) -> u32 {
+    sweep(|| entries(ctx.arg(1).unwrap_or_default()))
 }
 
 #[kprobe]
 fn pass_gup_kprobe(ctx: ProbeContext) -> u32 {
     if let Some(gup_flags) = ctx.arg(3)
         && kernel::is_longterm(gup_flags)
+        && let Some(slot) = slot::find(kernel::tid())
     {
-        sweep();
+        slot.pin.passes = slot.pin.passes.saturating_add(1);
+        slot.pin.migrated_last = 0;
+        enter_phase(slot, Phase::Gup);
+    }
+    0
+}
+
+/// After it the inlined sweep begins.
+#[kretprobe]
+fn pass_gup_kretprobe(ctx: RetProbeContext) -> u32 {
+    let pinned: i64 = ctx.ret();
+    if pinned > 0
+        && let Some(slot) = slot::find(kernel::tid())
+    {
+        if slot.pin.passes > 1 {
+            slot.pin.repinned = slot.pin.repinned.wrapping_add(pinned as u64);
+        }
+        enter_phase(slot, Phase::Collect);
     }
     0
 }
 
 #[fexit]
 fn unpinnable_fexit2(ctx: FExitContext) -> u32 {
-    found(ctx.arg(2));
-    0
+    swept(ctx.arg(2))
 }
 
 #[fexit]
 fn unpinnable_fexit3(ctx: FExitContext) -> u32 {
-    found(ctx.arg(3));
-    0
+    swept(ctx.arg(3))
 }
 
 #[kretprobe]
 fn unpinnable_kretprobe(ctx: RetProbeContext) -> u32 {
-    found(ctx.ret());
-    0
+    swept(ctx.ret())
 }
 
-#[fentry]
-fn isolate_fentry(_ctx: FEntryContext) -> u32 {
-    found(1);
-    0
+/// The void form: what was found is counted by its isolation.
+#[fexit]
+fn swept_fexit(_ctx: FExitContext) -> u32 {
+    swept(0)
 }
 
-#[kprobe]
-fn isolate_kprobe(_ctx: ProbeContext) -> u32 {
-    found(1);
-    0
+#[kretprobe]
+fn swept_kretprobe(_ctx: RetProbeContext) -> u32 {
+    swept(0)
 }
 
-#[kprobe]
-fn isolate_hugetlb_kprobe(_ctx: ProbeContext) -> u32 {
-    found(1);
-    0
-}
-
-#[fentry]
-fn isolate_hugetlb_fentry(_ctx: FEntryContext) -> u32 {
-    found(1);
-    0
+/// `pages_or_folios.nr_entries`.
+#[inline(always)]
+fn entries(pofs: u64) -> u64 {
+    let at = pofs.wrapping_add(kernel::nr_entries_offset());
+    // SAFETY: the helper checks the address.
+    unsafe { bpf_probe_read_kernel(at as *const u64) }.unwrap_or_default()
 }
 
 #[inline(always)]
-fn sweep() {
+fn sweep(pinned: impl FnOnce() -> u64) -> u32 {
     if let Some(slot) = slot::find(kernel::tid()) {
         slot.pin.passes = slot.pin.passes.saturating_add(1);
         slot.pin.migrated_last = 0;
+        if slot.pin.passes > 1 {
+            slot.pin.repinned = slot.pin.repinned.wrapping_add(pinned());
+        }
+        enter_phase(slot, Phase::Collect);
     }
+    0
 }
 
 #[inline(always)]
-fn found(unpinnable: u64) {
-    if unpinnable != 0
-        && let Some(slot) = slot::find(kernel::tid())
-    {
+fn swept(unpinnable: u64) -> u32 {
+    if let Some(slot) = slot::find(kernel::tid()) {
         slot.pin.unpinnable = slot.pin.unpinnable.wrapping_add(unpinnable);
+        // What follows is the return, or the unpinning before a retry.
+        let next = if unpinnable == 0 {
+            Phase::Other
+        } else {
+            Phase::Gup
+        };
+        enter_phase(slot, next);
     }
+    0
+}
+
+/// Begins a phase now.
+#[inline(always)]
+pub fn enter_phase(slot: &mut Slot, next: Phase) {
+    let Slot { pin, mark_ns, .. } = slot;
+    pin.enter_phase(mark_ns, kernel::now(), next);
 }

@@ -9,30 +9,25 @@
 //!
 //! which short-term pins also go through: they pay for the flag test only.
 
-use aya_ebpf::EbpfContext;
 use aya_ebpf::helpers::bpf_probe_read_kernel;
 use aya_ebpf::macros::{fentry, fexit, kprobe, kretprobe};
 use aya_ebpf::programs::{FEntryContext, FExitContext, ProbeContext, RetProbeContext};
-use aya_log_ebpf::{debug, warn};
+use aya_log_ebpf::debug;
 use pinwatch_common::counter::Loss;
-use pinwatch_common::fold::fold_pin;
-use pinwatch_common::record::Pin;
 
-use crate::emit::emit;
 use crate::kernel;
-use crate::maps::{cells, lose};
-use crate::slot::{self, Claim};
+use crate::maps::lose;
+use crate::pin::{enter, exit};
 
 #[fentry]
 fn pin_enter_fentry(ctx: FEntryContext) -> u32 {
-    enter(&ctx, ctx.arg(5), ctx.arg(2));
-    0
+    entered(&ctx, ctx.arg(5), ctx.arg(2))
 }
 
 #[kprobe]
 fn pin_enter_kprobe(ctx: ProbeContext) -> u32 {
     if let (Some(flags), Some(nr_pages)) = (ctx.arg(5), ctx.arg(2)) {
-        enter(&ctx, flags, nr_pages);
+        entered(&ctx, flags, nr_pages);
     }
     0
 }
@@ -46,7 +41,15 @@ fn pin_enter_kprobe_stack(ctx: ProbeContext) -> u32 {
     // address, with the seventh argument above it.
     let flags = unsafe { bpf_probe_read_kernel((sp + 8) as *const u32) };
     if let (Ok(flags), Some(nr_pages)) = (flags, ctx.arg(2)) {
-        enter(&ctx, flags, nr_pages);
+        entered(&ctx, flags, nr_pages);
+    }
+    0
+}
+
+#[inline(always)]
+fn entered(ctx: &impl aya_ebpf::EbpfContext, gup_flags: u32, nr_pages: u64) -> u32 {
+    if kernel::is_longterm(gup_flags) {
+        enter(ctx, gup_flags, nr_pages, 0);
     }
     0
 }
@@ -54,7 +57,7 @@ fn pin_enter_kprobe_stack(ctx: ProbeContext) -> u32 {
 #[fexit]
 fn pin_exit_fexit(ctx: FExitContext) -> u32 {
     // With six arguments the return value is the seventh word.
-    if kernel::is_longterm(ctx.arg(5)) && !exit(ctx.arg(6)) {
+    if kernel::is_longterm(ctx.arg(5)) && !exit(|_| ctx.arg(6)) {
         lose(Loss::ExitUnmatched);
         debug!(&ctx, "a pin returned that was not seen to enter");
     }
@@ -64,76 +67,6 @@ fn pin_exit_fexit(ctx: FExitContext) -> u32 {
 #[kretprobe]
 fn pin_exit_kretprobe(ctx: RetProbeContext) -> u32 {
     // A return without a slot is nearly always a short-term pin: nothing to count.
-    exit(ctx.ret());
+    exit(|_| ctx.ret());
     0
-}
-
-#[inline(always)]
-fn enter(ctx: &impl EbpfContext, gup_flags: u32, nr_pages: u64) {
-    if !kernel::is_longterm(gup_flags) {
-        return;
-    }
-    let (tgid, tid) = kernel::tgid_tid();
-    let slot = match slot::claim(tid) {
-        Claim::New(slot) => slot,
-        Claim::Stale(slot) => {
-            lose(Loss::EntryStale);
-            debug!(
-                ctx,
-                "thread {}: its previous pin was not seen to return", tid
-            );
-            slot
-        }
-        Claim::Full => {
-            lose(Loss::SlotsFull);
-            warn!(ctx, "thread {}: no slot for a pin in flight", tid);
-            return;
-        }
-    };
-    slot::start(
-        slot,
-        Pin {
-            start_ns: kernel::now(),
-            duration_ns: 0,
-            tgid,
-            tid,
-            requested: nr_pages,
-            returned: 0,
-            unpinnable: 0,
-            moved: 0,
-            failed: 0,
-            migrate_ns: 0,
-            migrate_calls: 0,
-            passes: 0,
-            gup_flags,
-            origin: 0,
-            migrated_last: 0,
-            reserved: [0; 2],
-            migrate_ret: 0,
-            reserved2: 0,
-        },
-    );
-}
-
-/// Ends this thread's pin; false if it has none.
-#[inline(always)]
-fn exit(returned: i64) -> bool {
-    let Some(slot) = slot::find(kernel::tid()) else {
-        return false;
-    };
-    let pin = &mut slot.pin;
-    pin.duration_ns = kernel::now().wrapping_sub(pin.start_ns);
-    pin.returned = returned;
-    // Where a pass is counted as the range is pinned, a pin that failed before
-    // it could sweep (a fault, a DAX mapping) has counted one sweep too many;
-    // one that failed in migration has not.
-    if kernel::passes_are_counted_by_gup() && returned < 0 && pin.migrated_last == 0 {
-        pin.passes = pin.passes.saturating_sub(1);
-    }
-    if let Some(cells) = cells() {
-        fold_pin(&mut cells.pins, pin);
-    }
-    emit(pin);
-    slot::release(slot);
-    true
 }

@@ -26,8 +26,16 @@ pub enum BtfError {
 pub struct Prototype {
     /// Names of the parameters, in order.
     pub params: Vec<String>,
-    /// Whether it returns anything.
-    pub returns: bool,
+    pub returns: Returns,
+}
+
+/// What a function returns, as far as it matters here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Returns {
+    Nothing,
+    Bool,
+    Other,
 }
 
 impl Prototype {
@@ -44,6 +52,8 @@ pub struct Found {
     pub functions: BTreeMap<String, Prototype>,
     pub tracepoints: BTreeMap<String, Prototype>,
     pub constants: BTreeMap<String, u64>,
+    /// Byte offsets of members, by "struct.member".
+    pub members: BTreeMap<String, u64>,
 }
 
 /// What to look for.
@@ -52,13 +62,17 @@ pub struct Wanted<'a> {
     pub functions: &'a [&'a str],
     pub tracepoints: &'a [&'a str],
     pub constants: &'a [&'a str],
+    pub members: &'a [(&'a str, &'a str)],
 }
 
 /// What calls a tracepoint's probes. Its parameters have names; those of the
 /// type `btf_trace_*` do not.
 const ITERATOR: &str = "__traceiter_";
 
+const KIND_INT: u32 = 1;
+const KIND_STRUCT: u32 = 4;
 const KIND_ENUM: u32 = 6;
+const KIND_TYPEDEF: u32 = 8;
 const KIND_FUNC: u32 = 12;
 const KIND_FUNC_PROTO: u32 = 13;
 const KIND_ENUM64: u32 = 19;
@@ -84,6 +98,7 @@ pub fn find(data: &[u8], wanted: &Wanted<'_>) -> Result<Found, BtfError> {
                     found.tracepoints.insert(tracepoint.to_owned(), proto);
                 }
             }
+            KIND_STRUCT => btf.layout(ty, name, wanted, &mut found),
             KIND_ENUM | KIND_ENUM64 => btf.constants(ty, wanted.constants, &mut found.constants),
             _ => {}
         }
@@ -165,8 +180,48 @@ impl<'a> Btf<'a> {
             .collect::<Option<_>>()?;
         Some(Prototype {
             params,
-            returns: ty.size_or_type != 0,
+            returns: self.returns(ty.size_or_type),
         })
+    }
+
+    fn returns(&self, id: u32) -> Returns {
+        // A file that is not well-formed may have a cycle of typedefs.
+        const MAX_TYPEDEFS: usize = 8;
+        /// `BTF_INT_BOOL`, in the word that follows an integer type.
+        const BOOL: u32 = 4 << 24;
+        let mut next = id;
+        for _ in 0..MAX_TYPEDEFS {
+            match self.get(next) {
+                None => return Returns::Nothing,
+                Some(ty) if ty.kind == KIND_TYPEDEF => next = ty.size_or_type,
+                Some(ty) if ty.kind == KIND_INT => {
+                    let encoding = u32_at(self.data, ty.data).unwrap_or_default();
+                    return if encoding & BOOL != 0 {
+                        Returns::Bool
+                    } else {
+                        Returns::Other
+                    };
+                }
+                Some(_) => return Returns::Other,
+            }
+        }
+        Returns::Other
+    }
+
+    fn layout(&self, ty: &Type, name: &str, wanted: &Wanted<'_>, found: &mut Found) {
+        for (_, member) in wanted.members.iter().filter(|(of, _)| *of == name) {
+            let offset = (0..ty.vlen).find_map(|n| {
+                let at = ty.data + n * 12;
+                let is_it = self.name(u32_at(self.data, at).ok()?) == *member;
+                // The low 24 bits, should the struct have bit fields.
+                is_it.then(|| Some(u32_at(self.data, at + 8).ok()? & 0xff_ffff))?
+            });
+            if let Some(bits) = offset {
+                found
+                    .members
+                    .insert(format!("{name}.{member}"), u64::from(bits) / 8);
+            }
+        }
     }
 
     fn constants(&self, ty: &Type, wanted: &[&str], found: &mut BTreeMap<String, u64>) {
@@ -243,6 +298,7 @@ mod tests {
         functions: &["f"],
         tracepoints: &[],
         constants: &["E"],
+        members: &[],
     };
 
     #[test]
@@ -252,7 +308,7 @@ mod tests {
             found.functions["f"],
             Prototype {
                 params: vec!["n".into()],
-                returns: true
+                returns: Returns::Other
             }
         );
         assert_eq!(found.constants["E"], 7);

@@ -38,6 +38,10 @@ pub struct Facts {
     pub tracepoints: BTreeMap<String, Prototype>,
     /// Enum constants, from BTF.
     pub constants: BTreeMap<String, u64>,
+    /// Byte offsets of struct members, by "struct.member", from BTF.
+    pub members: BTreeMap<String, u64>,
+    /// Bytes of a kernel stack; `None` where kallsyms hides addresses.
+    pub stack_size: Option<u64>,
     /// How often each wanted text symbol stands in kallsyms under its plain
     /// name.
     pub symbols: BTreeMap<String, u32>,
@@ -86,6 +90,7 @@ impl Facts {
             functions: &functions,
             tracepoints: &tracepoints,
             constants: table::CONSTANTS,
+            members: table::MEMBERS,
         };
         let (found, btf_error) = match read_btf(&wanted) {
             Ok(found) => (found, None),
@@ -104,6 +109,8 @@ impl Facts {
             tracefs: find_tracefs(),
             preemption: preemption(&found.constants),
             constants: found.constants,
+            members: found.members,
+            stack_size: read_stack_size(),
             symbols,
             suffixed,
             lockdown: read("/sys/kernel/security/lockdown")
@@ -183,6 +190,29 @@ fn count_symbols(
         }
     }
     (plain, suffixed)
+}
+
+/// The linker gives the first task's stack exactly the size of any other.
+fn read_stack_size() -> Option<u64> {
+    let file = fs::File::open("/proc/kallsyms").ok()?;
+    stack_size(BufReader::new(file).lines().map_while(Result::ok))
+}
+
+fn stack_size(lines: impl Iterator<Item = String>) -> Option<u64> {
+    let (mut start, mut end) = (None, None);
+    for line in lines {
+        let mut words = line.split(' ');
+        let (address, name) = (words.next()?, words.nth(1)?);
+        match name {
+            "__start_init_task" => start = u64::from_str_radix(address, 16).ok(),
+            "__end_init_task" => end = u64::from_str_radix(address, 16).ok(),
+            _ => {}
+        }
+        if let (Some(start), Some(end)) = (start, end) {
+            return end.checked_sub(start).filter(|size| *size > 0);
+        }
+    }
+    None
 }
 
 /// tracefs, alone or inside debugfs.
@@ -275,6 +305,19 @@ mod tests {
         let expected = [("__gup_longterm_locked", 1), ("folio_isolate_lru", 2)];
         assert_eq!(plain, expected.map(|(name, n)| (name.to_owned(), n)).into());
         assert_eq!(suffixed["migrate_pages"], ["migrate_pages.isra.0"]);
+    }
+
+    #[test]
+    fn the_stack_size_is_a_difference_and_hidden_with_the_addresses() {
+        let of = |text: &str| stack_size(text.lines().map(str::to_owned));
+        assert_eq!(
+            of("ffff8000 D __start_init_task\nffffc000 D __end_init_task"),
+            Some(0x4000)
+        );
+        assert_eq!(
+            of("00000000 D __start_init_task\n00000000 D __end_init_task"),
+            None
+        );
     }
 
     #[test]

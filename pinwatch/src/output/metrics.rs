@@ -5,7 +5,7 @@ use pinwatch_common::counter::Loss;
 use pinwatch_common::fold::{ERRNO_CLASSES, ERRNOS, OriginCells};
 use pinwatch_common::histogram::{DURATION_BUCKETS, PASS_BUCKETS};
 use pinwatch_common::params::SLOTS;
-use pinwatch_common::record::{CAUSE_NAMES, ORIGIN_NAMES};
+use pinwatch_common::record::{CAUSE_NAMES, ISOLATE_NAMES, ORIGIN_NAMES, PHASE_NAMES};
 use prometheus::core::{Collector, Desc};
 use prometheus::proto;
 
@@ -123,6 +123,45 @@ pub const METRICS: &[Metric] = &[
         "Pages (folios from 6.11 on) found unfit for a long-term pin, over all passes.",
         |state, out| {
             out.value(&[], state.cells.pins.unpinnable);
+        },
+    ),
+    counter(
+        "pinwatch_pin_pages_repinned_total",
+        "Pages that retries pinned again (folios for memfd_pin_folios).",
+        |state, out| {
+            out.value(&[], state.cells.pins.repinned);
+        },
+    ),
+    counter(
+        "pinwatch_pin_phase_seconds_total",
+        "Time of pins by what they were doing; the sum is their duration.",
+        |state, out| {
+            for (phase, ns) in PHASE_NAMES.iter().zip(state.cells.pins.phase_ns) {
+                out.float(&[("phase", phase)], ns as f64 / 1e9);
+            }
+        },
+    ),
+    counter(
+        "pinwatch_pin_writes_total",
+        "Pins that asked for write access (FOLL_WRITE).",
+        |state, out| {
+            out.value(&[], state.cells.pins.writes);
+        },
+    ),
+    counter(
+        "pinwatch_lru_drains_total",
+        "Calls of lru_add_drain_all inside pins.",
+        |state, out| {
+            out.value(&[], state.cells.pins.drains);
+        },
+    ),
+    counter(
+        "pinwatch_isolate_failures_total",
+        "Pages that a sweep could not isolate, by kind.",
+        |state, out| {
+            for (kind, failures) in ISOLATE_NAMES.iter().zip(state.cells.pins.isolate_failures) {
+                out.value(&[("kind", kind)], failures);
+            }
         },
     ),
     counter(

@@ -59,8 +59,21 @@ pub fn attach_all(
         let is_return = matches!(attachment.kind, Kind::Fexit | Kind::Kretprobe);
         (*measurement == Measurement::PinEntry, !is_return)
     });
-    let mut done = Vec::new();
+    let mut done: Vec<Attached> = Vec::new();
     for (measurement, attachment) in planned {
+        // A program may serve two measurements.
+        if let Some(same) = done.iter().find(|done| done.attachment == *attachment) {
+            let error = same.error.clone();
+            let attachment = attachment.clone();
+            done.push(Attached {
+                measurement,
+                attachment,
+                error,
+                _perf: None,
+                event: None,
+            });
+            continue;
+        }
         let result = attach(ebpf, attachment, btf, tracefs);
         let (link, error) = match result {
             Ok(link) => (link, None),

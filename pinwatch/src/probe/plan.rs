@@ -5,8 +5,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::table::{Applies, Hook, Measurement, PASS_BY_GUP, ROWS, Row};
-use crate::kernel::btf::Prototype;
+use super::table::{
+    Hook, Measurement, NR_ENTRIES, PASS_BY_GUP, ROWS, Row, TASK_PT_REGS, TASK_STACK,
+};
+use crate::kernel::btf::{Prototype, Returns};
 use crate::kernel::facts::{Facts, Preemption};
 
 /// Which kind of hook to prefer on functions.
@@ -81,6 +83,24 @@ pub struct Globals {
     pub foll_longterm: u32,
     pub migrate_reason: u32,
     pub pass_by_gup: bool,
+    /// A bit per kind of isolation: its function returns a bool.
+    pub isolate_bools: u32,
+    pub nr_entries_offset: u64,
+    pub user_regs: UserRegs,
+}
+
+/// Where the BPF programs find the registers of the running system call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UserRegs {
+    Unknown,
+    /// By `bpf_task_pt_regs`, from 5.15 on.
+    Helper,
+    /// At the top of the kernel stack.
+    Stack {
+        task_stack_offset: u64,
+        regs_offset: u64,
+    },
 }
 
 /// What will be attached, and what is lost.
@@ -166,7 +186,7 @@ fn era(facts: &Facts) -> &'static str {
         facts
             .functions
             .get(*name)
-            .is_some_and(|proto| !proto.returns)
+            .is_some_and(|proto| proto.returns == Returns::Nothing)
     }) {
         "void"
     } else if facts.btf_error.is_some() {
@@ -216,6 +236,9 @@ fn globals(facts: &Facts, decisions: &[Decision]) -> Globals {
             .or(constant("MR_CONTIG_RANGE"))
             .unwrap_or(u32::MAX),
         pass_by_gup,
+        isolate_bools: isolate_bools(facts, decisions),
+        nr_entries_offset: facts.members.get(NR_ENTRIES).copied().unwrap_or_default(),
+        user_regs: user_regs(facts),
     }
 }
 
@@ -237,18 +260,36 @@ enum Refusal {
 }
 
 fn decide(measurement: Measurement, facts: &Facts, prefer: Prefer) -> Verdict {
+    use Measurement as M;
+    let only_cma = "this kernel looks for pages of CMA areas only, and has none";
+    match measurement {
+        M::Origin if user_regs(facts) == UserRegs::Unknown => {
+            let reason =
+                "the registers of the system call are not to be found (no bpf_task_pt_regs, and no BTF or no addresses in kallsyms)".to_owned();
+            return Verdict::Lost { reason };
+        }
+        M::Origin => {
+            return Verdict::Attach {
+                attachments: Vec::new(),
+                note: None,
+            };
+        }
+        M::Unpinnable | M::Drains | M::IsolateLru | M::IsolateHugetlb | M::IsolateMovable
+            if looks_at_cma_only(facts) && !facts.symbols.contains_key("cma_alloc") =>
+        {
+            return Verdict::NotApplicable {
+                reason: only_cma.to_owned(),
+            };
+        }
+        M::MemfdEntry | M::MemfdReturn if !exists("memfd_pin_folios", facts) => {
+            return Verdict::NotApplicable {
+                reason: "this kernel has no memfd_pin_folios".to_owned(),
+            };
+        }
+        _ => {}
+    }
     let mut refusals = Vec::new();
     for row in ROWS.iter().filter(|row| row.measurement == measurement) {
-        match (row.applies, looks_at_cma_only(facts)) {
-            (Applies::CmaOnly, false) => continue,
-            (Applies::CmaOnly, true) if !facts.symbols.contains_key("cma_alloc") => {
-                let reason = "this kernel looks for pages of CMA areas only, and has none";
-                return Verdict::NotApplicable {
-                    reason: reason.to_owned(),
-                };
-            }
-            (Applies::CmaOnly | Applies::Always, _) => {}
-        }
         match try_row(row, facts, prefer) {
             Ok((attachment, note)) => {
                 let also = row
@@ -266,6 +307,48 @@ fn decide(measurement: Measurement, facts: &Facts, prefer: Prefer) -> Verdict {
     Verdict::Lost {
         reason: summarise(&refusals),
     }
+}
+
+fn exists(function: &str, facts: &Facts) -> bool {
+    facts.symbols.contains_key(function) || facts.suffixed.contains_key(function)
+}
+
+fn user_regs(facts: &Facts) -> UserRegs {
+    /// `struct pt_regs` of x86-64, at the very top of the stack up to 6.8; from
+    /// 5.15 on the helper knows.
+    const PT_REGS: u64 = 168;
+    if facts.constants.contains_key(TASK_PT_REGS) {
+        return UserRegs::Helper;
+    }
+    match (facts.members.get(TASK_STACK), facts.stack_size) {
+        (Some(task_stack_offset), Some(size)) => UserRegs::Stack {
+            task_stack_offset: *task_stack_offset,
+            regs_offset: size.saturating_sub(PT_REGS),
+        },
+        _ => UserRegs::Unknown,
+    }
+}
+
+/// One bit per kind whose function returns a bool.
+fn isolate_bools(facts: &Facts, decisions: &[Decision]) -> u32 {
+    let kinds = [
+        Measurement::IsolateLru,
+        Measurement::IsolateHugetlb,
+        Measurement::IsolateMovable,
+    ];
+    let bits = kinds.iter().enumerate().filter(|(_, kind)| {
+        let decision = decisions
+            .iter()
+            .find(|decision| decision.measurement == **kind);
+        let Some(Verdict::Attach { attachments, .. }) = decision.map(|d| &d.verdict) else {
+            return false;
+        };
+        let proto = attachments
+            .first()
+            .and_then(|a| facts.functions.get(a.target));
+        proto.is_some_and(|proto| proto.returns == Returns::Bool)
+    });
+    bits.fold(0, |bits, (bit, _)| bits | 1 << bit)
 }
 
 /// Before 5.13 (d1e153fea2a8) pages of ZONE_MOVABLE were pinned where they are.
@@ -309,6 +392,14 @@ fn summarise(refusals: &[Refusal]) -> String {
 type Choice = Result<(Attachment, Option<String>), Refusal>;
 
 fn try_row(row: &Row, facts: &Facts, prefer: Prefer) -> Choice {
+    if let Some(member) = row.needs_member
+        && !facts.members.contains_key(member)
+    {
+        return Err(refuse(
+            row.hook.target(),
+            format!("needs {member}, which is not in the kernel's BTF"),
+        ));
+    }
     if row.measurement == Measurement::PinEntry
         && prefer == Prefer::Fentry
         && preemptible(facts)

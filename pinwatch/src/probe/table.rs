@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::kernel::btf::Prototype;
+use crate::kernel::btf::{Prototype, Returns};
 
 /// What is measured. A pin is not measured at all without the first two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -18,11 +18,19 @@ pub enum Measurement {
     Migrations,
     MigrateTime,
     MigrateResult,
+    Phases,
+    Drains,
+    IsolateLru,
+    IsolateHugetlb,
+    IsolateMovable,
+    MemfdEntry,
+    MemfdReturn,
+    Origin,
     ThreadExit,
 }
 
 impl Measurement {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 16] = [
         Self::PinEntry,
         Self::PinReturn,
         Self::Passes,
@@ -30,6 +38,14 @@ impl Measurement {
         Self::Migrations,
         Self::MigrateTime,
         Self::MigrateResult,
+        Self::Phases,
+        Self::Drains,
+        Self::IsolateLru,
+        Self::IsolateHugetlb,
+        Self::IsolateMovable,
+        Self::MemfdEntry,
+        Self::MemfdReturn,
+        Self::Origin,
         Self::ThreadExit,
     ];
 
@@ -44,6 +60,14 @@ impl Measurement {
             Self::Migrations => "migrations",
             Self::MigrateTime => "migrate_time",
             Self::MigrateResult => "migrate_result",
+            Self::Phases => "phases",
+            Self::Drains => "drains",
+            Self::IsolateLru => "isolate_lru",
+            Self::IsolateHugetlb => "isolate_hugetlb",
+            Self::IsolateMovable => "isolate_movable",
+            Self::MemfdEntry => "memfd_entry",
+            Self::MemfdReturn => "memfd_return",
+            Self::Origin => "origin",
             Self::ThreadExit => "thread_exit",
         }
     }
@@ -58,6 +82,13 @@ impl Measurement {
             Self::Migrations => "migrations and their pages stay 0",
             Self::MigrateTime => "the time in migration is not measured",
             Self::MigrateResult => "a failed migration has the cause `other`",
+            Self::Phases => "all time that is not migration or a drain counts as `gup`",
+            Self::Drains => "drains stay 0 and their time is part of the sweep",
+            Self::IsolateLru | Self::IsolateHugetlb | Self::IsolateMovable => {
+                "isolation failures of this kind stay 0"
+            }
+            Self::MemfdEntry | Self::MemfdReturn => "pins through memfd_pin_folios are not seen",
+            Self::Origin => "all pins have the origin `other`",
             Self::ThreadExit => "a pin whose return was missed stays in flight",
         }
     }
@@ -96,14 +127,6 @@ impl Hook {
     }
 }
 
-/// On which kernels a row may be taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Applies {
-    Always,
-    /// Those that move pages out of CMA areas only, to 5.12.
-    CmaOnly,
-}
-
 /// One way to take a measurement.
 pub struct Row {
     pub measurement: Measurement,
@@ -112,8 +135,8 @@ pub struct Row {
     pub also: &'static [Hook],
     /// Whether a prototype is the one that the programs were written for.
     pub fits: fn(&Prototype) -> bool,
-    /// On which kernels the hook means what it is to measure.
-    pub applies: Applies,
+    /// A struct's member whose offset the programs need.
+    pub needs_member: Option<&'static str>,
 }
 
 const GLL: &str = "__gup_longterm_locked";
@@ -136,12 +159,28 @@ fn pin_args(proto: &Prototype, flags: usize) -> bool {
     proto.position("nr_pages") == Some(2) && proto.position("gup_flags") == Some(flags)
 }
 
-fn returns_count_2(proto: &Prototype) -> bool {
-    proto.returns && proto.params.len() == 2
+fn args<const ARGS: usize>(proto: &Prototype) -> bool {
+    proto.params.len() == ARGS
 }
 
-fn returns_count_3(proto: &Prototype) -> bool {
-    proto.returns && proto.params.len() == 3
+fn returns_with<const ARGS: usize>(proto: &Prototype) -> bool {
+    proto.params.len() == ARGS && proto.returns != Returns::Nothing
+}
+
+fn returns_nothing(proto: &Prototype) -> bool {
+    proto.returns == Returns::Nothing
+}
+
+/// The count of what the pass pinned is the sweep's second argument.
+fn nr_second(proto: &Prototype) -> bool {
+    proto.params.len() == 3 && proto.params[1].starts_with("nr")
+}
+
+fn memfd_args(proto: &Prototype) -> bool {
+    proto.position("start") == Some(1)
+        && proto.position("end") == Some(2)
+        && proto.position("max_folios") == Some(4)
+        && proto.params.len() == 6
 }
 
 fn gup_flags_fourth(proto: &Prototype) -> bool {
@@ -161,17 +200,13 @@ fn counts_and_reason<const ARGS: usize>(proto: &Prototype) -> bool {
         && proto.position("reason") == Some(ARGS - 1)
 }
 
-fn six_args_and_returns(proto: &Prototype) -> bool {
-    proto.returns && proto.params.len() == 6
-}
-
 const fn row(measurement: Measurement, hook: Hook, fits: fn(&Prototype) -> bool) -> Row {
     Row {
         measurement,
         hook,
         also: &[],
         fits,
-        applies: Applies::Always,
+        needs_member: None,
     }
 }
 
@@ -214,161 +249,72 @@ const fn tracepoint(name: &'static str, program: &'static str) -> Hook {
 /// The program that counts a pass where it begins, not where it sweeps.
 pub const PASS_BY_GUP: &str = "pass_gup_kprobe";
 
+const SWEEP: &str = "collect_longterm_unpinnable_folios";
+const SWEEP_PAGES: &str = "collect_longterm_unpinnable_pages";
+const GUP: &str = "__get_user_pages";
+const MEMFD: &str = "memfd_pin_folios";
+
 /// The hooks. Which kernel has which: docs/kernels.md.
+#[rustfmt::skip]
 pub const ROWS: &[Row] = &[
-    row(
-        Measurement::PinEntry,
-        entry(GLL, "pin_enter_fentry", "pin_enter_kprobe"),
-        six_args,
-    ),
-    row(
-        Measurement::PinEntry,
-        kprobe(GLL, "pin_enter_kprobe_stack"),
-        seven_args,
-    ),
-    row(
-        Measurement::PinReturn,
-        returns(GLL, "pin_exit_fexit", "pin_exit_kretprobe"),
-        six_args,
-    ),
-    row(
-        Measurement::PinReturn,
-        kretprobe(GLL, "pin_exit_kretprobe"),
-        any,
-    ),
-    row(
-        Measurement::Passes,
-        entry(
-            "collect_longterm_unpinnable_folios",
-            "pass_fentry",
-            "pass_kprobe",
-        ),
-        any,
-    ),
-    row(
-        Measurement::Passes,
-        entry(
-            "collect_longterm_unpinnable_pages",
-            "pass_fentry",
-            "pass_kprobe",
-        ),
-        any,
-    ),
-    row(
-        Measurement::Passes,
-        entry(
-            "check_and_migrate_movable_pages",
-            "pass_fentry",
-            "pass_kprobe",
-        ),
-        any,
-    ),
-    row(
-        Measurement::Passes,
-        kprobe("__get_user_pages", PASS_BY_GUP),
-        gup_flags_fourth,
-    ),
-    row(
-        Measurement::Unpinnable,
-        returns(
-            "collect_longterm_unpinnable_folios",
-            "unpinnable_fexit2",
-            "unpinnable_kretprobe",
-        ),
-        returns_count_2,
-    ),
-    row(
-        Measurement::Unpinnable,
-        returns(
-            "collect_longterm_unpinnable_folios",
-            "unpinnable_fexit3",
-            "unpinnable_kretprobe",
-        ),
-        returns_count_3,
-    ),
-    row(
-        Measurement::Unpinnable,
-        returns(
-            "collect_longterm_unpinnable_pages",
-            "unpinnable_fexit3",
-            "unpinnable_kretprobe",
-        ),
-        returns_count_3,
-    ),
+    row(Measurement::PinEntry, entry(GLL, "pin_enter_fentry", "pin_enter_kprobe"), six_args),
+    row(Measurement::PinEntry, kprobe(GLL, "pin_enter_kprobe_stack"), seven_args),
+    row(Measurement::PinReturn, returns(GLL, "pin_exit_fexit", "pin_exit_kretprobe"), six_args),
+    row(Measurement::PinReturn, kretprobe(GLL, "pin_exit_kretprobe"), any),
+
+    Row {
+        needs_member: Some(NR_ENTRIES),
+        ..row(Measurement::Passes, entry(SWEEP, "pass_pofs_fentry", "pass_pofs_kprobe"), args::<2>)
+    },
+    row(Measurement::Passes, entry(SWEEP, "pass_nr_fentry", "pass_nr_kprobe"), nr_second),
+    row(Measurement::Passes, entry(SWEEP_PAGES, "pass_nr_fentry", "pass_nr_kprobe"), nr_second),
+    row(Measurement::Passes, kprobe(GUP, PASS_BY_GUP), gup_flags_fourth),
+
+    row(Measurement::Unpinnable, returns(SWEEP, "unpinnable_fexit2", "unpinnable_kretprobe"), returns_with::<2>),
+    row(Measurement::Unpinnable, returns(SWEEP, "unpinnable_fexit3", "unpinnable_kretprobe"), returns_with::<3>),
+    row(Measurement::Unpinnable, returns(SWEEP_PAGES, "unpinnable_fexit3", "unpinnable_kretprobe"), returns_with::<3>),
     // Where the sweep is inlined, or tells no count (the 2025 window of a void
     // return): it isolates each unpinnable folio once.
     Row {
         also: &[
-            entry(
-                "isolate_hugetlb",
-                "isolate_hugetlb_fentry",
-                "isolate_hugetlb_kprobe",
-            ),
-            entry(
-                "folio_isolate_hugetlb",
-                "isolate_hugetlb_fentry",
-                "isolate_hugetlb_kprobe",
-            ),
+            entry("isolate_hugetlb", "isolate_hugetlb_fentry", "isolate_hugetlb_kprobe"),
+            entry("folio_isolate_hugetlb", "isolate_hugetlb_fentry", "isolate_hugetlb_kprobe"),
         ],
-        ..row(
-            Measurement::Unpinnable,
-            entry("folio_isolate_lru", "isolate_fentry", "isolate_kprobe"),
-            any,
-        )
+        ..row(Measurement::Unpinnable, entry("folio_isolate_lru", "isolate_fentry", "isolate_kprobe"), any)
     },
-    // Before 5.13 only pages of CMA areas were looked for.
+    row(Measurement::Unpinnable, entry("isolate_lru_page", "isolate_fentry", "isolate_kprobe"), any),
+
+    row(Measurement::Migrations, tracepoint("mm_migrate_pages", "migrate_end_tp8"), counts_and_reason::<8>),
+    row(Measurement::Migrations, tracepoint("mm_migrate_pages", "migrate_end_tp7"), counts_and_reason::<7>),
+    row(Measurement::Migrations, tracepoint("mm_migrate_pages", "migrate_end_tp4"), counts_and_reason::<4>),
+    row(Measurement::MigrateTime, tracepoint("mm_migrate_pages_start", "migrate_start_tp"), any),
+    row(Measurement::MigrateTime, kprobe("migrate_pages", "migrate_start_kprobe"), reason_sixth),
+    row(Measurement::MigrateResult, returns("migrate_pages", "migrate_ret_fexit6", "migrate_ret_kretprobe"), args::<6>),
+    row(Measurement::MigrateResult, kretprobe("migrate_pages", "migrate_ret_kretprobe"), any),
+
+    // The ends of sweeps; most are programs of a measurement above, and are
+    // attached once.
+    row(Measurement::Phases, returns(SWEEP, "unpinnable_fexit2", "unpinnable_kretprobe"), returns_with::<2>),
+    row(Measurement::Phases, returns(SWEEP, "unpinnable_fexit3", "unpinnable_kretprobe"), returns_with::<3>),
+    row(Measurement::Phases, returns(SWEEP_PAGES, "unpinnable_fexit3", "unpinnable_kretprobe"), returns_with::<3>),
+    row(Measurement::Phases, returns(SWEEP, "swept_fexit", "swept_kretprobe"), returns_nothing),
+    row(Measurement::Phases, returns(SWEEP_PAGES, "swept_fexit", "swept_kretprobe"), returns_nothing),
+    row(Measurement::Phases, kretprobe(GUP, "pass_gup_kretprobe"), gup_flags_fourth),
+
     Row {
-        applies: Applies::CmaOnly,
-        ..row(
-            Measurement::Unpinnable,
-            entry("isolate_lru_page", "isolate_fentry", "isolate_kprobe"),
-            any,
-        )
+        also: &[returns("lru_add_drain_all", "drained_fexit", "drained_kretprobe")],
+        ..row(Measurement::Drains, entry("lru_add_drain_all", "drain_fentry", "drain_kprobe"), args::<0>)
     },
-    row(
-        Measurement::Migrations,
-        tracepoint("mm_migrate_pages", "migrate_end_tp8"),
-        counts_and_reason::<8>,
-    ),
-    row(
-        Measurement::Migrations,
-        tracepoint("mm_migrate_pages", "migrate_end_tp7"),
-        counts_and_reason::<7>,
-    ),
-    row(
-        Measurement::Migrations,
-        tracepoint("mm_migrate_pages", "migrate_end_tp4"),
-        counts_and_reason::<4>,
-    ),
-    row(
-        Measurement::MigrateTime,
-        tracepoint("mm_migrate_pages_start", "migrate_start_tp"),
-        any,
-    ),
-    row(
-        Measurement::MigrateTime,
-        kprobe("migrate_pages", "migrate_start_kprobe"),
-        reason_sixth,
-    ),
-    row(
-        Measurement::MigrateResult,
-        returns(
-            "migrate_pages",
-            "migrate_ret_fexit6",
-            "migrate_ret_kretprobe",
-        ),
-        six_args_and_returns,
-    ),
-    row(
-        Measurement::MigrateResult,
-        kretprobe("migrate_pages", "migrate_ret_kretprobe"),
-        any,
-    ),
-    row(
-        Measurement::ThreadExit,
-        tracepoint("sched_process_exit", "thread_exit_tp"),
-        any,
-    ),
+    row(Measurement::IsolateLru, returns("folio_isolate_lru", "isolated_lru_fexit", "isolated_lru_kretprobe"), returns_with::<1>),
+    row(Measurement::IsolateLru, returns("isolate_lru_page", "isolated_lru_fexit", "isolated_lru_kretprobe"), returns_with::<1>),
+    row(Measurement::IsolateHugetlb, returns("folio_isolate_hugetlb", "isolated_hugetlb_fexit", "isolated_hugetlb_kretprobe"), returns_with::<2>),
+    row(Measurement::IsolateHugetlb, returns("isolate_hugetlb", "isolated_hugetlb_fexit", "isolated_hugetlb_kretprobe"), returns_with::<2>),
+    row(Measurement::IsolateMovable, returns("isolate_movable_ops_page", "isolated_movable_fexit", "isolated_movable_kretprobe"), returns_with::<2>),
+    row(Measurement::IsolateMovable, returns("isolate_movable_page", "isolated_movable_fexit", "isolated_movable_kretprobe"), returns_with::<2>),
+
+    row(Measurement::MemfdEntry, entry(MEMFD, "memfd_enter_fentry", "memfd_enter_kprobe"), memfd_args),
+    row(Measurement::MemfdReturn, returns(MEMFD, "memfd_exit_fexit", "memfd_exit_kretprobe"), memfd_args),
+    row(Measurement::ThreadExit, tracepoint("sched_process_exit", "thread_exit_tp"), any),
 ];
 
 /// Enum constants that planning or the programs need.
@@ -377,7 +323,20 @@ pub const CONSTANTS: &[&str] = &[
     "MR_LONGTERM_PIN",
     "MR_CONTIG_RANGE",
     "preempt_dynamic_lazy",
+    TASK_PT_REGS,
 ];
+
+/// The helper that finds the registers of the running system call.
+pub const TASK_PT_REGS: &str = "BPF_FUNC_task_pt_regs";
+
+/// How many pages a sweep looks at.
+pub const NR_ENTRIES: &str = "pages_or_folios.nr_entries";
+
+/// Where a task's kernel stack begins.
+pub const TASK_STACK: &str = "task_struct.stack";
+
+/// Struct members whose offsets are needed.
+pub const MEMBERS: &[(&str, &str)] = &[("pages_or_folios", "nr_entries"), ("task_struct", "stack")];
 
 /// Every function that a row names.
 pub fn functions() -> Vec<&'static str> {

@@ -21,7 +21,7 @@ use thiserror::Error;
 use crate::aggregate::{Hook, ProgramStats, State};
 use crate::kernel::facts::Facts;
 use crate::probe::attach::{Attached, attach_all};
-use crate::probe::plan::Plan;
+use crate::probe::plan::{Plan, UserRegs};
 use crate::probe::table::Measurement;
 use crate::probe::tracefs::remove_leftovers;
 
@@ -81,6 +81,14 @@ impl Live {
         let cpus = possible_cpus()?;
         let globals = plan.globals;
         let pass_by_gup = u32::from(globals.pass_by_gup);
+        let (user_regs, task_stack, stack_regs) = match globals.user_regs {
+            UserRegs::Unknown => (0u32, 0u64, 0u64),
+            UserRegs::Helper => (1, 0, 0),
+            UserRegs::Stack {
+                task_stack_offset,
+                regs_offset,
+            } => (2, task_stack_offset, regs_offset),
+        };
         let btf = Btf::from_sys_fs().ok();
         let mut ebpf = EbpfLoader::new()
             .btf(btf.as_ref())
@@ -88,6 +96,11 @@ impl Live {
             .override_global("FOLL_LONGTERM", &globals.foll_longterm, true)
             .override_global("MIGRATE_REASON", &globals.migrate_reason, true)
             .override_global("PASS_BY_GUP", &pass_by_gup, true)
+            .override_global("ISOLATE_BOOLS", &globals.isolate_bools, true)
+            .override_global("NR_ENTRIES_OFFSET", &globals.nr_entries_offset, true)
+            .override_global("USER_REGS", &user_regs, true)
+            .override_global("TASK_STACK_OFFSET", &task_stack, true)
+            .override_global("STACK_REGS_OFFSET", &stack_regs, true)
             .override_global(aya_log::LEVEL, &options.bpf_log_level, true)
             .map_max_entries("CELLS", cpus as u32)
             .load(OBJECT)?;

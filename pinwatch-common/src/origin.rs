@@ -1,0 +1,71 @@
+//! Who pins, told by the system call that the pin happens in: its number and
+//! second argument say it without walking a stack. x86-64 numbers.
+
+use crate::record::Origin;
+
+const IOCTL: u64 = 16;
+const SETSOCKOPT: u64 = 54;
+const IO_URING_SETUP: u64 = 425;
+const IO_URING_REGISTER: u64 = 427;
+
+/// `level` of AF_XDP's socket options.
+const SOL_XDP: u64 = 283;
+
+/// The origin of a pin inside system call `nr`, whose second argument is `arg1`:
+/// an ioctl's request, a socket option's level.
+#[inline(always)]
+#[must_use]
+pub fn syscall_origin(nr: u64, arg1: u64) -> Origin {
+    match nr {
+        IO_URING_REGISTER | IO_URING_SETUP => Origin::IoUring,
+        SETSOCKOPT if arg1 as u32 as u64 == SOL_XDP => Origin::Xdp,
+        IOCTL => ioctl_origin(arg1 as u32),
+        _ => Origin::Other,
+    }
+}
+
+/// By the request's type and number (its low 16 bits: include/uapi/linux).
+#[inline(always)]
+fn ioctl_origin(request: u32) -> Origin {
+    let (kind, nr) = ((request >> 8) as u8, request as u8);
+    match kind {
+        // VFIO_BASE is 100, IOMMUFD_CMD_BASE 0x80.
+        b';' if nr >= 0x80 => Origin::Iommufd,
+        b';' if nr >= 100 => Origin::Vfio,
+        // RDMA_IOCTL_MAGIC.
+        0x1b => Origin::Rdma,
+        // UDMABUF_CREATE, UDMABUF_CREATE_LIST.
+        b'u' if nr == 0x42 || nr == 0x43 => Origin::Udmabuf,
+        // VIDIOC_QBUF, VIDIOC_PREPARE_BUF.
+        b'V' if nr == 15 || nr == 93 => Origin::V4l2,
+        // KVM_MEMORY_ENCRYPT_OP, KVM_MEMORY_ENCRYPT_REG_REGION.
+        0xae if nr == 0xba || nr == 0xbb => Origin::Kvm,
+        // VDUSE_IOTLB_REG_UMEM.
+        0x81 if nr == 0x18 => Origin::Vdpa,
+        _ => Origin::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_as_headers_spell_them() {
+        let of = |request| syscall_origin(IOCTL, request);
+        assert_eq!(of(0x3b71), Origin::Vfio, "VFIO_IOMMU_MAP_DMA");
+        assert_eq!(of(0x3b85), Origin::Iommufd, "IOMMU_IOAS_MAP");
+        assert_eq!(of(0xc018_1b01), Origin::Rdma, "RDMA_VERBS_IOCTL");
+        assert_eq!(of(0x4018_7542), Origin::Udmabuf, "UDMABUF_CREATE");
+        assert_eq!(of(0xc058_560f), Origin::V4l2, "VIDIOC_QBUF");
+        assert_eq!(of(0x5401), Origin::Other, "TCGETS");
+        assert_eq!(syscall_origin(SETSOCKOPT, SOL_XDP), Origin::Xdp);
+        assert_eq!(syscall_origin(SETSOCKOPT, 1), Origin::Other);
+        let write = 1;
+        assert_eq!(
+            syscall_origin(write, 0),
+            Origin::Other,
+            "uverbs and vhost also use write: not to be told"
+        );
+    }
+}
