@@ -176,6 +176,7 @@ Dir::Cache "{dir}/cache";
 APT::Architecture "amd64";
 APT::Architectures {{ "amd64"; }};
 APT::Sandbox::User "";
+APT::Update::Error-Mode "any";
 Acquire::Languages "none";
 "#
     )?;

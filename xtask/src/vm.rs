@@ -69,14 +69,12 @@ pub struct VmArgs {
 
 pub fn main(args: &VmArgs) -> Result<ExitCode> {
     let cache = Cache::open()?;
-    setup::ensure(
-        &cache,
-        if args.no_build {
-            Purpose::Guests
-        } else {
-            Purpose::All
-        },
-    )?;
+    let purpose = if args.no_build {
+        Purpose::Guests
+    } else {
+        Purpose::All
+    };
+    setup::ensure(&cache, purpose)?;
     let mut files = args.files.clone();
     if !args.no_build {
         files.insert(
