@@ -5,7 +5,7 @@
 use pinwatch_common::counter::Loss;
 use pinwatch_common::fold::CpuCells;
 use pinwatch_common::histogram::{DURATION_EDGE_EXPS, PASS_BUCKETS, PASS_EDGES, duration_bucket};
-use pinwatch_common::record::Pin;
+use pinwatch_common::record::{Phase, Pin};
 
 use crate::probe::plan::Attachment;
 use crate::probe::table::Measurement;
@@ -70,6 +70,42 @@ impl State {
     }
 }
 
+/// What a pin in flight is doing, in words.
+#[must_use]
+pub fn signature(pin: &Pin) -> String {
+    let Pin {
+        passes,
+        unpinnable,
+        migrate_calls,
+        moved,
+        failed,
+        drains,
+        ..
+    } = pin;
+    let is = |phase: Phase| pin.phase == phase as u8;
+    if is(Phase::Migrate) {
+        format!(
+            "inside migration: call {}, {moved} moved and {failed} left before",
+            migrate_calls + 1
+        )
+    } else if is(Phase::Drain) {
+        format!("draining the LRU caches of all CPUs, drain {drains}")
+    } else if *passes > 1 && *unpinnable > 0 && *migrate_calls == 0 {
+        let each = unpinnable.div_ceil(u64::from(*passes));
+        format!("looping on isolation: {passes} passes, {each} unpinnable in each, no migrate call")
+    } else if *passes > migrate_calls + 1 {
+        format!("looping: {passes} passes, {migrate_calls} migrate calls")
+    } else if *passes == 0 {
+        "faulting pages in".to_owned()
+    } else if is(Phase::Gup) {
+        format!("pinning again after pass {passes}")
+    } else if is(Phase::Collect) {
+        format!("looking for unpinnable pages, pass {passes}")
+    } else {
+        format!("returning after pass {passes}")
+    }
+}
+
 /// Cumulative counts of a duration histogram at the edges that are shown, in
 /// seconds.
 pub fn duration_edges(buckets: &[u64]) -> impl Iterator<Item = (f64, u64)> + '_ {
@@ -96,7 +132,33 @@ pub fn pass_edges(buckets: &[u64; PASS_BUCKETS]) -> impl Iterator<Item = (f64, u
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bytemuck::Zeroable;
     use pinwatch_common::histogram::DURATION_BUCKETS;
+
+    #[test]
+    fn signatures_tell_hangs_apart() {
+        let pin = |phase: Phase, passes, unpinnable, migrate_calls| {
+            let pin = Pin {
+                phase: phase as u8,
+                passes,
+                unpinnable,
+                migrate_calls,
+                ..Zeroable::zeroed()
+            };
+            signature(&pin)
+        };
+        assert_eq!(pin(Phase::Gup, 0, 0, 0), "faulting pages in");
+        assert_eq!(
+            pin(Phase::Collect, 41_000, 41_000, 0),
+            "looping on isolation: 41000 passes, 1 unpinnable in each, no migrate call"
+        );
+        assert!(pin(Phase::Migrate, 1, 256, 0).starts_with("inside migration: call 1"));
+        assert_eq!(pin(Phase::Gup, 1, 256, 1), "pinning again after pass 1");
+        assert_eq!(
+            pin(Phase::Gup, 9, 9, 2),
+            "looping: 9 passes, 2 migrate calls"
+        );
+    }
 
     #[test]
     fn edges_are_cumulative_and_inclusive() {

@@ -8,6 +8,7 @@
 pub mod aggregate;
 pub mod cli;
 pub mod cmd;
+pub mod enrich;
 pub mod kernel;
 pub mod load;
 pub mod output;

@@ -2,7 +2,6 @@
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context as _, Result};
@@ -16,7 +15,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::cli::{BpfLog, Run};
 use crate::kernel::facts::Facts;
-use crate::output::http::{Web, router};
+use crate::output::http::{Source, Web, router};
 use crate::output::metrics::Exporter;
 use crate::probe::plan::{Plan, Verdict};
 use crate::source::live::{Live, Options};
@@ -45,15 +44,13 @@ async fn serve(args: &Run) -> Result<()> {
     let listener = listener.with_context(|| format!("cannot listen on {}", args.listen))?;
 
     let live: Arc<OnceLock<Live>> = Arc::default();
-    let ready = Arc::new(AtomicBool::new(false));
     let registry = Registry::new();
     registry.register(Box::new(ProcessCollector::for_self()))?;
-    let source = Arc::clone(&live);
-    registry.register(Box::new(Exporter(move || Some(source.get()?.state()))))?;
-    let web = Web {
-        registry,
-        ready: Arc::clone(&ready),
-    };
+    let shared = Arc::clone(&live);
+    let source: Source = Arc::new(move || Some(shared.get()?.state()));
+    let exported = Arc::clone(&source);
+    registry.register(Box::new(Exporter(move || exported())))?;
+    let web = Web { registry, source };
     let stop = async move {
         tokio::select! {
             _ = terminate.recv() => "SIGTERM",
@@ -91,7 +88,7 @@ async fn serve(args: &Run) -> Result<()> {
             .filter(|hook| hook.error.is_none())
             .count();
         let _ = live.set(attached);
-        ready.store(true, Ordering::Release);
+        give_memory_back();
         tracing::info!(
             "watching with {hooks} hooks, metrics on http://{}/metrics",
             args.listen
@@ -107,6 +104,15 @@ async fn serve(args: &Run) -> Result<()> {
         failed = watch => return failed,
     }
     Ok(())
+}
+
+/// Reading BTF takes some 30 MB that are not needed again; glibc would keep them.
+fn give_memory_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: takes no pointers, and locks the heap itself.
+    unsafe {
+        libc::malloc_trim(0);
+    }
 }
 
 fn options(args: &Run) -> Options {

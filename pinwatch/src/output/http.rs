@@ -1,21 +1,25 @@
-//! The web side: `/metrics`, `/healthz`, `/readyz`, and a page at `/`. Knows
-//! nothing of what the figures mean.
+//! The web side: `/metrics`, `/in-flight`, `/healthz`, `/readyz`, and a page at
+//! `/`. Knows nothing of what the figures mean.
 
 use axum::Router;
-use axum::extract::State as Shared;
+use axum::extract::{RawQuery, State as Shared};
 use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use prometheus::{Encoder as _, Registry, TextEncoder};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::in_flight;
+use crate::aggregate::State;
+
+/// Gives the state; `None` until the kernel is being watched.
+pub type Source = Arc<dyn Fn() -> Option<State> + Send + Sync>;
 
 /// What the handlers need.
 #[derive(Clone)]
 pub struct Web {
     pub registry: Registry,
-    /// Whether the kernel is being watched.
-    pub ready: Arc<AtomicBool>,
+    pub source: Source,
 }
 
 /// The routes.
@@ -23,6 +27,7 @@ pub fn router(web: Web) -> Router {
     Router::new()
         .route("/", get(landing))
         .route("/metrics", get(metrics))
+        .route("/in-flight", get(pins_in_flight))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(readyz))
         .with_state(web)
@@ -42,10 +47,24 @@ async fn metrics(Shared(web): Shared<Web>) -> Response {
 }
 
 async fn readyz(Shared(web): Shared<Web>) -> (StatusCode, &'static str) {
-    if web.ready.load(Ordering::Acquire) {
+    if (web.source)().is_some() {
         (StatusCode::OK, "attached\n")
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "attaching\n")
+    }
+}
+
+/// With `?stack` the kernel stack of each thread.
+async fn pins_in_flight(Shared(web): Shared<Web>, RawQuery(query): RawQuery) -> Response {
+    let Some(state) = (web.source)() else {
+        return (StatusCode::SERVICE_UNAVAILABLE, "attaching\n").into_response();
+    };
+    match in_flight::json(
+        &state,
+        query.is_some_and(|query| query.starts_with("stack")),
+    ) {
+        Ok(body) => ([(header::CONTENT_TYPE, "application/json")], body + "\n").into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }
 }
 

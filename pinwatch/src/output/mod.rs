@@ -2,4 +2,5 @@
 //! [`State`](crate::aggregate::State).
 
 pub mod http;
+pub mod in_flight;
 pub mod metrics;

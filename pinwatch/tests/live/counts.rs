@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::daemon::{Daemon, KINDS, Metrics};
+use super::daemon::{Daemon, KINDS, Metrics, get};
 use super::load::{can_wait_for_faults, finish, load, moves_pages, spawn};
 
 fn assert_counts(metrics: &Metrics, expected: &[(&str, u64)]) {
@@ -217,6 +217,14 @@ fn a_pin_is_visible_while_it_is_in_flight() {
         stuck = metrics.total("pinwatch_pins_stuck") == 1.0;
         assert!(!stuck || (in_flight && oldest >= 1.0));
     }
+    let pins: serde_json::Value = serde_json::from_str(&get("/in-flight?stack")).expect("JSON");
+    let pin = &pins[0];
+    assert_eq!(
+        (&pin["origin"], &pin["comm"], &pin["stuck"]),
+        (&"io_uring".into(), &"pinwatch".into(), &true.into())
+    );
+    assert_eq!(pin["signature"], "faulting pages in");
+    assert!(pin["stack"].is_array(), "{pin}");
     finish(slow);
     let metrics = daemon.metrics();
     assert_counts(&metrics, &NOTHING_LOST);

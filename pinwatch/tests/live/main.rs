@@ -8,3 +8,4 @@ mod daemon;
 mod fold;
 mod lifecycle;
 mod load;
+mod scenarios;

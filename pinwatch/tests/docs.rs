@@ -1,0 +1,54 @@
+//! The generated docs are what the tables in the code say. To write them anew:
+//! `PINWATCH_UPDATE_DOCS=1 cargo test -p pinwatch --test docs`.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use pinwatch::output::metrics::{Kind, METRICS};
+use pinwatch::probe::table::{Hook, ROWS};
+
+fn assert_current(file: &str, made: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(file);
+    if std::env::var_os("PINWATCH_UPDATE_DOCS").is_some() {
+        std::fs::write(&path, made).expect("docs can be written");
+    }
+    let there = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(there == made, "docs/{file} is stale: PINWATCH_UPDATE_DOCS=1 cargo test -p pinwatch --test docs");
+}
+
+#[test]
+fn metrics() {
+    let mut text = String::from(
+        "# Metrics\n\nGenerated from `METRICS` in `pinwatch/src/output/metrics.rs`. Times are in seconds, pages in base\n\
+         pages (4 KiB) unless said otherwise. Counters of pins move when a pin returns.\n\n\
+         | Metric | Type | Meaning |\n|---|---|---|\n",
+    );
+    for metric in METRICS {
+        let kind = match metric.kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
+        };
+        writeln!(text, "| `{}` | {kind} | {} |", metric.name, metric.help).expect("a String");
+    }
+    text.push_str(include_str!("data/metrics-notes.md"));
+    assert_current("metrics.md", &text);
+}
+
+#[test]
+fn probes() {
+    let mut text = String::from(
+        "# Probes\n\nGenerated from `ROWS` in `pinwatch/src/probe/table.rs`: every way to take each measurement, best first. \
+         `pinwatch check` says\nwhich of them a kernel gets.\n\n| Measurement | Hook | Programs |\n|---|---|---|\n",
+    );
+    for row in ROWS {
+        let (place, programs) = match row.hook {
+            Hook::Entry { function, fentry, kprobe } => (format!("`{function}` entry"), [fentry, kprobe]),
+            Hook::Return { function, fexit, kretprobe } => (format!("`{function}` return"), [fexit, kretprobe]),
+            Hook::Tracepoint { name, program } => (format!("tracepoint `{name}`"), [Some(program), None]),
+        };
+        let programs: Vec<_> = programs.into_iter().flatten().map(|name| format!("`{name}`")).collect();
+        writeln!(text, "| {} | {place} | {} |", row.measurement.name(), programs.join(", ")).expect("a String");
+    }
+    assert_current("probes.md", &text);
+}

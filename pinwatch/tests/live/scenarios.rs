@@ -1,0 +1,158 @@
+//! Every scenario of `pinwatch load`: what the metrics must say, by kernel.
+//! Prints a row of docs/kernels.md for each (`cargo xtask kernels`).
+
+use super::daemon::Daemon;
+use super::load::{Kernel, kernel, try_load};
+
+/// What must come out: failures as "ERRNO cause", `ok` where there is none.
+struct Row {
+    scenario: &'static str,
+    args: &'static [&'static str],
+    origin: &'static str,
+    /// On 5.10, on 6.1, and on 6.12 and later. None: cannot be made there.
+    expected: [Option<&'static str>; 3],
+    /// Whether chance decides how many of several pins fail.
+    by_chance: bool,
+}
+
+const BUSY: &str = "ENOMEM migrate_busy";
+const FAULT: &str = "EFAULT fault";
+
+const fn row(scenario: &'static str, expected: [&'static str; 3]) -> Row {
+    let [a, b, c] = expected;
+    Row {
+        scenario,
+        args: &[],
+        origin: "io_uring",
+        expected: [Some(a), Some(b), Some(c)],
+        by_chance: false,
+    }
+}
+
+const fn chance(scenario: &'static str) -> Row {
+    Row {
+        by_chance: true,
+        ..row(scenario, ["ok", BUSY, BUSY])
+    }
+}
+
+#[rustfmt::skip]
+const ROWS: &[Row] = &[
+    row("touched", ["ok", "ok", "ok"]),
+    row("untouched", ["ok", "ok", "ok"]),
+    row("zero-page", ["ok", "ok", "ok"]),
+    row("read-only", [FAULT, FAULT, FAULT]),
+    row("thp", ["ok", "ok", "ok"]),
+    // 6.1: GUP itself refuses hugetlb pages of ZONE_MOVABLE, with a warning.
+    row("hugetlb", ["ok", "ENOMEM nomem", "ok"]),
+    row("memfd", ["ok", "ok", "ok"]),
+    Row { origin: "udmabuf", expected: [None, None, Some("ok")], ..row("udmabuf", ["", "", ""]) },
+    Row { args: &["--via", "xdp"], origin: "xdp", ..row("touched", ["ok", "ok", "ok"]) },
+    Row { args: &["--via", "xdp"], origin: "xdp", ..row("held-one", ["ok", BUSY, BUSY]) },
+    row("held-one", ["ok", BUSY, BUSY]),
+    row("held-all", ["ok", BUSY, BUSY]),
+    row("held-thp", ["ok", BUSY, BUSY]),
+    row("fork", ["ok", "ok", "ok"]),
+    chance("contention"),
+    chance("two-pinners"),
+    row("shortage", ["ok", "ENOMEM migrate_nomem", "ENOMEM migrate_nomem"]),
+    row("threads", ["ok", "ok", "ok"]),
+    Row { args: &["--stall-for", "2s"], ..row("slow", [FAULT, FAULT, "ok"]) },
+    Row { args: &["--stall-for", "2s"], ..row("starved", ["ok", "ok", "ok"]) },
+];
+
+#[test]
+fn every_scenario() {
+    let mut wrong = Vec::new();
+    for row in ROWS {
+        if let Err(error) = check(row) {
+            wrong.push(error);
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+fn check(row: &Row) -> Result<(), String> {
+    let name = [&[row.scenario], row.args].concat().join(" ");
+    let column = match kernel() {
+        Kernel::CmaOnly => 0,
+        Kernel::Pages => 1,
+        Kernel::Folios => 2,
+    };
+    let daemon = Daemon::start(&[]);
+    let outcome = try_load(&[&[row.scenario], row.args].concat());
+    let Some(expected) = row.expected[column] else {
+        print_row(
+            &name,
+            "cannot be made",
+            if outcome.is_none() {
+                "cannot be made"
+            } else {
+                "made"
+            },
+        );
+        return outcome.map_or(Ok(()), |_| Err(format!("{name}: was made")));
+    };
+    let outcome = outcome.ok_or_else(|| format!("{name}: the load could not be made"))?;
+    let metrics = daemon.metrics();
+    let origin = format!("origin=\"{}\"", row.origin);
+    let mut seen: Vec<String> = metrics
+        .series("pinwatch_pin_failures_total")
+        .filter(|(labels, _)| labels.contains(&origin))
+        .map(|(labels, _)| {
+            let label = |key: &str| {
+                labels
+                    .split(key)
+                    .nth(1)
+                    .and_then(|rest| rest.split('"').nth(1))
+                    .unwrap_or("?")
+            };
+            format!("{} {}", label("errno="), label("cause="))
+        })
+        .collect();
+    seen.dedup();
+    let seen = if seen.is_empty() {
+        "ok".to_owned()
+    } else {
+        seen.join(", ")
+    };
+    let total = |name: &str| metrics.total(&format!("pinwatch_{name}"));
+    let pins = metrics.sum("pinwatch_pins_total", &origin);
+    let failed = metrics.sum("pinwatch_pin_failures_total", &origin);
+    print_row(&name, expected, &seen);
+    let mut wrong = Vec::new();
+    let luck = row.by_chance && seen == "ok";
+    if seen != expected && !luck {
+        wrong.push(format!("{seen} instead of {expected}"));
+    }
+    if failed != outcome.failures() as f64 {
+        wrong.push(format!(
+            "{failed} failures, the load saw {}",
+            outcome.failures()
+        ));
+    }
+    // GUP-fast may take a range that is fine already.
+    let at_most = outcome.summary["expected_pins"]
+        .as_f64()
+        .unwrap_or_default();
+    if pins > at_most || pins < 1.0 || (!row.by_chance && pins != at_most) {
+        wrong.push(format!("{pins} pins, the load made {at_most}"));
+    }
+    if total("unmatched_total") + total("pins_in_flight") + total("events_lost_total") != 0.0 {
+        wrong.push("something was lost".to_owned());
+    }
+    let phases = total("pin_phase_seconds_total") / total("pin_duration_seconds_sum");
+    if (phases - 1.0).abs() > 0.01 {
+        wrong.push(format!("phases add up to {phases} of the duration"));
+    }
+    if wrong.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("{name}: {}", wrong.join("; ")))
+    }
+}
+
+/// What `cargo xtask kernels` looks for.
+fn print_row(scenario: &str, expected: &str, seen: &str) {
+    println!("kernels.md: {scenario} | {expected} | {seen}");
+}
