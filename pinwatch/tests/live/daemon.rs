@@ -88,6 +88,14 @@ impl Metrics {
         Self(samples.collect())
     }
 
+    /// What has been counted since an earlier look.
+    pub fn since(&self, before: &Self) -> Self {
+        let grown = |(key, value): (&String, &f64)| {
+            (key.clone(), value - before.0.get(key).unwrap_or(&0.0))
+        };
+        Self(self.0.iter().map(grown).collect())
+    }
+
     /// The sum of all series of a metric, of those with a label if one is given.
     pub fn sum(&self, name: &str, label: &str) -> f64 {
         self.series(name)
