@@ -8,12 +8,17 @@ use pinwatch::output::metrics::{Kind, METRICS};
 use pinwatch::probe::table::{Hook, ROWS};
 
 fn assert_current(file: &str, made: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(file);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../docs")
+        .join(file);
     if std::env::var_os("PINWATCH_UPDATE_DOCS").is_some() {
         std::fs::write(&path, made).expect("docs can be written");
     }
     let there = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(there == made, "docs/{file} is stale: PINWATCH_UPDATE_DOCS=1 cargo test -p pinwatch --test docs");
+    assert!(
+        there == made,
+        "docs/{file} is stale: PINWATCH_UPDATE_DOCS=1 cargo test -p pinwatch --test docs"
+    );
 }
 
 #[test]
@@ -43,12 +48,32 @@ fn probes() {
     );
     for row in ROWS {
         let (place, programs) = match row.hook {
-            Hook::Entry { function, fentry, kprobe } => (format!("`{function}` entry"), [fentry, kprobe]),
-            Hook::Return { function, fexit, kretprobe } => (format!("`{function}` return"), [fexit, kretprobe]),
-            Hook::Tracepoint { name, program } => (format!("tracepoint `{name}`"), [Some(program), None]),
+            Hook::Entry {
+                function,
+                fentry,
+                kprobe,
+            } => (format!("`{function}` entry"), [fentry, kprobe]),
+            Hook::Return {
+                function,
+                fexit,
+                kretprobe,
+            } => (format!("`{function}` return"), [fexit, kretprobe]),
+            Hook::Tracepoint { name, program } => {
+                (format!("tracepoint `{name}`"), [Some(program), None])
+            }
         };
-        let programs: Vec<_> = programs.into_iter().flatten().map(|name| format!("`{name}`")).collect();
-        writeln!(text, "| {} | {place} | {} |", row.measurement.name(), programs.join(", ")).expect("a String");
+        let programs: Vec<_> = programs
+            .into_iter()
+            .flatten()
+            .map(|name| format!("`{name}`"))
+            .collect();
+        writeln!(
+            text,
+            "| {} | {place} | {} |",
+            row.measurement.name(),
+            programs.join(", ")
+        )
+        .expect("a String");
     }
     assert_current("probes.md", &text);
 }

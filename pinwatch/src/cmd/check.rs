@@ -7,6 +7,7 @@ use anyhow::Result;
 
 use super::UNUSABLE;
 use crate::cli::Check;
+use crate::kernel::defects::{Defect, defects};
 use crate::kernel::facts::Facts;
 use crate::probe::plan::{Plan, Verdict};
 
@@ -23,16 +24,16 @@ pub fn check(args: &Check) -> Result<ExitCode> {
     let plan = Plan::new(&facts, args.attach.prefer);
     let mut out = std::io::stdout().lock();
     if args.json {
-        serde_json::to_writer_pretty(
-            &mut out,
-            &Report {
-                release: &facts.release,
-                plan: &plan,
-            },
-        )?;
+        let defects = defects(&facts).collect();
+        let report = Report {
+            release: &facts.release,
+            plan: &plan,
+            defects,
+        };
+        serde_json::to_writer_pretty(&mut out, &report)?;
         writeln!(out)?;
     } else {
-        write!(out, "{}", text(&facts.release, &plan))?;
+        write!(out, "{}", text(&facts, &plan))?;
     }
     Ok(if !plan.unusable.is_empty() {
         ExitCode::from(UNUSABLE)
@@ -48,16 +49,20 @@ struct Report<'a> {
     release: &'a str,
     #[serde(flatten)]
     plan: &'a Plan,
+    defects: Vec<&'static Defect>,
 }
 
-fn text(release: &str, plan: &Plan) -> String {
+fn text(facts: &Facts, plan: &Plan) -> String {
     use std::fmt::Write as _;
-    let mut out = format!("kernel {release}, era {}\n\n", plan.era);
+    let mut out = format!("kernel {}, era {}\n\n", facts.release, plan.era);
     for decision in &plan.decisions {
         let name = decision.measurement.name();
         // Writing to a String cannot fail.
         let _ = match &decision.verdict {
             Verdict::Attach { attachments, note } => {
+                if attachments.is_empty() {
+                    let _ = writeln!(out, "{name:<15} registers of the system call");
+                }
                 for (n, attachment) in attachments.iter().enumerate() {
                     let name = if n == 0 { name } else { "" };
                     let _ = writeln!(
@@ -81,6 +86,15 @@ fn text(release: &str, plan: &Plan) -> String {
                 )
             }
         };
+    }
+    out.push_str("\nknown defects of this path, and what shows them:\n");
+    for Defect {
+        name,
+        effect,
+        figure,
+    } in defects(facts)
+    {
+        let _ = writeln!(out, "  {name}: {effect}\n      {figure}");
     }
     let lost = plan
         .decisions

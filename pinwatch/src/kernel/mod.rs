@@ -1,4 +1,5 @@
 //! What the running kernel says of itself: see [`facts`].
 
 pub mod btf;
+pub mod defects;
 pub mod facts;

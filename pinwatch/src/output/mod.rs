@@ -4,3 +4,4 @@
 pub mod http;
 pub mod in_flight;
 pub mod metrics;
+mod samples;

@@ -2,6 +2,7 @@
 //! made from it and from the facts, and the attaching itself.
 
 pub mod attach;
+mod choose;
 pub mod plan;
 pub mod table;
 pub mod tracefs;

@@ -5,11 +5,11 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::table::{
-    Hook, Measurement, NR_ENTRIES, PASS_BY_GUP, ROWS, Row, TASK_PT_REGS, TASK_STACK,
-};
-use crate::kernel::btf::{Prototype, Returns};
-use crate::kernel::facts::{Facts, Preemption};
+use super::choose::{summarise, try_hook, try_row};
+use super::table::{Hook, Measurement, NR_ENTRIES, PASS_BY_GUP, ROWS, TASK_PT_REGS, TASK_STACK};
+use crate::kernel::btf::Returns;
+use crate::kernel::defects::{looks_at_cma_only, sweep_returns_nothing};
+use crate::kernel::facts::Facts;
 
 /// Which kind of hook to prefer on functions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -178,16 +178,7 @@ impl Plan {
 /// - `void`: as `pages` or `folios`, but the sweep returns nothing, so that a
 ///   page which cannot be isolated is pinned where it is (2025 stable kernels).
 fn era(facts: &Facts) -> &'static str {
-    let sweeps = [
-        "collect_longterm_unpinnable_folios",
-        "collect_longterm_unpinnable_pages",
-    ];
-    if sweeps.iter().any(|name| {
-        facts
-            .functions
-            .get(*name)
-            .is_some_and(|proto| proto.returns == Returns::Nothing)
-    }) {
+    if sweep_returns_nothing(facts) {
         "void"
     } else if facts.btf_error.is_some() {
         "unknown"
@@ -240,23 +231,6 @@ fn globals(facts: &Facts, decisions: &[Decision]) -> Globals {
         nr_entries_offset: facts.members.get(NR_ENTRIES).copied().unwrap_or_default(),
         user_regs: user_regs(facts),
     }
-}
-
-/// Whether a BPF program can be interrupted by another task that runs it too;
-/// the kernel then skips that other run.
-fn preemptible(facts: &Facts) -> bool {
-    !matches!(facts.preemption, Preemption::None | Preemption::Voluntary)
-}
-
-/// Why a way to measure is not open here.
-enum Refusal {
-    /// The function is there, but not as the programs know it.
-    Prototype { function: &'static str },
-    /// It cannot be hooked.
-    Hook {
-        target: &'static str,
-        obstacles: Vec<String>,
-    },
 }
 
 fn decide(measurement: Measurement, facts: &Facts, prefer: Prefer) -> Verdict {
@@ -349,198 +323,6 @@ fn isolate_bools(facts: &Facts, decisions: &[Decision]) -> u32 {
         proto.is_some_and(|proto| proto.returns == Returns::Bool)
     });
     bits.fold(0, |bits, (bit, _)| bits | 1 << bit)
-}
-
-/// Before 5.13 (d1e153fea2a8) pages of ZONE_MOVABLE were pinned where they are.
-fn looks_at_cma_only(facts: &Facts) -> bool {
-    facts.btf_error.is_none() && !facts.constants.contains_key("MR_LONGTERM_PIN")
-}
-
-/// One clause per target. Rows for other prototypes of a function that has a
-/// fitting one say nothing.
-fn summarise(refusals: &[Refusal]) -> String {
-    let mut clauses: Vec<(&str, Vec<&str>)> = Vec::new();
-    for refusal in refusals {
-        let Refusal::Hook { target, obstacles } = refusal else {
-            continue;
-        };
-        let at = clauses.iter().position(|(seen, _)| seen == target);
-        let at = at.unwrap_or_else(|| {
-            clauses.push((target, Vec::new()));
-            clauses.len() - 1
-        });
-        for obstacle in obstacles {
-            if !clauses[at].1.contains(&obstacle.as_str()) {
-                clauses[at].1.push(obstacle);
-            }
-        }
-    }
-    for refusal in refusals {
-        let Refusal::Prototype { function } = refusal else {
-            continue;
-        };
-        if !clauses.iter().any(|(seen, _)| seen == function) {
-            clauses.push((function, vec!["has another prototype here"]));
-        }
-    }
-    let clauses = clauses
-        .iter()
-        .map(|(target, obstacles)| format!("{target} {}", obstacles.join(", ")));
-    clauses.collect::<Vec<_>>().join("; ")
-}
-
-type Choice = Result<(Attachment, Option<String>), Refusal>;
-
-fn try_row(row: &Row, facts: &Facts, prefer: Prefer) -> Choice {
-    if let Some(member) = row.needs_member
-        && !facts.members.contains_key(member)
-    {
-        return Err(refuse(
-            row.hook.target(),
-            format!("needs {member}, which is not in the kernel's BTF"),
-        ));
-    }
-    if row.measurement == Measurement::PinEntry
-        && prefer == Prefer::Fentry
-        && preemptible(facts)
-        && let Ok((attachment, _)) = try_hook(&row.hook, row.fits, facts, Prefer::Kprobe)
-        && attachment.kind == Kind::Kprobe
-    {
-        let note = "kprobe all the same: this kernel can preempt and skip a tracing program, and a \
-                    missed entry would let a return pair with an older one";
-        return Ok((attachment, Some(note.to_owned())));
-    }
-    try_hook(&row.hook, row.fits, facts, prefer)
-}
-
-fn try_hook(hook: &Hook, fits: fn(&Prototype) -> bool, facts: &Facts, prefer: Prefer) -> Choice {
-    match *hook {
-        Hook::Tracepoint { name, program } => {
-            let proto = facts
-                .tracepoints
-                .get(name)
-                .ok_or_else(|| refuse(name, not_in_btf(facts)))?;
-            if !fits(proto) {
-                return Err(Refusal::Prototype { function: name });
-            }
-            Ok((
-                Attachment {
-                    program,
-                    target: name,
-                    kind: Kind::RawTracepoint,
-                },
-                None,
-            ))
-        }
-        Hook::Entry {
-            function,
-            fentry,
-            kprobe,
-        } => {
-            let pair = [(fentry, Kind::Fentry), (kprobe, Kind::Kprobe)];
-            try_function(function, pair, fits, facts, prefer)
-        }
-        Hook::Return {
-            function,
-            fexit,
-            kretprobe,
-        } => {
-            let pair = [(fexit, Kind::Fexit), (kretprobe, Kind::Kretprobe)];
-            try_function(function, pair, fits, facts, prefer)
-        }
-    }
-}
-
-fn refuse(target: &'static str, obstacle: String) -> Refusal {
-    Refusal::Hook {
-        target,
-        obstacles: vec![obstacle],
-    }
-}
-
-fn try_function(
-    function: &'static str,
-    mut pair: [(Option<&'static str>, Kind); 2],
-    fits: fn(&Prototype) -> bool,
-    facts: &Facts,
-    prefer: Prefer,
-) -> Choice {
-    if let Some(obstacle) = symbol_obstacle(function, facts) {
-        return Err(refuse(function, obstacle));
-    }
-    let proto = facts
-        .functions
-        .get(function)
-        .ok_or_else(|| refuse(function, not_in_btf(facts)))?;
-    if !fits(proto) {
-        return Err(Refusal::Prototype { function });
-    }
-    let kprobe_first = match prefer {
-        Prefer::Kprobe => true,
-        Prefer::Fentry => false,
-        Prefer::Auto => preemptible(facts),
-    };
-    if kprobe_first {
-        pair.reverse();
-    }
-    let mut obstacles = Vec::new();
-    for (program, kind) in pair {
-        let Some(program) = program else { continue };
-        match kind_obstacle(kind, proto.params.len(), facts) {
-            None => {
-                let note = (!obstacles.is_empty()).then(|| obstacles.join("; "));
-                return Ok((
-                    Attachment {
-                        program,
-                        target: function,
-                        kind,
-                    },
-                    note,
-                ));
-            }
-            Some(obstacle) => obstacles.push(format!("takes no {kind} ({obstacle})")),
-        }
-    }
-    Err(Refusal::Hook {
-        target: function,
-        obstacles,
-    })
-}
-
-fn not_in_btf(facts: &Facts) -> String {
-    facts.btf_error.as_ref().map_or_else(
-        || "is not in the kernel's BTF".to_owned(),
-        |error| format!("has no known prototype ({error})"),
-    )
-}
-
-fn symbol_obstacle(function: &str, facts: &Facts) -> Option<String> {
-    if facts.symbols.is_empty() && facts.suffixed.is_empty() {
-        return Some("is not to be found: /proc/kallsyms shows no symbols".to_owned());
-    }
-    match (facts.symbols.get(function), facts.suffixed.get(function)) {
-        (Some(1), _) => None,
-        (Some(n), _) => Some(format!("occurs {n} times in kallsyms")),
-        (None, Some(names)) => Some(format!("exists only as {}", names.join(", "))),
-        (None, None) => Some("is inlined or not in this kernel".to_owned()),
-    }
-}
-
-/// x86 trampolines took six arguments until 6.6, and nothing tells how many
-/// they take but attaching.
-const TRAMPOLINE_ARGS: usize = 6;
-
-fn kind_obstacle(kind: Kind, args: usize, facts: &Facts) -> Option<String> {
-    let confidential = facts.lockdown.as_deref() == Some("confidentiality");
-    match kind {
-        Kind::Fentry | Kind::Fexit if facts.no_trampolines.is_some() => {
-            facts.no_trampolines.clone()
-        }
-        Kind::Fentry | Kind::Fexit if args > TRAMPOLINE_ARGS => Some(format!("{args} arguments")),
-        Kind::Kprobe | Kind::Kretprobe if !facts.kprobes => Some("no CONFIG_KPROBES".to_owned()),
-        Kind::Kprobe | Kind::Kretprobe if confidential => Some("kernel lockdown".to_owned()),
-        Kind::Fentry | Kind::Fexit | Kind::Kprobe | Kind::Kretprobe | Kind::RawTracepoint => None,
-    }
 }
 
 /// The names in the table, for docs and tests.

@@ -1,0 +1,216 @@
+//! The choice for one row of the table: the kind of hook that this kernel takes
+//! for it, or what stands in its way.
+
+use super::plan::{Attachment, Kind, Prefer};
+use super::table::{Hook, Measurement, Row};
+use crate::kernel::btf::Prototype;
+use crate::kernel::facts::{Facts, Preemption};
+
+/// Why a way to measure is not open here.
+pub enum Refusal {
+    /// The function is there, but not as the programs know it.
+    Prototype { function: &'static str },
+    /// It cannot be hooked.
+    Hook {
+        target: &'static str,
+        obstacles: Vec<String>,
+    },
+}
+
+/// One clause per target. Rows for other prototypes of a function that has a
+/// fitting one say nothing.
+pub fn summarise(refusals: &[Refusal]) -> String {
+    let mut clauses: Vec<(&str, Vec<&str>)> = Vec::new();
+    for refusal in refusals {
+        let Refusal::Hook { target, obstacles } = refusal else {
+            continue;
+        };
+        let at = clauses.iter().position(|(seen, _)| seen == target);
+        let at = at.unwrap_or_else(|| {
+            clauses.push((target, Vec::new()));
+            clauses.len() - 1
+        });
+        for obstacle in obstacles {
+            if !clauses[at].1.contains(&obstacle.as_str()) {
+                clauses[at].1.push(obstacle);
+            }
+        }
+    }
+    for refusal in refusals {
+        let Refusal::Prototype { function } = refusal else {
+            continue;
+        };
+        if !clauses.iter().any(|(seen, _)| seen == function) {
+            clauses.push((function, vec!["has another prototype here"]));
+        }
+    }
+    let clauses = clauses
+        .iter()
+        .map(|(target, obstacles)| format!("{target} {}", obstacles.join(", ")));
+    clauses.collect::<Vec<_>>().join("; ")
+}
+
+pub type Choice = Result<(Attachment, Option<String>), Refusal>;
+
+pub fn try_row(row: &Row, facts: &Facts, prefer: Prefer) -> Choice {
+    if let Some(member) = row.needs_member
+        && !facts.members.contains_key(member)
+    {
+        return Err(refuse(
+            row.hook.target(),
+            format!("needs {member}, which is not in the kernel's BTF"),
+        ));
+    }
+    if row.measurement == Measurement::PinEntry
+        && prefer == Prefer::Fentry
+        && preemptible(facts)
+        && let Ok((attachment, _)) = try_hook(&row.hook, row.fits, facts, Prefer::Kprobe)
+        && attachment.kind == Kind::Kprobe
+    {
+        let note = "kprobe all the same: this kernel can preempt and skip a tracing program, and a \
+                    missed entry would let a return pair with an older one";
+        return Ok((attachment, Some(note.to_owned())));
+    }
+    try_hook(&row.hook, row.fits, facts, prefer)
+}
+
+pub fn try_hook(
+    hook: &Hook,
+    fits: fn(&Prototype) -> bool,
+    facts: &Facts,
+    prefer: Prefer,
+) -> Choice {
+    match *hook {
+        Hook::Tracepoint { name, program } => {
+            let proto = facts
+                .tracepoints
+                .get(name)
+                .ok_or_else(|| refuse(name, not_in_btf(facts)))?;
+            if !fits(proto) {
+                return Err(Refusal::Prototype { function: name });
+            }
+            Ok((
+                Attachment {
+                    program,
+                    target: name,
+                    kind: Kind::RawTracepoint,
+                },
+                None,
+            ))
+        }
+        Hook::Entry {
+            function,
+            fentry,
+            kprobe,
+        } => {
+            let pair = [(fentry, Kind::Fentry), (kprobe, Kind::Kprobe)];
+            try_function(function, pair, fits, facts, prefer)
+        }
+        Hook::Return {
+            function,
+            fexit,
+            kretprobe,
+        } => {
+            let pair = [(fexit, Kind::Fexit), (kretprobe, Kind::Kretprobe)];
+            try_function(function, pair, fits, facts, prefer)
+        }
+    }
+}
+
+fn refuse(target: &'static str, obstacle: String) -> Refusal {
+    Refusal::Hook {
+        target,
+        obstacles: vec![obstacle],
+    }
+}
+
+fn try_function(
+    function: &'static str,
+    mut pair: [(Option<&'static str>, Kind); 2],
+    fits: fn(&Prototype) -> bool,
+    facts: &Facts,
+    prefer: Prefer,
+) -> Choice {
+    if let Some(obstacle) = symbol_obstacle(function, facts) {
+        return Err(refuse(function, obstacle));
+    }
+    let proto = facts
+        .functions
+        .get(function)
+        .ok_or_else(|| refuse(function, not_in_btf(facts)))?;
+    if !fits(proto) {
+        return Err(Refusal::Prototype { function });
+    }
+    let kprobe_first = match prefer {
+        Prefer::Kprobe => true,
+        Prefer::Fentry => false,
+        Prefer::Auto => preemptible(facts),
+    };
+    if kprobe_first {
+        pair.reverse();
+    }
+    let mut obstacles = Vec::new();
+    for (program, kind) in pair {
+        let Some(program) = program else { continue };
+        match kind_obstacle(kind, proto.params.len(), facts) {
+            None => {
+                let note = (!obstacles.is_empty()).then(|| obstacles.join("; "));
+                return Ok((
+                    Attachment {
+                        program,
+                        target: function,
+                        kind,
+                    },
+                    note,
+                ));
+            }
+            Some(obstacle) => obstacles.push(format!("takes no {kind} ({obstacle})")),
+        }
+    }
+    Err(Refusal::Hook {
+        target: function,
+        obstacles,
+    })
+}
+
+fn not_in_btf(facts: &Facts) -> String {
+    facts.btf_error.as_ref().map_or_else(
+        || "is not in the kernel's BTF".to_owned(),
+        |error| format!("has no known prototype ({error})"),
+    )
+}
+
+fn symbol_obstacle(function: &str, facts: &Facts) -> Option<String> {
+    if facts.symbols.is_empty() && facts.suffixed.is_empty() {
+        return Some("is not to be found: /proc/kallsyms shows no symbols".to_owned());
+    }
+    match (facts.symbols.get(function), facts.suffixed.get(function)) {
+        (Some(1), _) => None,
+        (Some(n), _) => Some(format!("occurs {n} times in kallsyms")),
+        (None, Some(names)) => Some(format!("exists only as {}", names.join(", "))),
+        (None, None) => Some("is inlined or not in this kernel".to_owned()),
+    }
+}
+
+/// x86 trampolines took six arguments until 6.6, and nothing tells how many
+/// they take but attaching.
+const TRAMPOLINE_ARGS: usize = 6;
+
+fn kind_obstacle(kind: Kind, args: usize, facts: &Facts) -> Option<String> {
+    let confidential = facts.lockdown.as_deref() == Some("confidentiality");
+    match kind {
+        Kind::Fentry | Kind::Fexit if facts.no_trampolines.is_some() => {
+            facts.no_trampolines.clone()
+        }
+        Kind::Fentry | Kind::Fexit if args > TRAMPOLINE_ARGS => Some(format!("{args} arguments")),
+        Kind::Kprobe | Kind::Kretprobe if !facts.kprobes => Some("no CONFIG_KPROBES".to_owned()),
+        Kind::Kprobe | Kind::Kretprobe if confidential => Some("kernel lockdown".to_owned()),
+        Kind::Fentry | Kind::Fexit | Kind::Kprobe | Kind::Kretprobe | Kind::RawTracepoint => None,
+    }
+}
+
+/// Whether a BPF program can be interrupted by another task that runs it too;
+/// the kernel then skips that other run.
+fn preemptible(facts: &Facts) -> bool {
+    !matches!(facts.preemption, Preemption::None | Preemption::Voluntary)
+}
