@@ -19,6 +19,8 @@ Examples:
   pinwatch load slow --stall-for 30s             a pin in flight for 30 s (6.12 and later)
   pinwatch load starved                          one in flight for 5 s, on every kernel
   pinwatch load --via process_vm --repeat 100    short-term pins: no metric may move
+  pinwatch load vfio --device 0000:00:05.0       a DMA mapping, as a virtual machine's memory has
+  pinwatch load rdma --device eth0               an RDMA memory region, by soft RoCE
   pinwatch load --list                           what each scenario does
 
 JSON: one object per pin with the fields
@@ -27,8 +29,11 @@ JSON: one object per pin with the fields
   via, memory    as on the command line
   pages          4 KiB pages in the range
   expected_pins  long-term pins that the kernel makes for this system call: one per GiB for
-                 io_uring up to the one that fails, 0 for odirect and process_vm; fewer on 6.12
-                 and later where all pages of one are fine already (see --fresh)
+                 io_uring, per 512 pages for rdma and vfio, up to the one that fails; 0 for odirect
+                 and process_vm. Fewer where GUP-fast takes all pages of one: those that are fine
+                 already (io_uring from 6.12 on and rdma, see --fresh), and for rdma before 5.13 all
+                 that are touched. More for vfio before 5.13, which pins page by page and some of
+                 them twice, and up to 6.12 where one page is left over
   result         \"ok\", the name of the errno, or the signal that killed the thread inside
   errno          its number, or null
   duration_ns    of the system call, CLOCK_MONOTONIC
@@ -106,6 +111,12 @@ pub struct Args {
     /// The file or block device that --via odirect reads [default: a temporary file, else the first disk]
     #[arg(long, value_name = "PATH")]
     pub file: Option<PathBuf>,
+
+    /// The device of --via vfio or rdma. A PCI device, such as 0000:00:05.0, is taken from its driver for vfio-pci, a
+    /// network interface has a soft RoCE device, and both are as before at the end; an RDMA device is just used
+    /// [default: the first that vfio-pci has, or the first RDMA device]
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<String>,
 
     /// One JSON object per pin, and a last one with the summary
     #[arg(long)]

@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::io;
+use std::mem;
 use std::process::ExitCode;
 use std::thread;
 use std::time::Instant;
@@ -18,9 +19,10 @@ use nix::unistd::{ForkResult, Pid, fork};
 use super::census::Census;
 use super::plan::Plan;
 use super::report::{self, Outcome, Record, Report, Style};
+use super::via::Loan;
 use super::{runner, sys, via};
 
-pub fn run(plan: &Plan, style: Style) -> anyhow::Result<ExitCode> {
+pub fn run(plan: &Plan, loan: Loan, style: Style) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
     let kills_before = oom_kills()?;
     // SAFETY: no other thread has been started yet.
@@ -29,7 +31,10 @@ pub fn run(plan: &Plan, style: Style) -> anyhow::Result<ExitCode> {
             prctl::set_pdeathsig(Signal::SIGKILL)?;
             fs::write("/proc/self/oom_score_adj", "1000").context("/proc/self/oom_score_adj")?;
             // Not the parent's, which looks at the parent's page tables.
-            runner::run(plan, Census::open()?.as_ref(), style)
+            let done = runner::run(plan, &loan, Census::open()?.as_ref(), style);
+            // The parent gives it back, also for a child that is killed.
+            mem::forget(loan);
+            done
         }
         ForkResult::Parent { child } => match wait(child)? {
             WaitStatus::Exited(_, code) => Ok(ExitCode::from(code as u8)),

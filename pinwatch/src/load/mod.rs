@@ -32,6 +32,7 @@ pub use args::{Args, EXAMPLES};
 use census::Census;
 use hugepool::HugePool;
 use plan::{Memory, Plan};
+use via::Loan;
 
 /// The load cannot be made here, or not like that: exit status 2 with this sentence.
 #[derive(Debug, thiserror::Error)]
@@ -76,8 +77,9 @@ fn make(args: Args) -> anyhow::Result<ExitCode> {
         Memory::Hugetlb => Some(HugePool::with_free(plan.resident_pages() / plan::HUGE)?),
         _ => None,
     };
+    let loan = Loan::take(&plan)?;
     if plan.in_child {
-        return doomed::run(&plan, style);
+        return doomed::run(&plan, loan, style);
     }
-    runner::run(&plan, census.as_ref(), style)
+    runner::run(&plan, &loan, census.as_ref(), style)
 }

@@ -30,6 +30,10 @@ pub enum Via {
     Xdp,
     /// A udmabuf made of a memfd: UDMABUF_CREATE (a long-term pin from 6.12 on)
     Udmabuf,
+    /// A VFIO type 1 mapping: VFIO_IOMMU_MAP_DMA
+    Vfio,
+    /// An RDMA memory region: REG_MR of uverbs
+    Rdma,
     /// Not long-term: an O_DIRECT read into the memory
     Odirect,
     /// Not long-term: process_vm_readv of the memory
@@ -102,6 +106,7 @@ pub struct Plan {
     pub hold_for: Duration,
     pub stall_for: Duration,
     pub file: Option<PathBuf>,
+    pub device: Option<String>,
 }
 
 impl FromStr for Hold {
@@ -137,6 +142,8 @@ impl Via {
             Self::IoUring => "io_uring",
             Self::Xdp => "xdp",
             Self::Udmabuf => "udmabuf",
+            Self::Vfio => "vfio",
+            Self::Rdma => "rdma",
             Self::Odirect => "odirect",
             Self::ProcessVm => "process_vm",
         }
@@ -172,6 +179,7 @@ impl Plan {
             hold_for: args.hold_for.unwrap_or(base.hold_for),
             stall_for: args.stall_for.unwrap_or(base.stall_for),
             file: args.file.or(base.file),
+            device: args.device.or(base.device),
         };
         match plan.contradiction() {
             Some(why) => Err(Unavailable::because(why)),
@@ -196,6 +204,12 @@ impl Plan {
             Some("--in-child makes one pin: it does not go with --threads or --repeat")
         } else if self.file.is_some() && self.via != Via::Odirect {
             Some("--file is what --via odirect reads: it goes with no other --via")
+        } else if self.device.is_some() && !matches!(self.via, Via::Vfio | Via::Rdma) {
+            Some("--device is what --via vfio and --via rdma use: it goes with no other --via")
+        } else if self.via == Via::Vfio && self.threads > 1 {
+            Some(
+                "--via vfio has one container, which maps one range at a time: it goes with --threads 1 only",
+            )
         } else {
             None
         }

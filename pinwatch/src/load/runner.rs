@@ -19,11 +19,16 @@ use super::hold::Held;
 use super::plan::{Company, Memory, Plan};
 use super::report::{self, Outcome, Record, Report, Style};
 use super::sys;
-use super::via::{self, Attempt, Pinner};
+use super::via::{self, Attempt, Loan, Pinner};
 
-pub fn run(plan: &Plan, census: Option<&Census>, style: Style) -> anyhow::Result<ExitCode> {
+pub fn run(
+    plan: &Plan,
+    loan: &Loan,
+    census: Option<&Census>,
+    style: Style,
+) -> anyhow::Result<ExitCode> {
     let pinners = (0..plan.threads)
-        .map(|_| via::open(plan))
+        .map(|_| via::open(plan, loan))
         .collect::<anyhow::Result<Vec<_>>>()?;
     let job = Job {
         plan,

@@ -30,6 +30,7 @@ pub const DEFAULTS: Plan = Plan {
     hold_for: Duration::ZERO,
     stall_for: Duration::from_secs(5),
     file: None,
+    device: None,
 };
 
 pub const SCENARIOS: &[Scenario] = &[
@@ -102,6 +103,26 @@ pub const SCENARIOS: &[Scenario] = &[
         plan: Plan {
             via: Via::Udmabuf,
             memory: Memory::Memfd,
+            ..DEFAULTS
+        },
+    },
+    Scenario {
+        name: "vfio",
+        does: "Maps 1,024 touched pages for the DMA of a device that vfio-pci has, or of --device.",
+        expect: "5.10: ok, a pin or two per page, nothing moves. Later: ok, 2 pins, 1,024 pages leave Movable.",
+        plan: Plan {
+            via: Via::Vfio,
+            pages: Pages::Count(1024),
+            ..DEFAULTS
+        },
+    },
+    Scenario {
+        name: "rdma",
+        does: "Registers 1,024 touched pages with an RDMA device, or with a soft RoCE one over --device.",
+        expect: "5.10: ok, no slow pin (GUP-fast), nothing moves. Later: ok, 2 pins, 1,024 pages leave Movable.",
+        plan: Plan {
+            via: Via::Rdma,
+            pages: Pages::Count(1024),
             ..DEFAULTS
         },
     },

@@ -1,8 +1,13 @@
 //! The system calls that pin, one file each, behind one trait: all that differs between them is in there.
 
 mod io_uring;
+mod loan;
+mod pci;
+mod rdma;
+mod rxe;
 mod short_term;
 mod udmabuf;
+mod vfio;
 mod xdp;
 
 use std::time::{Duration, Instant};
@@ -11,6 +16,8 @@ use nix::errno::Errno;
 
 use super::buffer::Buffer;
 use super::plan::{Plan, Via};
+
+pub use loan::Loan;
 
 /// What the system call returned, and how long it took.
 pub struct Attempt {
@@ -40,21 +47,25 @@ pub trait Pinner: Send {
 }
 
 /// Opens the means, or says why there is none here.
-pub fn open(plan: &Plan) -> anyhow::Result<Box<dyn Pinner>> {
+pub fn open(plan: &Plan, loan: &Loan) -> anyhow::Result<Box<dyn Pinner>> {
     Ok(match plan.via {
         Via::IoUring => Box::new(io_uring::Ring::open()?),
         Via::Xdp => Box::new(xdp::Umem::open()?),
         Via::Udmabuf => Box::new(udmabuf::Device::open(plan.pages())?),
+        Via::Vfio => Box::new(vfio::Container::open(loan.pci()?)?),
+        Via::Rdma => Box::new(rdma::Verbs::open(loan.rdma()?)?),
         Via::Odirect => Box::new(short_term::DirectRead::open(plan)?),
         Via::ProcessVm => Box::new(short_term::ReadOwnMemory::default()),
     })
 }
 
-/// Long-term pins that the kernel makes of one range.
+/// Long-term pins that the kernel makes of one range when none of them fails.
 pub fn expected_pins(via: Via, pages: usize) -> u64 {
     match via {
         Via::IoUring => pages.div_ceil(io_uring::PAGES_PER_PIN) as u64,
         Via::Xdp | Via::Udmabuf => 1,
+        Via::Vfio => pages.div_ceil(*vfio::PAGES_PER_PIN) as u64,
+        Via::Rdma => pages.div_ceil(rdma::PAGES_PER_PIN) as u64,
         Via::Odirect | Via::ProcessVm => 0,
     }
 }
