@@ -14,6 +14,7 @@ mod guest;
 mod http;
 mod initrd;
 mod kernels;
+mod kernels_md;
 mod linker;
 mod modules;
 mod qemu;

@@ -3,6 +3,8 @@
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 
+use crate::kernels_md::Row;
+
 /// What was counted so far; shared by all that count.
 #[derive(Clone, Default)]
 pub struct Tally {
@@ -17,6 +19,8 @@ pub struct Counts {
     pub names: Vec<String>,
     /// how many test programs came to their end
     pub programs: u64,
+    /// rows of docs/kernels.md
+    pub rows: Vec<Row>,
 }
 
 impl Tally {
@@ -58,6 +62,8 @@ impl Tally {
                 counts.failed += failed;
                 counts.programs += 1;
             });
+        } else if let Some(row) = Row::parse(line) {
+            self.with(|counts| counts.rows.push(row));
         } else if let Some(name) = failure(line) {
             self.with(|counts| counts.names.push(format!("{prefix}{name}")));
         }
@@ -172,7 +178,8 @@ mod tests {
                 passed: 2,
                 failed: 2,
                 names,
-                programs: 1
+                programs: 1,
+                rows: Vec::new()
             }
         );
     }

@@ -2,7 +2,7 @@
 //!
 //! Nothing is skipped in silence: what could not be run counts as failed.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Mutex;
@@ -17,6 +17,7 @@ use crate::cache::Cache;
 use crate::child::{self, Interrupted, Waited};
 use crate::guest::{Guest, Placed};
 use crate::kernels::{self, Flavour, KERNELS, Kernel};
+use crate::kernels_md::{self, Row};
 use crate::qemu::Sinks;
 use crate::setup::{self, Purpose};
 use crate::tally::{Printer, Tally};
@@ -48,6 +49,19 @@ const GUESTS: usize = 2;
 const TIMEOUT: Duration = Duration::from_secs(900);
 /// Where the program with the live tests is in a guest.
 const LIVE_TESTS: &str = "/usr/bin/pinwatch-live-tests";
+
+/// For O_DIRECT reads from a block device, and for pins through VFIO.
+const MODULES: [&str; 3] = ["loop", "vfio_pci", "vfio_iommu_type1"];
+/// An IOMMU that VFIO accepts, and a device behind it that nothing else wants.
+const QEMU_ARGS: [&str; 4] = [
+    "-device",
+    "intel-iommu,intremap=on,caching-mode=on",
+    "-device",
+    "edu,addr=5",
+];
+
+/// Rows of docs/kernels.md by kernel.
+type Rows = Mutex<BTreeMap<String, Vec<Row>>>;
 
 pub fn main(args: &TestArgs) -> Result<ExitCode> {
     let started = Instant::now();
@@ -97,7 +111,14 @@ fn run(args: &TestArgs, tally: &Tally) -> Result<()> {
         placed(pinwatch, "/usr/bin/pinwatch"),
         placed(tests, LIVE_TESTS),
     ];
-    live_tests(args, &cache, &files, tally)
+    let rows = Mutex::default();
+    live_tests(args, &cache, &files, tally, &rows)?;
+    // Only all kernels and all tests together make the whole table.
+    if args.kernels.is_empty() && args.args.is_empty() {
+        let rows = rows.into_inner().expect("nobody panics while adding rows");
+        step(tally, "docs/kernels.md", || kernels_md::update(&rows))?;
+    }
+    Ok(())
 }
 
 /// Does one thing and says how it went; a failure is printed, counted, and none.
@@ -164,7 +185,13 @@ fn unit_tests(tally: &Tally) -> Result<()> {
 }
 
 /// Runs the live tests on each kernel, some kernels at a time.
-fn live_tests(args: &TestArgs, cache: &Cache, files: &[Placed], tally: &Tally) -> Result<()> {
+fn live_tests(
+    args: &TestArgs,
+    cache: &Cache,
+    files: &[Placed],
+    tally: &Tally,
+    rows: &Rows,
+) -> Result<()> {
     let all = KERNELS.iter().collect();
     let wanted = if args.kernels.is_empty() {
         all
@@ -180,7 +207,7 @@ fn live_tests(args: &TestArgs, cache: &Cache, files: &[Placed], tally: &Tally) -
     };
     let work = || -> Result<()> {
         while let Some(kernel) = next() {
-            live_test(args, cache, files, kernel, tally)?;
+            live_test(args, cache, files, kernel, tally, rows)?;
         }
         Ok(())
     };
@@ -198,24 +225,25 @@ fn live_test(
     files: &[Placed],
     kernel: &'static Kernel,
     tally: &Tally,
+    rows: &Rows,
 ) -> Result<()> {
     let name = format!("live tests on {}", kernel.series);
     let prefix = format!("[{}] ", kernel.series);
     let apart = Tally::default();
     let printer = || Box::new(Printer::new(io::stdout(), &prefix, &apart));
-    let command = [LIVE_TESTS, "--test-threads=1"]
+    let command = [LIVE_TESTS, "--test-threads=1", "--show-output"]
         .map(str::to_owned)
         .into_iter();
     let guest = Guest {
         kernel,
         flavour: Flavour::Cloud,
         files: files.to_vec(),
-        modules: Vec::new(),
-        append: Vec::new(),
+        modules: MODULES.map(str::to_owned).to_vec(),
+        append: vec!["intel_iommu=on".to_owned()],
         memory_mib: 2048,
         cpus: 2,
         forwards: Vec::new(),
-        qemu_args: Vec::new(),
+        qemu_args: QEMU_ARGS.map(str::to_owned).to_vec(),
         timeout: Some(TIMEOUT),
         command: command.chain(args.args.iter().cloned()).collect(),
     };
@@ -232,6 +260,9 @@ fn live_test(
         Err(error) if error.is::<Interrupted>() => return Err(Interrupted.into()),
         Err(error) => eprintln!("xtask: {name}: FAILED after {seconds} s: {error:#}"),
     }
+    rows.lock()
+        .expect("nobody panics while adding rows")
+        .insert(kernel.series.to_owned(), apart.counts().rows);
     tally.add(&name, &apart, done.is_ok_and(|status| status == 0));
     Ok(())
 }

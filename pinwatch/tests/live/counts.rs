@@ -1,5 +1,6 @@
 //! What the metrics say, against what the load did.
 
+use std::process::Command;
 use std::time::Instant;
 
 use super::daemon::{Daemon, KINDS, Metrics, get};
@@ -190,6 +191,32 @@ fn short_term_pins_count_nothing() {
                 ("pin_pages_requested_total", 0),
             ],
         );
+    }
+}
+
+#[test]
+fn reads_past_the_page_cache_count_nothing() {
+    const IMAGE: &str = "/tmp/o-direct.img";
+    std::fs::write(IMAGE, vec![0; 16 << 20]).expect("a tmpfs");
+    let status = Command::new("losetup")
+        .args(["/dev/loop0", IMAGE])
+        .status()
+        .expect("busybox");
+    assert!(status.success());
+    for kind in KINDS {
+        let daemon = Daemon::start(&["--attach", kind]);
+        let outcome = load(&[
+            "--via",
+            "odirect",
+            "--file",
+            "/dev/loop0",
+            "--repeat",
+            "100",
+        ]);
+        assert_eq!(outcome.ok(), 100);
+        let metrics = daemon.metrics();
+        assert_counts(&metrics, &NOTHING_LOST);
+        assert_counts(&metrics, &[("pins_total", 0), ("pin_passes_sum", 0)]);
     }
 }
 

@@ -11,9 +11,13 @@ struct Row {
     origin: &'static str,
     /// On 5.10, on 6.1, and on 6.12 and later. None: cannot be made there.
     expected: [Option<&'static str>; 3],
-    /// Whether chance decides how many of several pins fail.
+    /// Whether chance decides how many of several pins fail, or the kernel how
+    /// many there are.
     by_chance: bool,
 }
+
+/// The device that the guest has for it.
+const VFIO: &[&str] = &["--device", "0000:00:05.0"];
 
 const BUSY: &str = "ENOMEM migrate_busy";
 const FAULT: &str = "EFAULT fault";
@@ -57,6 +61,8 @@ const ROWS: &[Row] = &[
     chance("two-pinners"),
     row("shortage", ["ok", "ENOMEM migrate_nomem", "ENOMEM migrate_nomem"]),
     row("threads", ["ok", "ok", "ok"]),
+    // 5.10 pins one page per call.
+    Row { args: VFIO, origin: "vfio", by_chance: true, ..row("vfio", ["ok", "ok", "ok"]) },
     Row { args: &["--stall-for", "2s"], ..row("slow", [FAULT, FAULT, "ok"]) },
     Row { args: &["--stall-for", "2s"], ..row("starved", ["ok", "ok", "ok"]) },
 ];
@@ -120,9 +126,16 @@ fn check(row: &Row, daemon: &Daemon) -> Result<(), String> {
     let total = |name: &str| metrics.total(&format!("pinwatch_{name}"));
     let pins = metrics.sum("pinwatch_pins_total", &origin);
     let failed = metrics.sum("pinwatch_pin_failures_total", &origin);
-    print_row(&name, expected, &seen);
-    let mut wrong = Vec::new();
     let luck = row.by_chance && seen == "ok";
+    match row.by_chance && expected != "ok" {
+        true => print_row(
+            &name,
+            &format!("ok or {expected}"),
+            &format!("ok or {}", if luck { expected } else { &seen }),
+        ),
+        false => print_row(&name, expected, &seen),
+    }
+    let mut wrong = Vec::new();
     if seen != expected && !luck {
         wrong.push(format!("{seen} instead of {expected}"));
     }
@@ -136,7 +149,7 @@ fn check(row: &Row, daemon: &Daemon) -> Result<(), String> {
     let at_most = outcome.summary["expected_pins"]
         .as_f64()
         .unwrap_or_default();
-    if pins > at_most || pins < 1.0 || (!row.by_chance && pins != at_most) {
+    if pins < 1.0 || (!row.by_chance && pins != at_most) {
         wrong.push(format!("{pins} pins, the load made {at_most}"));
     }
     let lost = |stage: &str| metrics.sum("pinwatch_events_lost_total", stage);

@@ -1,0 +1,99 @@
+//! docs/kernels.md: what every scenario gives on every kernel, as the live tests saw it.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::kernels::KERNELS;
+
+/// What the live tests print a row behind: `kernels.md: SCENARIO | EXPECTED | SEEN`.
+pub const MARK: &str = "kernels.md: ";
+
+const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/kernels.md");
+
+/// A scenario's row of one kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    pub scenario: String,
+    pub expected: String,
+    pub seen: String,
+}
+
+impl Row {
+    /// Reads what follows [`MARK`] in a line.
+    pub fn parse(line: &str) -> Option<Self> {
+        let mut fields = line.split(MARK).nth(1)?.split(" | ").map(str::trim);
+        let mut next = || fields.next().map(str::to_owned);
+        Some(Self {
+            scenario: next()?,
+            expected: next()?,
+            seen: next()?,
+        })
+    }
+}
+
+/// Writes the table; an error when it was not what is committed.
+pub fn update(rows: &BTreeMap<String, Vec<Row>>) -> Result<()> {
+    let made = table(rows);
+    let there = fs::read_to_string(FILE).unwrap_or_default();
+    if there != made {
+        fs::write(FILE, &made).context(FILE)?;
+    }
+    ensure!(
+        there == made,
+        "docs/kernels.md was stale and is written anew: commit it"
+    );
+    Ok(())
+}
+
+/// Rows by kernel to a table of scenarios by kernel.
+fn table(rows: &BTreeMap<String, Vec<Row>>) -> String {
+    let mut text = String::from(
+        "# Kernels\n\nWritten by `cargo xtask test`: what the metrics say of each scenario of `pinwatch load`, on stock \
+         Debian kernels in\nVMs. `ok`, or errno and cause of the failures; where it is not what was expected, both.\n\n| Scenario |",
+    );
+    let series = KERNELS.iter().map(|kernel| kernel.series);
+    for series in series.clone() {
+        let _ = write!(text, " {series} |");
+    }
+    let _ = writeln!(text, "\n|---|{}", "---|".repeat(KERNELS.len()));
+    let scenarios = rows.values().max_by_key(|rows| rows.len());
+    for Row { scenario, .. } in scenarios.into_iter().flatten() {
+        let _ = write!(text, "| `{scenario}` |");
+        for series in series.clone() {
+            let row = rows
+                .get(series)
+                .and_then(|rows| rows.iter().find(|row| row.scenario == *scenario));
+            let cell = match row {
+                Some(Row { expected, seen, .. }) if expected == seen => seen.clone(),
+                Some(Row { expected, seen, .. }) => format!("{seen}, expected {expected}"),
+                None => "not run".to_owned(),
+            };
+            let _ = write!(text, " {cell} |");
+        }
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_read_behind_what_libtest_puts_before_them() {
+        let line = "test scenarios::all ... kernels.md: held-one | ok | ENOMEM migrate_busy";
+        let row = Row::parse(line).unwrap();
+        assert_eq!(
+            (row.scenario.as_str(), row.expected.as_str()),
+            ("held-one", "ok")
+        );
+        let table = table(&BTreeMap::from([("6.12".to_owned(), vec![row])]));
+        assert!(
+            table.contains("| `held-one` | not run | not run | ENOMEM migrate_busy, expected ok |")
+        );
+        assert_eq!(Row::parse("test a ... ok"), None);
+    }
+}
