@@ -2,33 +2,144 @@
 //! one change of the facts away from them. Needs neither root nor a kernel to
 //! watch. `cargo xtask facts` makes the sheets; nobody edits them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::LazyLock;
 
 use aya_obj::{Object, ProgramSection};
-use pinwatch::kernel::btf::Prototype;
+use clap::ValueEnum as _;
+use pinwatch::kernel::btf::{Prototype, Returns};
 use pinwatch::kernel::facts::{Facts, Preemption};
-use pinwatch::probe::plan::{Kind, Plan, Prefer, Verdict, programs};
+use pinwatch::probe::plan::{Globals, Kind, Plan, Prefer, UserRegs, Verdict, programs};
 use pinwatch::probe::table::Measurement;
 use proptest::prelude::*;
+use serde_json::{Value, json};
 
 /// What each kernel is found to be, cloud and full alike: its era, what
 /// `--attach auto` comes to, and the programs' globals.
 const KERNELS: &str = "
-    kernel  era     auto    FOLL_LONGTERM  MIGRATE_REASON  PASS_BY_GUP
-    5.10    cma     fentry  0x10000        6               true
-    6.1     pages   fentry  0x10000        7               true
-    6.12    folios  fentry  0x100          7               false
-    6.18    folios  kprobe  0x100          7               false
-    7.2     folios  kprobe  0x100          7               false
-    7.3     folios  kprobe  0x100          7               false
+    kernel  era     auto    FOLL_LONGTERM  MIGRATE_REASON  PASS_BY_GUP  ISOLATE_BOOLS  NR_ENTRIES  USER_REGS
+    5.10    cma     fentry  0x10000        6               true         0b000          0           stack+24+16216
+    6.1     pages   fentry  0x10000        7               true         0b000          0           helper
+    6.12    folios  fentry  0x100          7               false        0b111          16          helper
+    6.18    folios  kprobe  0x100          7               false        0b111          16          helper
+    7.2     folios  kprobe  0x100          7               false        0b111          16          helper
+    7.3     folios  kprobe  0x100          7               false        0b111          16          helper
 ";
 
-/// What is attached where, cloud and full alike. `-` stands for a measurement
-/// that does not apply; where there are several hooks, one row each.
+/// What is attached where, cloud and full alike; a row for each hook. `-` is a
+/// measurement that does not apply, `*` one that others' programs take.
 const PLANS: &str = "
+    kernel  measurement     target                              --attach fentry         --attach kprobe
+
+    5.10    pin_entry       __gup_longterm_locked               pin_enter_fentry        pin_enter_kprobe
+    5.10    pin_return      __gup_longterm_locked               pin_exit_fexit          pin_exit_kretprobe
+    5.10    passes          __get_user_pages                    pass_gup_kprobe         pass_gup_kprobe
+    5.10    unpinnable      -                                   -                       -
+    5.10    migrations      mm_migrate_pages                    migrate_end_tp7         migrate_end_tp7
+    5.10    migrate_time    migrate_pages                       migrate_start_kprobe    migrate_start_kprobe
+    5.10    migrate_result  migrate_pages                       migrate_ret_fexit6      migrate_ret_kretprobe
+    5.10    phases          __get_user_pages                    pass_gup_kretprobe      pass_gup_kretprobe
+    5.10    drains          -                                   -                       -
+    5.10    isolate_lru     -                                   -                       -
+    5.10    isolate_hugetlb -                                   -                       -
+    5.10    isolate_movable -                                   -                       -
+    5.10    memfd_entry     -                                   -                       -
+    5.10    memfd_return    -                                   -                       -
+    5.10    origin          *                                   *                       *
+    5.10    thread_exit     sched_process_exit                  thread_exit_tp          thread_exit_tp
+
+    6.1     pin_entry       __gup_longterm_locked               pin_enter_fentry        pin_enter_kprobe
+    6.1     pin_return      __gup_longterm_locked               pin_exit_fexit          pin_exit_kretprobe
+    6.1     passes          __get_user_pages                    pass_gup_kprobe         pass_gup_kprobe
+    6.1     unpinnable      folio_isolate_lru                   isolate_fentry          isolate_kprobe
+    6.1     unpinnable      folio_isolate_hugetlb               isolate_hugetlb_fentry  isolate_hugetlb_kprobe
+    6.1     migrations      mm_migrate_pages                    migrate_end_tp7         migrate_end_tp7
+    6.1     migrate_time    mm_migrate_pages_start              migrate_start_tp        migrate_start_tp
+    6.1     migrate_result  migrate_pages                       migrate_ret_kretprobe   migrate_ret_kretprobe
+    6.1     phases          __get_user_pages                    pass_gup_kretprobe      pass_gup_kretprobe
+    6.1     drains          lru_add_drain_all                   drain_fentry            drain_kprobe
+    6.1     drains          lru_add_drain_all                   drained_fexit           drained_kretprobe
+    6.1     isolate_lru     folio_isolate_lru                   isolated_lru_fexit      isolated_lru_kretprobe
+    6.1     isolate_hugetlb folio_isolate_hugetlb               isolated_hugetlb_fexit  isolated_hugetlb_kretprobe
+    6.1     isolate_movable isolate_movable_page                isolated_movable_fexit  isolated_movable_kretprobe
+    6.1     memfd_entry     -                                   -                       -
+    6.1     memfd_return    -                                   -                       -
+    6.1     origin          *                                   *                       *
+    6.1     thread_exit     sched_process_exit                  thread_exit_tp          thread_exit_tp
+
+    6.12    pin_entry       __gup_longterm_locked               pin_enter_fentry        pin_enter_kprobe
+    6.12    pin_return      __gup_longterm_locked               pin_exit_fexit          pin_exit_kretprobe
+    6.12    passes          collect_longterm_unpinnable_folios  pass_pofs_fentry        pass_pofs_kprobe
+    6.12    unpinnable      collect_longterm_unpinnable_folios  unpinnable_fexit2       unpinnable_kretprobe
+    6.12    migrations      mm_migrate_pages                    migrate_end_tp8         migrate_end_tp8
+    6.12    migrate_time    mm_migrate_pages_start              migrate_start_tp        migrate_start_tp
+    6.12    migrate_result  migrate_pages                       migrate_ret_kretprobe   migrate_ret_kretprobe
+    6.12    phases          collect_longterm_unpinnable_folios  unpinnable_fexit2       unpinnable_kretprobe
+    6.12    drains          lru_add_drain_all                   drain_fentry            drain_kprobe
+    6.12    drains          lru_add_drain_all                   drained_fexit           drained_kretprobe
+    6.12    isolate_lru     folio_isolate_lru                   isolated_lru_fexit      isolated_lru_kretprobe
+    6.12    isolate_hugetlb isolate_hugetlb                     isolated_hugetlb_fexit  isolated_hugetlb_kretprobe
+    6.12    isolate_movable isolate_movable_page                isolated_movable_fexit  isolated_movable_kretprobe
+    6.12    memfd_entry     memfd_pin_folios                    memfd_enter_fentry      memfd_enter_kprobe
+    6.12    memfd_return    memfd_pin_folios                    memfd_exit_fexit        memfd_exit_kretprobe
+    6.12    origin          *                                   *                       *
+    6.12    thread_exit     sched_process_exit                  thread_exit_tp          thread_exit_tp
+
+    6.18    pin_entry       __gup_longterm_locked               pin_enter_kprobe        pin_enter_kprobe
+    6.18    pin_return      __gup_longterm_locked               pin_exit_fexit          pin_exit_kretprobe
+    6.18    passes          collect_longterm_unpinnable_folios  pass_pofs_fentry        pass_pofs_kprobe
+    6.18    unpinnable      collect_longterm_unpinnable_folios  unpinnable_fexit2       unpinnable_kretprobe
+    6.18    migrations      mm_migrate_pages                    migrate_end_tp8         migrate_end_tp8
+    6.18    migrate_time    mm_migrate_pages_start              migrate_start_tp        migrate_start_tp
+    6.18    migrate_result  migrate_pages                       migrate_ret_kretprobe   migrate_ret_kretprobe
+    6.18    phases          collect_longterm_unpinnable_folios  unpinnable_fexit2       unpinnable_kretprobe
+    6.18    drains          lru_add_drain_all                   drain_fentry            drain_kprobe
+    6.18    drains          lru_add_drain_all                   drained_fexit           drained_kretprobe
+    6.18    isolate_lru     folio_isolate_lru                   isolated_lru_fexit      isolated_lru_kretprobe
+    6.18    isolate_hugetlb folio_isolate_hugetlb               isolated_hugetlb_fexit  isolated_hugetlb_kretprobe
+    6.18    isolate_movable isolate_movable_ops_page            isolated_movable_fexit  isolated_movable_kretprobe
+    6.18    memfd_entry     memfd_pin_folios                    memfd_enter_fentry      memfd_enter_kprobe
+    6.18    memfd_return    memfd_pin_folios                    memfd_exit_fexit        memfd_exit_kretprobe
+    6.18    origin          *                                   *                       *
+    6.18    thread_exit     sched_process_exit                  thread_exit_tp          thread_exit_tp
+
+    7.2     pin_entry       __gup_longterm_locked               pin_enter_kprobe        pin_enter_kprobe
+    7.2     pin_return      __gup_longterm_locked               pin_exit_fexit          pin_exit_kretprobe
+    7.2     passes          collect_longterm_unpinnable_folios  pass_pofs_fentry        pass_pofs_kprobe
+    7.2     unpinnable      collect_longterm_unpinnable_folios  unpinnable_fexit2       unpinnable_kretprobe
+    7.2     migrations      mm_migrate_pages                    migrate_end_tp8         migrate_end_tp8
+    7.2     migrate_time    mm_migrate_pages_start              migrate_start_tp        migrate_start_tp
+    7.2     migrate_result  migrate_pages                       migrate_ret_kretprobe   migrate_ret_kretprobe
+    7.2     phases          collect_longterm_unpinnable_folios  unpinnable_fexit2       unpinnable_kretprobe
+    7.2     drains          lru_add_drain_all                   drain_fentry            drain_kprobe
+    7.2     drains          lru_add_drain_all                   drained_fexit           drained_kretprobe
+    7.2     isolate_lru     folio_isolate_lru                   isolated_lru_fexit      isolated_lru_kretprobe
+    7.2     isolate_hugetlb folio_isolate_hugetlb               isolated_hugetlb_fexit  isolated_hugetlb_kretprobe
+    7.2     isolate_movable isolate_movable_ops_page            isolated_movable_fexit  isolated_movable_kretprobe
+    7.2     memfd_entry     memfd_pin_folios                    memfd_enter_fentry      memfd_enter_kprobe
+    7.2     memfd_return    memfd_pin_folios                    memfd_exit_fexit        memfd_exit_kretprobe
+    7.2     origin          *                                   *                       *
+    7.2     thread_exit     sched_process_exit                  thread_exit_tp          thread_exit_tp
+
+    7.3     pin_entry       __gup_longterm_locked               pin_enter_kprobe        pin_enter_kprobe
+    7.3     pin_return      __gup_longterm_locked               pin_exit_fexit          pin_exit_kretprobe
+    7.3     passes          collect_longterm_unpinnable_folios  pass_pofs_fentry        pass_pofs_kprobe
+    7.3     unpinnable      collect_longterm_unpinnable_folios  unpinnable_fexit2       unpinnable_kretprobe
+    7.3     migrations      mm_migrate_pages                    migrate_end_tp8         migrate_end_tp8
+    7.3     migrate_time    mm_migrate_pages_start              migrate_start_tp        migrate_start_tp
+    7.3     migrate_result  migrate_pages                       migrate_ret_kretprobe   migrate_ret_kretprobe
+    7.3     phases          collect_longterm_unpinnable_folios  unpinnable_fexit2       unpinnable_kretprobe
+    7.3     drains          lru_add_drain_all                   drain_fentry            drain_kprobe
+    7.3     drains          lru_add_drain_all                   drained_fexit           drained_kretprobe
+    7.3     isolate_lru     folio_isolate_lru                   isolated_lru_fexit      isolated_lru_kretprobe
+    7.3     isolate_hugetlb folio_isolate_hugetlb               isolated_hugetlb_fexit  isolated_hugetlb_kretprobe
+    7.3     isolate_movable isolate_movable_ops_page            isolated_movable_fexit  isolated_movable_kretprobe
+    7.3     memfd_entry     memfd_pin_folios                    memfd_enter_fentry      memfd_enter_kprobe
+    7.3     memfd_return    memfd_pin_folios                    memfd_exit_fexit        memfd_exit_kretprobe
+    7.3     origin          *                                   *                       *
+    7.3     thread_exit     sched_process_exit                  thread_exit_tp          thread_exit_tp
 ";
 
 /// Every sheet, by name (`6.12-cloud`).
@@ -126,135 +237,148 @@ fn rows(kernel: &str, facts: &Facts) -> Vec<String> {
     let plans = [Prefer::Fentry, Prefer::Kprobe].map(|prefer| Plan::new(facts, prefer));
     let mut rows = Vec::new();
     for measurement in Measurement::ALL {
-        // The programs on each target, with each preference.
-        let mut targets: Vec<(&str, [&str; 2])> = Vec::new();
+        // The programs at each entry or return of a target, with each preference.
+        let mut places: Vec<((&str, bool), [&str; 2])> = Vec::new();
         for (column, plan) in plans.iter().enumerate() {
             let hooks = match verdict(plan, measurement) {
-                Verdict::Attach { .. } => attached(plan, measurement).0,
-                Verdict::NotApplicable { .. } => vec![("-", "-")],
-                Verdict::Lost { .. } => vec![("LOST", "-")],
+                Verdict::Attach { attachments, .. } if attachments.is_empty() => {
+                    vec![(("*", false), "*")]
+                }
+                Verdict::Attach { attachments, .. } => {
+                    let place = |kind| matches!(kind, Kind::Fexit | Kind::Kretprobe);
+                    let hooks = attachments.iter();
+                    hooks
+                        .map(|hook| ((hook.target, place(hook.kind)), hook.program))
+                        .collect()
+                }
+                Verdict::NotApplicable { .. } => vec![(("-", false), "-")],
+                Verdict::Lost { .. } => vec![(("LOST", false), "-")],
             };
-            for (program, target) in hooks {
-                let at = targets.iter().position(|(seen, _)| *seen == target);
+            for (place, program) in hooks {
+                let at = places.iter().position(|(seen, _)| *seen == place);
                 let at = at.unwrap_or_else(|| {
-                    targets.push((target, ["-"; 2]));
-                    targets.len() - 1
+                    places.push((place, ["-"; 2]));
+                    places.len() - 1
                 });
-                targets[at].1[column] = program;
+                places[at].1[column] = program;
             }
         }
-        for (target, [fentry, kprobe]) in targets {
+        for ((target, _), [fentry, kprobe]) in places {
             let name = measurement.name();
             rows.push(format!(
-                "{kernel:<7} {name:<15} {target:<35} {fentry:<22} {kprobe}"
+                "{kernel:<7} {name:<15} {target:<35} {fentry:<23} {kprobe}"
             ));
         }
     }
     rows
 }
 
-/// The rows of a table without its indentation and head.
-fn table(text: &str) -> impl Iterator<Item = &str> {
-    text.lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-        .skip(1)
-}
-
-fn prefer_named(name: &str) -> Prefer {
-    clap::ValueEnum::from_str(name, false).expect("a preference")
+/// The rows of a table below its head, as their fields.
+fn table(text: &str) -> impl Iterator<Item = Vec<&str>> {
+    let rows = text.lines().map(|line| line.split_whitespace().collect());
+    rows.filter(|fields: &Vec<_>| !fields.is_empty()).skip(1)
 }
 
 #[test]
 fn there_are_sheets_of_both_flavours_of_each_kernel_and_no_other() {
-    let kernels = table(KERNELS).filter_map(|row| row.split_whitespace().next());
-    let mut expected: Vec<_> = kernels
-        .flat_map(|k| [format!("{k}-cloud"), format!("{k}-full")])
-        .collect();
+    let flavours = |row: Vec<&str>| [format!("{}-cloud", row[0]), format!("{}-full", row[0])];
+    let mut expected: Vec<_> = table(KERNELS).flat_map(flavours).collect();
     expected.sort();
     assert!(expected.len() >= 12);
     assert_eq!(SHEETS.keys().cloned().collect::<Vec<_>>(), expected);
     for (name, facts) in SHEETS.iter() {
         let (series, flavour) = name.split_once('-').expect("series-flavour");
+        let release = &facts.release;
         assert!(
-            facts.release.starts_with(&format!("{series}.")),
-            "{name}: {}",
-            facts.release
+            release.starts_with(&format!("{series}.")),
+            "{name}: {release}"
         );
         assert_eq!(
-            facts.release.contains("cloud"),
+            release.contains("cloud"),
             flavour == "cloud",
-            "{name}"
+            "{name}: {release}"
         );
     }
 }
 
 #[test]
 fn every_kernel_has_the_plan_in_the_table() {
-    let expected: BTreeSet<_> = table(PLANS).map(str::to_owned).collect();
-    let mut planned = BTreeSet::new();
+    let expected: Vec<_> = table(PLANS).map(|fields| fields.join(" ")).collect();
+    let mut complaints = Vec::new();
     for flavour in ["cloud", "full"] {
-        let mut of_flavour = BTreeSet::new();
-        for (name, facts) in SHEETS.iter() {
-            if let Some(kernel) = name.strip_suffix(&format!("-{flavour}")) {
-                of_flavour.extend(rows(kernel, facts));
+        let of_flavour = SHEETS.iter().filter_map(|(name, facts)| {
+            let kernel = name.strip_suffix(flavour)?.trim_end_matches('-');
+            Some(rows(kernel, facts))
+        });
+        let planned: Vec<_> = of_flavour.flatten().collect();
+        let mut missing = expected.clone();
+        for row in &planned {
+            let fields = row.split_whitespace().collect::<Vec<_>>().join(" ");
+            match missing.iter().position(|expected| *expected == fields) {
+                Some(at) => drop(missing.remove(at)),
+                None => complaints.push(format!("{flavour:<5} is not in the table: {row}")),
             }
         }
-        let differ: Vec<_> = of_flavour
-            .symmetric_difference(&expected)
-            .cloned()
-            .collect();
-        if !differ.is_empty() {
-            let mark = |row: &String| {
-                if expected.contains(row) {
-                    "expected"
-                } else {
-                    "planned "
-                }
-            };
-            let lines = differ.iter().map(|row| format!("{} {row}", mark(row)));
-            planned.extend(lines.map(|line| format!("{flavour}: {line}")));
-        }
+        let missing = missing.iter();
+        complaints.extend(missing.map(|row| format!("{flavour:<5} is not planned:     {row}")));
     }
-    let lines: Vec<_> = planned.into_iter().collect();
     assert!(
-        lines.is_empty(),
-        "the plans are not those of the table:\n{}",
-        lines.join("\n")
+        complaints.is_empty(),
+        "the table is not true:\n{}",
+        complaints.join("\n")
     );
 }
 
 #[test]
 fn every_kernel_is_what_the_table_says() {
-    for (name, facts) in SHEETS.iter() {
-        let series = name.split('-').next();
-        let row = table(KERNELS).find(|row| row.split_whitespace().next() == series);
-        let row = row.expect("a row");
-        let auto = prefer_named(row.split_whitespace().nth(2).expect("auto"));
-        for prefer in PREFERENCES {
-            let Plan {
-                era,
-                unusable,
-                decisions: _,
-                globals,
-            } = Plan::new(facts, prefer);
-            let seen = format!(
-                "{:<7} {era:<7} {:<7} {:<14} {:<15} {}",
-                series.unwrap_or_default(),
-                row.split_whitespace().nth(2).unwrap_or_default(),
-                format!("{:#x}", globals.foll_longterm),
-                globals.migrate_reason,
-                globals.pass_by_gup
+    for row in table(KERNELS) {
+        for flavour in ["cloud", "full"] {
+            let name = format!("{}-{flavour}", row[0]);
+            let facts = &SHEETS[&name];
+            for prefer in PREFERENCES {
+                let plan = Plan::new(facts, prefer);
+                assert_eq!(plan.era, row[1], "{name}");
+                assert_eq!(globals(&plan).as_slice(), &row[3..], "{name}, {prefer:?}");
+                assert!(plan.unusable.is_empty(), "{name}: {:?}", plan.unusable);
+            }
+            let auto = Prefer::from_str(row[2], false).expect("a preference");
+            assert_eq!(
+                Plan::new(facts, Prefer::Auto),
+                Plan::new(facts, auto),
+                "{name}"
             );
-            assert_eq!(seen, row, "{name}, {prefer:?}");
-            assert!(unusable.is_empty(), "{name}, {prefer:?}: {unusable:?}");
         }
-        assert_eq!(
-            Plan::new(facts, Prefer::Auto),
-            Plan::new(facts, auto),
-            "{name}"
-        );
     }
+}
+
+/// As in [`KERNELS`].
+fn globals(plan: &Plan) -> [String; 6] {
+    let Globals {
+        foll_longterm,
+        migrate_reason,
+        pass_by_gup,
+        isolate_bools,
+        nr_entries_offset,
+        user_regs,
+    } = plan.globals;
+    let user_regs = match user_regs {
+        UserRegs::Unknown => "unknown".to_owned(),
+        UserRegs::Helper => "helper".to_owned(),
+        UserRegs::Stack {
+            task_stack_offset,
+            regs_offset,
+        } => {
+            format!("stack+{task_stack_offset}+{regs_offset}")
+        }
+    };
+    [
+        format!("{foll_longterm:#x}"),
+        migrate_reason.to_string(),
+        pass_by_gup.to_string(),
+        format!("{isolate_bools:#05b}"),
+        nr_entries_offset.to_string(),
+        user_regs,
+    ]
 }
 
 #[test]
@@ -264,7 +388,7 @@ fn nothing_is_lost_on_a_stock_kernel() {
             let plan = Plan::new(facts, prefer);
             for measurement in Measurement::ALL {
                 match verdict(&plan, measurement) {
-                    Verdict::Attach { note: None, .. } => {}
+                    Verdict::Attach { note: None, .. } | Verdict::NotApplicable { .. } => {}
                     Verdict::Attach {
                         note: Some(note), ..
                     } => assert_eq!(
@@ -272,10 +396,6 @@ fn nothing_is_lost_on_a_stock_kernel() {
                         (Measurement::PinEntry, Prefer::Fentry, Preemption::Lazy),
                         "{name}: {note}"
                     ),
-                    // Debian has CMA from 7.2 on.
-                    Verdict::NotApplicable { .. } => {
-                        assert_eq!((measurement, plan.era), (Measurement::Unpinnable, "cma"));
-                    }
                     Verdict::Lost { reason } => {
                         panic!(
                             "{name}, {prefer:?}: {} is lost: {reason}",
@@ -303,10 +423,15 @@ fn the_sheets_hold_no_address_and_no_path_of_the_machine_they_were_made_on() {
     }
 }
 
+/// In the BPF object and never planned: a trampoline of seven arguments, which
+/// nothing tells but attaching.
+const UNPLANNED: [&str; 1] = ["migrate_ret_fexit7"];
+
 #[test]
 fn every_program_of_the_object_is_in_the_table_and_the_reverse() {
-    let object: Vec<_> = OBJECT.keys().map(String::as_str).collect();
-    assert_eq!(programs(), object);
+    let object = OBJECT.keys().map(String::as_str);
+    let planned: Vec<_> = object.filter(|name| !UNPLANNED.contains(name)).collect();
+    assert_eq!(programs(), planned);
 }
 
 #[test]
@@ -333,6 +458,7 @@ fn without_btf_nothing_can_be_measured_and_that_is_the_reason() {
             facts.functions.clear();
             facts.tracepoints.clear();
             facts.constants.clear();
+            facts.members.clear();
         });
         for prefer in PREFERENCES {
             let plan = Plan::new(&facts, prefer);
@@ -341,9 +467,20 @@ fn without_btf_nothing_can_be_measured_and_that_is_the_reason() {
             assert_eq!(plan.era, "unknown");
             assert_eq!(plan.attachments().count(), 0);
             for measurement in Measurement::ALL {
+                match verdict(&plan, measurement) {
+                    Verdict::Attach { .. } => panic!("{sheet}: {}", measurement.name()),
+                    Verdict::NotApplicable { reason } => assert!(reason.contains("memfd")),
+                    Verdict::Lost { reason } => assert!(!reason.is_empty()),
+                }
+            }
+            for measurement in [
+                Measurement::PinReturn,
+                Measurement::Migrations,
+                Measurement::Drains,
+            ] {
                 assert!(
                     lost(&plan, measurement).contains(why),
-                    "{}",
+                    "{sheet}: {}",
                     measurement.name()
                 );
             }
@@ -368,8 +505,12 @@ fn a_sweep_that_cannot_be_hooked_is_replaced_by_what_it_calls() {
     let changes: [fn(&mut Facts); 4] = [
         |facts| suffixed_only(facts, SWEEP, ".constprop.0"),
         |facts| *facts.symbols.get_mut(SWEEP).expect("the sweep") = 2,
-        |facts| drop(facts.symbols.remove(SWEEP)),
-        |facts| drop(facts.functions.remove(SWEEP)),
+        |facts| {
+            facts.symbols.remove(SWEEP);
+        },
+        |facts| {
+            facts.functions.remove(SWEEP);
+        },
     ];
     for change in changes {
         let facts = kernel("6.12-cloud", change);
@@ -381,12 +522,21 @@ fn a_sweep_that_cannot_be_hooked_is_replaced_by_what_it_calls() {
             assert!(plan.unusable.is_empty() && !plan.is_degraded());
             assert_eq!(
                 decided_otherwise(&plan, "6.12-cloud", prefer),
-                [Measurement::Passes, Measurement::Unpinnable]
+                [
+                    Measurement::Passes,
+                    Measurement::Unpinnable,
+                    Measurement::Phases
+                ]
             );
-            assert_eq!(
-                attached(&plan, Measurement::Passes).0,
-                [("pass_gup_kprobe", "__get_user_pages")]
-            );
+            for (measurement, program) in [
+                (Measurement::Passes, "pass_gup_kprobe"),
+                (Measurement::Phases, "pass_gup_kretprobe"),
+            ] {
+                assert_eq!(
+                    attached(&plan, measurement).0,
+                    [(program, "__get_user_pages")]
+                );
+            }
             assert!(plan.globals.pass_by_gup);
             assert_eq!(
                 attached(&plan, Measurement::Unpinnable).0,
@@ -399,7 +549,7 @@ fn a_sweep_that_cannot_be_hooked_is_replaced_by_what_it_calls() {
 #[test]
 fn a_symbol_that_occurs_twice_is_not_hooked() {
     let facts = kernel("7.3-full", |facts| {
-        drop(facts.symbols.insert(GLL.to_owned(), 2))
+        facts.symbols.insert(GLL.to_owned(), 2);
     });
     let reason = format!("{GLL} occurs 2 times in kallsyms");
     assert_eq!(Plan::new(&facts, Prefer::Auto).unusable, [reason]);
@@ -408,20 +558,20 @@ fn a_symbol_that_occurs_twice_is_not_hooked() {
 #[test]
 fn a_void_sweep_still_counts_passes_but_not_pages() {
     let facts = kernel("6.12-cloud", |facts| {
-        facts.functions.get_mut(SWEEP).expect("the sweep").returns = false;
+        facts.functions.get_mut(SWEEP).expect("the sweep").returns = Returns::Nothing;
     });
-    for (prefer, pass, isolate, hugetlb) in [
+    for (prefer, pass, end, [isolate, hugetlb]) in [
         (
             Prefer::Fentry,
-            "pass_fentry",
-            "isolate_fentry",
-            "isolate_hugetlb_fentry",
+            "pass_pofs_fentry",
+            "swept_fexit",
+            ["isolate_fentry", "isolate_hugetlb_fentry"],
         ),
         (
             Prefer::Kprobe,
-            "pass_kprobe",
-            "isolate_kprobe",
-            "isolate_hugetlb_kprobe",
+            "pass_pofs_kprobe",
+            "swept_kretprobe",
+            ["isolate_kprobe", "isolate_hugetlb_kprobe"],
         ),
     ] {
         let plan = Plan::new(&facts, prefer);
@@ -429,9 +579,10 @@ fn a_void_sweep_still_counts_passes_but_not_pages() {
         assert!(plan.unusable.is_empty() && !plan.is_degraded());
         assert_eq!(
             decided_otherwise(&plan, "6.12-cloud", prefer),
-            [Measurement::Unpinnable]
+            [Measurement::Unpinnable, Measurement::Phases]
         );
         assert_eq!(attached(&plan, Measurement::Passes).0, [(pass, SWEEP)]);
+        assert_eq!(attached(&plan, Measurement::Phases).0, [(end, SWEEP)]);
         assert_eq!(
             attached(&plan, Measurement::Unpinnable).0,
             [(isolate, "folio_isolate_lru"), (hugetlb, "isolate_hugetlb")]
@@ -450,7 +601,7 @@ fn a_void_sweep_of_pages_is_the_same() {
             name,
             Prototype {
                 params,
-                returns: false,
+                returns: Returns::Nothing,
             },
         );
     });
@@ -458,31 +609,33 @@ fn a_void_sweep_of_pages_is_the_same() {
     assert_eq!(plan.era, "void");
     assert_eq!(
         decided_otherwise(&plan, "6.1-cloud", Prefer::Fentry),
-        [Measurement::Passes]
+        [Measurement::Passes, Measurement::Phases]
     );
-    assert_eq!(
-        attached(&plan, Measurement::Passes).0,
-        [("pass_fentry", "collect_longterm_unpinnable_pages")]
-    );
+    for (measurement, program) in [
+        (Measurement::Passes, "pass_nr_fentry"),
+        (Measurement::Phases, "swept_fexit"),
+    ] {
+        let sweep = "collect_longterm_unpinnable_pages";
+        assert_eq!(attached(&plan, measurement).0, [(program, sweep)]);
+    }
     assert!(!plan.globals.pass_by_gup);
 }
 
 /// 6.11: the sweep takes an array of folios and its length.
 #[test]
-fn a_sweep_with_three_arguments_has_a_program_of_its_own() {
+fn a_sweep_with_three_arguments_has_programs_of_its_own() {
     let facts = kernel("6.12-cloud", |facts| {
         facts.functions.get_mut(SWEEP).expect("the sweep").params =
             params("movable_folio_list nr_folios folios");
     });
-    for (prefer, program) in [
-        (Prefer::Fentry, "unpinnable_fexit3"),
-        (Prefer::Kprobe, "unpinnable_kretprobe"),
+    for (prefer, pass, end) in [
+        (Prefer::Fentry, "pass_nr_fentry", "unpinnable_fexit3"),
+        (Prefer::Kprobe, "pass_nr_kprobe", "unpinnable_kretprobe"),
     ] {
         let plan = Plan::new(&facts, prefer);
-        assert_eq!(
-            attached(&plan, Measurement::Unpinnable).0,
-            [(program, SWEEP)]
-        );
+        assert_eq!(attached(&plan, Measurement::Passes).0, [(pass, SWEEP)]);
+        assert_eq!(attached(&plan, Measurement::Unpinnable).0, [(end, SWEEP)]);
+        assert_eq!(attached(&plan, Measurement::Phases).0, [(end, SWEEP)]);
     }
 }
 
@@ -534,7 +687,11 @@ fn a_pin_with_arguments_in_another_order_is_refused() {
 #[test]
 fn without_kprobes_what_has_no_other_hook_is_lost_by_name() {
     const NEWER: &[Measurement] = &[Measurement::MigrateResult];
-    const OLD: &[Measurement] = &[Measurement::Passes, Measurement::MigrateTime];
+    const OLD: &[Measurement] = &[
+        Measurement::Passes,
+        Measurement::MigrateTime,
+        Measurement::Phases,
+    ];
     for (sheet, expected) in [
         ("5.10-cloud", OLD),
         ("6.12-cloud", NEWER),
@@ -759,140 +916,195 @@ fn an_empty_kallsyms_is_said_to_be_that() {
 #[test]
 fn an_old_kernel_with_cma_has_unpinnable_pages() {
     let facts = kernel("5.10-cloud", |facts| {
-        drop(facts.symbols.insert("cma_alloc".to_owned(), 1))
+        facts.symbols.insert("cma_alloc".to_owned(), 1);
     });
-    for (prefer, program) in [
+    for (prefer, isolate) in [
         (Prefer::Fentry, "isolate_fentry"),
         (Prefer::Kprobe, "isolate_kprobe"),
     ] {
         let plan = Plan::new(&facts, prefer);
         assert_eq!(plan.era, "cma");
+        assert!(!plan.is_degraded());
         assert_eq!(
             decided_otherwise(&plan, "5.10-cloud", prefer),
-            [Measurement::Unpinnable]
+            [
+                Measurement::Unpinnable,
+                Measurement::Drains,
+                Measurement::IsolateLru,
+                Measurement::IsolateHugetlb,
+                Measurement::IsolateMovable
+            ]
         );
         assert_eq!(
             attached(&plan, Measurement::Unpinnable).0,
-            [(program, "isolate_lru_page")]
+            [(isolate, "isolate_lru_page")]
         );
     }
 }
 
-/// One thing that a kernel may lack, or have otherwise.
+/// 5.13 to 5.17, had Debian's compiler inlined the sweep there.
+#[test]
+fn a_kernel_that_moves_pages_without_folios_has_unpinnable_pages() {
+    let facts = kernel("5.10-cloud", |facts| {
+        facts.constants.insert("MR_LONGTERM_PIN".to_owned(), 7);
+    });
+    let plan = Plan::new(&facts, Prefer::Auto);
+    assert_eq!((plan.era, plan.globals.migrate_reason), ("pages", 7));
+    assert!(!plan.is_degraded());
+    assert_eq!(
+        attached(&plan, Measurement::Unpinnable).0,
+        [("isolate_fentry", "isolate_lru_page")]
+    );
+}
+
+#[test]
+fn the_origin_needs_the_helper_or_the_top_of_the_stack() {
+    let without = |change: fn(&mut Facts)| Plan::new(&kernel("5.10-cloud", change), Prefer::Auto);
+    for change in [
+        |facts: &mut Facts| facts.stack_size = None,
+        |facts: &mut Facts| facts.members.clear(),
+    ] {
+        let plan = without(change);
+        assert_eq!(plan.globals.user_regs, UserRegs::Unknown);
+        assert!(lost(&plan, Measurement::Origin).contains("bpf_task_pt_regs"));
+        assert_eq!(
+            decided_otherwise(&plan, "5.10-cloud", Prefer::Auto),
+            [Measurement::Origin]
+        );
+    }
+}
+
+/// One value of a sheet that another kernel has otherwise, or (`None`) has not.
 #[derive(Clone, Debug)]
-enum Change {
-    Function(String),
-    Parameter(String, usize),
-    Void(String),
-    Tracepoint(String),
-    Argument(String, usize),
-    Constant(String),
-    Symbol(String),
-    Duplicate(String),
-    Suffix(String),
-    Capability(String),
-    Btf,
-    Kprobes,
-    Trampolines,
-    Tracefs,
-    Lockdown,
-    Preemption,
-    Machine,
+struct Change {
+    /// A JSON pointer.
+    at: String,
+    to: Option<Value>,
 }
 
 impl Change {
-    fn all(facts: &Facts) -> Vec<Self> {
-        use Change::*;
-        let positions = |(name, proto): (&String, &Prototype)| {
-            let name = name.clone();
-            (0..proto.params.len()).map(move |n| (name.clone(), n))
-        };
-        let mut all = vec![
-            Btf,
-            Kprobes,
-            Trampolines,
-            Tracefs,
-            Lockdown,
-            Preemption,
-            Machine,
-        ];
-        for name in facts.functions.keys().cloned() {
-            all.extend([Void(name.clone()), Function(name)]);
+    /// All that leave a sheet one: each entry of it removed, each value replaced,
+    /// and each entry that only another sheet has added.
+    fn all(sheet: &Value) -> Vec<Self> {
+        let mut all = Vec::new();
+        Self::below("", sheet, &mut all);
+        for other in SHEETS.values() {
+            let other = serde_json::to_value(other).expect("JSON");
+            for (fact, entries) in other.as_object().expect("an object") {
+                for (name, entry) in entries.as_object().into_iter().flatten() {
+                    // A kernel has it under one of its two names.
+                    if name.ends_with("isolate_hugetlb") {
+                        continue;
+                    }
+                    let (at, to) = (format!("/{fact}/{name}"), Some(entry.clone()));
+                    if sheet.pointer(&at).is_none() {
+                        all.push(Self { at, to });
+                    }
+                }
+            }
         }
-        for name in facts.symbols.keys().cloned() {
-            all.extend([Symbol(name.clone()), Duplicate(name.clone()), Suffix(name)]);
-        }
-        all.extend(
-            facts
-                .functions
-                .iter()
-                .flat_map(positions)
-                .map(|(f, n)| Parameter(f, n)),
-        );
-        all.extend(
-            facts
-                .tracepoints
-                .iter()
-                .flat_map(positions)
-                .map(|(t, n)| Argument(t, n)),
-        );
-        all.extend(facts.tracepoints.keys().cloned().map(Tracepoint));
-        all.extend(facts.constants.keys().cloned().map(Constant));
-        all.extend(facts.capabilities.iter().cloned().map(Capability));
+        let original = serde_json::from_value::<Facts>(sheet.clone()).expect("a sheet");
+        all.retain(|change| {
+            let mut sheet = sheet.clone();
+            change.make(&mut sheet);
+            serde_json::from_value(sheet).is_ok_and(|facts: Facts| facts != original)
+        });
         all
     }
 
-    fn make(&self, facts: &mut Facts) {
-        let drop_param = |proto: Option<&mut Prototype>, n: usize| {
-            if let Some(proto) = proto
-                && n < proto.params.len()
-            {
-                proto.params.remove(n);
-            }
+    fn below(at: &str, value: &Value, all: &mut Vec<Self>) {
+        let mut descend = |key: &str, value: &Value| {
+            let at = format!("{at}/{key}");
+            Self::below(&at, value, all);
+            all.push(Self { at, to: None });
         };
-        match self {
-            Self::Function(name) => drop(facts.functions.remove(name)),
-            Self::Parameter(name, n) => drop_param(facts.functions.get_mut(name), *n),
-            Self::Void(name) => {
-                if let Some(proto) = facts.functions.get_mut(name) {
-                    proto.returns = false;
+        match value {
+            Value::Object(entries) => entries.iter().for_each(|(key, value)| descend(key, value)),
+            Value::Array(items) => (0..)
+                .zip(items)
+                .for_each(|(n, v): (u32, _)| descend(&n.to_string(), v)),
+            Value::Bool(is) => all.push(Self {
+                at: at.to_owned(),
+                to: Some(json!(!is)),
+            }),
+            Value::Number(n) => {
+                let n = n.as_u64().unwrap_or_default();
+                for to in [0, n + 1] {
+                    all.push(Self {
+                        at: at.to_owned(),
+                        to: Some(json!(to)),
+                    });
                 }
             }
-            Self::Tracepoint(name) => drop(facts.tracepoints.remove(name)),
-            Self::Argument(name, n) => drop_param(facts.tracepoints.get_mut(name), *n),
-            Self::Constant(name) => drop(facts.constants.remove(name)),
-            Self::Symbol(name) => drop(facts.symbols.remove(name)),
-            Self::Duplicate(name) => {
-                if let Some(count) = facts.symbols.get_mut(name) {
-                    *count += 1;
+            Value::String(_) | Value::Null => {
+                for to in [
+                    "another",
+                    "nothing",
+                    "bool",
+                    "unknown",
+                    "none",
+                    "confidentiality",
+                ] {
+                    all.push(Self {
+                        at: at.to_owned(),
+                        to: Some(json!(to)),
+                    });
                 }
             }
-            Self::Suffix(name) => suffixed_only(facts, name, ".isra.0"),
-            Self::Capability(name) => drop(facts.capabilities.remove(name)),
-            Self::Btf => facts.btf_error = Some("gone".to_owned()),
-            Self::Kprobes => facts.kprobes = false,
-            Self::Trampolines => facts.no_trampolines = Some("gone".to_owned()),
-            Self::Tracefs => facts.tracefs = None,
-            Self::Lockdown => facts.lockdown = Some("confidentiality".to_owned()),
-            Self::Preemption => facts.preemption = Preemption::Unknown,
-            Self::Machine => facts.machine = "riscv64".to_owned(),
+        }
+    }
+
+    /// Does nothing where an earlier change has removed the place.
+    fn make(&self, sheet: &mut Value) {
+        let (parent, key) = self.at.rsplit_once('/').expect("a pointer");
+        match (sheet.pointer_mut(parent), &self.to) {
+            (Some(Value::Object(entries)), Some(to)) => {
+                entries.insert(key.to_owned(), to.clone());
+            }
+            (Some(Value::Object(entries)), None) => {
+                entries.remove(key);
+            }
+            (Some(Value::Array(items)), to) => {
+                let n: usize = key.parse().expect("a number");
+                match to {
+                    _ if n >= items.len() => {}
+                    Some(to) => items[n] = to.clone(),
+                    None => drop(items.remove(n)),
+                }
+            }
+            _ => {}
         }
     }
 }
 
-/// Any kernel that has less than one of the sheets, or has it otherwise.
-fn any_kernel() -> impl Strategy<Value = (Facts, Vec<Change>)> {
-    let sheets: Vec<_> = SHEETS.values().cloned().collect();
-    prop::sample::select(sheets).prop_flat_map(|facts| {
-        let all = Change::all(&facts);
-        let some = prop::sample::subsequence(all.clone(), 0..=all.len());
-        // Most kernels lack little.
-        let few = prop::sample::subsequence(all, 0..=4);
-        (Just(facts), prop_oneof![few, some]).prop_map(|(mut facts, changes)| {
-            changes.iter().for_each(|change| change.make(&mut facts));
-            (facts, changes)
-        })
+/// Each sheet as JSON, with its changes.
+static CHANGES: LazyLock<Vec<(Value, Vec<Change>)>> = LazyLock::new(|| {
+    let sheets = SHEETS.iter().filter(|(name, _)| name.ends_with("-cloud"));
+    let with_changes = |sheet| {
+        let sheet = serde_json::to_value(sheet).expect("JSON");
+        let changes = Change::all(&sheet);
+        (sheet, changes)
+    };
+    sheets.map(|(_, sheet)| with_changes(sheet)).collect()
+});
+
+/// Any kernel that differs from one of the sheets: the sheet's number and what
+/// differs, mostly little.
+fn any_kernel() -> impl Strategy<Value = (usize, Vec<Change>)> {
+    (0..CHANGES.len()).prop_flat_map(|sheet| {
+        let all = CHANGES[sheet].1.clone();
+        let many = prop::sample::subsequence(all.clone(), 0..=all.len());
+        let few = prop::sample::subsequence(all, 0..=6);
+        (Just(sheet), prop_oneof![3 => few, 1 => many])
     })
+}
+
+fn changed((sheet, changes): &(usize, Vec<Change>)) -> Facts {
+    let mut sheet = CHANGES[*sheet].0.clone();
+    changes.iter().for_each(|change| change.make(&mut sheet));
+    let mut facts: Facts = serde_json::from_value(sheet).expect("still a sheet");
+    facts.suffixed.retain(|_, names| !names.is_empty());
+    facts
 }
 
 fn any_preference() -> impl Strategy<Value = Prefer> {
@@ -900,66 +1112,65 @@ fn any_preference() -> impl Strategy<Value = Prefer> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn every_plan_can_be_carried_out_and_every_loss_is_explained(
-        (facts, _) in any_kernel(),
-        prefer in any_preference(),
-    ) {
-        let plan = Plan::new(&facts, prefer);
+    fn every_loss_is_explained(kernel in any_kernel(), prefer in any_preference()) {
+        let plan = Plan::new(&changed(&kernel), prefer);
         prop_assert!(plan.decisions.iter().map(|d| d.measurement).eq(Measurement::ALL));
+        let is_sentence = |text: &String| !text.is_empty() && text.trim() == text;
         for decision in &plan.decisions {
             match &decision.verdict {
-                Verdict::Attach { attachments, note } => {
-                    prop_assert!(!attachments.is_empty());
-                    prop_assert!(note.as_ref().is_none_or(|note| !note.trim().is_empty()));
-                }
+                Verdict::Attach { note, .. } => prop_assert!(note.as_ref().is_none_or(is_sentence)),
                 Verdict::NotApplicable { reason } | Verdict::Lost { reason } => {
-                    prop_assert!(!reason.trim().is_empty());
-                    prop_assert!(!reason.ends_with(' '), "{reason:?}");
+                    prop_assert!(is_sentence(reason), "{:?}", decision);
                 }
             }
         }
-        for (_, hook) in plan.attachments() {
-            prop_assert_eq!(OBJECT.get(hook.program), Some(&hook.kind), "{}", hook.program);
-            prop_assert!(programs().contains(&hook.program));
-            let (proto, there, open) = match hook.kind {
-                Kind::RawTracepoint => (facts.tracepoints.get(hook.target), true, true),
-                Kind::Fentry | Kind::Fexit => (
-                    facts.functions.get(hook.target).filter(|proto| proto.params.len() <= 6),
-                    facts.symbols.get(hook.target) == Some(&1),
-                    facts.no_trampolines.is_none(),
-                ),
-                Kind::Kprobe | Kind::Kretprobe => (
-                    facts.functions.get(hook.target),
-                    facts.symbols.get(hook.target) == Some(&1),
-                    facts.kprobes && facts.lockdown.as_deref() != Some("confidentiality"),
-                ),
-            };
-            prop_assert!(proto.is_some() && there && open, "{:?}", hook);
+        prop_assert!(plan.unusable.iter().all(is_sentence));
+        for vital in [Measurement::PinEntry, Measurement::PinReturn] {
+            let taken = matches!(verdict(&plan, vital), Verdict::Attach { .. });
+            prop_assert!(taken || !plan.unusable.is_empty());
         }
-        let vital = [Measurement::PinEntry, Measurement::PinReturn];
-        let has_vital = vital
-            .into_iter()
-            .all(|m| matches!(verdict(&plan, m), Verdict::Attach { .. }));
-        prop_assert!(has_vital || !plan.unusable.is_empty());
-        prop_assert!(plan.unusable.iter().all(|reason| !reason.trim().is_empty()));
-        let by_gup = attached_programs(&plan).contains(&"pass_gup_kprobe");
-        prop_assert_eq!(plan.globals.pass_by_gup, by_gup);
+    }
+
+    #[test]
+    fn every_plan_can_be_carried_out(kernel in any_kernel(), prefer in any_preference()) {
+        let facts = changed(&kernel);
+        let plan = Plan::new(&facts, prefer);
+        let mut targets = BTreeMap::new();
+        for (_, hook) in plan.attachments() {
+            prop_assert!(programs().contains(&hook.program));
+            prop_assert_eq!(OBJECT.get(hook.program), Some(&hook.kind), "{}", hook.program);
+            // A program is loaded for one target.
+            let target = targets.entry(hook.program).or_insert(hook.target);
+            prop_assert_eq!(*target, hook.target, "{}", hook.program);
+            let function = facts.functions.get(hook.target);
+            let hookable = facts.symbols.get(hook.target) == Some(&1);
+            let confidential = facts.lockdown.as_deref() == Some("confidentiality");
+            let possible = match hook.kind {
+                Kind::RawTracepoint => facts.tracepoints.contains_key(hook.target),
+                Kind::Fentry | Kind::Fexit => {
+                    let fits = function.is_some_and(|proto| proto.params.len() <= 6);
+                    fits && hookable && facts.no_trampolines.is_none()
+                }
+                Kind::Kprobe | Kind::Kretprobe => {
+                    function.is_some() && hookable && facts.kprobes && !confidential
+                }
+            };
+            prop_assert!(possible, "{:?}", hook);
+        }
+        prop_assert_eq!(plan.globals.pass_by_gup, targets.contains_key("pass_gup_kprobe"));
     }
 
     #[test]
     fn the_release_means_nothing(
-        (facts, _) in any_kernel(),
+        kernel in any_kernel(),
         prefer in any_preference(),
         release in ".*",
     ) {
+        let facts = changed(&kernel);
         let other = Facts { release, ..facts.clone() };
         prop_assert_eq!(Plan::new(&other, prefer), Plan::new(&facts, prefer));
     }
-}
-
-fn attached_programs(plan: &Plan) -> Vec<&'static str> {
-    plan.attachments().map(|(_, hook)| hook.program).collect()
 }
