@@ -1,0 +1,110 @@
+//! The plan for this kernel, against the plan from its committed fact sheet:
+//! what the planner's tests hold for a kernel is what is done on it.
+
+use pinwatch::kernel::facts::Facts;
+use pinwatch::probe::plan::{Plan, Prefer};
+
+macro_rules! sheets {
+    ($($name:literal)*) => {
+        [$(($name, include_str!(concat!("../data/facts/", $name, ".json")))),*]
+    };
+}
+
+const SHEETS: [(&str, &str); 12] = sheets! {
+    "5.10-cloud" "6.1-cloud" "6.12-cloud" "6.18-cloud" "7.2-cloud" "7.3-cloud"
+    "5.10-full" "6.1-full" "6.12-full" "6.18-full" "7.2-full" "7.3-full"
+};
+
+/// `6.12.107+deb13-cloud-amd64` has the sheet `6.12-cloud`.
+fn sheet_of(release: &str) -> Option<Facts> {
+    let series: Vec<_> = release.split('.').take(2).collect();
+    let flavour = if release.contains("cloud") {
+        "cloud"
+    } else {
+        "full"
+    };
+    let wanted = format!("{}-{flavour}", series.join("."));
+    let (_, sheet) = SHEETS.iter().find(|(name, _)| *name == wanted)?;
+    Some(serde_json::from_str(sheet).expect("a fact sheet: run `cargo xtask facts`"))
+}
+
+#[test]
+fn the_plan_here_is_that_of_the_committed_sheet() {
+    let here = Facts::gather();
+    let release = &here.release;
+    let sheet = sheet_of(release)
+        .unwrap_or_else(|| panic!("no fact sheet for {release}: run `cargo xtask facts`"));
+    for prefer in [Prefer::Auto, Prefer::Fentry, Prefer::Kprobe] {
+        let differ = differences(&Plan::new(&here, prefer), &Plan::new(&sheet, prefer));
+        assert!(
+            differ.is_empty(),
+            "{release}, {prefer:?}: not as on the sheet of {}:\n{}",
+            sheet.release,
+            differ.join("\n")
+        );
+    }
+}
+
+/// One line for each part in which the plans differ.
+fn differences(here: &Plan, sheet: &Plan) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut compare = |part: &str, here: String, sheet: String| {
+        if here != sheet {
+            found.push(format!("{part}:\n    here  {here}\n    sheet {sheet}"));
+        }
+    };
+    let Plan {
+        era,
+        unusable,
+        decisions,
+        globals,
+    } = here;
+    compare("era", (*era).to_owned(), sheet.era.to_owned());
+    compare(
+        "unusable",
+        format!("{unusable:?}"),
+        format!("{:?}", sheet.unusable),
+    );
+    compare(
+        "globals",
+        format!("{globals:?}"),
+        format!("{:?}", sheet.globals),
+    );
+    for (here, sheet) in decisions.iter().zip(&sheet.decisions) {
+        let name = here.measurement.name();
+        compare(
+            name,
+            format!("{:?}", here.verdict),
+            format!("{:?}", sheet.verdict),
+        );
+    }
+    found
+}
+
+#[test]
+fn every_release_finds_its_sheet_and_a_difference_is_named() {
+    for (release, expected) in [
+        ("5.10.0-1-cloud-amd64", "5.10.0-"),
+        ("6.1.0-99-amd64", "6.1.0-"),
+        ("6.12.999+deb13-cloud-amd64", "6.12."),
+        ("6.12.999+deb13-amd64", "6.12."),
+    ] {
+        let sheet = sheet_of(release).expect("a sheet");
+        assert!(sheet.release.starts_with(expected), "{}", sheet.release);
+        assert_eq!(sheet.release.contains("cloud"), release.contains("cloud"));
+    }
+    assert!(sheet_of("9.9.9-amd64").is_none());
+
+    let sheet = sheet_of("6.12.0-cloud").expect("a sheet");
+    let mut other = sheet.clone();
+    other.symbols.remove("migrate_pages");
+    let [plan, other] = [sheet, other].map(|facts| Plan::new(&facts, Prefer::Auto));
+    assert!(differences(&plan, &plan).is_empty());
+    let differ = differences(&other, &plan);
+    assert_eq!(differ.len(), 1);
+    assert!(
+        differ[0].starts_with("migrate_result:\n    here  Lost"),
+        "{}",
+        differ[0]
+    );
+}

@@ -1,0 +1,214 @@
+//! Any kernel at all: a stock kernel's facts with any of them removed, replaced
+//! by other values, or joined by those of another kernel.
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use pinwatch::kernel::facts::Facts;
+use pinwatch::probe::plan::{Kind, Plan, Prefer, Verdict, programs};
+use pinwatch::probe::table::Measurement;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::{OBJECT, PREFERENCES, SHEETS, verdict};
+
+/// One value of a sheet that another kernel has otherwise, or (`None`) has not.
+#[derive(Clone, Debug)]
+struct Change {
+    /// A JSON pointer.
+    at: String,
+    to: Option<Value>,
+}
+
+impl Change {
+    /// All that leave a sheet one: each entry of it removed, each value replaced,
+    /// and each entry that only another sheet has added.
+    fn all(sheet: &Value) -> Vec<Self> {
+        let mut all = Vec::new();
+        Self::below("", sheet, &mut all);
+        for other in SHEETS.values() {
+            let other = serde_json::to_value(other).expect("JSON");
+            for (fact, entries) in other.as_object().expect("an object") {
+                for (name, entry) in entries.as_object().into_iter().flatten() {
+                    // A kernel has it under one of its two names.
+                    if name.ends_with("isolate_hugetlb") {
+                        continue;
+                    }
+                    let (at, to) = (format!("/{fact}/{name}"), Some(entry.clone()));
+                    if sheet.pointer(&at).is_none() {
+                        all.push(Self { at, to });
+                    }
+                }
+            }
+        }
+        let original = serde_json::from_value::<Facts>(sheet.clone()).expect("a sheet");
+        all.retain(|change| {
+            let mut sheet = sheet.clone();
+            change.make(&mut sheet);
+            serde_json::from_value(sheet).is_ok_and(|facts: Facts| facts != original)
+        });
+        all
+    }
+
+    fn below(at: &str, value: &Value, all: &mut Vec<Self>) {
+        let mut descend = |key: &str, value: &Value| {
+            let at = format!("{at}/{key}");
+            Self::below(&at, value, all);
+            all.push(Self { at, to: None });
+        };
+        match value {
+            Value::Object(entries) => entries.iter().for_each(|(key, value)| descend(key, value)),
+            Value::Array(items) => (0..)
+                .zip(items)
+                .for_each(|(n, v): (u32, _)| descend(&n.to_string(), v)),
+            Value::Bool(is) => all.push(Self {
+                at: at.to_owned(),
+                to: Some(json!(!is)),
+            }),
+            Value::Number(n) => {
+                let n = n.as_u64().unwrap_or_default();
+                for to in [0, n + 1] {
+                    all.push(Self {
+                        at: at.to_owned(),
+                        to: Some(json!(to)),
+                    });
+                }
+            }
+            Value::String(_) | Value::Null => {
+                for to in [
+                    "another",
+                    "nothing",
+                    "bool",
+                    "unknown",
+                    "none",
+                    "confidentiality",
+                ] {
+                    all.push(Self {
+                        at: at.to_owned(),
+                        to: Some(json!(to)),
+                    });
+                }
+            }
+        }
+    }
+
+    /// Does nothing where an earlier change has removed the place.
+    fn make(&self, sheet: &mut Value) {
+        let (parent, key) = self.at.rsplit_once('/').expect("a pointer");
+        match (sheet.pointer_mut(parent), &self.to) {
+            (Some(Value::Object(entries)), Some(to)) => {
+                entries.insert(key.to_owned(), to.clone());
+            }
+            (Some(Value::Object(entries)), None) => {
+                entries.remove(key);
+            }
+            (Some(Value::Array(items)), to) => {
+                let n: usize = key.parse().expect("a number");
+                match to {
+                    _ if n >= items.len() => {}
+                    Some(to) => items[n] = to.clone(),
+                    None => drop(items.remove(n)),
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Each sheet as JSON, with its changes.
+static CHANGES: LazyLock<Vec<(Value, Vec<Change>)>> = LazyLock::new(|| {
+    let sheets = SHEETS.iter().filter(|(name, _)| name.ends_with("-cloud"));
+    let with_changes = |sheet| {
+        let sheet = serde_json::to_value(sheet).expect("JSON");
+        let changes = Change::all(&sheet);
+        (sheet, changes)
+    };
+    sheets.map(|(_, sheet)| with_changes(sheet)).collect()
+});
+
+/// Any kernel that differs from one of the sheets: the sheet's number and what
+/// differs, mostly little.
+fn any_kernel() -> impl Strategy<Value = (usize, Vec<Change>)> {
+    (0..CHANGES.len()).prop_flat_map(|sheet| {
+        let all = CHANGES[sheet].1.clone();
+        let many = prop::sample::subsequence(all.clone(), 0..=all.len());
+        let few = prop::sample::subsequence(all, 0..=6);
+        (Just(sheet), prop_oneof![3 => few, 1 => many])
+    })
+}
+
+fn changed((sheet, changes): &(usize, Vec<Change>)) -> Facts {
+    let mut sheet = CHANGES[*sheet].0.clone();
+    changes.iter().for_each(|change| change.make(&mut sheet));
+    let mut facts: Facts = serde_json::from_value(sheet).expect("still a sheet");
+    facts.suffixed.retain(|_, names| !names.is_empty());
+    facts
+}
+
+fn any_preference() -> impl Strategy<Value = Prefer> {
+    prop::sample::select(&PREFERENCES[..])
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_loss_is_explained(kernel in any_kernel(), prefer in any_preference()) {
+        let plan = Plan::new(&changed(&kernel), prefer);
+        prop_assert!(plan.decisions.iter().map(|d| d.measurement).eq(Measurement::ALL));
+        let is_sentence = |text: &String| !text.is_empty() && text.trim() == text;
+        for decision in &plan.decisions {
+            match &decision.verdict {
+                Verdict::Attach { note, .. } => prop_assert!(note.as_ref().is_none_or(is_sentence)),
+                Verdict::NotApplicable { reason } | Verdict::Lost { reason } => {
+                    prop_assert!(is_sentence(reason), "{:?}", decision);
+                }
+            }
+        }
+        prop_assert!(plan.unusable.iter().all(is_sentence));
+        for vital in [Measurement::PinEntry, Measurement::PinReturn] {
+            let taken = matches!(verdict(&plan, vital), Verdict::Attach { .. });
+            prop_assert!(taken || !plan.unusable.is_empty());
+        }
+    }
+
+    #[test]
+    fn every_plan_can_be_carried_out(kernel in any_kernel(), prefer in any_preference()) {
+        let facts = changed(&kernel);
+        let plan = Plan::new(&facts, prefer);
+        let mut targets = BTreeMap::new();
+        for (_, hook) in plan.attachments() {
+            prop_assert!(programs().contains(&hook.program));
+            prop_assert_eq!(OBJECT.get(hook.program), Some(&hook.kind), "{}", hook.program);
+            // A program is loaded for one target.
+            let target = targets.entry(hook.program).or_insert(hook.target);
+            prop_assert_eq!(*target, hook.target, "{}", hook.program);
+            let function = facts.functions.get(hook.target);
+            let hookable = facts.symbols.get(hook.target) == Some(&1);
+            let confidential = facts.lockdown.as_deref() == Some("confidentiality");
+            let possible = match hook.kind {
+                Kind::RawTracepoint => facts.tracepoints.contains_key(hook.target),
+                Kind::Fentry | Kind::Fexit => {
+                    let fits = function.is_some_and(|proto| proto.params.len() <= 6);
+                    fits && hookable && facts.no_trampolines.is_none()
+                }
+                Kind::Kprobe | Kind::Kretprobe => {
+                    function.is_some() && hookable && facts.kprobes && !confidential
+                }
+            };
+            prop_assert!(possible, "{:?}", hook);
+        }
+        prop_assert_eq!(plan.globals.pass_by_gup, targets.contains_key("pass_gup_kprobe"));
+    }
+
+    #[test]
+    fn the_release_means_nothing(
+        kernel in any_kernel(),
+        prefer in any_preference(),
+        release in ".*",
+    ) {
+        let facts = changed(&kernel);
+        let other = Facts { release, ..facts.clone() };
+        prop_assert_eq!(Plan::new(&other, prefer), Plan::new(&facts, prefer));
+    }
+}

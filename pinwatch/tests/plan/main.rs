@@ -1,0 +1,59 @@
+//! The planner over the fact sheets of real kernels, and over kernels that
+//! differ from them. Needs neither root nor a kernel to watch. `cargo xtask
+//! facts` makes the sheets in `tests/data/facts`; nobody edits them.
+
+mod any;
+mod one_change;
+mod stock;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::LazyLock;
+
+use aya_obj::{Object, ProgramSection};
+use pinwatch::kernel::facts::Facts;
+use pinwatch::probe::plan::{Kind, Plan, Prefer, Verdict};
+use pinwatch::probe::table::Measurement;
+
+/// Every sheet, by name (`6.12-cloud`).
+static SHEETS: LazyLock<BTreeMap<String, Facts>> = LazyLock::new(|| {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/facts");
+    let entries = fs::read_dir(&dir).expect("tests/data/facts");
+    let sheet = |path: &Path| {
+        let text = fs::read_to_string(path).expect("a sheet");
+        let facts = serde_json::from_str(&text)
+            .unwrap_or_else(|e| panic!("{}: {e}: run `cargo xtask facts`", path.display()));
+        let name = path.file_stem().expect("a name").to_str().expect("UTF-8");
+        (name.to_owned(), facts)
+    };
+    entries
+        .map(|entry| sheet(&entry.expect("an entry").path()))
+        .collect()
+});
+
+/// The programs of the BPF object, by name, with the way they are attached.
+static OBJECT: LazyLock<BTreeMap<String, Kind>> = LazyLock::new(|| {
+    let data = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/pinwatch-ebpf"));
+    let object = Object::parse(data).expect("the BPF object");
+    let kind = |section: &ProgramSection| match section {
+        ProgramSection::FEntry { .. } => Kind::Fentry,
+        ProgramSection::FExit { .. } => Kind::Fexit,
+        ProgramSection::KProbe => Kind::Kprobe,
+        ProgramSection::KRetProbe => Kind::Kretprobe,
+        ProgramSection::RawTracePoint => Kind::RawTracepoint,
+        other => panic!("a program of the kind {other:?}"),
+    };
+    let programs = object.programs.iter();
+    programs
+        .map(|(name, program)| (name.clone(), kind(&program.section)))
+        .collect()
+});
+
+const PREFERENCES: [Prefer; 3] = [Prefer::Auto, Prefer::Fentry, Prefer::Kprobe];
+
+fn verdict(plan: &Plan, measurement: Measurement) -> &Verdict {
+    let mut decisions = plan.decisions.iter();
+    let decision = decisions.find(|decision| decision.measurement == measurement);
+    &decision.expect("a decision on each measurement").verdict
+}

@@ -1,0 +1,618 @@
+//! Kernels that are one change of the facts away from a stock kernel.
+
+use pinwatch::kernel::btf::{Prototype, Returns};
+use pinwatch::kernel::facts::{Facts, Preemption};
+use pinwatch::probe::plan::{Kind, Plan, Prefer, UserRegs, Verdict};
+use pinwatch::probe::table::Measurement;
+
+use super::{PREFERENCES, SHEETS, verdict};
+
+const GLL: &str = "__gup_longterm_locked";
+const SWEEP: &str = "collect_longterm_unpinnable_folios";
+
+/// A kernel that differs from that of a sheet by one change.
+fn kernel(sheet: &str, change: impl FnOnce(&mut Facts)) -> Facts {
+    let mut facts = SHEETS[sheet].clone();
+    change(&mut facts);
+    assert_ne!(facts, SHEETS[sheet], "the change changes something");
+    facts
+}
+
+fn params(names: &str) -> Vec<String> {
+    names.split(' ').map(str::to_owned).collect()
+}
+
+fn suffixed_only(facts: &mut Facts, function: &str, suffix: &str) {
+    facts.symbols.remove(function);
+    facts
+        .suffixed
+        .insert(function.to_owned(), vec![format!("{function}{suffix}")]);
+}
+
+/// Programs with their targets, and the note.
+fn attached(plan: &Plan, measurement: Measurement) -> (Vec<(&str, &str)>, Option<&str>) {
+    match verdict(plan, measurement) {
+        Verdict::Attach { attachments, note } => {
+            let hooks = attachments.iter().map(|hook| (hook.program, hook.target));
+            (hooks.collect(), note.as_deref())
+        }
+        other => panic!("{}: {other:?}", measurement.name()),
+    }
+}
+
+/// Why a measurement is lost.
+fn lost(plan: &Plan, measurement: Measurement) -> &str {
+    match verdict(plan, measurement) {
+        Verdict::Lost { reason } => reason,
+        other => panic!("{}: {other:?}", measurement.name()),
+    }
+}
+
+/// The measurements on which a plan decides otherwise than that of a sheet.
+fn decided_otherwise(plan: &Plan, sheet: &str, prefer: Prefer) -> Vec<Measurement> {
+    let original = Plan::new(&SHEETS[sheet], prefer);
+    let pairs = plan.decisions.iter().zip(&original.decisions);
+    let changed = pairs.filter(|(changed, original)| changed != original);
+    changed.map(|(changed, _)| changed.measurement).collect()
+}
+
+#[test]
+fn a_kernel_nobody_has_seen_is_planned_by_what_it_has() {
+    for (name, facts) in SHEETS.iter() {
+        for release in ["9.9.9", "2.6.32-754.el6.x86_64", ""] {
+            let unseen = kernel(name, |facts| facts.release = release.to_owned());
+            for prefer in PREFERENCES {
+                assert_eq!(
+                    Plan::new(&unseen, prefer),
+                    Plan::new(facts, prefer),
+                    "{name}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn without_btf_nothing_can_be_measured_and_that_is_the_reason() {
+    for sheet in SHEETS.keys() {
+        let facts = kernel(sheet, |facts| {
+            facts.btf_error = Some("the kernel has no BTF (CONFIG_DEBUG_INFO_BTF)".to_owned());
+            facts.functions.clear();
+            facts.tracepoints.clear();
+            facts.constants.clear();
+            facts.members.clear();
+        });
+        for prefer in PREFERENCES {
+            let plan = Plan::new(&facts, prefer);
+            let why = "has no known prototype (the kernel has no BTF (CONFIG_DEBUG_INFO_BTF))";
+            assert_eq!(plan.unusable, [format!("{GLL} {why}")]);
+            assert_eq!(plan.era, "unknown");
+            assert_eq!(plan.attachments().count(), 0);
+            for measurement in Measurement::ALL {
+                match verdict(&plan, measurement) {
+                    Verdict::Attach { .. } => panic!("{sheet}: {}", measurement.name()),
+                    Verdict::NotApplicable { reason } => assert!(reason.contains("memfd")),
+                    Verdict::Lost { reason } => assert!(!reason.is_empty()),
+                }
+            }
+            for measurement in [
+                Measurement::PinReturn,
+                Measurement::Migrations,
+                Measurement::Drains,
+            ] {
+                assert!(
+                    lost(&plan, measurement).contains(why),
+                    "{sheet}: {}",
+                    measurement.name()
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_pin_function_with_a_suffix_only_makes_the_kernel_unusable() {
+    let facts = kernel("6.12-cloud", |facts| suffixed_only(facts, GLL, ".isra.0"));
+    for prefer in PREFERENCES {
+        let plan = Plan::new(&facts, prefer);
+        let reason = format!("{GLL} exists only as {GLL}.isra.0");
+        assert_eq!(lost(&plan, Measurement::PinEntry), reason);
+        assert_eq!(lost(&plan, Measurement::PinReturn), reason);
+        assert_eq!(plan.unusable, [reason]);
+    }
+}
+
+#[test]
+fn a_sweep_that_cannot_be_hooked_is_replaced_by_what_it_calls() {
+    let changes: [fn(&mut Facts); 4] = [
+        |facts| suffixed_only(facts, SWEEP, ".constprop.0"),
+        |facts| *facts.symbols.get_mut(SWEEP).expect("the sweep") = 2,
+        |facts| {
+            facts.symbols.remove(SWEEP);
+        },
+        |facts| {
+            facts.functions.remove(SWEEP);
+        },
+    ];
+    for change in changes {
+        let facts = kernel("6.12-cloud", change);
+        for (prefer, isolate, hugetlb) in [
+            (Prefer::Fentry, "isolate_fentry", "isolate_hugetlb_fentry"),
+            (Prefer::Kprobe, "isolate_kprobe", "isolate_hugetlb_kprobe"),
+        ] {
+            let plan = Plan::new(&facts, prefer);
+            assert!(plan.unusable.is_empty() && !plan.is_degraded());
+            assert_eq!(
+                decided_otherwise(&plan, "6.12-cloud", prefer),
+                [
+                    Measurement::Passes,
+                    Measurement::Unpinnable,
+                    Measurement::Phases
+                ]
+            );
+            for (measurement, program) in [
+                (Measurement::Passes, "pass_gup_kprobe"),
+                (Measurement::Phases, "pass_gup_kretprobe"),
+            ] {
+                assert_eq!(
+                    attached(&plan, measurement).0,
+                    [(program, "__get_user_pages")]
+                );
+            }
+            assert!(plan.globals.pass_by_gup);
+            assert_eq!(
+                attached(&plan, Measurement::Unpinnable).0,
+                [(isolate, "folio_isolate_lru"), (hugetlb, "isolate_hugetlb")]
+            );
+        }
+    }
+}
+
+#[test]
+fn a_symbol_that_occurs_twice_is_not_hooked() {
+    let facts = kernel("7.3-full", |facts| {
+        facts.symbols.insert(GLL.to_owned(), 2);
+    });
+    let reason = format!("{GLL} occurs 2 times in kallsyms");
+    assert_eq!(Plan::new(&facts, Prefer::Auto).unusable, [reason]);
+}
+
+#[test]
+fn a_void_sweep_still_counts_passes_but_not_pages() {
+    let facts = kernel("6.12-cloud", |facts| {
+        facts.functions.get_mut(SWEEP).expect("the sweep").returns = Returns::Nothing;
+    });
+    for (prefer, pass, end, [isolate, hugetlb]) in [
+        (
+            Prefer::Fentry,
+            "pass_pofs_fentry",
+            "swept_fexit",
+            ["isolate_fentry", "isolate_hugetlb_fentry"],
+        ),
+        (
+            Prefer::Kprobe,
+            "pass_pofs_kprobe",
+            "swept_kretprobe",
+            ["isolate_kprobe", "isolate_hugetlb_kprobe"],
+        ),
+    ] {
+        let plan = Plan::new(&facts, prefer);
+        assert_eq!(plan.era, "void");
+        assert!(plan.unusable.is_empty() && !plan.is_degraded());
+        assert_eq!(
+            decided_otherwise(&plan, "6.12-cloud", prefer),
+            [Measurement::Unpinnable, Measurement::Phases]
+        );
+        assert_eq!(attached(&plan, Measurement::Passes).0, [(pass, SWEEP)]);
+        assert_eq!(attached(&plan, Measurement::Phases).0, [(end, SWEEP)]);
+        assert_eq!(
+            attached(&plan, Measurement::Unpinnable).0,
+            [(isolate, "folio_isolate_lru"), (hugetlb, "isolate_hugetlb")]
+        );
+    }
+}
+
+/// 6.1.129 to 154, had Debian's compiler left the sweep out of line.
+#[test]
+fn a_void_sweep_of_pages_is_the_same() {
+    let facts = kernel("6.1-cloud", |facts| {
+        let name = "collect_longterm_unpinnable_pages".to_owned();
+        let params = params("movable_page_list nr_pages pages");
+        facts.symbols.insert(name.clone(), 1);
+        facts.functions.insert(
+            name,
+            Prototype {
+                params,
+                returns: Returns::Nothing,
+            },
+        );
+    });
+    let plan = Plan::new(&facts, Prefer::Fentry);
+    assert_eq!(plan.era, "void");
+    assert_eq!(
+        decided_otherwise(&plan, "6.1-cloud", Prefer::Fentry),
+        [Measurement::Passes, Measurement::Phases]
+    );
+    for (measurement, program) in [
+        (Measurement::Passes, "pass_nr_fentry"),
+        (Measurement::Phases, "swept_fexit"),
+    ] {
+        let sweep = "collect_longterm_unpinnable_pages";
+        assert_eq!(attached(&plan, measurement).0, [(program, sweep)]);
+    }
+    assert!(!plan.globals.pass_by_gup);
+}
+
+/// 6.11: the sweep takes an array of folios and its length.
+#[test]
+fn a_sweep_with_three_arguments_has_programs_of_its_own() {
+    let facts = kernel("6.12-cloud", |facts| {
+        facts.functions.get_mut(SWEEP).expect("the sweep").params =
+            params("movable_folio_list nr_folios folios");
+    });
+    for (prefer, pass, end) in [
+        (Prefer::Fentry, "pass_nr_fentry", "unpinnable_fexit3"),
+        (Prefer::Kprobe, "pass_nr_kprobe", "unpinnable_kretprobe"),
+    ] {
+        let plan = Plan::new(&facts, prefer);
+        assert_eq!(attached(&plan, Measurement::Passes).0, [(pass, SWEEP)]);
+        assert_eq!(attached(&plan, Measurement::Unpinnable).0, [(end, SWEEP)]);
+        assert_eq!(attached(&plan, Measurement::Phases).0, [(end, SWEEP)]);
+    }
+}
+
+/// 6.2 to 6.4: more arguments than an x86 trampoline took.
+#[test]
+fn the_flags_of_a_pin_with_seven_arguments_are_read_from_the_stack() {
+    for sheet in ["6.1-cloud", "6.12-cloud", "7.3-cloud"] {
+        let facts = kernel(sheet, |facts| {
+            facts.functions.get_mut(GLL).expect("the pin").params =
+                params("mm start nr_pages pages vmas locked gup_flags");
+        });
+        for prefer in PREFERENCES {
+            let plan = Plan::new(&facts, prefer);
+            assert!(plan.unusable.is_empty() && !plan.is_degraded());
+            assert_eq!(
+                attached(&plan, Measurement::PinEntry).0,
+                [("pin_enter_kprobe_stack", GLL)]
+            );
+            assert_eq!(
+                attached(&plan, Measurement::PinReturn).0,
+                [("pin_exit_kretprobe", GLL)]
+            );
+        }
+    }
+}
+
+#[test]
+fn a_pin_with_arguments_in_another_order_is_refused() {
+    for names in [
+        "mm start nr_pages pages gup_flags locked",
+        "mm start pages nr_pages locked gup_flags",
+        "mm start nr_pages pages vmas locked more gup_flags",
+        "tsk mm start nr_pages pages vmas gup_flags",
+    ] {
+        let facts = kernel("6.12-cloud", |facts| {
+            facts.functions.get_mut(GLL).expect("the pin").params = params(names);
+        });
+        for prefer in PREFERENCES {
+            let plan = Plan::new(&facts, prefer);
+            assert_eq!(
+                plan.unusable,
+                [format!("{GLL} has another prototype here")],
+                "{names}"
+            );
+        }
+    }
+}
+
+#[test]
+fn without_kprobes_what_has_no_other_hook_is_lost_by_name() {
+    const NEWER: &[Measurement] = &[Measurement::MigrateResult];
+    const OLD: &[Measurement] = &[
+        Measurement::Passes,
+        Measurement::MigrateTime,
+        Measurement::Phases,
+    ];
+    for (sheet, expected) in [
+        ("5.10-cloud", OLD),
+        ("6.12-cloud", NEWER),
+        ("7.3-cloud", NEWER),
+    ] {
+        let facts = kernel(sheet, |facts| facts.kprobes = false);
+        for prefer in PREFERENCES {
+            let plan = Plan::new(&facts, prefer);
+            assert!(plan.unusable.is_empty(), "{:?}", plan.unusable);
+            for (measurement, hook) in plan.attachments() {
+                assert!(
+                    matches!(hook.kind, Kind::Fentry | Kind::Fexit | Kind::RawTracepoint),
+                    "{}: {hook:?}",
+                    measurement.name()
+                );
+            }
+            let losses = Measurement::ALL
+                .into_iter()
+                .filter(|m| matches!(verdict(&plan, *m), Verdict::Lost { .. }));
+            let losses: Vec<_> = losses.collect();
+            assert_eq!(losses, expected, "{sheet}, {prefer:?}");
+            for measurement in losses {
+                assert!(lost(&plan, measurement).contains("(no CONFIG_KPROBES)"));
+            }
+        }
+        let plan = Plan::new(&facts, Prefer::Kprobe);
+        let note = Some("takes no kprobe (no CONFIG_KPROBES)");
+        assert_eq!(
+            attached(&plan, Measurement::PinEntry),
+            (vec![("pin_enter_fentry", GLL)], note)
+        );
+    }
+}
+
+#[test]
+fn where_trampolines_are_refused_kprobes_take_all_and_say_why() {
+    let reason = "refused: Operation not permitted (os error 1)";
+    for sheet in SHEETS.keys() {
+        let facts = kernel(sheet, |facts| {
+            facts.no_trampolines = Some(reason.to_owned())
+        });
+        let plan = Plan::new(&facts, Prefer::Fentry);
+        assert!(plan.unusable.is_empty() && !plan.is_degraded(), "{sheet}");
+        for (measurement, hook) in plan.attachments() {
+            assert!(
+                !matches!(hook.kind, Kind::Fentry | Kind::Fexit),
+                "{}",
+                measurement.name()
+            );
+        }
+        let (hooks, note) = attached(&plan, Measurement::PinReturn);
+        assert_eq!(hooks, [("pin_exit_kretprobe", GLL)]);
+        assert_eq!(note, Some(format!("takes no fexit ({reason})").as_str()));
+    }
+}
+
+#[test]
+fn with_neither_kprobes_nor_trampolines_both_are_named() {
+    let facts = kernel("6.12-cloud", |facts| {
+        facts.kprobes = false;
+        facts.no_trampolines = Some("no tracing programs".to_owned());
+    });
+    let reasons = [
+        "takes no kprobe (no CONFIG_KPROBES)",
+        "takes no fentry (no tracing programs)",
+    ];
+    let unusable = Plan::new(&facts, Prefer::Fentry).unusable;
+    assert_eq!(unusable, [format!("{GLL} {}, {}", reasons[1], reasons[0])]);
+    let unusable = Plan::new(&facts, Prefer::Kprobe).unusable;
+    assert_eq!(unusable, [format!("{GLL} {}, {}", reasons[0], reasons[1])]);
+}
+
+#[test]
+fn lockdown_for_confidentiality_refuses_kprobes_and_for_integrity_does_not() {
+    for sheet in SHEETS.keys() {
+        let locked = |mode: &str| kernel(sheet, |facts| facts.lockdown = Some(mode.to_owned()));
+        for prefer in PREFERENCES {
+            let plan = Plan::new(&locked("integrity"), prefer);
+            assert_eq!(plan, Plan::new(&SHEETS[sheet], prefer), "{sheet}");
+            let plan = Plan::new(&locked("confidentiality"), prefer);
+            assert!(plan.unusable.is_empty(), "{sheet}: {:?}", plan.unusable);
+            for (measurement, hook) in plan.attachments() {
+                assert!(
+                    !matches!(hook.kind, Kind::Kprobe | Kind::Kretprobe),
+                    "{}",
+                    measurement.name()
+                );
+            }
+            assert!(plan.is_degraded());
+        }
+    }
+    let facts = kernel("6.12-cloud", |facts| {
+        facts.lockdown = Some("confidentiality".to_owned())
+    });
+    let plan = Plan::new(&facts, Prefer::Auto);
+    let reason = "migrate_pages takes no kretprobe (kernel lockdown)";
+    assert_eq!(lost(&plan, Measurement::MigrateResult), reason);
+}
+
+#[test]
+fn missing_capabilities_are_named() {
+    let unusable = |held: &[&str]| {
+        let facts = kernel("6.12-cloud", |facts| {
+            facts.capabilities = held.iter().map(|name| (*name).to_owned()).collect();
+        });
+        Plan::new(&facts, Prefer::Auto).unusable
+    };
+    assert_eq!(
+        unusable(&["CAP_BPF"]),
+        ["missing CAP_PERFMON (or run as root)"]
+    );
+    assert_eq!(
+        unusable(&["CAP_PERFMON"]),
+        ["missing CAP_BPF (or run as root)"]
+    );
+    let both = "missing CAP_BPF and CAP_PERFMON (or run as root)";
+    assert_eq!(unusable(&[]), [both]);
+    assert_eq!(unusable(&["CAP_NET_ADMIN"]), [both]);
+    assert!(unusable(&["CAP_SYS_ADMIN"]).is_empty());
+    assert!(unusable(&["CAP_BPF", "CAP_PERFMON"]).is_empty());
+}
+
+#[test]
+fn a_tracepoint_with_an_argument_that_is_not_known_is_not_read() {
+    for (sheet, at) in [("6.12-cloud", 2), ("6.12-cloud", 8), ("7.3-full", 0)] {
+        let facts = kernel(sheet, |facts| {
+            let proto = facts.tracepoints.get_mut("mm_migrate_pages");
+            proto
+                .expect("the tracepoint")
+                .params
+                .insert(at, "new".to_owned());
+        });
+        for prefer in PREFERENCES {
+            let plan = Plan::new(&facts, prefer);
+            assert_eq!(
+                decided_otherwise(&plan, sheet, prefer),
+                [Measurement::Migrations]
+            );
+            let reason = "mm_migrate_pages has another prototype here";
+            assert_eq!(lost(&plan, Measurement::Migrations), reason);
+            assert!(plan.unusable.is_empty() && plan.is_degraded());
+        }
+    }
+}
+
+/// x86 took no more until 6.6.
+#[test]
+fn a_trampoline_takes_six_arguments() {
+    for (names, program, note) in [
+        ("a b c d e f", "isolate_fentry", None),
+        (
+            "a b c d e f g",
+            "isolate_kprobe",
+            Some("takes no fentry (7 arguments)"),
+        ),
+    ] {
+        let facts = kernel("6.1-cloud", |facts| {
+            let isolate = facts.functions.get_mut("folio_isolate_lru");
+            isolate.expect("the function").params = params(names);
+        });
+        let plan = Plan::new(&facts, Prefer::Fentry);
+        let (hooks, seen) = attached(&plan, Measurement::Unpinnable);
+        assert_eq!((hooks[0], seen), ((program, "folio_isolate_lru"), note));
+    }
+}
+
+/// 5.8 and before.
+#[test]
+fn a_tracepoint_with_four_arguments_has_a_program_of_its_own() {
+    let facts = kernel("5.10-cloud", |facts| {
+        let proto = facts
+            .tracepoints
+            .get_mut("mm_migrate_pages")
+            .expect("the tracepoint");
+        proto.params = params("succeeded failed mode reason");
+    });
+    let plan = Plan::new(&facts, Prefer::Auto);
+    assert_eq!(
+        attached(&plan, Measurement::Migrations).0,
+        [("migrate_end_tp4", "mm_migrate_pages")]
+    );
+}
+
+#[test]
+fn where_a_program_can_be_preempted_the_entry_of_a_pin_stays_a_kprobe() {
+    for (preemption, preemptible) in [
+        (Preemption::None, false),
+        (Preemption::Voluntary, false),
+        (Preemption::Full, true),
+        (Preemption::Lazy, true),
+        (Preemption::Realtime, true),
+        (Preemption::Unknown, true),
+    ] {
+        for sheet in SHEETS.keys() {
+            let mut facts = SHEETS[sheet].clone();
+            facts.preemption = preemption;
+            let plan = Plan::new(&facts, Prefer::Fentry);
+            let (hooks, note) = attached(&plan, Measurement::PinEntry);
+            if preemptible {
+                assert_eq!(hooks, [("pin_enter_kprobe", GLL)]);
+                let note = note.expect("a note");
+                assert!(
+                    note.contains("can preempt and skip a tracing program"),
+                    "{note}"
+                );
+            } else {
+                assert_eq!((hooks, note), (vec![("pin_enter_fentry", GLL)], None));
+            }
+            let returns = attached(&plan, Measurement::PinReturn);
+            assert_eq!(returns, (vec![("pin_exit_fexit", GLL)], None));
+            let auto = if preemptible {
+                Prefer::Kprobe
+            } else {
+                Prefer::Fentry
+            };
+            assert_eq!(Plan::new(&facts, Prefer::Auto), Plan::new(&facts, auto));
+        }
+    }
+}
+
+#[test]
+fn another_architecture_is_unusable() {
+    let facts = kernel("6.12-cloud", |facts| facts.machine = "aarch64".to_owned());
+    let plan = Plan::new(&facts, Prefer::Auto);
+    assert_eq!(plan.unusable, ["aarch64 is not supported, only x86_64"]);
+}
+
+#[test]
+fn an_empty_kallsyms_is_said_to_be_that() {
+    // As `Facts::gather` has it then.
+    let facts = kernel("6.12-cloud", |facts| {
+        facts.symbols.clear();
+        facts.suffixed.clear();
+        facts.kprobes = false;
+        facts.no_trampolines = Some("no CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS".to_owned());
+    });
+    let plan = Plan::new(&facts, Prefer::Auto);
+    let reason = format!("{GLL} is not to be found: /proc/kallsyms shows no symbols");
+    assert_eq!(plan.unusable, [reason]);
+    assert!(lost(&plan, Measurement::Passes).contains("/proc/kallsyms shows no symbols"));
+}
+
+#[test]
+fn an_old_kernel_with_cma_has_unpinnable_pages() {
+    let facts = kernel("5.10-cloud", |facts| {
+        facts.symbols.insert("cma_alloc".to_owned(), 1);
+    });
+    for (prefer, isolate) in [
+        (Prefer::Fentry, "isolate_fentry"),
+        (Prefer::Kprobe, "isolate_kprobe"),
+    ] {
+        let plan = Plan::new(&facts, prefer);
+        assert_eq!(plan.era, "cma");
+        assert!(!plan.is_degraded());
+        assert_eq!(
+            decided_otherwise(&plan, "5.10-cloud", prefer),
+            [
+                Measurement::Unpinnable,
+                Measurement::Drains,
+                Measurement::IsolateLru,
+                Measurement::IsolateHugetlb,
+                Measurement::IsolateMovable
+            ]
+        );
+        assert_eq!(
+            attached(&plan, Measurement::Unpinnable).0,
+            [(isolate, "isolate_lru_page")]
+        );
+    }
+}
+
+/// 5.13 to 5.17, had Debian's compiler inlined the sweep there.
+#[test]
+fn a_kernel_that_moves_pages_without_folios_has_unpinnable_pages() {
+    let facts = kernel("5.10-cloud", |facts| {
+        facts.constants.insert("MR_LONGTERM_PIN".to_owned(), 7);
+    });
+    let plan = Plan::new(&facts, Prefer::Auto);
+    assert_eq!((plan.era, plan.globals.migrate_reason), ("pages", 7));
+    assert!(!plan.is_degraded());
+    assert_eq!(
+        attached(&plan, Measurement::Unpinnable).0,
+        [("isolate_fentry", "isolate_lru_page")]
+    );
+}
+
+#[test]
+fn the_origin_needs_the_helper_or_the_top_of_the_stack() {
+    let without = |change: fn(&mut Facts)| Plan::new(&kernel("5.10-cloud", change), Prefer::Auto);
+    for change in [
+        |facts: &mut Facts| facts.stack_size = None,
+        |facts: &mut Facts| facts.members.clear(),
+    ] {
+        let plan = without(change);
+        assert_eq!(plan.globals.user_regs, UserRegs::Unknown);
+        assert!(lost(&plan, Measurement::Origin).contains("bpf_task_pt_regs"));
+        assert_eq!(
+            decided_otherwise(&plan, "5.10-cloud", Prefer::Auto),
+            [Measurement::Origin]
+        );
+    }
+}
