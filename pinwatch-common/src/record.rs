@@ -147,8 +147,8 @@ pub struct Pin {
     pub phase: u8,
     /// The phase to go back to after a drain.
     pub drained_in: u8,
-    /// Where the end of a migration was seen and what follows it was not.
-    pub migrated_last: u8,
+    /// 1 between the event of a migration and the return of `migrate_pages`.
+    pub awaits_result: u8,
     /// Always 0.
     pub reserved: u32,
 }

@@ -19,11 +19,6 @@ static FOLL_LONGTERM: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 static MIGRATE_REASON: Global<u32> = Global::new(0);
 
-/// 1 where a pass is counted by `__get_user_pages`, the start of a pass, and
-/// not by its sweep.
-#[unsafe(no_mangle)]
-static PASS_BY_GUP: Global<u32> = Global::new(0);
-
 /// Offset of `nr_entries` in `struct pages_or_folios`.
 #[unsafe(no_mangle)]
 static NR_ENTRIES_OFFSET: Global<u64> = Global::new(0);
@@ -125,11 +120,6 @@ pub fn is_longterm(gup_flags: u32) -> bool {
 #[inline(always)]
 pub fn is_longterm_migration(reason: u32) -> bool {
     reason == MIGRATE_REASON.load()
-}
-
-#[inline(always)]
-pub fn passes_are_counted_by_gup() -> bool {
-    PASS_BY_GUP.load() != 0
 }
 
 /// `CLOCK_MONOTONIC` in nanoseconds.

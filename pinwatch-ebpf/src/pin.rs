@@ -54,7 +54,7 @@ pub fn enter(ctx: &impl EbpfContext, gup_flags: u32, requested: u64, max_folios:
             origin: kernel::origin(),
             phase: Phase::Gup as u8,
             drained_in: 0,
-            migrated_last: 0,
+            awaits_result: 0,
             reserved: 0,
         },
     );
@@ -73,12 +73,6 @@ pub fn exit(returned: impl FnOnce(&Slot) -> i64) -> bool {
     pin.enter_phase(mark_ns, now, Phase::Other);
     pin.duration_ns = now.wrapping_sub(pin.start_ns);
     pin.returned = returned;
-    // Where a pass is counted as the range is pinned, a pin that failed before
-    // it could sweep (a fault, a DAX mapping) has counted one sweep too many;
-    // one that failed in migration has not.
-    if kernel::passes_are_counted_by_gup() && returned < 0 && pin.migrated_last == 0 {
-        pin.passes = pin.passes.saturating_sub(1);
-    }
     if let Some(cells) = cells() {
         fold_pin(&mut cells.pins, pin);
     }

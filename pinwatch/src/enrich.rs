@@ -1,7 +1,11 @@
-//! What procfs says of a thread: name, cgroup, container, kernel stack. Asked
+//! What procfs says of a thread: name, cgroup, container. Asked
 //! for only when somebody looks at pins in flight. A thread may end meanwhile,
 //! and another may take its id: nothing is reported rather than a guess. Names
 //! and paths are of the process's choosing: outputs must escape them.
+//!
+//! `/proc/TID/stack` is never read: while a kretprobe is attached, 6.1 warns when
+//! the stack of a running thread is unwound (`rethook_find_ret_addr`), and a host
+//! with `panic_on_warn` would go down.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -14,14 +18,11 @@ pub struct Thread {
     pub comm: Option<String>,
     pub cgroup: Option<String>,
     pub container: Option<String>,
-    /// Function names, innermost first, without addresses. Needs CAP_SYS_ADMIN.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub stack: Option<Vec<String>>,
 }
 
 /// Reads what there is of a thread of the initial pid namespace.
 #[must_use]
-pub fn thread(tid: u32, with_stack: bool) -> Thread {
+pub fn thread(tid: u32) -> Thread {
     if !in_initial_pid_namespace() {
         return Thread::default();
     }
@@ -31,11 +32,6 @@ pub fn thread(tid: u32, with_stack: bool) -> Thread {
         comm: read("comm").map(|text| text.trim_end_matches('\n').to_owned()),
         container: cgroup.as_deref().and_then(container_id),
         cgroup,
-        stack: if with_stack {
-            read("stack").as_deref().map(function_names)
-        } else {
-            None
-        },
     }
 }
 
@@ -64,18 +60,6 @@ fn container_id(cgroup: &str) -> Option<String> {
     let mut words = cgroup.rsplit(|c: char| !c.is_ascii_alphanumeric());
     let is_id = |word: &&str| word.len() == DIGITS && word.bytes().all(|b| b.is_ascii_hexdigit());
     words.find(is_id).map(str::to_owned)
-}
-
-/// `[<0>] name+0x1/0x2` to `name`.
-fn function_names(stack: &str) -> Vec<String> {
-    let names = stack.lines().filter_map(|line| {
-        let frame = line.split_once("] ").map_or(line, |(_, frame)| frame);
-        frame
-            .split(['+', ' '])
-            .next()
-            .filter(|name| !name.is_empty())
-    });
-    names.map(str::to_owned).collect()
 }
 
 #[cfg(test)]
@@ -115,14 +99,5 @@ mod tests {
             Some("/a:b")
         );
         assert_eq!(cgroup_path("nonsense"), None);
-    }
-
-    #[test]
-    fn stacks_lose_their_addresses() {
-        let text = "[<0>] handle_userfault+0x1ef/0x600\n[<ffffffff81000000>] __gup_longterm_locked+0x90/0x820\n";
-        assert_eq!(
-            function_names(text),
-            ["handle_userfault", "__gup_longterm_locked"]
-        );
     }
 }

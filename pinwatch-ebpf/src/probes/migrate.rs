@@ -91,7 +91,7 @@ fn end(reason: u32, moved: u64, failed: u64) {
     pin.migrate_calls = pin.migrate_calls.saturating_add(1);
     pin.moved = pin.moved.wrapping_add(moved);
     pin.failed = pin.failed.wrapping_add(failed);
-    pin.migrated_last = AWAITS_RESULT;
+    pin.awaits_result = 1;
     pin.migrate_ret = 0;
     if pin.phase == Phase::Migrate as u8 {
         let start_ns = slot.mark_ns;
@@ -102,18 +102,14 @@ fn end(reason: u32, moved: u64, failed: u64) {
     }
 }
 
-/// `migrated_last` between the event and the return of `migrate_pages`: the
-/// event precedes the return, so a return in this state is the right one, and
-/// one of a compaction nested in it is not.
-const AWAITS_RESULT: u8 = 2;
-const DONE: u8 = 1;
-
+/// The event precedes the return, so the first return after it is the right one,
+/// and one of a compaction nested in the migration is not.
 #[inline(always)]
 fn result(ret: i32) {
     if let Some(slot) = slot::find(kernel::tid())
-        && slot.pin.migrated_last == AWAITS_RESULT
+        && slot.pin.awaits_result != 0
     {
-        slot.pin.migrated_last = DONE;
+        slot.pin.awaits_result = 0;
         slot.pin.migrate_ret = ret;
     }
 }

@@ -38,32 +38,27 @@ fn pass_pofs_kprobe(ctx: ProbeContext) -> u32 {
     sweep(|| entries(ctx.arg(1).unwrap_or_default()))
 }
 
+/// Where the sweep is inlined: the range is pinned, again if this is a retry.
 #[kprobe]
-fn pass_gup_kprobe(ctx: ProbeContext) -> u32 {
+fn gup_kprobe(ctx: ProbeContext) -> u32 {
     if let Some(gup_flags) = ctx.arg(3)
         && kernel::is_longterm(gup_flags)
         && let Some(slot) = slot::find(kernel::tid())
     {
-        slot.pin.passes = slot.pin.passes.saturating_add(1);
-        slot.pin.migrated_last = 0;
         enter_phase(slot, Phase::Gup);
     }
     0
 }
 
-/// After it the inlined sweep begins.
+/// What was pinned is swept next; what was not is the end of the pin.
 #[kretprobe]
 fn pass_gup_kretprobe(ctx: RetProbeContext) -> u32 {
     let pinned: i64 = ctx.ret();
-    if pinned > 0
-        && let Some(slot) = slot::find(kernel::tid())
-    {
-        if slot.pin.passes > 1 {
-            slot.pin.repinned = slot.pin.repinned.wrapping_add(pinned as u64);
-        }
-        enter_phase(slot, Phase::Collect);
+    if pinned > 0 {
+        sweep(|| pinned as u64)
+    } else {
+        0
     }
-    0
 }
 
 #[fexit]
@@ -104,7 +99,6 @@ fn entries(pofs: u64) -> u64 {
 fn sweep(pinned: impl FnOnce() -> u64) -> u32 {
     if let Some(slot) = slot::find(kernel::tid()) {
         slot.pin.passes = slot.pin.passes.saturating_add(1);
-        slot.pin.migrated_last = 0;
         if slot.pin.passes > 1 {
             slot.pin.repinned = slot.pin.repinned.wrapping_add(pinned());
         }

@@ -2,7 +2,7 @@
 //! `/`. Knows nothing of what the figures mean.
 
 use axum::Router;
-use axum::extract::{RawQuery, State as Shared};
+use axum::extract::State as Shared;
 use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
@@ -54,15 +54,11 @@ async fn readyz(Shared(web): Shared<Web>) -> (StatusCode, &'static str) {
     }
 }
 
-/// With `?stack` the kernel stack of each thread.
-async fn pins_in_flight(Shared(web): Shared<Web>, RawQuery(query): RawQuery) -> Response {
+async fn pins_in_flight(Shared(web): Shared<Web>) -> Response {
     let Some(state) = (web.source)() else {
         return (StatusCode::SERVICE_UNAVAILABLE, "attaching\n").into_response();
     };
-    match in_flight::json(
-        &state,
-        query.is_some_and(|query| query.starts_with("stack")),
-    ) {
+    match in_flight::json(&state) {
         Ok(body) => ([(header::CONTENT_TYPE, "application/json")], body + "\n").into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }

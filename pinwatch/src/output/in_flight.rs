@@ -30,19 +30,15 @@ struct Row {
     isolate_failures: u64,
 }
 
-/// All pins in flight. `with_stack` asks for each thread's kernel stack, which
-/// makes the kernel unwind it.
-pub fn json(state: &State, with_stack: bool) -> serde_json::Result<String> {
+/// All pins in flight.
+pub fn json(state: &State) -> serde_json::Result<String> {
     let mut pins: Vec<&Pin> = state.in_flight.iter().collect();
     pins.sort_by_key(|pin| pin.start_ns);
-    let rows: Vec<_> = pins
-        .into_iter()
-        .map(|pin| row(state, pin, with_stack))
-        .collect();
+    let rows: Vec<_> = pins.into_iter().map(|pin| row(state, pin)).collect();
     serde_json::to_string_pretty(&rows)
 }
 
-fn row(state: &State, pin: &Pin, with_stack: bool) -> Row {
+fn row(state: &State, pin: &Pin) -> Row {
     let age_ns = state.age_ns(pin);
     let name =
         |names: &[&'static str], n: u8| names.get(usize::from(n)).copied().unwrap_or("other");
@@ -53,7 +49,7 @@ fn row(state: &State, pin: &Pin, with_stack: bool) -> Row {
         origin: name(&ORIGIN_NAMES, pin.origin),
         pid: pin.tgid,
         tid: pin.tid,
-        thread: enrich::thread(pin.tid, with_stack),
+        thread: enrich::thread(pin.tid),
         phase: name(&PHASE_NAMES, pin.phase),
         pages_requested: pin.requested,
         passes: pin.passes,

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::choose::{summarise, try_hook, try_row};
-use super::table::{Hook, Measurement, NR_ENTRIES, PASS_BY_GUP, ROWS, TASK_PT_REGS, TASK_STACK};
+use super::table::{Hook, Measurement, NR_ENTRIES, ROWS, TASK_PT_REGS, TASK_STACK};
 use crate::kernel::btf::Returns;
 use crate::kernel::defects::{looks_at_cma_only, sweep_returns_nothing};
 use crate::kernel::facts::Facts;
@@ -82,7 +82,6 @@ pub struct Decision {
 pub struct Globals {
     pub foll_longterm: u32,
     pub migrate_reason: u32,
-    pub pass_by_gup: bool,
     /// A bit per kind of isolation: its function returns a bool.
     pub isolate_bools: u32,
     pub nr_entries_offset: u64,
@@ -216,17 +215,12 @@ fn obstacles(facts: &Facts) -> Vec<String> {
 
 fn globals(facts: &Facts, decisions: &[Decision]) -> Globals {
     let constant = |name: &str| facts.constants.get(name).map(|value| *value as u32);
-    let pass_by_gup = decisions.iter().any(|decision| match &decision.verdict {
-        Verdict::Attach { attachments, .. } => attachments.iter().any(|a| a.program == PASS_BY_GUP),
-        Verdict::NotApplicable { .. } | Verdict::Lost { .. } => false,
-    });
     Globals {
         // A #define until 6.2, an enum constant since 6.3 (b5054174ac7c).
         foll_longterm: constant("FOLL_LONGTERM").unwrap_or(0x10000),
         migrate_reason: constant("MR_LONGTERM_PIN")
             .or(constant("MR_CONTIG_RANGE"))
             .unwrap_or(u32::MAX),
-        pass_by_gup,
         isolate_bools: isolate_bools(facts, decisions),
         nr_entries_offset: facts.members.get(NR_ENTRIES).copied().unwrap_or_default(),
         user_regs: user_regs(facts),

@@ -246,9 +246,6 @@ const fn tracepoint(name: &'static str, program: &'static str) -> Hook {
     Hook::Tracepoint { name, program }
 }
 
-/// The program that counts a pass where it begins, not where it sweeps.
-pub const PASS_BY_GUP: &str = "pass_gup_kprobe";
-
 const SWEEP: &str = "collect_longterm_unpinnable_folios";
 const SWEEP_PAGES: &str = "collect_longterm_unpinnable_pages";
 const GUP: &str = "__get_user_pages";
@@ -268,7 +265,10 @@ pub const ROWS: &[Row] = &[
     },
     row(Measurement::Passes, entry(SWEEP, "pass_nr_fentry", "pass_nr_kprobe"), nr_second),
     row(Measurement::Passes, entry(SWEEP_PAGES, "pass_nr_fentry", "pass_nr_kprobe"), nr_second),
-    row(Measurement::Passes, kprobe(GUP, PASS_BY_GUP), gup_flags_fourth),
+    Row {
+        also: &[kprobe(GUP, "gup_kprobe")],
+        ..row(Measurement::Passes, kretprobe(GUP, "pass_gup_kretprobe"), gup_flags_fourth)
+    },
 
     row(Measurement::Unpinnable, returns(SWEEP, "unpinnable_fexit2", "unpinnable_kretprobe"), returns_with::<2>),
     row(Measurement::Unpinnable, returns(SWEEP, "unpinnable_fexit3", "unpinnable_kretprobe"), returns_with::<3>),

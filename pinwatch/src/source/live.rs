@@ -80,7 +80,6 @@ impl Live {
         raise_memlock();
         let cpus = possible_cpus()?;
         let globals = plan.globals;
-        let pass_by_gup = u32::from(globals.pass_by_gup);
         let (user_regs, task_stack, stack_regs) = match globals.user_regs {
             UserRegs::Unknown => (0u32, 0u64, 0u64),
             UserRegs::Helper => (1, 0, 0),
@@ -95,7 +94,6 @@ impl Live {
             .override_global(ABI_SYMBOL, &ABI_VERSION, true)
             .override_global("FOLL_LONGTERM", &globals.foll_longterm, true)
             .override_global("MIGRATE_REASON", &globals.migrate_reason, true)
-            .override_global("PASS_BY_GUP", &pass_by_gup, true)
             .override_global("ISOLATE_BOOLS", &globals.isolate_bools, true)
             .override_global("NR_ENTRIES_OFFSET", &globals.nr_entries_offset, true)
             .override_global("USER_REGS", &user_regs, true)

@@ -9,3 +9,4 @@ mod fold;
 mod lifecycle;
 mod load;
 mod scenarios;
+mod sheet;

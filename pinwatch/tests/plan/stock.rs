@@ -10,13 +10,13 @@ use super::{OBJECT, PREFERENCES, SHEETS, verdict};
 /// What each kernel is found to be, cloud and full alike: its era, what
 /// `--attach auto` comes to, and the programs' globals.
 const KERNELS: &str = "
-    kernel  era     auto    FOLL_LONGTERM  MIGRATE_REASON  PASS_BY_GUP  ISOLATE_BOOLS  NR_ENTRIES  USER_REGS
-    5.10    cma     fentry  0x10000        6               true         0b000          0           stack+24+16216
-    6.1     pages   fentry  0x10000        7               true         0b000          0           helper
-    6.12    folios  fentry  0x100          7               false        0b111          16          helper
-    6.18    folios  kprobe  0x100          7               false        0b111          16          helper
-    7.2     folios  kprobe  0x100          7               false        0b111          16          helper
-    7.3     folios  kprobe  0x100          7               false        0b111          16          helper
+    kernel  era     auto    FOLL_LONGTERM  MIGRATE_REASON  ISOLATE_BOOLS  NR_ENTRIES  USER_REGS
+    5.10    cma     fentry  0x10000        6               0b000          0           stack+24+16216
+    6.1     pages   fentry  0x10000        7               0b000          0           helper
+    6.12    folios  fentry  0x100          7               0b111          16          helper
+    6.18    folios  kprobe  0x100          7               0b111          16          helper
+    7.2     folios  kprobe  0x100          7               0b111          16          helper
+    7.3     folios  kprobe  0x100          7               0b111          16          helper
 ";
 
 /// What is attached where, cloud and full alike; a row for each hook. `-` is a
@@ -26,7 +26,8 @@ const PLANS: &str = "
 
     5.10    pin_entry       __gup_longterm_locked               pin_enter_fentry        pin_enter_kprobe
     5.10    pin_return      __gup_longterm_locked               pin_exit_fexit          pin_exit_kretprobe
-    5.10    passes          __get_user_pages                    pass_gup_kprobe         pass_gup_kprobe
+    5.10    passes          __get_user_pages                    pass_gup_kretprobe      pass_gup_kretprobe
+    5.10    passes          __get_user_pages                    gup_kprobe              gup_kprobe
     5.10    unpinnable      -                                   -                       -
     5.10    migrations      mm_migrate_pages                    migrate_end_tp7         migrate_end_tp7
     5.10    migrate_time    migrate_pages                       migrate_start_kprobe    migrate_start_kprobe
@@ -43,7 +44,8 @@ const PLANS: &str = "
 
     6.1     pin_entry       __gup_longterm_locked               pin_enter_fentry        pin_enter_kprobe
     6.1     pin_return      __gup_longterm_locked               pin_exit_fexit          pin_exit_kretprobe
-    6.1     passes          __get_user_pages                    pass_gup_kprobe         pass_gup_kprobe
+    6.1     passes          __get_user_pages                    pass_gup_kretprobe      pass_gup_kretprobe
+    6.1     passes          __get_user_pages                    gup_kprobe              gup_kprobe
     6.1     unpinnable      folio_isolate_lru                   isolate_fentry          isolate_kprobe
     6.1     unpinnable      folio_isolate_hugetlb               isolate_hugetlb_fentry  isolate_hugetlb_kprobe
     6.1     migrations      mm_migrate_pages                    migrate_end_tp7         migrate_end_tp7
@@ -253,11 +255,10 @@ fn every_kernel_is_what_the_table_says() {
 }
 
 /// As in [`KERNELS`].
-fn globals(plan: &Plan) -> [String; 6] {
+fn globals(plan: &Plan) -> [String; 5] {
     let Globals {
         foll_longterm,
         migrate_reason,
-        pass_by_gup,
         isolate_bools,
         nr_entries_offset,
         user_regs,
@@ -275,7 +276,6 @@ fn globals(plan: &Plan) -> [String; 6] {
     [
         format!("{foll_longterm:#x}"),
         migrate_reason.to_string(),
-        pass_by_gup.to_string(),
         format!("{isolate_bools:#05b}"),
         nr_entries_offset.to_string(),
         user_regs,
