@@ -203,3 +203,109 @@ pub fn fold_pin(cells: &mut PinCells, pin: &Pin) {
 pub fn fold_migrate(cells: &mut DurationCells, ns: u64) {
     cells.fold(ns);
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use super::*;
+    use crate::histogram::{PASS_EDGES, duration_upper_ns};
+    use proptest::prelude::*;
+    use std::vec::Vec;
+
+    fn pins() -> impl Strategy<Value = Vec<Pin>> {
+        let size = (0..1u64 << 45, 0..300u32, 0..1u64 << 20, -140i64..1 << 20);
+        let inside = (
+            0..99u64,
+            0..9u64,
+            -20i32..5,
+            0..3u32,
+            0..ORIGINS as u8,
+            0..2u32,
+        );
+        let pin =
+            (size, inside).prop_map(|((duration_ns, passes, requested, returned), inside)| {
+                let (unpinnable, failed, migrate_ret, drains, origin, gup_flags) = inside;
+                Pin {
+                    duration_ns,
+                    passes,
+                    requested,
+                    returned,
+                    unpinnable,
+                    failed,
+                    migrate_ret,
+                    drains,
+                    origin,
+                    gup_flags,
+                    migrate_calls: drains,
+                    ..Pin::zeroed()
+                }
+            });
+        prop::collection::vec(pin, 0..40)
+    }
+
+    proptest! {
+        /// Against counting by hand, with filters and sums and without the
+        /// fold's own index arithmetic.
+        #[test]
+        fn every_pin_is_in_the_cells_it_belongs_to(pins in pins()) {
+            let mut cells = PinCells::zeroed();
+            pins.iter().for_each(|pin| fold_pin(&mut cells, pin));
+            let sum = |value: fn(&Pin) -> u64| pins.iter().map(value).sum::<u64>();
+            prop_assert_eq!(cells.requested, sum(|pin| pin.requested));
+            prop_assert_eq!(cells.returned, sum(|pin| pin.returned.max(0) as u64));
+            prop_assert_eq!(cells.unpinnable, sum(|pin| pin.unpinnable));
+            prop_assert_eq!(cells.failed, sum(|pin| pin.failed * u64::from(pin.unpinnable > 0 || pin.migrate_calls > 0 || pin.passes > 1)));
+            prop_assert_eq!(cells.drains, sum(|pin| pin.drains.into()));
+            prop_assert_eq!(cells.writes, sum(|pin| u64::from(pin.gup_flags == 1)));
+            for (n, origin) in cells.origins.iter().enumerate() {
+                let mine: Vec<_> = pins.iter().filter(|pin| pin.origin as usize == n).collect();
+                prop_assert_eq!(origin.duration.sum_ns, mine.iter().map(|pin| pin.duration_ns).sum::<u64>());
+                for bucket in 0..DURATION_BUCKETS {
+                    let upper = duration_upper_ns(bucket).unwrap_or(u64::MAX);
+                    let below = mine.iter().filter(|pin| pin.duration_ns <= upper).count();
+                    prop_assert_eq!(origin.duration.buckets[..=bucket].iter().sum::<u64>(), below as u64);
+                }
+                for (bucket, edge) in PASS_EDGES.iter().enumerate() {
+                    let below = mine.iter().filter(|pin| pin.passes <= *edge).count();
+                    prop_assert_eq!(origin.passes.buckets[..=bucket].iter().sum::<u64>(), below as u64);
+                }
+                let failed = mine.iter().filter(|pin| pin.returned < 0).count();
+                prop_assert_eq!(origin.failures.iter().sum::<u64>(), failed as u64);
+                for (class, (errno, _)) in ERRNO_CLASSES.iter().enumerate() {
+                    let failed = mine.iter().filter(|pin| pin.returned == -i64::from(*errno)).count();
+                    let counted = origin.failures.iter().skip(class).step_by(ERRNOS).sum::<u64>();
+                    prop_assert_eq!(counted, failed as u64);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn causes_come_from_what_was_seen() {
+        let pin = |returned, migrate_ret, migrate_calls, unpinnable, passes| {
+            let pin = Pin {
+                returned,
+                migrate_ret,
+                migrate_calls,
+                unpinnable,
+                passes,
+                ..Pin::zeroed()
+            };
+            cause(&pin)
+        };
+        assert_eq!(pin(-12, 1, 1, 256, 1), Cause::MigrateBusy);
+        assert_eq!(pin(-12, -12, 1, 256, 1), Cause::MigrateNomem);
+        assert_eq!(pin(-12, 0, 0, 0, 0), Cause::Nomem);
+        assert_eq!(
+            pin(-12, 0, 1, 256, 1),
+            Cause::Other,
+            "what migrate_pages returned is not known"
+        );
+        assert_eq!(pin(-14, 0, 0, 0, 0), Cause::Fault);
+        assert_eq!(pin(-4, 0, 0, 41_000, 41_000), Cause::Isolate);
+        assert_eq!(pin(-4, 0, 0, 0, 0), Cause::Fault);
+        assert_eq!(pin(-95, 0, 0, 0, 0), Cause::Dax);
+        assert_eq!(pin(-16, 0, 1, 1, 1), Cause::Other);
+    }
+}
