@@ -19,7 +19,8 @@ static FOLL_LONGTERM: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 static MIGRATE_REASON: Global<u32> = Global::new(0);
 
-/// Offset of `nr_entries` in `struct pages_or_folios`.
+/// Offset of `nr_entries` in `struct pages_or_folios`; the largest number where
+/// it is not known, or the kernel may not be read.
 #[unsafe(no_mangle)]
 static NR_ENTRIES_OFFSET: Global<u64> = Global::new(0);
 
@@ -108,8 +109,11 @@ pub fn isolation_failed(kind: Isolate, returned: u64) -> bool {
 }
 
 #[inline(always)]
-pub fn nr_entries_offset() -> u64 {
-    NR_ENTRIES_OFFSET.load()
+pub fn nr_entries_offset() -> Option<u64> {
+    match NR_ENTRIES_OFFSET.load() {
+        u64::MAX => None,
+        offset => Some(offset),
+    }
 }
 
 #[inline(always)]

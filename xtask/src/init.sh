@@ -17,6 +17,7 @@ for dir in /dev/shm /run /tmp; do mount -t tmpfs tmpfs $dir; done
 chmod 1777 /tmp /dev/shm
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mount -t bpf bpf /sys/fs/bpf
+mount -t securityfs securityfs /sys/kernel/security
 mount -t debugfs debugfs /sys/kernel/debug
 mount -t tracefs tracefs /sys/kernel/tracing
 ln -s /proc/self/fd /dev/fd

@@ -58,12 +58,6 @@ fn migrate_ret_fexit6(ctx: FExitContext) -> u32 {
     0
 }
 
-#[fexit]
-fn migrate_ret_fexit7(ctx: FExitContext) -> u32 {
-    result(ctx.arg(7));
-    0
-}
-
 #[kretprobe]
 fn migrate_ret_kretprobe(ctx: RetProbeContext) -> u32 {
     result(ctx.ret());

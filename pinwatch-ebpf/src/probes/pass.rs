@@ -87,12 +87,16 @@ fn swept_kretprobe(_ctx: RetProbeContext) -> u32 {
     swept(0)
 }
 
-/// `pages_or_folios.nr_entries`.
+/// `pages_or_folios.nr_entries`, or 0. Without an offset the verifier sees that
+/// the helper is not called, and kernel lockdown does not refuse the program.
 #[inline(always)]
 fn entries(pofs: u64) -> u64 {
-    let at = pofs.wrapping_add(kernel::nr_entries_offset());
+    let Some(offset) = kernel::nr_entries_offset() else {
+        return 0;
+    };
+    let at = pofs.wrapping_add(offset) as *const u64;
     // SAFETY: the helper checks the address.
-    unsafe { bpf_probe_read_kernel(at as *const u64) }.unwrap_or_default()
+    unsafe { bpf_probe_read_kernel(at) }.unwrap_or_default()
 }
 
 #[inline(always)]

@@ -180,7 +180,9 @@ fn count_symbols(
         if !functions.contains(&base) && !TELLING.contains(&base) {
             continue;
         }
-        if base == symbol {
+        if symbol.ends_with(".cold") {
+            // The unlikely half of a function that stands elsewhere.
+        } else if base == symbol {
             *plain.entry(symbol.to_owned()).or_default() += 1;
         } else {
             suffixed
@@ -237,27 +239,41 @@ fn preemption(constants: &BTreeMap<String, u64>) -> Preemption {
     }
     let version = read("/proc/sys/kernel/version").unwrap_or_default();
     let cmdline = read("/proc/cmdline").unwrap_or_default();
+    let release = read("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let config = read(&format!("/boot/config-{release}")).unwrap_or_default();
     preemption_of(
         &version,
         &cmdline,
+        &config,
         constants.contains_key("preempt_dynamic_lazy"),
     )
 }
 
-/// From `uname -v` and the command line, where debugfs does not say. A kernel
-/// that can switch to lazy preemption does so by default.
-fn preemption_of(version: &str, cmdline: &str, has_lazy: bool) -> Preemption {
+/// From `uname -v`, the command line and the configuration, where debugfs does
+/// not say: lockdown closes it. A kernel that can switch to lazy preemption and
+/// has no configuration here is taken to do so.
+fn preemption_of(version: &str, cmdline: &str, config: &str, has_lazy: bool) -> Preemption {
     let words: Vec<_> = version.split_whitespace().collect();
     let asked = cmdline
         .split_whitespace()
         .filter_map(|word| word.strip_prefix("preempt="))
         .next_back();
+    let built = [
+        ("CONFIG_PREEMPT_NONE=y", "none"),
+        ("CONFIG_PREEMPT_VOLUNTARY=y", "voluntary"),
+        ("CONFIG_PREEMPT_LAZY=y", "lazy"),
+        ("CONFIG_PREEMPT=y", "full"),
+    ];
+    let built = built
+        .into_iter()
+        .find(|(line, _)| config.lines().any(|l| l == *line))
+        .map(|(_, mode)| mode);
     if words.contains(&"PREEMPT_RT") {
         Preemption::Realtime
     } else if words.contains(&"PREEMPT_LAZY") {
         Preemption::Lazy
     } else if words.contains(&"PREEMPT_DYNAMIC") {
-        match asked {
+        match asked.or(built) {
             Some("none") => Preemption::None,
             Some("voluntary") => Preemption::Voluntary,
             Some("full") => Preemption::Full,
@@ -297,6 +313,7 @@ mod tests {
         let text = "ffffffff81000000 t __gup_longterm_locked\n\
                     ffffffff81000010 t __pfx___gup_longterm_locked\n\
                     ffffffff81000020 t migrate_pages.isra.0\n\
+                    ffffffff81000030 t migrate_pages.cold\n\
                     0000000000000000 T folio_isolate_lru\n\
                     0000000000000000 t folio_isolate_lru\t[some_module]\n\
                     0000000000000000 d isolate_hugetlb\n\
@@ -324,21 +341,40 @@ mod tests {
     fn preemption_from_the_version_and_the_command_line() {
         let of = preemption_of;
         assert_eq!(
-            of("#1 SMP Debian 5.10.262-1", "quiet", false),
+            of("#1 SMP Debian 5.10.262-1", "quiet", "", false),
             Preemption::None
         );
         assert_eq!(
-            of("#1 SMP PREEMPT_DYNAMIC Debian", "quiet", false),
+            of("#1 SMP PREEMPT_DYNAMIC Debian", "quiet", "", false),
             Preemption::Unknown
         );
         assert_eq!(
-            of("#1 SMP PREEMPT_DYNAMIC Debian", "quiet", true),
+            of("#1 SMP PREEMPT_DYNAMIC Debian", "quiet", "", true),
             Preemption::Lazy
         );
         assert_eq!(
-            of("#1 SMP PREEMPT_DYNAMIC Debian", "preempt=none quiet", true),
+            of(
+                "#1 SMP PREEMPT_DYNAMIC Debian",
+                "preempt=none quiet",
+                "",
+                true
+            ),
             Preemption::None
         );
-        assert_eq!(of("#1 SMP PREEMPT_RT", "", true), Preemption::Realtime);
+        assert_eq!(of("#1 SMP PREEMPT_RT", "", "", true), Preemption::Realtime);
+        let config = "# CONFIG_PREEMPT_NONE is not set\nCONFIG_PREEMPT_VOLUNTARY=y";
+        assert_eq!(
+            of("#1 SMP PREEMPT_DYNAMIC Debian", "quiet", config, true),
+            Preemption::Voluntary
+        );
+        assert_eq!(
+            of(
+                "#1 SMP PREEMPT_DYNAMIC Debian",
+                "preempt=full",
+                config,
+                true
+            ),
+            Preemption::Full
+        );
     }
 }

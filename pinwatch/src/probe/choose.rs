@@ -52,27 +52,34 @@ pub fn summarise(refusals: &[Refusal]) -> String {
 
 pub type Choice = Result<(Attachment, Option<String>), Refusal>;
 
+/// A missed entry would let a return pair with an older one.
+const PAIRED: [Measurement; 2] = [Measurement::PinEntry, Measurement::MemfdEntry];
+
 pub fn try_row(row: &Row, facts: &Facts, prefer: Prefer) -> Choice {
-    if let Some(member) = row.needs_member
-        && !facts.members.contains_key(member)
+    let hook = |prefer| try_hook(&row.hook, row.fits, facts, prefer);
+    let (attachment, note) = hook(prefer)?;
+    let fentry = matches!(attachment.kind, Kind::Fentry);
+    let skipped = "this kernel can preempt and skip a tracing program, and a missed entry would let a \
+                   return pair with an older one";
+    let note = if !PAIRED.contains(&row.measurement) || !preemptible(facts) || !fentry {
+        note
+    } else if let Ok((kprobe, _)) = hook(Prefer::Kprobe)
+        && kprobe.kind == Kind::Kprobe
     {
-        return Err(refuse(
-            row.hook.target(),
-            format!("needs {member}, which is not in the kernel's BTF"),
-        ));
-    }
-    if row.measurement == Measurement::PinEntry
-        && prefer == Prefer::Fentry
-        && preemptible(facts)
-        && let Ok((attachment, _)) = try_hook(&row.hook, row.fits, facts, Prefer::Kprobe)
-        && attachment.kind == Kind::Kprobe
-    {
-        let note = "kprobe all the same: this kernel can preempt and skip a tracing program, and a \
-                    missed entry would let a return pair with an older one";
-        return Ok((attachment, Some(note.to_owned())));
-    }
-    try_hook(&row.hook, row.fits, facts, prefer)
+        return Ok((kprobe, Some(format!("kprobe all the same: {skipped}"))));
+    } else {
+        let note = note.map_or_else(String::new, |note| format!("{note}; "));
+        Some(format!("{note}{skipped}"))
+    };
+    Ok((attachment, note))
 }
+
+/// Whether programs may read kernel memory by its address.
+pub fn reads_memory(facts: &Facts) -> bool {
+    facts.lockdown.as_deref() != Some(CONFIDENTIALITY)
+}
+
+const CONFIDENTIALITY: &str = "confidentiality";
 
 pub fn try_hook(
     hook: &Hook,
@@ -197,7 +204,7 @@ fn symbol_obstacle(function: &str, facts: &Facts) -> Option<String> {
 const TRAMPOLINE_ARGS: usize = 6;
 
 fn kind_obstacle(kind: Kind, args: usize, facts: &Facts) -> Option<String> {
-    let confidential = facts.lockdown.as_deref() == Some("confidentiality");
+    let confidential = facts.lockdown.as_deref() == Some(CONFIDENTIALITY);
     match kind {
         Kind::Fentry | Kind::Fexit if facts.no_trampolines.is_some() => {
             facts.no_trampolines.clone()

@@ -5,8 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::choose::{summarise, try_hook, try_row};
-use super::table::{Hook, Measurement, NR_ENTRIES, ROWS, TASK_PT_REGS, TASK_STACK};
+use super::choose::{reads_memory, summarise, try_hook, try_row};
+use super::table::{Hook, Measurement, NR_ENTRIES, ROWS, Row, TASK_PT_REGS, TASK_STACK};
 use crate::kernel::btf::Returns;
 use crate::kernel::defects::{looks_at_cma_only, sweep_returns_nothing};
 use crate::kernel::facts::Facts;
@@ -118,13 +118,14 @@ impl Plan {
     /// Makes the plan for a kernel.
     #[must_use]
     pub fn new(facts: &Facts, prefer: Prefer) -> Self {
-        let decisions: Vec<_> = Measurement::ALL
+        let mut decisions: Vec<_> = Measurement::ALL
             .into_iter()
             .map(|measurement| Decision {
                 measurement,
                 verdict: decide(measurement, facts, prefer),
             })
             .collect();
+        lose_what_needs_sweeps(&mut decisions);
         let mut unusable = obstacles(facts);
         if unusable.is_empty() {
             let vital = decisions.iter().filter_map(|decision| {
@@ -222,7 +223,7 @@ fn globals(facts: &Facts, decisions: &[Decision]) -> Globals {
             .or(constant("MR_CONTIG_RANGE"))
             .unwrap_or(u32::MAX),
         isolate_bools: isolate_bools(facts, decisions),
-        nr_entries_offset: facts.members.get(NR_ENTRIES).copied().unwrap_or_default(),
+        nr_entries_offset: nr_entries_offset(facts).unwrap_or(u64::MAX),
         user_regs: user_regs(facts),
     }
 }
@@ -233,7 +234,7 @@ fn decide(measurement: Measurement, facts: &Facts, prefer: Prefer) -> Verdict {
     match measurement {
         M::Origin if user_regs(facts) == UserRegs::Unknown => {
             let reason =
-                "the registers of the system call are not to be found (no bpf_task_pt_regs, and no BTF or no addresses in kallsyms)".to_owned();
+                "the registers of the system call are not to be found (no bpf_task_pt_regs, and no BTF, no addresses in kallsyms, or kernel lockdown)".to_owned();
             return Verdict::Lost { reason };
         }
         M::Origin => {
@@ -259,16 +260,7 @@ fn decide(measurement: Measurement, facts: &Facts, prefer: Prefer) -> Verdict {
     let mut refusals = Vec::new();
     for row in ROWS.iter().filter(|row| row.measurement == measurement) {
         match try_row(row, facts, prefer) {
-            Ok((attachment, note)) => {
-                let also = row
-                    .also
-                    .iter()
-                    .filter_map(|hook| try_hook(hook, |_| true, facts, prefer).ok());
-                let attachments = std::iter::once(attachment)
-                    .chain(also.map(|(a, _)| a))
-                    .collect();
-                return Verdict::Attach { attachments, note };
-            }
+            Ok((attachment, note)) => return with_also(row, attachment, note, facts, prefer),
             Err(refusal) => refusals.push(refusal),
         }
     }
@@ -277,8 +269,76 @@ fn decide(measurement: Measurement, facts: &Facts, prefer: Prefer) -> Verdict {
     }
 }
 
+/// Takes what belongs to a row as well, and says what of it cannot be had.
+fn with_also(
+    row: &Row,
+    attachment: Attachment,
+    note: Option<String>,
+    facts: &Facts,
+    prefer: Prefer,
+) -> Verdict {
+    let mut notes: Vec<_> = note.into_iter().collect();
+    if attachment.program.starts_with("pass_pofs") && nr_entries_offset(facts).is_none() {
+        let why = if reads_memory(facts) {
+            "is not in the kernel's BTF"
+        } else {
+            "may not be read (kernel lockdown)"
+        };
+        notes.push(format!("repinned pages stay 0: {NR_ENTRIES} {why}"));
+    }
+    let mut attachments = vec![attachment];
+    for hook in row.also.iter().filter(|hook| exists(hook.target(), facts)) {
+        match try_hook(hook, |_| true, facts, prefer) {
+            // A program is loaded for one target.
+            Ok((also, _)) if attachments.iter().any(|a| a.program == also.program) => {
+                notes.push(format!("not at {}", also.target));
+            }
+            Ok((also, _)) => attachments.push(also),
+            Err(refusal) => notes.push(format!("without {}", summarise(&[refusal]))),
+        }
+    }
+    let note = (!notes.is_empty()).then(|| notes.join("; "));
+    Verdict::Attach { attachments, note }
+}
+
+/// What is counted inside a sweep only cannot be had where none is seen to begin.
+fn lose_what_needs_sweeps(decisions: &mut [Decision]) {
+    use Measurement as M;
+    let passes = decisions.iter().find(|d| d.measurement == M::Passes);
+    if !passes.is_some_and(|d| matches!(d.verdict, Verdict::Lost { .. })) {
+        return;
+    }
+    for decision in decisions {
+        let Verdict::Attach { attachments, .. } = &decision.verdict else {
+            continue;
+        };
+        let inside = match decision.measurement {
+            M::IsolateLru | M::IsolateHugetlb | M::IsolateMovable => true,
+            M::Unpinnable => attachments
+                .iter()
+                .any(|a| a.program.starts_with("isolate_")),
+            _ => false,
+        };
+        if inside {
+            decision.verdict = Verdict::Lost {
+                reason: "counted inside sweeps only, whose beginning is not seen: passes are lost"
+                    .to_owned(),
+            };
+        }
+    }
+}
+
 fn exists(function: &str, facts: &Facts) -> bool {
     facts.symbols.contains_key(function) || facts.suffixed.contains_key(function)
+}
+
+/// Where the length of a sweep is, if it may be read.
+fn nr_entries_offset(facts: &Facts) -> Option<u64> {
+    facts
+        .members
+        .get(NR_ENTRIES)
+        .copied()
+        .filter(|_| reads_memory(facts))
 }
 
 fn user_regs(facts: &Facts) -> UserRegs {
@@ -289,7 +349,7 @@ fn user_regs(facts: &Facts) -> UserRegs {
         return UserRegs::Helper;
     }
     match (facts.members.get(TASK_STACK), facts.stack_size) {
-        (Some(task_stack_offset), Some(size)) => UserRegs::Stack {
+        (Some(task_stack_offset), Some(size)) if reads_memory(facts) => UserRegs::Stack {
             task_stack_offset: *task_stack_offset,
             regs_offset: size.saturating_sub(PT_REGS),
         },

@@ -135,8 +135,6 @@ pub struct Row {
     pub also: &'static [Hook],
     /// Whether a prototype is the one that the programs were written for.
     pub fits: fn(&Prototype) -> bool,
-    /// A struct's member whose offset the programs need.
-    pub needs_member: Option<&'static str>,
 }
 
 const GLL: &str = "__gup_longterm_locked";
@@ -206,7 +204,6 @@ const fn row(measurement: Measurement, hook: Hook, fits: fn(&Prototype) -> bool)
         hook,
         also: &[],
         fits,
-        needs_member: None,
     }
 }
 
@@ -251,6 +248,20 @@ const SWEEP_PAGES: &str = "collect_longterm_unpinnable_pages";
 const GUP: &str = "__get_user_pages";
 const MEMFD: &str = "memfd_pin_folios";
 
+/// Under the one name or the other.
+const ISOLATE_HUGETLB: &[Hook] = &[
+    entry(
+        "isolate_hugetlb",
+        "isolate_hugetlb_fentry",
+        "isolate_hugetlb_kprobe",
+    ),
+    entry(
+        "folio_isolate_hugetlb",
+        "isolate_hugetlb_fentry",
+        "isolate_hugetlb_kprobe",
+    ),
+];
+
 /// The hooks. Which kernel has which: docs/kernels.md.
 #[rustfmt::skip]
 pub const ROWS: &[Row] = &[
@@ -259,10 +270,7 @@ pub const ROWS: &[Row] = &[
     row(Measurement::PinReturn, returns(GLL, "pin_exit_fexit", "pin_exit_kretprobe"), six_args),
     row(Measurement::PinReturn, kretprobe(GLL, "pin_exit_kretprobe"), any),
 
-    Row {
-        needs_member: Some(NR_ENTRIES),
-        ..row(Measurement::Passes, entry(SWEEP, "pass_pofs_fentry", "pass_pofs_kprobe"), args::<2>)
-    },
+    row(Measurement::Passes, entry(SWEEP, "pass_pofs_fentry", "pass_pofs_kprobe"), args::<2>),
     row(Measurement::Passes, entry(SWEEP, "pass_nr_fentry", "pass_nr_kprobe"), nr_second),
     row(Measurement::Passes, entry(SWEEP_PAGES, "pass_nr_fentry", "pass_nr_kprobe"), nr_second),
     Row {
@@ -276,13 +284,13 @@ pub const ROWS: &[Row] = &[
     // Where the sweep is inlined, or tells no count (the 2025 window of a void
     // return): it isolates each unpinnable folio once.
     Row {
-        also: &[
-            entry("isolate_hugetlb", "isolate_hugetlb_fentry", "isolate_hugetlb_kprobe"),
-            entry("folio_isolate_hugetlb", "isolate_hugetlb_fentry", "isolate_hugetlb_kprobe"),
-        ],
+        also: ISOLATE_HUGETLB,
         ..row(Measurement::Unpinnable, entry("folio_isolate_lru", "isolate_fentry", "isolate_kprobe"), any)
     },
-    row(Measurement::Unpinnable, entry("isolate_lru_page", "isolate_fentry", "isolate_kprobe"), any),
+    Row {
+        also: ISOLATE_HUGETLB,
+        ..row(Measurement::Unpinnable, entry("isolate_lru_page", "isolate_fentry", "isolate_kprobe"), any)
+    },
 
     row(Measurement::Migrations, tracepoint("mm_migrate_pages", "migrate_end_tp8"), counts_and_reason::<8>),
     row(Measurement::Migrations, tracepoint("mm_migrate_pages", "migrate_end_tp7"), counts_and_reason::<7>),

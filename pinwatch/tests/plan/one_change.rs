@@ -241,6 +241,19 @@ fn a_void_sweep_of_pages_is_the_same() {
     }
 }
 
+#[test]
+fn what_belongs_to_a_hook_and_cannot_be_hooked_is_named() {
+    let facts = kernel("6.1-cloud", |facts| {
+        facts.symbols.insert("folio_isolate_hugetlb".to_owned(), 2);
+    });
+    let plan = Plan::new(&facts, Prefer::Auto);
+    let note = "without folio_isolate_hugetlb occurs 2 times in kallsyms";
+    assert_eq!(
+        attached(&plan, Measurement::Unpinnable),
+        (vec![("isolate_fentry", "folio_isolate_lru")], Some(note))
+    );
+}
+
 /// 6.11: the sweep takes an array of folios and its length.
 #[test]
 fn a_sweep_with_three_arguments_has_programs_of_its_own() {
@@ -306,14 +319,22 @@ fn a_pin_with_arguments_in_another_order_is_refused() {
 
 #[test]
 fn without_kprobes_what_has_no_other_hook_is_lost_by_name() {
-    const NEWER: &[Measurement] = &[Measurement::MigrateResult];
-    const OLD: &[Measurement] = &[
-        Measurement::Passes,
-        Measurement::MigrateTime,
-        Measurement::Phases,
+    use Measurement::*;
+    const NEWER: &[Measurement] = &[MigrateResult];
+    const OLD: &[Measurement] = &[Passes, MigrateTime, Phases];
+    // Its sweep is inlined: no function but one of seven arguments tells of it.
+    const INLINED: &[Measurement] = &[
+        Passes,
+        Unpinnable,
+        MigrateResult,
+        Phases,
+        IsolateLru,
+        IsolateHugetlb,
+        IsolateMovable,
     ];
     for (sheet, expected) in [
         ("5.10-cloud", OLD),
+        ("6.1-cloud", INLINED),
         ("6.12-cloud", NEWER),
         ("7.3-cloud", NEWER),
     ] {
@@ -334,15 +355,21 @@ fn without_kprobes_what_has_no_other_hook_is_lost_by_name() {
             let losses: Vec<_> = losses.collect();
             assert_eq!(losses, expected, "{sheet}, {prefer:?}");
             for measurement in losses {
-                assert!(lost(&plan, measurement).contains("(no CONFIG_KPROBES)"));
+                let reason = lost(&plan, measurement);
+                let why = ["(no CONFIG_KPROBES)", "passes are lost"];
+                assert!(why.iter().any(|why| reason.contains(why)), "{reason}");
             }
         }
         let plan = Plan::new(&facts, Prefer::Kprobe);
-        let note = Some("takes no kprobe (no CONFIG_KPROBES)");
-        assert_eq!(
-            attached(&plan, Measurement::PinEntry),
-            (vec![("pin_enter_fentry", GLL)], note)
+        let (hooks, note) = attached(&plan, PinEntry);
+        assert_eq!(hooks, [("pin_enter_fentry", GLL)]);
+        let note = note.expect("a note");
+        assert!(
+            note.starts_with("takes no kprobe (no CONFIG_KPROBES)"),
+            "{note}"
         );
+        let skips = facts.preemption == Preemption::Lazy;
+        assert_eq!(note.contains("can preempt and skip"), skips, "{note}");
     }
 }
 
@@ -409,6 +436,20 @@ fn lockdown_for_confidentiality_refuses_kprobes_and_for_integrity_does_not() {
     let plan = Plan::new(&facts, Prefer::Auto);
     let reason = "migrate_pages takes no kretprobe (kernel lockdown)";
     assert_eq!(lost(&plan, Measurement::MigrateResult), reason);
+    // It refuses programs that read kernel memory too.
+    let note =
+        "repinned pages stay 0: pages_or_folios.nr_entries may not be read (kernel lockdown)";
+    assert_eq!(
+        attached(&plan, Measurement::Passes),
+        (vec![("pass_pofs_fentry", SWEEP)], Some(note))
+    );
+    assert_eq!(plan.globals.nr_entries_offset, u64::MAX);
+    let facts = kernel("5.10-cloud", |facts| {
+        facts.lockdown = Some("confidentiality".to_owned());
+    });
+    let plan = Plan::new(&facts, Prefer::Auto);
+    assert_eq!(plan.globals.user_regs, UserRegs::Unknown);
+    assert!(lost(&plan, Measurement::Origin).contains("kernel lockdown"));
 }
 
 #[test]
@@ -559,9 +600,9 @@ fn an_old_kernel_with_cma_has_unpinnable_pages() {
     let facts = kernel("5.10-cloud", |facts| {
         facts.symbols.insert("cma_alloc".to_owned(), 1);
     });
-    for (prefer, isolate) in [
-        (Prefer::Fentry, "isolate_fentry"),
-        (Prefer::Kprobe, "isolate_kprobe"),
+    for (prefer, isolate, hugetlb) in [
+        (Prefer::Fentry, "isolate_fentry", "isolate_hugetlb_fentry"),
+        (Prefer::Kprobe, "isolate_kprobe", "isolate_hugetlb_kprobe"),
     ] {
         let plan = Plan::new(&facts, prefer);
         assert_eq!(plan.era, "cma");
@@ -578,7 +619,7 @@ fn an_old_kernel_with_cma_has_unpinnable_pages() {
         );
         assert_eq!(
             attached(&plan, Measurement::Unpinnable).0,
-            [(isolate, "isolate_lru_page")]
+            [(isolate, "isolate_lru_page"), (hugetlb, "isolate_hugetlb")]
         );
     }
 }
@@ -594,7 +635,10 @@ fn a_kernel_that_moves_pages_without_folios_has_unpinnable_pages() {
     assert!(!plan.is_degraded());
     assert_eq!(
         attached(&plan, Measurement::Unpinnable).0,
-        [("isolate_fentry", "isolate_lru_page")]
+        [
+            ("isolate_fentry", "isolate_lru_page"),
+            ("isolate_hugetlb_fentry", "isolate_hugetlb")
+        ]
     );
 }
 
