@@ -18,7 +18,18 @@ pub enum Loss {
     /// The ring buffer had no room for a pin's event: listeners miss it, the
     /// statistics do not.
     RingFull = 4,
+    /// A thread entered GUP-fast while its previous long-term call had not been
+    /// seen to return.
+    FastStale = 5,
+    /// A thread exited while a long-term call of GUP-fast had not been seen to
+    /// return.
+    FastReaped = 6,
+    /// A long-term call of GUP-fast returned that had not been seen to enter, or
+    /// had found no room. Counted by fexit only, as [`Self::ExitUnmatched`].
+    FastUnmatched = 7,
+    /// The table of calls of GUP-fast was full.
+    FastFull = 8,
 }
 
 /// Number of [`Loss`] kinds.
-pub const LOSSES: usize = 5;
+pub const LOSSES: usize = 9;

@@ -10,7 +10,7 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::counter::LOSSES;
 use crate::histogram::{DURATION_BUCKETS, PASS_BUCKETS, duration_bucket, pass_bucket};
-use crate::record::{CAUSES, Cause, ISOLATES, ORIGINS, PHASES, Pin};
+use crate::record::{CAUSES, Cause, ISOLATES, ORIGINS, PHASES, Pin, ZONES};
 
 /// A histogram of durations.
 #[repr(C)]
@@ -58,6 +58,20 @@ pub struct PinCells {
     pub phase_ns: [u64; PHASES],
     /// By [`Isolate`](crate::record::Isolate).
     pub isolate_failures: [u64; ISOLATES],
+    /// Sampled pages by `enum zone_type`.
+    pub zones: [u64; ZONES],
+}
+
+/// Long-term calls of GUP-fast. Written by its return program only.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct FastCells {
+    /// Served without the slow path.
+    pub fast: u64,
+    /// The slow path was called.
+    pub slow: u64,
+    /// Of those, how many returned a smaller count in place of its errno.
+    pub hidden: u64,
 }
 
 /// One CPU's cells. Each part is written by one program, so that a program
@@ -68,6 +82,7 @@ pub struct CpuCells {
     pub pins: PinCells,
     /// Written by the end-of-migration program.
     pub migrate: DurationCells,
+    pub fast: FastCells,
     /// By [`crate::counter::Loss`].
     pub losses: [u64; LOSSES],
 }
@@ -178,6 +193,11 @@ pub fn fold_pin(cells: &mut PinCells, pin: &Pin) {
     if pin.gup_flags & FOLL_WRITE != 0 {
         add(&mut cells.writes, 1);
     }
+    if pin.sampled_zone != 0
+        && let Some(zone) = cell(&mut cells.zones, pin.sampled_zone as usize - 1)
+    {
+        add(zone, 1);
+    }
     for phase in 0..PHASES {
         add(&mut cells.phase_ns[phase], pin.phase_ns[phase]);
     }
@@ -223,10 +243,12 @@ mod tests {
             0..3u32,
             0..ORIGINS as u8,
             0..2u32,
+            0..=ZONES as u8,
         );
         let pin =
             (size, inside).prop_map(|((duration_ns, passes, requested, returned), inside)| {
-                let (unpinnable, failed, migrate_ret, drains, origin, gup_flags) = inside;
+                let (unpinnable, failed, migrate_ret, drains, origin, gup_flags, sampled_zone) =
+                    inside;
                 Pin {
                     duration_ns,
                     passes,
@@ -239,6 +261,7 @@ mod tests {
                     origin,
                     gup_flags,
                     migrate_calls: drains,
+                    sampled_zone,
                     ..Pin::zeroed()
                 }
             });
@@ -259,6 +282,10 @@ mod tests {
             prop_assert_eq!(cells.failed, sum(|pin| pin.failed * u64::from(pin.unpinnable > 0 || pin.migrate_calls > 0 || pin.passes > 1)));
             prop_assert_eq!(cells.drains, sum(|pin| pin.drains.into()));
             prop_assert_eq!(cells.writes, sum(|pin| u64::from(pin.gup_flags == 1)));
+            for (zone, sampled) in cells.zones.iter().enumerate() {
+                let there = pins.iter().filter(|pin| usize::from(pin.sampled_zone) == zone + 1);
+                prop_assert_eq!(*sampled, there.count() as u64);
+            }
             for (n, origin) in cells.origins.iter().enumerate() {
                 let mine: Vec<_> = pins.iter().filter(|pin| pin.origin as usize == n).collect();
                 prop_assert_eq!(origin.duration.sum_ns, mine.iter().map(|pin| pin.duration_ns).sum::<u64>());

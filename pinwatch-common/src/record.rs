@@ -101,6 +101,9 @@ pub const ISOLATES: usize = 3;
 /// Label values of [`Isolate`], by discriminant.
 pub const ISOLATE_NAMES: [&str; ISOLATES] = ["lru", "hugetlb", "movable_ops"];
 
+/// Zones that a page can be in: three bits of its flags at most.
+pub const ZONES: usize = 8;
+
 /// One long-term pin: one call of the slow path, from entry to return.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
@@ -149,8 +152,11 @@ pub struct Pin {
     pub drained_in: u8,
     /// 1 between the event of a migration and the return of `migrate_pages`.
     pub awaits_result: u8,
+    /// 1 + the zone (`enum zone_type`) of one of the returned pages, picked at
+    /// random; 0 if none was looked at.
+    pub sampled_zone: u8,
     /// Always 0.
-    pub reserved: u32,
+    pub reserved: [u8; 3],
 }
 
 impl Pin {
@@ -181,8 +187,10 @@ pub struct Slot {
     pub pin: Pin,
     /// `max_folios` of `memfd_pin_folios`.
     pub max_folios: u64,
+    /// Where the caller's array of pages or folios is; 0 where the return tells.
+    pub pages: u64,
     /// Always 0.
-    pub reserved: [u64; 2],
+    pub reserved: u64,
 }
 
 /// What a listener gets for each pin that ended.
@@ -192,6 +200,21 @@ pub struct PinEvent {
     pub pin: Pin,
     /// The thread's name, NUL-padded: bytes of the process's choosing.
     pub comm: [u8; 16],
+}
+
+/// Frames of a kernel stack that are kept.
+pub const STACK_FRAMES: usize = 64;
+
+/// The kernel stack of a thread that somebody asked for.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct StackSample {
+    /// Samples taken so far.
+    pub taken: u64,
+    /// Bytes of `frames` in use, or `-errno`.
+    pub bytes: i64,
+    /// Return addresses, innermost first.
+    pub frames: [u64; STACK_FRAMES],
 }
 
 const _: () = assert!(size_of::<Pin>() == 152);

@@ -1,12 +1,12 @@
 //! The only reader of kernel state: helpers, and what differs between kernels,
 //! resolved in user space and injected as read-only globals.
 
-use aya_ebpf::Global;
 use aya_ebpf::bindings::pt_regs;
 use aya_ebpf::helpers::{
     bpf_get_current_pid_tgid, bpf_get_current_task, bpf_get_current_task_btf,
     bpf_get_smp_processor_id, bpf_ktime_get_ns, bpf_probe_read_kernel, bpf_task_pt_regs,
 };
+use aya_ebpf::{EbpfContext, Global};
 use pinwatch_common::origin::syscall_origin;
 use pinwatch_common::record::{Isolate, Origin};
 
@@ -23,6 +23,22 @@ static MIGRATE_REASON: Global<u32> = Global::new(0);
 /// it is not known, or the kernel may not be read.
 #[unsafe(no_mangle)]
 static NR_ENTRIES_OFFSET: Global<u64> = Global::new(0);
+
+/// Offset of `flags` in `struct page`.
+#[unsafe(no_mangle)]
+static PAGE_FLAGS_OFFSET: Global<u64> = Global::new(0);
+
+/// Where a page's zone is in its flags.
+#[unsafe(no_mangle)]
+static ZONE_SHIFT: Global<u32> = Global::new(0);
+
+/// The bits of a zone; 0 where zones cannot be told, or nobody wants them.
+#[unsafe(no_mangle)]
+static ZONE_MASK: Global<u32> = Global::new(0);
+
+/// Whether calls of GUP-fast are watched.
+#[unsafe(no_mangle)]
+static FAST_PATH: Global<u32> = Global::new(0);
 
 /// A bit per [`Isolate`] kind: set where its function returns a bool, true for
 /// isolated, and not an int, 0 for isolated.
@@ -114,6 +130,40 @@ pub fn nr_entries_offset() -> Option<u64> {
         u64::MAX => None,
         offset => Some(offset),
     }
+}
+
+/// 1 + the zone of one page or folio of an array of `count`, picked by `dice`;
+/// 0 if it cannot be told.
+#[inline(always)]
+pub fn sample_zone(pages: impl FnOnce() -> u64, count: u64, dice: u64) -> u8 {
+    let mask = ZONE_MASK.load();
+    if mask == 0 || count == 0 {
+        return 0;
+    }
+    let at = pages().wrapping_add(dice % count * size_of::<u64>() as u64) as *const u64;
+    // SAFETY: the helper checks the address.
+    let Ok(page) = (unsafe { bpf_probe_read_kernel(at) }) else {
+        return 0;
+    };
+    let flags = page.wrapping_add(PAGE_FLAGS_OFFSET.load()) as *const u64;
+    // SAFETY: as above.
+    match unsafe { bpf_probe_read_kernel(flags) } {
+        Ok(flags) => ((flags >> (ZONE_SHIFT.load() & 63)) as u8 & mask as u8) + 1,
+        Err(_) => 0,
+    }
+}
+
+/// An argument of a trampoline's function, whatever its type: the verifier lets
+/// no program read one that points to a pointer.
+#[inline(always)]
+pub fn raw_arg(ctx: &impl EbpfContext, n: usize) -> u64 {
+    // SAFETY: the helper checks the address, which is one of the context's words.
+    unsafe { bpf_probe_read_kernel(ctx.as_ptr().cast::<u64>().add(n)) }.unwrap_or_default()
+}
+
+#[inline(always)]
+pub fn watches_fast_path() -> bool {
+    FAST_PATH.load() != 0
 }
 
 #[inline(always)]

@@ -9,6 +9,7 @@
 #![feature(asm_experimental_arch)]
 
 mod emit;
+mod fast;
 mod kernel;
 mod maps;
 mod pin;

@@ -7,11 +7,11 @@
 
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, RingBuf};
+use aya_ebpf::maps::{Array, HashMap, RingBuf};
 use pinwatch_common::counter::Loss;
 use pinwatch_common::fold::CpuCells;
 use pinwatch_common::params::{ABI_VERSION, RING_BYTES, SLOTS as SLOT_COUNT};
-use pinwatch_common::record::Slot;
+use pinwatch_common::record::{Slot, StackSample};
 
 use crate::kernel;
 
@@ -23,6 +23,15 @@ pub static SLOTS: Array<Slot> = Array::with_max_entries(SLOT_COUNT, BPF_F_MMAPAB
 #[map]
 pub static CELLS: Array<CpuCells> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
+/// Long-term calls of GUP-fast, by thread id: see [`crate::fast`]. User space
+/// sets the number of entries, where that measurement is asked for.
+#[map]
+pub static FAST: HashMap<u32, u8> = HashMap::with_max_entries(1, 0);
+
+/// The kernel stack that was asked for last, 528 bytes.
+#[map]
+pub static STACK: Array<StackSample> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
 /// One event per ended pin while `LISTENERS` is not 0.
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(RING_BYTES, 0);
@@ -33,7 +42,7 @@ static mut LISTENERS: u32 = 0;
 
 #[used]
 #[unsafe(no_mangle)]
-static PINWATCH_ABI_1: u32 = ABI_VERSION;
+static PINWATCH_ABI_2: u32 = ABI_VERSION;
 
 /// Whether anybody wants events.
 #[inline(always)]

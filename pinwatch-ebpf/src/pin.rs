@@ -7,13 +7,26 @@ use pinwatch_common::fold::fold_pin;
 use pinwatch_common::record::{ISOLATES, PHASES, Phase, Pin, Slot};
 
 use crate::emit::emit;
+use crate::fast;
 use crate::kernel;
 use crate::maps::{cells, lose};
 use crate::slot::{self, Claim};
 
+/// What a caller asked for.
+pub struct Asked {
+    pub gup_flags: u32,
+    /// In base pages.
+    pub requested: u64,
+    /// The array for what is pinned, where the return cannot tell: a kretprobe.
+    pub pages: u64,
+    /// Its room, where the caller names it: `memfd_pin_folios`.
+    pub max_folios: u32,
+}
+
 #[inline(always)]
-pub fn enter(ctx: &impl EbpfContext, gup_flags: u32, requested: u64, max_folios: u32) {
+pub fn enter(ctx: &impl EbpfContext, asked: Asked) {
     let (tgid, tid) = kernel::tgid_tid();
+    fast::slow_path_taken(tid);
     let slot = match slot::claim(tid) {
         Claim::New(slot) => slot,
         Claim::Stale(slot) => {
@@ -30,7 +43,8 @@ pub fn enter(ctx: &impl EbpfContext, gup_flags: u32, requested: u64, max_folios:
             return;
         }
     };
-    slot.max_folios = max_folios as u64;
+    slot.max_folios = asked.max_folios as u64;
+    slot.pages = asked.pages;
     slot::start(
         slot,
         Pin {
@@ -38,7 +52,7 @@ pub fn enter(ctx: &impl EbpfContext, gup_flags: u32, requested: u64, max_folios:
             duration_ns: 0,
             tgid,
             tid,
-            requested,
+            requested: asked.requested,
             returned: 0,
             unpinnable: 0,
             moved: 0,
@@ -48,27 +62,40 @@ pub fn enter(ctx: &impl EbpfContext, gup_flags: u32, requested: u64, max_folios:
             migrate_calls: 0,
             passes: 0,
             drains: 0,
-            gup_flags,
+            gup_flags: asked.gup_flags,
             isolate_failures: [0; ISOLATES],
             migrate_ret: 0,
             origin: kernel::origin(),
             phase: Phase::Gup as u8,
             drained_in: 0,
             awaits_result: 0,
-            reserved: 0,
+            sampled_zone: 0,
+            reserved: [0; 3],
         },
     );
 }
 
-/// Ends this thread's pin; false if it has none. `returned` turns what the
-/// function returned into base pages or `-errno`.
+/// Ends this thread's pin; false if it has none. `ret` is what the function
+/// returned: so many entries of the array, or `-errno`. `base_pages` turns it
+/// into base pages, `pages` tells where the array is.
 #[inline(always)]
-pub fn exit(returned: impl FnOnce(&Slot) -> i64) -> bool {
-    let Some(slot) = slot::find(kernel::tid()) else {
+pub fn exit(
+    ret: i64,
+    base_pages: impl FnOnce(&Slot) -> i64,
+    pages: impl FnOnce(&Slot) -> u64,
+) -> bool {
+    let tid = kernel::tid();
+    let Some(slot) = slot::find(tid) else {
         return false;
     };
-    let returned = returned(slot);
+    let returned = base_pages(slot);
     let now = kernel::now();
+    if ret > 0 {
+        // The nanosecond of the return is dice enough.
+        slot.pin.sampled_zone = kernel::sample_zone(|| pages(slot), ret as u64, now);
+    } else if ret < 0 {
+        fast::slow_path_failed(tid);
+    }
     let Slot { pin, mark_ns, .. } = slot;
     pin.enter_phase(mark_ns, now, Phase::Other);
     pin.duration_ns = now.wrapping_sub(pin.start_ns);

@@ -5,7 +5,7 @@
 use pinwatch_common::counter::Loss;
 use pinwatch_common::fold::CpuCells;
 use pinwatch_common::histogram::{DURATION_EDGE_EXPS, PASS_BUCKETS, PASS_EDGES, duration_bucket};
-use pinwatch_common::record::{Phase, Pin};
+use pinwatch_common::record::{Phase, Pin, ZONES};
 
 use crate::probe::plan::Attachment;
 use crate::probe::table::Measurement;
@@ -37,8 +37,12 @@ pub struct ProgramStats {
 pub struct State {
     pub release: String,
     pub era: &'static str,
+    /// Names by `enum zone_type`; none where zones are not sampled.
+    pub zones: [Option<&'static str>; ZONES],
     pub cells: Box<CpuCells>,
     pub in_flight: Vec<Pin>,
+    /// Slots of the table of pins in flight that are taken.
+    pub claimed: usize,
     /// `CLOCK_MONOTONIC`, in nanoseconds.
     pub now_ns: u64,
     /// Age in nanoseconds from which a pin in flight is stuck.
@@ -52,6 +56,13 @@ impl State {
     #[must_use]
     pub fn lost(&self, loss: Loss) -> u64 {
         self.cells.losses[loss as usize]
+    }
+
+    /// Whether a measurement has hooks of its own that work.
+    #[must_use]
+    pub fn takes(&self, measurement: Measurement) -> bool {
+        let mut hooks = self.hooks.iter();
+        hooks.any(|hook| hook.measurement == measurement && hook.attached)
     }
 
     /// The age of a pin in flight, in nanoseconds.

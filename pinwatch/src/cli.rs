@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::load;
-use crate::probe::plan::Prefer;
+use crate::probe::plan::Wish;
 
 /// Watches the kernel's long-term page pins: retries, failures and latency.
 #[derive(Debug, Parser)]
@@ -30,6 +30,7 @@ pub enum Command {
 #[command(after_help = "Examples:
   pinwatch run
   pinwatch run --web.listen-address 127.0.0.1:9000 --stuck-after 30s
+  pinwatch run --with fast_path --without zones
   curl http://127.0.0.1:10746/metrics
 
 Exit status: 0 stopped by a signal, 1 error, 2 this kernel cannot be watched.")]
@@ -51,7 +52,7 @@ pub struct Run {
     pub bpf_log: BpfLog,
 
     #[command(flatten)]
-    pub attach: Attach,
+    pub wish: Wish,
 }
 
 /// What will be measured here, with which hook, and what is lost and why.
@@ -71,15 +72,7 @@ pub struct Check {
     pub facts: bool,
 
     #[command(flatten)]
-    pub attach: Attach,
-}
-
-/// How to attach.
-#[derive(Clone, Copy, Debug, Args)]
-pub struct Attach {
-    /// Which kind of hook to prefer on kernel functions
-    #[arg(long = "attach", value_name = "KIND", default_value = "auto")]
-    pub prefer: Prefer,
+    pub wish: Wish,
 }
 
 /// Level of the BPF programs' diagnostics.

@@ -2,10 +2,6 @@
 //! for only when somebody looks at pins in flight. A thread may end meanwhile,
 //! and another may take its id: nothing is reported rather than a guess. Names
 //! and paths are of the process's choosing: outputs must escape them.
-//!
-//! `/proc/TID/stack` is never read: while a kretprobe is attached, 6.1 warns when
-//! the stack of a running thread is unwound (`rethook_find_ret_addr`), and a host
-//! with `panic_on_warn` would go down.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;

@@ -60,8 +60,60 @@ const QEMU_ARGS: [&str; 4] = [
     "edu,addr=5",
 ];
 
-/// Rows of docs/kernels.md by kernel.
-type Rows = Mutex<BTreeMap<String, Vec<Row>>>;
+/// Rows of docs/kernels.md by kernel, and by run on it.
+type Rows = Mutex<BTreeMap<(String, usize), Vec<Row>>>;
+
+/// A guest for live tests.
+#[derive(Clone, Copy)]
+struct Run {
+    /// What sets it apart from the one that runs all tests.
+    name: &'static str,
+    /// On these kernels only.
+    series: Option<&'static [&'static str]>,
+    flavour: Flavour,
+    modules: &'static [&'static str],
+    append: &'static str,
+    /// Which tests, where it is not all.
+    tests: &'static [&'static str],
+}
+
+const ALL_TESTS: Run = Run {
+    name: "",
+    series: None,
+    flavour: Flavour::Cloud,
+    modules: &MODULES,
+    append: "intel_iommu=on",
+    tests: &[],
+};
+
+const SOFT_ROCE: Run = Run {
+    name: ", full flavour",
+    series: Some(&["7.3"]),
+    flavour: Flavour::Full,
+    modules: &["rdma_rxe", "ib_uverbs"],
+    append: "",
+    tests: &["--ignored", "apart::rdma"],
+};
+
+/// In the order in which they start.
+const RUNS: &[Run] = &[
+    ALL_TESTS,
+    Run {
+        // Soft RoCE asks for its checksum by name there.
+        modules: &["rdma_rxe", "ib_uverbs", "crc32_generic"],
+        series: Some(&["6.12"]),
+        ..SOFT_ROCE
+    },
+    SOFT_ROCE,
+    Run {
+        name: ", locked down",
+        series: Some(&["5.10", "6.12"]),
+        modules: &[],
+        append: "lockdown=confidentiality",
+        tests: &["--ignored", "apart::lockdown"],
+        ..ALL_TESTS
+    },
+];
 
 pub fn main(args: &TestArgs) -> Result<ExitCode> {
     let started = Instant::now();
@@ -115,7 +167,11 @@ fn run(args: &TestArgs, tally: &Tally) -> Result<()> {
     live_tests(args, &cache, &files, tally, &rows)?;
     // Only all kernels and all tests together make the whole table.
     if args.kernels.is_empty() && args.args.is_empty() {
-        let rows = rows.into_inner().expect("nobody panics while adding rows");
+        let by_run = rows.into_inner().expect("nobody panics while adding rows");
+        let mut rows: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for ((series, _), of_run) in by_run {
+            rows.entry(series).or_default().extend(of_run);
+        }
         step(tally, "docs/kernels.md", || kernels_md::update(&rows))?;
     }
     Ok(())
@@ -184,7 +240,8 @@ fn unit_tests(tally: &Tally) -> Result<()> {
     Ok(())
 }
 
-/// Runs the live tests on each kernel, some kernels at a time.
+/// Runs the live tests on each kernel, some guests at a time. Arguments for the tests are for
+/// the guests that run all of them.
 fn live_tests(
     args: &TestArgs,
     cache: &Cache,
@@ -198,7 +255,19 @@ fn live_tests(
     } else {
         args.kernels.clone()
     };
-    let queue = Mutex::new(VecDeque::from(wanted));
+    let runs = if args.args.is_empty() {
+        RUNS
+    } else {
+        &RUNS[..1]
+    };
+    let queue = runs.iter().enumerate().flat_map(|(number, run)| {
+        let on = |kernel: &&&Kernel| run.series.is_none_or(|on| on.contains(&kernel.series));
+        wanted
+            .iter()
+            .filter(on)
+            .map(move |kernel| (number, run, *kernel))
+    });
+    let queue = Mutex::new(queue.collect::<VecDeque<_>>());
     let next = || {
         queue
             .lock()
@@ -206,8 +275,11 @@ fn live_tests(
             .pop_front()
     };
     let work = || -> Result<()> {
-        while let Some(kernel) = next() {
-            live_test(args, cache, files, kernel, tally, rows)?;
+        while let Some((number, run, kernel)) = next() {
+            let apart = live_test(args, cache, files, run, kernel, tally)?;
+            rows.lock()
+                .expect("nobody panics while adding rows")
+                .insert((kernel.series.to_owned(), number), apart.counts().rows);
         }
         Ok(())
     };
@@ -219,27 +291,31 @@ fn live_tests(
     })
 }
 
+/// Runs live tests in one guest; what they counted is added, and returned.
 fn live_test(
     args: &TestArgs,
     cache: &Cache,
     files: &[Placed],
+    run: &Run,
     kernel: &'static Kernel,
     tally: &Tally,
-    rows: &Rows,
-) -> Result<()> {
-    let name = format!("live tests on {}", kernel.series);
-    let prefix = format!("[{}] ", kernel.series);
+) -> Result<Tally> {
+    let name = format!("live tests on {}{}", kernel.series, run.name);
+    let prefix = format!("[{}{}] ", kernel.series, run.name);
     let apart = Tally::default();
     let printer = || Box::new(Printer::new(io::stdout(), &prefix, &apart));
-    let command = [LIVE_TESTS, "--test-threads=1", "--show-output"]
-        .map(str::to_owned)
-        .into_iter();
+    let command = [
+        &[LIVE_TESTS, "--test-threads=1", "--show-output"],
+        run.tests,
+    ]
+    .concat();
+    let command = command.into_iter().map(str::to_owned);
     let guest = Guest {
         kernel,
-        flavour: Flavour::Cloud,
+        flavour: run.flavour,
         files: files.to_vec(),
-        modules: MODULES.map(str::to_owned).to_vec(),
-        append: vec!["intel_iommu=on".to_owned()],
+        modules: run.modules.iter().map(|name| (*name).to_owned()).collect(),
+        append: vec![run.append.to_owned()],
         memory_mib: 2048,
         cpus: 2,
         forwards: Vec::new(),
@@ -260,9 +336,6 @@ fn live_test(
         Err(error) if error.is::<Interrupted>() => return Err(Interrupted.into()),
         Err(error) => eprintln!("xtask: {name}: FAILED after {seconds} s: {error:#}"),
     }
-    rows.lock()
-        .expect("nobody panics while adding rows")
-        .insert(kernel.series.to_owned(), apart.counts().rows);
     tally.add(&name, &apart, done.is_ok_and(|status| status == 0));
-    Ok(())
+    Ok(apart)
 }

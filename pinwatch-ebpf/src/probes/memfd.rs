@@ -8,33 +8,40 @@
 //! It pins each folio of the byte range `start..=end` once and returns their
 //! number. Sweep and migration are those of the other path.
 
+use core::ops::RangeInclusive;
+
+use aya_ebpf::EbpfContext;
 use aya_ebpf::macros::{fentry, fexit, kprobe, kretprobe};
 use aya_ebpf::programs::{FEntryContext, FExitContext, ProbeContext, RetProbeContext};
 use pinwatch_common::counter::Loss;
 use pinwatch_common::record::Slot;
 
+use crate::kernel;
 use crate::maps::lose;
-use crate::pin::{enter, exit};
+use crate::pin::{Asked, enter, exit};
 
 const PAGE_SHIFT: u32 = 12;
 
 #[fentry]
 fn memfd_enter_fentry(ctx: FEntryContext) -> u32 {
-    enter(&ctx, 0, pages(ctx.arg(1), ctx.arg(2)), ctx.arg(4));
-    0
+    entered(&ctx, ctx.arg(1)..=ctx.arg(2), 0, ctx.arg(4))
 }
 
 #[kprobe]
 fn memfd_enter_kprobe(ctx: ProbeContext) -> u32 {
-    if let (Some(start), Some(end), Some(max_folios)) = (ctx.arg(1), ctx.arg(2), ctx.arg(4)) {
-        enter(&ctx, 0, pages(start, end), max_folios);
+    if let (Some(start), Some(end), Some(folios), Some(max_folios)) =
+        (ctx.arg(1), ctx.arg(2), ctx.arg(3), ctx.arg(4))
+    {
+        entered(&ctx, start..=end, folios, max_folios);
     }
     0
 }
 
 #[fexit]
 fn memfd_exit_fexit(ctx: FExitContext) -> u32 {
-    if !exit(|slot| base_pages(slot, ctx.arg(6))) {
+    let folios = ctx.arg(6);
+    let array = |_: &Slot| kernel::raw_arg(&ctx, 3);
+    if !exit(folios, |slot| base_pages(slot, folios), array) {
         lose(Loss::ExitUnmatched);
     }
     0
@@ -42,15 +49,27 @@ fn memfd_exit_fexit(ctx: FExitContext) -> u32 {
 
 #[kretprobe]
 fn memfd_exit_kretprobe(ctx: RetProbeContext) -> u32 {
-    exit(|slot| base_pages(slot, ctx.ret()));
+    let folios = ctx.ret();
+    exit(folios, |slot| base_pages(slot, folios), |slot| slot.pages);
     0
 }
 
 #[inline(always)]
-fn pages(start: u64, end: u64) -> u64 {
-    (end >> PAGE_SHIFT)
-        .wrapping_sub(start >> PAGE_SHIFT)
-        .wrapping_add(1)
+fn entered(
+    ctx: &impl EbpfContext,
+    bytes: RangeInclusive<u64>,
+    folios: u64,
+    max_folios: u32,
+) -> u32 {
+    let (first, last) = (bytes.start() >> PAGE_SHIFT, bytes.end() >> PAGE_SHIFT);
+    let asked = Asked {
+        gup_flags: 0,
+        requested: last.wrapping_sub(first).wrapping_add(1),
+        pages: folios,
+        max_folios,
+    };
+    enter(ctx, asked);
+    0
 }
 
 /// Base pages of a result in folios: all that were asked for, unless the caller

@@ -9,6 +9,7 @@
 //!
 //! which short-term pins also go through: they pay for the flag test only.
 
+use aya_ebpf::EbpfContext;
 use aya_ebpf::helpers::bpf_probe_read_kernel;
 use aya_ebpf::macros::{fentry, fexit, kprobe, kretprobe};
 use aya_ebpf::programs::{FEntryContext, FExitContext, ProbeContext, RetProbeContext};
@@ -17,17 +18,17 @@ use pinwatch_common::counter::Loss;
 
 use crate::kernel;
 use crate::maps::lose;
-use crate::pin::{enter, exit};
+use crate::pin::{Asked, enter, exit};
 
 #[fentry]
 fn pin_enter_fentry(ctx: FEntryContext) -> u32 {
-    entered(&ctx, ctx.arg(5), ctx.arg(2))
+    entered(&ctx, ctx.arg(5), ctx.arg(2), 0)
 }
 
 #[kprobe]
 fn pin_enter_kprobe(ctx: ProbeContext) -> u32 {
-    if let (Some(flags), Some(nr_pages)) = (ctx.arg(5), ctx.arg(2)) {
-        entered(&ctx, flags, nr_pages);
+    if let (Some(flags), Some(nr_pages), Some(pages)) = (ctx.arg(5), ctx.arg(2), ctx.arg(3)) {
+        entered(&ctx, flags, nr_pages, pages);
     }
     0
 }
@@ -40,16 +41,22 @@ fn pin_enter_kprobe_stack(ctx: ProbeContext) -> u32 {
     // SAFETY: the helper checks the address. At entry rsp points to the return
     // address, with the seventh argument above it.
     let flags = unsafe { bpf_probe_read_kernel((sp + 8) as *const u32) };
-    if let (Ok(flags), Some(nr_pages)) = (flags, ctx.arg(2)) {
-        entered(&ctx, flags, nr_pages);
+    if let (Ok(flags), Some(nr_pages), Some(pages)) = (flags, ctx.arg(2), ctx.arg(3)) {
+        entered(&ctx, flags, nr_pages, pages);
     }
     0
 }
 
 #[inline(always)]
-fn entered(ctx: &impl aya_ebpf::EbpfContext, gup_flags: u32, nr_pages: u64) -> u32 {
+fn entered(ctx: &impl EbpfContext, gup_flags: u32, requested: u64, pages: u64) -> u32 {
     if kernel::is_longterm(gup_flags) {
-        enter(ctx, gup_flags, nr_pages, 0);
+        let asked = Asked {
+            gup_flags,
+            requested,
+            pages,
+            max_folios: 0,
+        };
+        enter(ctx, asked);
     }
     0
 }
@@ -57,7 +64,8 @@ fn entered(ctx: &impl aya_ebpf::EbpfContext, gup_flags: u32, nr_pages: u64) -> u
 #[fexit]
 fn pin_exit_fexit(ctx: FExitContext) -> u32 {
     // With six arguments the return value is the seventh word.
-    if kernel::is_longterm(ctx.arg(5)) && !exit(|_| ctx.arg(6)) {
+    let ret = ctx.arg(6);
+    if kernel::is_longterm(ctx.arg(5)) && !exit(ret, |_| ret, |_| kernel::raw_arg(&ctx, 3)) {
         lose(Loss::ExitUnmatched);
         debug!(&ctx, "a pin returned that was not seen to enter");
     }
@@ -67,6 +75,7 @@ fn pin_exit_fexit(ctx: FExitContext) -> u32 {
 #[kretprobe]
 fn pin_exit_kretprobe(ctx: RetProbeContext) -> u32 {
     // A return without a slot is nearly always a short-term pin: nothing to count.
-    exit(|_| ctx.ret());
+    let ret = ctx.ret();
+    exit(ret, |_| ret, |slot| slot.pages);
     0
 }

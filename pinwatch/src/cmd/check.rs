@@ -21,7 +21,7 @@ pub fn check(args: &Check) -> Result<ExitCode> {
         )?;
         return Ok(ExitCode::SUCCESS);
     }
-    let plan = Plan::new(&facts, args.attach.prefer);
+    let plan = Plan::new(&facts, args.wish.clone());
     let mut out = std::io::stdout().lock();
     if args.json {
         let defects = defects(&facts).collect();
@@ -60,8 +60,8 @@ fn text(facts: &Facts, plan: &Plan) -> String {
         // Writing to a String cannot fail.
         let _ = match &decision.verdict {
             Verdict::Attach { attachments, note } => {
-                if attachments.is_empty() {
-                    let _ = writeln!(out, "{name:<15} registers of the system call");
+                if let Some(taken_from) = decision.measurement.without_hook() {
+                    let _ = writeln!(out, "{name:<15} {taken_from}");
                 }
                 for (n, attachment) in attachments.iter().enumerate() {
                     let name = if n == 0 { name } else { "" };
@@ -77,6 +77,7 @@ fn text(facts: &Facts, plan: &Plan) -> String {
             Verdict::NotApplicable { reason } => {
                 writeln!(out, "{name:<15} not applicable: {reason}")
             }
+            Verdict::Off { reason } => writeln!(out, "{name:<15} off: {reason}"),
             Verdict::Lost { reason } => {
                 writeln!(
                     out,

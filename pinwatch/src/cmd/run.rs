@@ -15,7 +15,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::cli::{BpfLog, Run};
 use crate::kernel::facts::Facts;
-use crate::output::http::{Source, Web, router};
+use crate::output::http::{Source, StackSource, Web, router};
 use crate::output::metrics::Exporter;
 use crate::probe::plan::{Plan, Verdict};
 use crate::source::live::{Live, Options};
@@ -50,7 +50,13 @@ async fn serve(args: &Run) -> Result<()> {
     let source: Source = Arc::new(move || Some(shared.get()?.state()));
     let exported = Arc::clone(&source);
     registry.register(Box::new(Exporter(move || exported())))?;
-    let web = Web { registry, source };
+    let shared = Arc::clone(&live);
+    let stacks: StackSource = Arc::new(move |tid| Some(shared.get()?.stacks().of(tid)));
+    let web = Web {
+        registry,
+        source,
+        stacks,
+    };
     let stop = async move {
         tokio::select! {
             _ = terminate.recv() => "SIGTERM",
@@ -59,10 +65,10 @@ async fn serve(args: &Run) -> Result<()> {
     };
     let server = async { axum::serve(listener, router(web)).await };
     let watch = async {
-        let (args_attach, options) = (args.attach, options(args));
+        let (wish, options) = (args.wish.clone(), options(args));
         let mut attached = tokio::task::spawn_blocking(move || {
             let facts = Facts::gather();
-            let plan = Plan::new(&facts, args_attach.prefer);
+            let plan = Plan::new(&facts, wish);
             report(&facts, &plan);
             Live::attach(&facts, &plan, options)
         })

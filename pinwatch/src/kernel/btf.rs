@@ -54,6 +54,8 @@ pub struct Found {
     pub constants: BTreeMap<String, u64>,
     /// Byte offsets of members, by "struct.member".
     pub members: BTreeMap<String, u64>,
+    /// Numbers of elements of those members that are arrays.
+    pub lengths: BTreeMap<String, u64>,
 }
 
 /// What to look for.
@@ -70,6 +72,7 @@ pub struct Wanted<'a> {
 const ITERATOR: &str = "__traceiter_";
 
 const KIND_INT: u32 = 1;
+const KIND_ARRAY: u32 = 3;
 const KIND_STRUCT: u32 = 4;
 const KIND_ENUM: u32 = 6;
 const KIND_TYPEDEF: u32 = 8;
@@ -210,17 +213,21 @@ impl<'a> Btf<'a> {
 
     fn layout(&self, ty: &Type, name: &str, wanted: &Wanted<'_>, found: &mut Found) {
         for (_, member) in wanted.members.iter().filter(|(of, _)| *of == name) {
-            let offset = (0..ty.vlen).find_map(|n| {
+            let field = (0..ty.vlen).find_map(|n| {
                 let at = ty.data + n * 12;
                 let is_it = self.name(u32_at(self.data, at).ok()?) == *member;
                 // The low 24 bits, should the struct have bit fields.
-                is_it.then(|| Some(u32_at(self.data, at + 8).ok()? & 0xff_ffff))?
+                let bits = u32_at(self.data, at + 8).ok()? & 0xff_ffff;
+                is_it.then_some((u32_at(self.data, at + 4).ok()?, bits))
             });
-            if let Some(bits) = offset {
-                found
-                    .members
-                    .insert(format!("{name}.{member}"), u64::from(bits) / 8);
+            let Some((of, bits)) = field else { continue };
+            let name = format!("{name}.{member}");
+            if let Some(array) = self.get(of).filter(|of| of.kind == KIND_ARRAY)
+                && let Ok(length) = u32_at(self.data, array.data + 8)
+            {
+                found.lengths.insert(name.clone(), length.into());
             }
+            found.members.insert(name, u64::from(bits) / 8);
         }
     }
 

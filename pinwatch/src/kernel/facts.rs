@@ -10,6 +10,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::btf::{self, Prototype};
+use super::zones;
 use crate::probe::table;
 
 /// When kernel code can be preempted by another task.
@@ -40,6 +41,8 @@ pub struct Facts {
     pub constants: BTreeMap<String, u64>,
     /// Byte offsets of struct members, by "struct.member", from BTF.
     pub members: BTreeMap<String, u64>,
+    /// Lengths of those members that are arrays, from BTF.
+    pub lengths: BTreeMap<String, u64>,
     /// Bytes of a kernel stack; `None` where kallsyms hides addresses.
     pub stack_size: Option<u64>,
     /// How often each wanted text symbol stands in kallsyms under its plain
@@ -62,11 +65,12 @@ pub struct Facts {
 }
 
 /// Symbols that are not hooked but tell something.
-const TELLING: [&str; 4] = [
+const TELLING: [&str; 5] = [
     "cma_alloc",
     "register_kprobe",
     "register_ftrace_direct",
     "bpf_trampoline_link_prog",
+    zones::VMEMMAP,
 ];
 
 /// Newer kernels have `register_ftrace_direct_multi` or only `register_ftrace_direct`.
@@ -86,11 +90,12 @@ impl Facts {
     pub fn gather() -> Self {
         let functions = table::functions();
         let tracepoints = table::tracepoints();
+        let (constants, members) = (table::constants(), table::members());
         let wanted = btf::Wanted {
             functions: &functions,
             tracepoints: &tracepoints,
-            constants: table::CONSTANTS,
-            members: table::MEMBERS,
+            constants: &constants,
+            members: &members,
         };
         let (found, btf_error) = match read_btf(&wanted) {
             Ok(found) => (found, None),
@@ -110,6 +115,7 @@ impl Facts {
             preemption: preemption(&found.constants),
             constants: found.constants,
             members: found.members,
+            lengths: found.lengths,
             stack_size: read_stack_size(),
             symbols,
             suffixed,

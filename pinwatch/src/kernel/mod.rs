@@ -3,3 +3,5 @@
 pub mod btf;
 pub mod defects;
 pub mod facts;
+pub mod symbols;
+pub mod zones;

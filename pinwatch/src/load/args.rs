@@ -77,8 +77,9 @@ pub struct Args {
     #[arg(long)]
     pub memory: Option<Memory>,
 
-    /// Extra references that make migration fail: none, vmsplice (one page), vmsplice:N or vmsplice:all.
-    /// The first N pages are spliced into pipes before the pin and stay there until after it [default: none]
+    /// Extra references that make migration fail: none, vmsplice (one page), vmsplice:N, vmsplice:last or
+    /// vmsplice:all. The first N pages, the last or all are spliced into pipes before the pin and stay there until
+    /// after it [default: none]
     #[arg(long, value_name = "none|vmsplice[:N]")]
     pub hold: Option<Hold>,
 

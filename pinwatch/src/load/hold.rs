@@ -1,6 +1,7 @@
 //! Extra references that make migration fail: pages spliced into pipes, where they stay until this is dropped.
 
 use std::io::IoSlice;
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 
 use anyhow::Context;
@@ -20,9 +21,9 @@ pub struct Held {
 }
 
 impl Held {
-    /// Takes a reference to each of the first `pages` pages. Not SPLICE_F_GIFT: the pages stay ours and mapped.
-    pub fn new(map: &Mapping, pages: usize) -> anyhow::Result<Self> {
-        let mut rest = &map.bytes()[..pages * PAGE];
+    /// Takes a reference to each of `pages`. Not SPLICE_F_GIFT: the pages stay ours and mapped.
+    pub fn new(map: &Mapping, pages: Range<usize>) -> anyhow::Result<Self> {
+        let mut rest = &map.bytes()[pages.start * PAGE..pages.end * PAGE];
         let mut pipes = Vec::new();
         while !rest.is_empty() {
             let pipe = pipe2(OFlag::O_CLOEXEC).context("cannot hold the pages in pipes")?;
@@ -62,7 +63,7 @@ mod tests {
     #[test]
     fn more_pages_than_a_pipe_takes() {
         let map = Mapping::anonymous(SLOTS + 1, ProtFlags::PROT_READ, MapFlags::empty()).unwrap();
-        assert!(Held::new(&map, SLOTS + 1).unwrap()._pipes.len() > 1);
-        assert_eq!(Held::new(&map, 1).unwrap()._pipes.len(), 1);
+        assert!(Held::new(&map, 0..SLOTS + 1).unwrap()._pipes.len() > 1);
+        assert_eq!(Held::new(&map, SLOTS..SLOTS + 1).unwrap()._pipes.len(), 1);
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! A `Plan` is data and can be written as a constant; it touches nothing. Whether the machine can do it is `check`'s.
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -67,7 +68,9 @@ pub enum Memory {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hold {
     None,
+    /// The first so many.
     Pages(usize),
+    Last,
     All,
 }
 
@@ -117,21 +120,24 @@ impl FromStr for Hold {
             None if text == "none" => Ok(Self::None),
             None if text == "vmsplice" => Ok(Self::Pages(1)),
             Some(("vmsplice", "all")) => Ok(Self::All),
+            Some(("vmsplice", "last")) => Ok(Self::Last),
             Some(("vmsplice", count)) => match count.parse() {
                 Ok(pages) if pages > 0 => Ok(Self::Pages(pages)),
                 _ => Err(format!("{count:?} is not a number of pages")),
             },
-            _ => Err("none, vmsplice, vmsplice:N or vmsplice:all is needed".into()),
+            _ => Err("none, vmsplice, vmsplice:N, vmsplice:last or vmsplice:all is needed".into()),
         }
     }
 }
 
 impl Hold {
-    pub fn pages(self, of: usize) -> usize {
+    /// Which of so many pages are held.
+    pub fn pages(self, of: usize) -> Range<usize> {
         match self {
-            Self::None => 0,
-            Self::Pages(pages) => pages.min(of),
-            Self::All => of,
+            Self::None => 0..0,
+            Self::Pages(pages) => 0..pages.min(of),
+            Self::Last => of.saturating_sub(1)..of,
+            Self::All => 0..of,
         }
     }
 }

@@ -162,7 +162,7 @@ impl Stage {
     fn set(plan: &Plan) -> anyhow::Result<Self> {
         let buffer = Buffer::new(plan.memory, plan.pages(), plan.stall_for)?;
         let held = match plan.hold.pages(buffer.map.pages()) {
-            0 => None,
+            none if none.is_empty() => None,
             pages => Some(Held::new(&buffer.map, pages)?),
         };
         let (company, hog) = match plan.company {

@@ -145,6 +145,17 @@ pub const SCENARIOS: &[Scenario] = &[
         },
     },
     Scenario {
+        name: "hidden",
+        does: "Pins 256 touched pages twice while a pipe holds the last of them.",
+        expect: "5.10: ok. 6.1: ENOMEM twice. Later: ENOMEM, then EFAULT: GUP-fast returns the 255 pages that the first pin moved, in place of the errno.",
+        plan: Plan {
+            hold: Hold::Last,
+            fresh: false,
+            repeat: 2,
+            ..DEFAULTS
+        },
+    },
+    Scenario {
         name: "held-thp",
         does: "Pins 2 transparent huge pages while a pipe holds one base page of the first.",
         expect: "5.10: ok, nothing moves. Later: ENOMEM, the held huge page stays.",

@@ -1,25 +1,30 @@
 //! The web side: `/metrics`, `/in-flight`, `/healthz`, `/readyz`, and a page at
 //! `/`. Knows nothing of what the figures mean.
 
-use axum::Router;
-use axum::extract::State as Shared;
+use axum::extract::{Path, State as Shared};
 use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
+use axum::{Json, Router};
 use prometheus::{Encoder as _, Registry, TextEncoder};
 use std::sync::Arc;
 
 use super::in_flight;
 use crate::aggregate::State;
+use crate::source::stack::{Stack, StackError};
 
 /// Gives the state; `None` until the kernel is being watched.
 pub type Source = Arc<dyn Fn() -> Option<State> + Send + Sync>;
+
+/// Gives the kernel stack of a thread; blocks for a moment.
+pub type StackSource = Arc<dyn Fn(u32) -> Option<Result<Stack, StackError>> + Send + Sync>;
 
 /// What the handlers need.
 #[derive(Clone)]
 pub struct Web {
     pub registry: Registry,
     pub source: Source,
+    pub stacks: StackSource,
 }
 
 /// The routes.
@@ -28,6 +33,7 @@ pub fn router(web: Web) -> Router {
         .route("/", get(landing))
         .route("/metrics", get(metrics))
         .route("/in-flight", get(pins_in_flight))
+        .route("/in-flight/{tid}/stack", get(stack))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(readyz))
         .with_state(web)
@@ -60,6 +66,21 @@ async fn pins_in_flight(Shared(web): Shared<Web>) -> Response {
     };
     match in_flight::json(&state) {
         Ok(body) => ([(header::CONTENT_TYPE, "application/json")], body + "\n").into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
+}
+
+async fn stack(Shared(web): Shared<Web>, Path(tid): Path<u32>) -> Response {
+    let state = (web.source)();
+    let in_flight = state.is_some_and(|state| state.in_flight.iter().any(|pin| pin.tid == tid));
+    if !in_flight {
+        let body = format!("thread {tid} has no pin in flight\n");
+        return (StatusCode::NOT_FOUND, body).into_response();
+    }
+    match tokio::task::spawn_blocking(move || (web.stacks)(tid)).await {
+        Ok(Some(Ok(stack))) => Json(stack).into_response(),
+        Ok(Some(Err(error))) => (StatusCode::CONFLICT, format!("{error}\n")).into_response(),
+        Ok(None) => (StatusCode::SERVICE_UNAVAILABLE, "attaching\n").into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }
 }

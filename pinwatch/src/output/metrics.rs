@@ -10,6 +10,7 @@ use prometheus::proto;
 
 use super::samples::Samples;
 use crate::aggregate::State;
+use crate::probe::table::Measurement;
 
 /// One metric. `docs/metrics.md` is made from these.
 pub struct Metric {
@@ -130,6 +131,36 @@ pub const METRICS: &[Metric] = &[
         "Pages that retries pinned again (folios for memfd_pin_folios).",
         |state, out| {
             out.value(&[], state.cells.pins.repinned);
+        },
+    ),
+    counter(
+        "pinwatch_pin_pages_sampled_total",
+        "Pages looked at, one at random of those that a pin returned, by the zone they lie in.",
+        |state, out| {
+            for (name, sampled) in state.zones.iter().zip(state.cells.pins.zones) {
+                if let Some(name) = name {
+                    out.value(&[("zone", name)], sampled);
+                }
+            }
+        },
+    ),
+    counter(
+        "pinwatch_gup_fast_calls_total",
+        "Long-term calls of GUP-fast that returned, by whether they needed the slow path; only --with fast_path.",
+        |state, out| {
+            if state.takes(Measurement::FastPath) {
+                out.value(&[("path", "fast")], state.cells.fast.fast);
+                out.value(&[("path", "slow")], state.cells.fast.slow);
+            }
+        },
+    ),
+    counter(
+        "pinwatch_gup_fast_hidden_failures_total",
+        "Calls of GUP-fast that returned fewer pages in place of the slow path's errno; only --with fast_path.",
+        |state, out| {
+            if state.takes(Measurement::FastPath) {
+                out.value(&[], state.cells.fast.hidden);
+            }
         },
     ),
     counter(
@@ -274,7 +305,7 @@ pub const METRICS: &[Metric] = &[
         "pinwatch_map_entries",
         "Entries in use in a BPF map.",
         |state, out| {
-            out.value(&[("map", "slots")], state.in_flight.len() as u64);
+            out.value(&[("map", "slots")], state.claimed as u64);
         },
     ),
     gauge(
@@ -345,6 +376,12 @@ fn failures(state: &State, out: &mut Samples) {
 fn losses(state: &State, out: &mut Samples) {
     out.value(&[("stage", "slots_full")], state.lost(Loss::SlotsFull));
     out.value(&[("stage", "ring_full")], state.lost(Loss::RingFull));
+    if state.takes(Measurement::FastPath) {
+        out.value(&[("stage", "fast_full")], state.lost(Loss::FastFull));
+        let unmatched = [Loss::FastStale, Loss::FastReaped, Loss::FastUnmatched];
+        let unmatched = unmatched.map(|loss| state.lost(loss)).iter().sum();
+        out.value(&[("stage", "fast_unmatched")], unmatched);
+    }
     for program in &state.programs {
         if let Some(skipped) = program.skipped {
             out.value(

@@ -4,14 +4,14 @@
 //! also seen to return. Dropping an [`Attached`] detaches it.
 
 use std::io;
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 
 use aya::programs::{Program, ProgramError};
 use aya::{Btf, Ebpf};
-use aya_obj::generated::{PERF_FLAG_FD_CLOEXEC, perf_event_attr, perf_type_id};
 use thiserror::Error;
 
+use super::perf::{Trigger, trigger};
 use super::plan::{Attachment, Kind, Plan};
 use super::table::Measurement;
 use super::tracefs::{Event, TracefsError};
@@ -102,8 +102,23 @@ fn describe(error: &dyn std::error::Error) -> String {
         }
         source = error.source();
     }
-    // The verifier's log follows the first line.
-    text.lines().next().unwrap_or_default().to_owned()
+    complaint(&text)
+}
+
+/// The verifier's log follows the first line; its complaint is at the end,
+/// before its figures.
+fn complaint(text: &str) -> String {
+    let (first, log) = text.split_once('\n').unwrap_or((text, ""));
+    let figures = ["processed ", "verification time ", "stack depth "];
+    let is_figure = |line: &&str| figures.iter().any(|figure| line.starts_with(figure));
+    let mut lines = log.lines().rev().map(str::trim);
+    match lines.find(|line| !line.is_empty() && !is_figure(line)) {
+        Some(last) => {
+            let first = first.split(" Verifier output:").next().unwrap_or(first);
+            format!("{first} {last}")
+        }
+        None => first.to_owned(),
+    }
 }
 
 /// What has to be kept beside the program itself.
@@ -144,51 +159,28 @@ fn attach(
                 return Ok(None);
             };
             let event = Event::define(tracefs, name, target, kind == Kind::Kretprobe)?;
-            let perf = open_event(event.id, program.fd()?.as_fd()).map_err(AttachError::Perf)?;
+            let on = Trigger::TraceEvent { id: event.id };
+            let perf = trigger(on, program.fd()?.as_fd()).map_err(AttachError::Perf)?;
             Ok(Some((perf, event)))
         }
         _ => Err(AttachError::OtherKind(name)),
     }
 }
 
-/// Attaches a program to a trace event, for every task on every CPU, until the
-/// descriptor is closed. aya does this for tracepoint programs only.
-fn open_event(id: u64, program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
-    const PERF_EVENT_IOC_ENABLE: libc::c_ulong = 0x2400;
-    const PERF_EVENT_IOC_SET_BPF: libc::c_ulong = 0x4004_2408;
-    let attr = perf_event_attr {
-        type_: perf_type_id::PERF_TYPE_TRACEPOINT as u32,
-        size: size_of::<perf_event_attr>() as u32,
-        config: id,
-        // SAFETY: a C struct of integers and bit fields, for which 0 is valid.
-        ..unsafe { std::mem::zeroed() }
-    };
-    // All tasks, on CPU 0: a program on a trace event runs on all CPUs.
-    let (pid, cpu, group) = (-1, 0, -1);
-    // SAFETY: `attr` is initialised and outlives the call.
-    let fd = unsafe {
-        libc::syscall(
-            libc::SYS_perf_event_open,
-            &raw const attr,
-            pid,
-            cpu,
-            group,
-            PERF_FLAG_FD_CLOEXEC,
-        )
-    };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
+#[cfg(test)]
+mod tests {
+    use super::complaint;
+
+    #[test]
+    fn the_verifiers_complaint_is_its_last_line() {
+        let text = "the BPF_PROG_LOAD syscall returned EACCES. Verifier output: 0: R1=ctx()\n\
+                    1: (79) r6 = *(u64 *)(r1 +0)\n\
+                    R1 invalid mem access 'scalar'\n\
+                    processed 12 insns (limit 1000000) max_states_per_insn 0\n";
+        assert_eq!(
+            complaint(text),
+            "the BPF_PROG_LOAD syscall returned EACCES. R1 invalid mem access 'scalar'"
+        );
+        assert_eq!(complaint("no such file"), "no such file");
     }
-    // SAFETY: a descriptor that the call above made, owned by nobody else.
-    let perf = unsafe { OwnedFd::from_raw_fd(fd as i32) };
-    for (request, argument) in [
-        (PERF_EVENT_IOC_SET_BPF, program.as_raw_fd()),
-        (PERF_EVENT_IOC_ENABLE, 0),
-    ] {
-        // SAFETY: both requests take an integer.
-        if unsafe { libc::ioctl(perf.as_raw_fd(), request, argument) } < 0 {
-            return Err(io::Error::last_os_error());
-        }
-    }
-    Ok(perf)
 }

@@ -3,6 +3,7 @@
 
 pub mod attach;
 mod choose;
+pub mod perf;
 pub mod plan;
 pub mod table;
 pub mod tracefs;

@@ -10,6 +10,7 @@ use super::table::{Hook, Measurement, NR_ENTRIES, ROWS, Row, TASK_PT_REGS, TASK_
 use crate::kernel::btf::Returns;
 use crate::kernel::defects::{looks_at_cma_only, sweep_returns_nothing};
 use crate::kernel::facts::Facts;
+use crate::kernel::zones::{ZoneBits, zone_bits};
 
 /// Which kind of hook to prefer on functions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -21,6 +22,73 @@ pub enum Prefer {
     Fentry,
     /// kprobe and kretprobe wherever the kernel has them.
     Kprobe,
+}
+
+/// What the user wants.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Wish {
+    /// Which kind of hook to prefer on kernel functions
+    #[arg(long = "attach", value_name = "KIND", default_value = "auto")]
+    pub prefer: Prefer,
+
+    /// Also take a measurement that is off by default: fast_path (repeatable)
+    #[arg(long, value_name = "MEASUREMENT", value_parser = optional)]
+    pub with: Vec<Measurement>,
+
+    /// Do without a measurement, and without its cost (repeatable); `pinwatch check` lists them
+    #[arg(long, value_name = "MEASUREMENT", value_parser = dispensable)]
+    pub without: Vec<Measurement>,
+}
+
+impl From<Prefer> for Wish {
+    fn from(prefer: Prefer) -> Self {
+        Self {
+            prefer,
+            ..Self::default()
+        }
+    }
+}
+
+impl Wish {
+    /// Why a measurement is not wanted.
+    fn refuses(&self, measurement: Measurement) -> Option<String> {
+        use Measurement as M;
+        // An entry without its return would never end.
+        let given = |unwanted: M| {
+            self.without.contains(&unwanted) && !matches!(unwanted, M::MemfdEntry | M::MemfdReturn)
+        };
+        let memfd = self.without.contains(&M::MemfdEntry) || self.without.contains(&M::MemfdReturn);
+        let of_memfd = matches!(measurement, M::MemfdEntry | M::MemfdReturn);
+        if given(measurement) || (of_memfd && memfd) {
+            Some("--without".to_owned())
+        } else if measurement.is_optional() && !self.with.contains(&measurement) {
+            Some(format!(
+                "taken only --with {}, for its cost",
+                measurement.name()
+            ))
+        } else {
+            None
+        }
+    }
+}
+
+fn optional(name: &str) -> Result<Measurement, String> {
+    by_name(name, Measurement::is_optional)
+}
+
+fn dispensable(name: &str) -> Result<Measurement, String> {
+    use Measurement as M;
+    by_name(name, |m| {
+        !matches!(m, M::PinEntry | M::PinReturn) && !m.is_optional()
+    })
+}
+
+fn by_name(name: &str, may_be: fn(Measurement) -> bool) -> Result<Measurement, String> {
+    let mut all = Measurement::ALL.into_iter().filter(|m| may_be(*m));
+    all.clone().find(|m| m.name() == name).ok_or_else(|| {
+        let names: Vec<_> = all.by_ref().map(Measurement::name).collect();
+        format!("not one of {}", names.join(", "))
+    })
 }
 
 /// How a program is attached.
@@ -65,6 +133,8 @@ pub enum Verdict {
     },
     /// This kernel has nothing to measure here.
     NotApplicable { reason: String },
+    /// The user does not want it.
+    Off { reason: String },
     /// It cannot be taken.
     Lost { reason: String },
 }
@@ -86,6 +156,9 @@ pub struct Globals {
     pub isolate_bools: u32,
     pub nr_entries_offset: u64,
     pub user_regs: UserRegs,
+    /// How to find the zone of a page; `None` where it is not sampled.
+    pub zone_bits: Option<ZoneBits>,
+    pub fast_path: bool,
 }
 
 /// Where the BPF programs find the registers of the running system call.
@@ -117,12 +190,16 @@ pub struct Plan {
 impl Plan {
     /// Makes the plan for a kernel.
     #[must_use]
-    pub fn new(facts: &Facts, prefer: Prefer) -> Self {
+    pub fn new(facts: &Facts, wish: impl Into<Wish>) -> Self {
+        let wish = wish.into();
         let mut decisions: Vec<_> = Measurement::ALL
             .into_iter()
             .map(|measurement| Decision {
                 measurement,
-                verdict: decide(measurement, facts, prefer),
+                verdict: match wish.refuses(measurement) {
+                    Some(reason) => Verdict::Off { reason },
+                    None => decide(measurement, facts, wish.prefer),
+                },
             })
             .collect();
         lose_what_needs_sweeps(&mut decisions);
@@ -153,7 +230,7 @@ impl Plan {
         self.decisions.iter().flat_map(|decision| {
             let attachments = match &decision.verdict {
                 Verdict::Attach { attachments, .. } => attachments.as_slice(),
-                Verdict::NotApplicable { .. } | Verdict::Lost { .. } => &[],
+                Verdict::NotApplicable { .. } | Verdict::Off { .. } | Verdict::Lost { .. } => &[],
             };
             attachments
                 .iter()
@@ -224,8 +301,21 @@ fn globals(facts: &Facts, decisions: &[Decision]) -> Globals {
             .unwrap_or(u32::MAX),
         isolate_bools: isolate_bools(facts, decisions),
         nr_entries_offset: nr_entries_offset(facts).unwrap_or(u64::MAX),
-        user_regs: user_regs(facts),
+        user_regs: if takes(decisions, Measurement::Origin) {
+            user_regs(facts)
+        } else {
+            UserRegs::Unknown
+        },
+        zone_bits: zone_bits(facts)
+            .ok()
+            .filter(|_| takes(decisions, Measurement::Zones)),
+        fast_path: takes(decisions, Measurement::FastPath),
     }
+}
+
+fn takes(decisions: &[Decision], measurement: Measurement) -> bool {
+    let decision = decisions.iter().find(|d| d.measurement == measurement);
+    decision.is_some_and(|d| matches!(d.verdict, Verdict::Attach { .. }))
 }
 
 fn decide(measurement: Measurement, facts: &Facts, prefer: Prefer) -> Verdict {
@@ -237,7 +327,17 @@ fn decide(measurement: Measurement, facts: &Facts, prefer: Prefer) -> Verdict {
                 "the registers of the system call are not to be found (no bpf_task_pt_regs, and no BTF, no addresses in kallsyms, or kernel lockdown)".to_owned();
             return Verdict::Lost { reason };
         }
-        M::Origin => {
+        M::Zones if !reads_memory(facts) => {
+            let reason = "pages may not be read (kernel lockdown)".to_owned();
+            return Verdict::Lost { reason };
+        }
+        M::Zones if zone_bits(facts).is_err() => {
+            let missing = zone_bits(facts).err().unwrap_or_default();
+            let reason =
+                format!("where a page's flags hold its zone is not to be told without {missing}");
+            return Verdict::Lost { reason };
+        }
+        M::Origin | M::Zones => {
             return Verdict::Attach {
                 attachments: Vec::new(),
                 note: None,
@@ -305,9 +405,14 @@ fn with_also(
 fn lose_what_needs_sweeps(decisions: &mut [Decision]) {
     use Measurement as M;
     let passes = decisions.iter().find(|d| d.measurement == M::Passes);
-    if !passes.is_some_and(|d| matches!(d.verdict, Verdict::Lost { .. })) {
+    let Some(passes) = passes.map(|d| d.verdict.clone()) else {
         return;
-    }
+    };
+    let off = match passes {
+        Verdict::Lost { .. } => false,
+        Verdict::Off { .. } => true,
+        Verdict::Attach { .. } | Verdict::NotApplicable { .. } => return,
+    };
     for decision in decisions {
         let Verdict::Attach { attachments, .. } = &decision.verdict else {
             continue;
@@ -317,12 +422,20 @@ fn lose_what_needs_sweeps(decisions: &mut [Decision]) {
             M::Unpinnable => attachments
                 .iter()
                 .any(|a| a.program.starts_with("isolate_")),
+            // The program that ends these phases counts passes too.
+            M::Phases => attachments.iter().any(|a| a.program.starts_with("pass_")),
             _ => false,
         };
         if inside {
-            decision.verdict = Verdict::Lost {
-                reason: "counted inside sweeps only, whose beginning is not seen: passes are lost"
-                    .to_owned(),
+            let why = "counted inside sweeps only, whose beginning is not seen";
+            decision.verdict = if off {
+                Verdict::Off {
+                    reason: format!("{why}: --without passes"),
+                }
+            } else {
+                Verdict::Lost {
+                    reason: format!("{why}: passes are lost"),
+                }
             };
         }
     }

@@ -3,13 +3,18 @@
 //! kernel needs a row here and, where it reads other arguments, a thin entry in
 //! `pinwatch-ebpf`.
 
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::btf::{Prototype, Returns};
+use crate::kernel::zones;
 
 /// What is measured. A pin is not measured at all without the first two.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ValueEnum,
+)]
 #[serde(rename_all = "snake_case")]
+#[value(rename_all = "snake_case")]
 pub enum Measurement {
     PinEntry,
     PinReturn,
@@ -26,11 +31,13 @@ pub enum Measurement {
     MemfdEntry,
     MemfdReturn,
     Origin,
+    Zones,
+    FastPath,
     ThreadExit,
 }
 
 impl Measurement {
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::PinEntry,
         Self::PinReturn,
         Self::Passes,
@@ -46,6 +53,8 @@ impl Measurement {
         Self::MemfdEntry,
         Self::MemfdReturn,
         Self::Origin,
+        Self::Zones,
+        Self::FastPath,
         Self::ThreadExit,
     ];
 
@@ -68,7 +77,25 @@ impl Measurement {
             Self::MemfdEntry => "memfd_entry",
             Self::MemfdReturn => "memfd_return",
             Self::Origin => "origin",
+            Self::Zones => "zones",
+            Self::FastPath => "fast_path",
             Self::ThreadExit => "thread_exit",
+        }
+    }
+
+    /// Whether it is taken only where it is asked for.
+    #[must_use]
+    pub fn is_optional(self) -> bool {
+        matches!(self, Self::FastPath)
+    }
+
+    /// Where it is taken from, if not from a hook of its own.
+    #[must_use]
+    pub fn without_hook(self) -> Option<&'static str> {
+        match self {
+            Self::Origin => Some("registers of the system call"),
+            Self::Zones => Some("flags of one of the returned pages"),
+            _ => None,
         }
     }
 
@@ -89,6 +116,8 @@ impl Measurement {
             }
             Self::MemfdEntry | Self::MemfdReturn => "pins through memfd_pin_folios are not seen",
             Self::Origin => "all pins have the origin `other`",
+            Self::Zones => "where returned pages lie is not sampled",
+            Self::FastPath => "pins by GUP-fast alone are not seen",
             Self::ThreadExit => "a pin whose return was missed stays in flight",
         }
     }
@@ -181,6 +210,10 @@ fn memfd_args(proto: &Prototype) -> bool {
         && proto.params.len() == 6
 }
 
+fn fast_args(proto: &Prototype) -> bool {
+    proto.params.len() == 4 && proto.position("gup_flags") == Some(2)
+}
+
 fn gup_flags_fourth(proto: &Prototype) -> bool {
     proto.position("gup_flags") == Some(3)
 }
@@ -247,6 +280,8 @@ const SWEEP: &str = "collect_longterm_unpinnable_folios";
 const SWEEP_PAGES: &str = "collect_longterm_unpinnable_pages";
 const GUP: &str = "__get_user_pages";
 const MEMFD: &str = "memfd_pin_folios";
+const FAST: &str = "gup_fast_fallback";
+const FAST_OLD: &str = "internal_get_user_pages_fast";
 
 /// Under the one name or the other.
 const ISOLATE_HUGETLB: &[Hook] = &[
@@ -322,11 +357,19 @@ pub const ROWS: &[Row] = &[
 
     row(Measurement::MemfdEntry, entry(MEMFD, "memfd_enter_fentry", "memfd_enter_kprobe"), memfd_args),
     row(Measurement::MemfdReturn, returns(MEMFD, "memfd_exit_fexit", "memfd_exit_kretprobe"), memfd_args),
+    Row {
+        also: &[returns(FAST, "fast_exit_fexit", "fast_exit_kretprobe")],
+        ..row(Measurement::FastPath, entry(FAST, "fast_enter_fentry", "fast_enter_kprobe"), fast_args)
+    },
+    Row {
+        also: &[returns(FAST_OLD, "fast_exit_fexit", "fast_exit_kretprobe")],
+        ..row(Measurement::FastPath, entry(FAST_OLD, "fast_enter_fentry", "fast_enter_kprobe"), fast_args)
+    },
     row(Measurement::ThreadExit, tracepoint("sched_process_exit", "thread_exit_tp"), any),
 ];
 
 /// Enum constants that planning or the programs need.
-pub const CONSTANTS: &[&str] = &[
+const CONSTANTS: &[&str] = &[
     "FOLL_LONGTERM",
     "MR_LONGTERM_PIN",
     "MR_CONTIG_RANGE",
@@ -344,7 +387,19 @@ pub const NR_ENTRIES: &str = "pages_or_folios.nr_entries";
 pub const TASK_STACK: &str = "task_struct.stack";
 
 /// Struct members whose offsets are needed.
-pub const MEMBERS: &[(&str, &str)] = &[("pages_or_folios", "nr_entries"), ("task_struct", "stack")];
+const MEMBERS: &[(&str, &str)] = &[("pages_or_folios", "nr_entries"), ("task_struct", "stack")];
+
+/// Every enum constant that is needed.
+#[must_use]
+pub fn constants() -> Vec<&'static str> {
+    [CONSTANTS, &zones::CONSTANTS].concat()
+}
+
+/// Every struct member whose offset or length is needed.
+#[must_use]
+pub fn members() -> Vec<(&'static str, &'static str)> {
+    [MEMBERS, &zones::MEMBERS].concat()
+}
 
 /// Every function that a row names.
 pub fn functions() -> Vec<&'static str> {

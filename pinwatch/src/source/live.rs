@@ -15,13 +15,15 @@ use bytemuck::Zeroable as _;
 use memmap2::{MmapOptions, MmapRaw};
 use pinwatch_common::fold::CpuCells;
 use pinwatch_common::params::{ABI_SYMBOL, ABI_VERSION, SLOTS};
-use pinwatch_common::record::{Pin, PinEvent, Slot};
+use pinwatch_common::record::{Pin, PinEvent, Slot, ZONES};
 use thiserror::Error;
 
+use super::stack::Stacks;
 use crate::aggregate::{Hook, ProgramStats, State};
 use crate::kernel::facts::Facts;
+use crate::kernel::zones::{ZoneBits, zone_names};
 use crate::probe::attach::{Attached, attach_all};
-use crate::probe::plan::{Plan, UserRegs};
+use crate::probe::plan::{Kind, Plan, UserRegs};
 use crate::probe::table::Measurement;
 use crate::probe::tracefs::remove_leftovers;
 
@@ -65,9 +67,11 @@ pub struct Live {
     ebpf: Ebpf,
     slots: MmapRaw,
     cells: MmapRaw,
+    stacks: Stacks,
     cpus: usize,
     release: String,
     era: &'static str,
+    zones: [Option<&'static str>; ZONES],
     stuck_after: Duration,
 }
 
@@ -88,6 +92,11 @@ impl Live {
                 regs_offset,
             } => (2, task_stack_offset, regs_offset),
         };
+        let zones = globals.zone_bits.unwrap_or(ZoneBits {
+            flags_offset: 0,
+            shift: 0,
+            mask: 0,
+        });
         let btf = Btf::from_sys_fs().ok();
         let mut ebpf = EbpfLoader::new()
             .btf(btf.as_ref())
@@ -100,7 +109,12 @@ impl Live {
             .override_global("TASK_STACK_OFFSET", &task_stack, true)
             .override_global("STACK_REGS_OFFSET", &stack_regs, true)
             .override_global(aya_log::LEVEL, &options.bpf_log_level, true)
+            .override_global("PAGE_FLAGS_OFFSET", &zones.flags_offset, true)
+            .override_global("ZONE_SHIFT", &zones.shift, true)
+            .override_global("ZONE_MASK", &zones.mask, true)
+            .override_global("FAST_PATH", &u32::from(globals.fast_path), true)
             .map_max_entries("CELLS", cpus as u32)
+            .map_max_entries("FAST", if globals.fast_path { SLOTS } else { 1 })
             .load(OBJECT)?;
         let tracefs = facts.tracefs.as_ref().map(PathBuf::from);
         if let Some(tracefs) = &tracefs {
@@ -124,6 +138,10 @@ impl Live {
                 });
             }
         }
+        let kretprobes = plan
+            .attachments()
+            .any(|(_, attachment)| attachment.kind == Kind::Kretprobe);
+        let stacks = Stacks::load(&mut ebpf, kretprobes)?;
         let slots = share::<Slot>(&ebpf, "SLOTS", SLOTS as usize)?;
         let cells = share::<CpuCells>(&ebpf, "CELLS", cpus)?;
         Ok(Self {
@@ -131,9 +149,15 @@ impl Live {
             ebpf,
             slots,
             cells,
+            stacks,
             cpus,
             release: facts.release.clone(),
             era: plan.era,
+            zones: if globals.zone_bits.is_some() {
+                zone_names(facts)
+            } else {
+                [None; ZONES]
+            },
             stuck_after: options.stuck_after,
         })
     }
@@ -157,6 +181,10 @@ impl Live {
         let in_flight = (0..SLOTS as usize)
             .filter_map(|slot| self.pin_in(slot))
             .collect();
+        const CLAIMS: usize = std::mem::offset_of!(Slot, claims) / 8;
+        let claimed = (0..SLOTS as usize)
+            .filter(|slot| word_at::<Slot>(&self.slots, *slot, CLAIMS) != 0)
+            .count();
         let hooks = self.attached.iter().map(|attached| Hook {
             measurement: attached.measurement,
             attachment: attached.attachment.clone(),
@@ -165,14 +193,22 @@ impl Live {
         State {
             release: self.release.clone(),
             era: self.era,
+            zones: self.zones,
             cells,
             in_flight,
+            claimed,
             // After the slots are read: no age is negative.
             now_ns: monotonic_ns(),
             stuck_after_ns: self.stuck_after.as_nanos() as u64,
             hooks: hooks.collect(),
             programs: self.program_stats(),
         }
+    }
+
+    /// Takes kernel stacks.
+    #[must_use]
+    pub fn stacks(&self) -> &Stacks {
+        &self.stacks
     }
 
     /// The pin in a slot, if it is in use and did not change while it was read.
@@ -268,7 +304,7 @@ impl Iterator for Events {
 }
 
 /// Maps `entries` values of an array into this process, read-only.
-fn share<T>(ebpf: &Ebpf, name: &'static str, entries: usize) -> Result<MmapRaw, LiveError> {
+pub fn share<T>(ebpf: &Ebpf, name: &'static str, entries: usize) -> Result<MmapRaw, LiveError> {
     let Some(Map::Array(map)) = ebpf.map(name) else {
         return Err(LiveError::NoMap(name));
     };
@@ -280,7 +316,7 @@ fn share<T>(ebpf: &Ebpf, name: &'static str, entries: usize) -> Result<MmapRaw, 
 }
 
 /// A word of an entry of a shared array.
-fn word_at<T>(map: &MmapRaw, entry: usize, word: usize) -> u64 {
+pub fn word_at<T>(map: &MmapRaw, entry: usize, word: usize) -> u64 {
     const { assert!(size_of::<T>().is_multiple_of(8)) }
     let at = entry * size_of::<T>() + word * 8;
     assert!(at + 8 <= map.len());

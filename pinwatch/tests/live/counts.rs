@@ -49,6 +49,11 @@ fn one_registration_of_movable_pages() {
                 ("migrate_duration_seconds_count", moved / 256),
                 ("migrate_pages_total/succeeded", moved),
                 ("migrate_pages_total/failed", 0),
+                ("pin_pages_sampled_total", 1),
+                (
+                    "pin_pages_sampled_total/zone=\"movable\"",
+                    u64::from(!moves_pages()),
+                ),
             ],
         );
     }
@@ -169,6 +174,56 @@ fn many_threads_at_once() {
             "a pin longer than the whole load"
         );
         assert!(sum("pin_duration_seconds_sum", "") <= 24.0 * elapsed);
+    }
+}
+
+/// From 6.12 on io_uring pins by GUP-fast, which takes what an earlier pin moved
+/// and needs the slow path for the rest; before, nothing here uses it.
+#[test]
+fn gup_fast_is_seen_where_it_is_asked_for() {
+    let by_fast = u64::from(can_wait_for_faults());
+    for kind in KINDS {
+        let daemon = Daemon::start(&["--attach", kind, "--with", "fast_path"]);
+        load(&["--pages", "16", "--repeat", "10", "--fresh", "no"]);
+        load(&["hidden"]);
+        load(&["--via", "process_vm", "--repeat", "100"]);
+        let metrics = daemon.metrics();
+        assert_counts(&metrics, &NOTHING_LOST);
+        assert_counts(
+            &metrics,
+            &[
+                ("gup_fast_calls_total/fast", 9 * by_fast),
+                ("gup_fast_calls_total/slow", 3 * by_fast),
+                ("gup_fast_hidden_failures_total", by_fast),
+                ("pins_total", if by_fast == 1 { 3 } else { 12 }),
+            ],
+        );
+    }
+}
+
+#[test]
+fn what_is_not_wanted_is_not_attached() {
+    let without = ["drains", "memfd_return", "origin", "passes", "zones"];
+    let args = without.map(|name| ["--without", name]).concat();
+    let daemon = Daemon::start(&args);
+    load(&["--pages", "16"]);
+    let metrics = daemon.metrics();
+    assert_counts(&metrics, &NOTHING_LOST);
+    assert_counts(
+        &metrics,
+        &[
+            ("pins_total/origin=\"other\"", 1),
+            ("pin_passes_sum", 0),
+            ("pin_pages_sampled_total", 0),
+        ],
+    );
+    for name in ["drains", "memfd", "passes", "isolate"] {
+        let label = format!("measurement=\"{name}");
+        assert_eq!(
+            metrics.sum("pinwatch_probe_attached", &label),
+            0.0,
+            "{name}"
+        );
     }
 }
 

@@ -14,7 +14,7 @@ use super::load::load;
 const NOBODY: u32 = 65534;
 
 /// Our programs in the kernel, by name.
-fn programs() -> Vec<String> {
+pub fn programs() -> Vec<String> {
     let ours = pinwatch::probe::plan::programs();
     let loaded = aya::programs::loaded_programs().filter_map(Result::ok);
     let names = loaded.filter_map(|program| program.name_as_str().map(str::to_owned));
@@ -29,7 +29,7 @@ fn programs() -> Vec<String> {
 
 /// Waits until the kernel has let go of them: it frees a program some grace
 /// periods after its last descriptor is closed.
-fn no_programs_are_left() {
+pub fn no_programs_are_left() {
     let start = Instant::now();
     while !programs().is_empty() {
         assert!(

@@ -2,10 +2,12 @@
 //! ZONE_MOVABLE, and `pinwatch` in the PATH. They assert counts, never
 //! durations, and wait for events, never for time.
 
+mod apart;
 mod attach;
 mod counts;
 mod daemon;
 mod fold;
+mod kills;
 mod lifecycle;
 mod load;
 mod scenarios;

@@ -5,15 +5,15 @@ use super::daemon::Daemon;
 use super::load::{Kernel, kernel, try_load};
 
 /// What must come out: failures as "ERRNO cause", `ok` where there is none.
-struct Row {
-    scenario: &'static str,
-    args: &'static [&'static str],
-    origin: &'static str,
+pub struct Row {
+    pub scenario: &'static str,
+    pub args: &'static [&'static str],
+    pub origin: &'static str,
     /// On 5.10, on 6.1, and on 6.12 and later. None: cannot be made there.
-    expected: [Option<&'static str>; 3],
+    pub expected: [Option<&'static str>; 3],
     /// Whether chance decides how many of several pins fail, or the kernel how
     /// many there are.
-    by_chance: bool,
+    pub by_chance: bool,
 }
 
 /// The device that the guest has for it.
@@ -22,7 +22,7 @@ const VFIO: &[&str] = &["--device", "0000:00:05.0"];
 const BUSY: &str = "ENOMEM migrate_busy";
 const FAULT: &str = "EFAULT fault";
 
-const fn row(scenario: &'static str, expected: [&'static str; 3]) -> Row {
+pub const fn row(scenario: &'static str, expected: [&'static str; 3]) -> Row {
     let [a, b, c] = expected;
     Row {
         scenario,
@@ -54,6 +54,7 @@ const ROWS: &[Row] = &[
     Row { args: &["--via", "xdp"], origin: "xdp", ..row("touched", ["ok", "ok", "ok"]) },
     Row { args: &["--via", "xdp"], origin: "xdp", ..row("held-one", ["ok", BUSY, BUSY]) },
     row("held-one", ["ok", BUSY, BUSY]),
+    row("hidden", ["ok", BUSY, BUSY]),
     row("held-all", ["ok", BUSY, BUSY]),
     row("held-thp", ["ok", BUSY, BUSY]),
     row("fork", ["ok", "ok", "ok"]),
@@ -79,7 +80,7 @@ fn every_scenario() {
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
-fn check(row: &Row, daemon: &Daemon) -> Result<(), String> {
+pub fn check(row: &Row, daemon: &Daemon) -> Result<(), String> {
     let name = [&[row.scenario], row.args].concat().join(" ");
     let column = match kernel() {
         Kernel::CmaOnly => 0,

@@ -156,7 +156,9 @@ proptest! {
         for decision in &plan.decisions {
             match &decision.verdict {
                 Verdict::Attach { note, .. } => prop_assert!(note.as_ref().is_none_or(is_sentence)),
-                Verdict::NotApplicable { reason } | Verdict::Lost { reason } => {
+                Verdict::NotApplicable { reason }
+                | Verdict::Off { reason }
+                | Verdict::Lost { reason } => {
                     prop_assert!(is_sentence(reason), "{:?}", decision);
                 }
             }

@@ -5,6 +5,7 @@
 mod any;
 mod one_change;
 mod stock;
+mod wishes;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,7 +14,7 @@ use std::sync::LazyLock;
 
 use aya_obj::{Object, ProgramSection};
 use pinwatch::kernel::facts::Facts;
-use pinwatch::probe::plan::{Kind, Plan, Prefer, Verdict};
+use pinwatch::probe::plan::{Kind, Plan, Prefer, Verdict, Wish};
 use pinwatch::probe::table::Measurement;
 
 /// Every sheet, by name (`6.12-cloud`).
@@ -45,12 +46,23 @@ static OBJECT: LazyLock<BTreeMap<String, Kind>> = LazyLock::new(|| {
         other => panic!("a program of the kind {other:?}"),
     };
     let programs = object.programs.iter();
+    // Run on request, not attached by a plan.
     programs
+        .filter(|(_, program)| !matches!(program.section, ProgramSection::PerfEvent))
         .map(|(name, program)| (name.clone(), kind(&program.section)))
         .collect()
 });
 
 const PREFERENCES: [Prefer; 3] = [Prefer::Auto, Prefer::Fentry, Prefer::Kprobe];
+
+/// What is off by default as well.
+fn everything(prefer: Prefer) -> Wish {
+    Wish {
+        prefer,
+        with: vec![Measurement::FastPath],
+        without: Vec::new(),
+    }
+}
 
 fn verdict(plan: &Plan, measurement: Measurement) -> &Verdict {
     let mut decisions = plan.decisions.iter();

@@ -92,6 +92,7 @@ fn without_btf_nothing_can_be_measured_and_that_is_the_reason() {
                 match verdict(&plan, measurement) {
                     Verdict::Attach { .. } => panic!("{sheet}: {}", measurement.name()),
                     Verdict::NotApplicable { reason } => assert!(reason.contains("memfd")),
+                    Verdict::Off { .. } => assert!(measurement.is_optional()),
                     Verdict::Lost { reason } => assert!(!reason.is_empty()),
                 }
             }
@@ -412,6 +413,31 @@ fn with_neither_kprobes_nor_trampolines_both_are_named() {
 }
 
 #[test]
+fn where_zones_are_is_not_guessed() {
+    for (without, missing) in [
+        ("__MAX_NR_ZONES", "__MAX_NR_ZONES"),
+        ("zonelist._zonerefs", "zonelist._zonerefs"),
+        ("page.flags", "page.flags"),
+        ("vmemmap_populate", "vmemmap_populate"),
+    ] {
+        let facts = kernel("6.12-cloud", |facts| {
+            facts.constants.remove(without);
+            facts.lengths.remove(without);
+            facts.members.remove(without);
+            facts.symbols.remove(without);
+        });
+        let plan = Plan::new(&facts, Prefer::Auto);
+        assert!(lost(&plan, Measurement::Zones).ends_with(missing));
+        assert_eq!(plan.globals.zone_bits, None);
+    }
+    // A length that is no multiple of the number of zones.
+    let facts = kernel("6.12-cloud", |facts| {
+        facts.lengths.insert("zonelist._zonerefs".to_owned(), 1000);
+    });
+    assert!(lost(&Plan::new(&facts, Prefer::Auto), Measurement::Zones).contains("_zonerefs"));
+}
+
+#[test]
 fn lockdown_for_confidentiality_refuses_kprobes_and_for_integrity_does_not() {
     for sheet in SHEETS.keys() {
         let locked = |mode: &str| kernel(sheet, |facts| facts.lockdown = Some(mode.to_owned()));
@@ -647,7 +673,7 @@ fn the_origin_needs_the_helper_or_the_top_of_the_stack() {
     let without = |change: fn(&mut Facts)| Plan::new(&kernel("5.10-cloud", change), Prefer::Auto);
     for change in [
         |facts: &mut Facts| facts.stack_size = None,
-        |facts: &mut Facts| facts.members.clear(),
+        |facts: &mut Facts| facts.members.retain(|name, _| name != "task_struct.stack"),
     ] {
         let plan = without(change);
         assert_eq!(plan.globals.user_regs, UserRegs::Unknown);

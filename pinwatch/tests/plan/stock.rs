@@ -5,18 +5,18 @@ use pinwatch::kernel::facts::{Facts, Preemption};
 use pinwatch::probe::plan::{Globals, Kind, Plan, Prefer, UserRegs, Verdict, programs};
 use pinwatch::probe::table::Measurement;
 
-use super::{OBJECT, PREFERENCES, SHEETS, verdict};
+use super::{OBJECT, PREFERENCES, SHEETS, everything, verdict};
 
 /// What each kernel is found to be, cloud and full alike: its era, what
 /// `--attach auto` comes to, and the programs' globals.
 const KERNELS: &str = "
-    kernel  era     auto    FOLL_LONGTERM  MIGRATE_REASON  ISOLATE_BOOLS  NR_ENTRIES  USER_REGS
-    5.10    cma     fentry  0x10000        6               0b000          -           stack+24+16216
-    6.1     pages   fentry  0x10000        7               0b000          -           helper
-    6.12    folios  fentry  0x100          7               0b111          16          helper
-    6.18    folios  kprobe  0x100          7               0b111          16          helper
-    7.2     folios  kprobe  0x100          7               0b111          16          helper
-    7.3     folios  kprobe  0x100          7               0b111          16          helper
+    kernel  era     auto    FOLL_LONGTERM  MIGRATE_REASON  ISOLATE_BOOLS  NR_ENTRIES  ZONE_BITS  USER_REGS
+    5.10    cma     fentry  0x10000        6               0b000          -           0>>51&7   stack+24+16216
+    6.1     pages   fentry  0x10000        7               0b000          -           0>>51&7   helper
+    6.12    folios  fentry  0x100          7               0b111          16          0>>51&7   helper
+    6.18    folios  kprobe  0x100          7               0b111          16          0>>51&7   helper
+    7.2     folios  kprobe  0x100          7               0b111          16          0>>51&7   helper
+    7.3     folios  kprobe  0x100          7               0b111          16          0>>51&7   helper
 ";
 
 /// What is attached where, cloud and full alike; a row for each hook. `-` is a
@@ -40,6 +40,9 @@ const PLANS: &str = "
     5.10    memfd_entry     -                                   -                       -
     5.10    memfd_return    -                                   -                       -
     5.10    origin          *                                   *                       *
+    5.10    zones           *                                   *                       *
+    5.10    fast_path       internal_get_user_pages_fast        fast_enter_fentry       fast_enter_kprobe
+    5.10    fast_path       internal_get_user_pages_fast        fast_exit_fexit         fast_exit_kretprobe
     5.10    thread_exit     sched_process_exit                  thread_exit_tp          thread_exit_tp
 
     6.1     pin_entry       __gup_longterm_locked               pin_enter_fentry        pin_enter_kprobe
@@ -60,6 +63,9 @@ const PLANS: &str = "
     6.1     memfd_entry     -                                   -                       -
     6.1     memfd_return    -                                   -                       -
     6.1     origin          *                                   *                       *
+    6.1     zones           *                                   *                       *
+    6.1     fast_path       internal_get_user_pages_fast        fast_enter_fentry       fast_enter_kprobe
+    6.1     fast_path       internal_get_user_pages_fast        fast_exit_fexit         fast_exit_kretprobe
     6.1     thread_exit     sched_process_exit                  thread_exit_tp          thread_exit_tp
 
     6.12    pin_entry       __gup_longterm_locked               pin_enter_fentry        pin_enter_kprobe
@@ -78,6 +84,9 @@ const PLANS: &str = "
     6.12    memfd_entry     memfd_pin_folios                    memfd_enter_fentry      memfd_enter_kprobe
     6.12    memfd_return    memfd_pin_folios                    memfd_exit_fexit        memfd_exit_kretprobe
     6.12    origin          *                                   *                       *
+    6.12    zones           *                                   *                       *
+    6.12    fast_path       gup_fast_fallback                   fast_enter_fentry       fast_enter_kprobe
+    6.12    fast_path       gup_fast_fallback                   fast_exit_fexit         fast_exit_kretprobe
     6.12    thread_exit     sched_process_exit                  thread_exit_tp          thread_exit_tp
 
     6.18    pin_entry       __gup_longterm_locked               pin_enter_kprobe        pin_enter_kprobe
@@ -96,6 +105,9 @@ const PLANS: &str = "
     6.18    memfd_entry     memfd_pin_folios                    memfd_enter_kprobe      memfd_enter_kprobe
     6.18    memfd_return    memfd_pin_folios                    memfd_exit_fexit        memfd_exit_kretprobe
     6.18    origin          *                                   *                       *
+    6.18    zones           *                                   *                       *
+    6.18    fast_path       gup_fast_fallback                   fast_enter_fentry       fast_enter_kprobe
+    6.18    fast_path       gup_fast_fallback                   fast_exit_fexit         fast_exit_kretprobe
     6.18    thread_exit     sched_process_exit                  thread_exit_tp          thread_exit_tp
 
     7.2     pin_entry       __gup_longterm_locked               pin_enter_kprobe        pin_enter_kprobe
@@ -114,6 +126,9 @@ const PLANS: &str = "
     7.2     memfd_entry     memfd_pin_folios                    memfd_enter_kprobe      memfd_enter_kprobe
     7.2     memfd_return    memfd_pin_folios                    memfd_exit_fexit        memfd_exit_kretprobe
     7.2     origin          *                                   *                       *
+    7.2     zones           *                                   *                       *
+    7.2     fast_path       gup_fast_fallback                   fast_enter_fentry       fast_enter_kprobe
+    7.2     fast_path       gup_fast_fallback                   fast_exit_fexit         fast_exit_kretprobe
     7.2     thread_exit     sched_process_exit                  thread_exit_tp          thread_exit_tp
 
     7.3     pin_entry       __gup_longterm_locked               pin_enter_kprobe        pin_enter_kprobe
@@ -132,12 +147,15 @@ const PLANS: &str = "
     7.3     memfd_entry     memfd_pin_folios                    memfd_enter_kprobe      memfd_enter_kprobe
     7.3     memfd_return    memfd_pin_folios                    memfd_exit_fexit        memfd_exit_kretprobe
     7.3     origin          *                                   *                       *
+    7.3     zones           *                                   *                       *
+    7.3     fast_path       gup_fast_fallback                   fast_enter_fentry       fast_enter_kprobe
+    7.3     fast_path       gup_fast_fallback                   fast_exit_fexit         fast_exit_kretprobe
     7.3     thread_exit     sched_process_exit                  thread_exit_tp          thread_exit_tp
 ";
 
 /// What is attached on a kernel, as the rows of [`PLANS`].
 fn rows(kernel: &str, facts: &Facts) -> Vec<String> {
-    let plans = [Prefer::Fentry, Prefer::Kprobe].map(|prefer| Plan::new(facts, prefer));
+    let plans = [Prefer::Fentry, Prefer::Kprobe].map(|prefer| Plan::new(facts, everything(prefer)));
     let mut rows = Vec::new();
     for measurement in Measurement::ALL {
         // The programs at each entry or return of a target, with each preference.
@@ -155,6 +173,7 @@ fn rows(kernel: &str, facts: &Facts) -> Vec<String> {
                         .collect()
                 }
                 Verdict::NotApplicable { .. } => vec![(("-", false), "-")],
+                Verdict::Off { .. } => vec![(("OFF", false), "-")],
                 Verdict::Lost { .. } => vec![(("LOST", false), "-")],
             };
             for (place, program) in hooks {
@@ -239,7 +258,7 @@ fn every_kernel_is_what_the_table_says() {
             let name = format!("{}-{flavour}", row[0]);
             let facts = &SHEETS[&name];
             for prefer in PREFERENCES {
-                let plan = Plan::new(facts, prefer);
+                let plan = Plan::new(facts, everything(prefer));
                 assert_eq!(plan.era, row[1], "{name}");
                 assert_eq!(globals(&plan).as_slice(), &row[3..], "{name}, {prefer:?}");
                 assert!(plan.unusable.is_empty(), "{name}: {:?}", plan.unusable);
@@ -255,14 +274,18 @@ fn every_kernel_is_what_the_table_says() {
 }
 
 /// As in [`KERNELS`].
-fn globals(plan: &Plan) -> [String; 5] {
+fn globals(plan: &Plan) -> [String; 6] {
     let Globals {
         foll_longterm,
         migrate_reason,
         isolate_bools,
         nr_entries_offset,
         user_regs,
+        zone_bits,
+        fast_path,
     } = plan.globals;
+    assert!(fast_path);
+    let zone_bits = zone_bits.expect("every stock kernel tells");
     let user_regs = match user_regs {
         UserRegs::Unknown => "unknown".to_owned(),
         UserRegs::Helper => "helper".to_owned(),
@@ -281,6 +304,10 @@ fn globals(plan: &Plan) -> [String; 5] {
             u64::MAX => "-".to_owned(),
             offset => offset.to_string(),
         },
+        format!(
+            "{}>>{}&{}",
+            zone_bits.flags_offset, zone_bits.shift, zone_bits.mask
+        ),
         user_regs,
     ]
 }
@@ -289,7 +316,7 @@ fn globals(plan: &Plan) -> [String; 5] {
 fn nothing_is_lost_on_a_stock_kernel() {
     for (name, facts) in SHEETS.iter() {
         for prefer in PREFERENCES {
-            let plan = Plan::new(facts, prefer);
+            let plan = Plan::new(facts, everything(prefer));
             for measurement in Measurement::ALL {
                 match verdict(&plan, measurement) {
                     Verdict::Attach { note: None, .. } | Verdict::NotApplicable { .. } => {}
@@ -303,7 +330,7 @@ fn nothing_is_lost_on_a_stock_kernel() {
                             (Prefer::Fentry, Preemption::Lazy)
                         );
                     }
-                    Verdict::Lost { reason } => {
+                    Verdict::Off { reason } | Verdict::Lost { reason } => {
                         panic!(
                             "{name}, {prefer:?}: {} is lost: {reason}",
                             measurement.name()
@@ -330,13 +357,8 @@ fn the_sheets_hold_no_address_and_no_path_of_the_machine_they_were_made_on() {
     }
 }
 
-/// In the BPF object and never planned: a trampoline of seven arguments, which
-/// nothing tells but attaching.
-const UNPLANNED: [&str; 1] = ["migrate_ret_fexit7"];
-
 #[test]
 fn every_program_of_the_object_is_in_the_table_and_the_reverse() {
-    let object = OBJECT.keys().map(String::as_str);
-    let planned: Vec<_> = object.filter(|name| !UNPLANNED.contains(name)).collect();
-    assert_eq!(programs(), planned);
+    let object: Vec<_> = OBJECT.keys().map(String::as_str).collect();
+    assert_eq!(programs(), object);
 }

@@ -1,0 +1,186 @@
+//! The kernel stack of a thread, on request. See `pinwatch_ebpf::probes::stack`
+//! for why a thread that runs takes it itself.
+
+use std::fs;
+use std::io;
+use std::os::fd::AsFd as _;
+use std::sync::Mutex;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use aya::Ebpf;
+use aya::programs::{PerfEvent, ProgramFd};
+use memmap2::MmapRaw;
+use nix::errno::Errno;
+use pinwatch_common::record::{STACK_FRAMES, StackSample};
+use serde::Serialize;
+use thiserror::Error;
+
+use super::live::{LiveError, share, word_at};
+use crate::kernel::symbols;
+use crate::probe::perf::{Trigger, trigger};
+
+/// How long a thread that runs may take to be sampled.
+const PATIENCE: Duration = Duration::from_millis(200);
+const PERIOD_NS: u64 = 1_000_000;
+
+/// A thread's kernel stack, innermost function first.
+#[derive(Debug, Serialize)]
+pub struct Stack {
+    /// How it was taken, and so what it lacks.
+    pub taken: &'static str,
+    pub frames: Vec<String>,
+}
+
+/// Why there is no stack.
+#[derive(Debug, Error)]
+pub enum StackError {
+    #[error("the thread has ended")]
+    Ended,
+    #[error("the thread is not in the kernel")]
+    UserSpace,
+    #[error("the thread is runnable and was on no CPU for {} ms", PATIENCE.as_millis())]
+    Starved,
+    #[error("cannot sample the thread: {0}")]
+    Sample(String),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// Takes stacks, one at a time.
+pub struct Stacks {
+    program: Result<ProgramFd, String>,
+    sample: MmapRaw,
+    /// Whether a sleeping thread's whole stack may be read from outside: it may
+    /// wake meanwhile.
+    may_unwind: bool,
+    one_at_a_time: Mutex<()>,
+}
+
+impl Stacks {
+    /// Loads the program; it is attached only when somebody asks.
+    pub fn load(ebpf: &mut Ebpf, kretprobes: bool) -> Result<Self, LiveError> {
+        const PROGRAM: &str = "stack_sample";
+        let mut load = || -> Result<ProgramFd, String> {
+            let program = ebpf.program_mut(PROGRAM).ok_or("no such program")?;
+            let program: &mut PerfEvent = program.try_into().map_err(|_| "no such program")?;
+            program.load().map_err(|error| error.to_string())?;
+            let fd = program.fd().map_err(|error| error.to_string())?;
+            fd.try_clone().map_err(|error| error.to_string())
+        };
+        Ok(Self {
+            program: load(),
+            sample: share::<StackSample>(ebpf, "STACK", 1)?,
+            may_unwind: !kretprobes,
+            one_at_a_time: Mutex::new(()),
+        })
+    }
+
+    /// The stack of a thread; takes up to [`PATIENCE`].
+    pub fn of(&self, tid: u32) -> Result<Stack, StackError> {
+        let addresses = self.sampled(tid)?;
+        if let Some(addresses) = addresses {
+            return Ok(Stack {
+                taken: "while it ran",
+                frames: symbols::resolve(&addresses)?,
+            });
+        }
+        let ended = |error: io::Error| match error.raw_os_error() {
+            Some(libc::ESRCH | libc::ENOENT) => StackError::Ended,
+            _ => StackError::Io(error),
+        };
+        let read = |file| fs::read_to_string(format!("/proc/{tid}/{file}")).map_err(ended);
+        if state(&read("stat")?) == Some('R') {
+            return Err(StackError::Starved);
+        }
+        Ok(if self.may_unwind {
+            Stack {
+                taken: "while it slept",
+                frames: read("stack")?.lines().map(frame).collect(),
+            }
+        } else {
+            Stack {
+                taken: "while it slept: the function it sleeps in only, since kretprobes are attached",
+                frames: vec![read("wchan")?],
+            }
+        })
+    }
+
+    /// The return addresses of a thread that runs; `None` if it does not.
+    fn sampled(&self, tid: u32) -> Result<Option<Vec<u64>>, StackError> {
+        const TAKEN: usize = std::mem::offset_of!(StackSample, taken) / 8;
+        const BYTES: usize = std::mem::offset_of!(StackSample, bytes) / 8;
+        const FRAMES: usize = std::mem::offset_of!(StackSample, frames) / 8;
+        let program = self.program.as_ref();
+        let program = program.map_err(|error| StackError::Sample(error.clone()))?;
+        let _one = self.one_at_a_time.lock().expect("no holder panics");
+        let word = |n| word_at::<StackSample>(&self.sample, 0, n);
+        let before = word(TAKEN);
+        let timer = Trigger::Timer {
+            tid,
+            period_ns: PERIOD_NS,
+        };
+        let timer = trigger(timer, program.as_fd()).map_err(|error| {
+            if error.raw_os_error() == Some(libc::ESRCH) {
+                StackError::Ended
+            } else {
+                StackError::Sample(format!("perf_event_open: {error}"))
+            }
+        })?;
+        let asked = Instant::now();
+        while word(TAKEN) == before && asked.elapsed() < PATIENCE {
+            thread::sleep(Duration::from_nanos(PERIOD_NS));
+        }
+        // Nothing writes the sample any more.
+        drop(timer);
+        if word(TAKEN) == before {
+            return Ok(None);
+        }
+        match word(BYTES) as i64 {
+            bytes if bytes > 0 => {
+                let frames = (bytes as usize / 8).min(STACK_FRAMES);
+                Ok(Some((0..frames).map(|n| word(FRAMES + n)).collect()))
+            }
+            0 => Err(StackError::UserSpace),
+            error if Errno::from_raw(-error as i32) == Errno::EFAULT => Err(StackError::UserSpace),
+            error => Err(StackError::Sample(
+                Errno::from_raw(-error as i32).to_string(),
+            )),
+        }
+    }
+}
+
+/// The third field of `/proc/TID/stat`; the second may hold anything.
+fn state(stat: &str) -> Option<char> {
+    stat.rsplit_once(") ")?.1.chars().next()
+}
+
+/// `[<0>] function+0x12/0x34`, without the address and the size.
+fn frame(line: &str) -> String {
+    let name = line.split_once("] ").map_or(line, |(_, name)| name);
+    match name.split_once('/') {
+        Some((name, rest)) => match rest.split_once(' ') {
+            Some((_, module)) => format!("{name} {module}"),
+            None => name.to_owned(),
+        },
+        None => name.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_procfs_says() {
+        assert_eq!(state("12 (a) R b) D 1 2"), Some('D'));
+        assert_eq!(
+            frame("[<0>] folio_wait_bit+0x12/0x34"),
+            "folio_wait_bit+0x12"
+        );
+        assert_eq!(
+            frame("[<0>] ib_umem_get+0x12/0x34 [ib_uverbs]"),
+            "ib_umem_get+0x12 [ib_uverbs]"
+        );
+    }
+}
