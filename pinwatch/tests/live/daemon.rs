@@ -73,6 +73,12 @@ pub fn get(path: &str) -> String {
     response.body_mut().read_to_string().expect("text")
 }
 
+/// None where the answer is not a success.
+pub fn try_get(path: &str) -> Option<String> {
+    let mut response = ureq::get(format!("{URL}{path}")).call().ok()?;
+    response.body_mut().read_to_string().ok()
+}
+
 /// Samples by "name{labels}", labels as exported.
 pub struct Metrics(BTreeMap<String, f64>);
 

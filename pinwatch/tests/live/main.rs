@@ -7,6 +7,7 @@ mod attach;
 mod counts;
 mod daemon;
 mod fold;
+mod in_flight;
 mod kills;
 mod lifecycle;
 mod load;

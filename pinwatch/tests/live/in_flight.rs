@@ -1,0 +1,113 @@
+//! Pins that have not returned.
+
+use serde_json::Value;
+
+use super::counts::{NOTHING_LOST, assert_counts};
+use super::daemon::{Daemon, KINDS, get, try_get};
+use super::load::{can_wait_for_faults, finish, spawn};
+
+#[test]
+fn a_pin_is_visible_while_it_is_in_flight() {
+    let daemon = Daemon::start(&["--stuck-after", "1s"]);
+    // Before 6.5 a pin cannot wait for a userfaultfd.
+    let scenario = if can_wait_for_faults() {
+        "slow"
+    } else {
+        "starved"
+    };
+    let slow = spawn(&[scenario, "--stall-for", "5s"]);
+    // Polls a condition; the time between two looks changes nothing.
+    let (mut in_flight, mut stuck) = (false, false);
+    while !stuck {
+        let metrics = daemon.metrics();
+        assert_eq!(
+            metrics.total("pinwatch_pins_total"),
+            0.0,
+            "the pin ended before it was seen to be stuck"
+        );
+        let oldest = metrics.total("pinwatch_pin_in_flight_oldest_seconds");
+        in_flight |= metrics.total("pinwatch_pins_in_flight") == 1.0;
+        stuck = metrics.total("pinwatch_pins_stuck") == 1.0;
+        assert!(!stuck || (in_flight && oldest >= 1.0));
+    }
+    let pins = pins_in_flight();
+    let pin = &pins[0];
+    assert_eq!(
+        (&pin["origin"], &pin["comm"], &pin["stuck"]),
+        (&"io_uring".into(), &"pinwatch".into(), &true.into())
+    );
+    assert_eq!(pin["signature"], "faulting pages in");
+    finish(slow);
+    let metrics = daemon.metrics();
+    assert_counts(&metrics, &NOTHING_LOST);
+    assert_counts(
+        &metrics,
+        &[("pins_total", 1), ("pin_in_flight_oldest_seconds", 0)],
+    );
+}
+
+fn pins_in_flight() -> Vec<Value> {
+    serde_json::from_str(&get("/in-flight")).expect("JSON")
+}
+
+/// Asks until it gets one: a thread that waits for a CPU has none to give.
+#[test]
+fn the_stack_of_a_pin_in_flight_on_request() {
+    for kind in KINDS {
+        let daemon = Daemon::start(&["--attach", kind]);
+        let large = spawn(&["untouched", "--pages", "60000"]);
+        let stack = loop {
+            let asked = pins_in_flight()
+                .first()
+                .and_then(|pin| try_get(&format!("/in-flight/{}/stack", pin["tid"])));
+            if let Some(stack) = asked {
+                break stack;
+            }
+            let pins = daemon.metrics().total("pinwatch_pins_total");
+            assert_eq!(pins, 0.0, "the pin ended before its stack was taken");
+        };
+        let stack: Value = serde_json::from_str(&stack).expect("JSON");
+        assert_eq!(stack["taken"], "while it ran");
+        let frames = stack["frames"].as_array().expect("frames");
+        let is_pin = |frame: &Value| {
+            frame
+                .as_str()
+                .unwrap()
+                .starts_with("__gup_longterm_locked+")
+        };
+        assert!(frames.iter().any(is_pin), "{frames:?}");
+        assert!(!stack.to_string().contains("ffff"), "an address: {stack}");
+        finish(large);
+        assert!(
+            try_get("/in-flight/1/stack").is_none(),
+            "it has no pin in flight"
+        );
+    }
+}
+
+#[test]
+fn a_pin_that_sleeps_has_a_stack_too() {
+    if !can_wait_for_faults() {
+        return;
+    }
+    // The whole stack only where no kretprobe is attached.
+    let fentry = ["--attach", "fentry", "--without", "migrate_result"];
+    for (args, outermost) in [
+        (&fentry[..], "__gup_longterm_locked"),
+        (&["--attach", "kprobe"], "handle_userfault"),
+    ] {
+        let _daemon = Daemon::start(args);
+        let slow = spawn(&["slow", "--stall-for", "3s"]);
+        let stack = loop {
+            let pins = pins_in_flight();
+            let Some(pin) = pins.first() else { continue };
+            let stack = try_get(&format!("/in-flight/{}/stack", pin["tid"]));
+            if let Some(stack) = stack.filter(|stack| stack.contains("while it slept")) {
+                break stack;
+            }
+        };
+        assert!(stack.contains(outermost), "{stack}");
+        assert!(stack.contains("handle_userfault"), "{stack}");
+        finish(slow);
+    }
+}
