@@ -37,6 +37,9 @@ pub struct ProgramStats {
 pub struct State {
     pub release: String,
     pub era: &'static str,
+    /// Pins that were in flight when the agent attached: their returns have no
+    /// entry.
+    pub before_start: u64,
     /// Names by `enum zone_type`; none where zones are not sampled.
     pub zones: [Option<&'static str>; ZONES],
     pub cells: Box<CpuCells>,

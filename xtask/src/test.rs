@@ -73,6 +73,7 @@ struct Run {
     flavour: Flavour,
     modules: &'static [&'static str],
     append: &'static str,
+    memory_mib: u32,
     /// Which tests, where it is not all.
     tests: &'static [&'static str],
 }
@@ -83,6 +84,7 @@ const ALL_TESTS: Run = Run {
     flavour: Flavour::Cloud,
     modules: &MODULES,
     append: "intel_iommu=on",
+    memory_mib: 2048,
     tests: &[],
 };
 
@@ -92,6 +94,7 @@ const SOFT_ROCE: Run = Run {
     flavour: Flavour::Full,
     modules: &["rdma_rxe", "ib_uverbs"],
     append: "",
+    memory_mib: 2048,
     tests: &["--ignored", "apart::rdma"],
 };
 
@@ -105,6 +108,13 @@ const RUNS: &[Run] = &[
         ..SOFT_ROCE
     },
     SOFT_ROCE,
+    Run {
+        name: ", 3 GiB",
+        series: Some(&["5.10", "6.12"]),
+        memory_mib: 3072,
+        tests: &["--ignored", "apart::large"],
+        ..ALL_TESTS
+    },
     Run {
         name: ", locked down",
         series: Some(&["5.10", "6.12"]),
@@ -316,7 +326,7 @@ fn live_test(
         files: files.to_vec(),
         modules: run.modules.iter().map(|name| (*name).to_owned()).collect(),
         append: vec![run.append.to_owned()],
-        memory_mib: 2048,
+        memory_mib: run.memory_mib,
         cpus: 2,
         forwards: Vec::new(),
         qemu_args: QEMU_ARGS.map(str::to_owned).to_vec(),

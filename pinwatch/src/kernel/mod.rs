@@ -4,4 +4,5 @@ pub mod btf;
 pub mod defects;
 pub mod facts;
 pub mod symbols;
+pub mod threads;
 pub mod zones;

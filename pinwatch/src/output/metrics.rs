@@ -292,13 +292,16 @@ pub const METRICS: &[Metric] = &[
     ),
     counter(
         "pinwatch_unmatched_total",
-        "Entries of pins without a return, and returns without an entry.",
+        "Entries of pins without a return, and returns without an entry: also, from 5.13 on, pins in flight when the agent attached.",
         |state, out| {
             out.value(
                 &[("side", "entry")],
                 state.lost(Loss::EntryStale) + state.lost(Loss::EntryReaped),
             );
-            out.value(&[("side", "exit")], state.lost(Loss::ExitUnmatched));
+            out.value(
+                &[("side", "exit")],
+                state.lost(Loss::ExitUnmatched) + state.before_start,
+            );
         },
     ),
     gauge(

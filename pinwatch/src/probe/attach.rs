@@ -46,21 +46,30 @@ pub struct Attached {
 }
 
 /// Attaches every hook of a plan. The failure of one is not the failure of all:
-/// it is in the result.
+/// it is in the result. `before_entries` runs when all but the entries of pins
+/// are attached.
 pub fn attach_all(
     ebpf: &mut Ebpf,
     plan: &Plan,
     btf: Option<&Btf>,
     tracefs: Option<&Path>,
+    before_entries: impl FnOnce(),
 ) -> Vec<Attached> {
     let mut planned: Vec<_> = plan.attachments().collect();
-    // Returns first, and the entry of the pin last.
+    let is_entry = |m: Measurement| matches!(m, Measurement::PinEntry | Measurement::MemfdEntry);
+    // Returns first, and the entries of pins last.
     planned.sort_by_key(|(measurement, attachment)| {
         let is_return = matches!(attachment.kind, Kind::Fexit | Kind::Kretprobe);
-        (*measurement == Measurement::PinEntry, !is_return)
+        (is_entry(*measurement), !is_return)
     });
+    let mut before_entries = Some(before_entries);
     let mut done: Vec<Attached> = Vec::new();
     for (measurement, attachment) in planned {
+        if is_entry(measurement)
+            && let Some(act) = before_entries.take()
+        {
+            act();
+        }
         // A program may serve two measurements.
         if let Some(same) = done.iter().find(|done| done.attachment == *attachment) {
             let error = same.error.clone();

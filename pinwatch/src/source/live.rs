@@ -21,6 +21,7 @@ use thiserror::Error;
 use super::stack::Stacks;
 use crate::aggregate::{Hook, ProgramStats, State};
 use crate::kernel::facts::Facts;
+use crate::kernel::threads::inside_a_pin;
 use crate::kernel::zones::{ZoneBits, zone_names};
 use crate::probe::attach::{Attached, attach_all};
 use crate::probe::plan::{Kind, Plan, UserRegs};
@@ -73,6 +74,8 @@ pub struct Live {
     era: &'static str,
     zones: [Option<&'static str>; ZONES],
     stuck_after: Duration,
+    /// Pins that were in flight before they could be seen to enter.
+    before_start: u64,
 }
 
 impl Live {
@@ -120,7 +123,9 @@ impl Live {
         if let Some(tracefs) = &tracefs {
             remove_leftovers(tracefs);
         }
-        let attached = attach_all(&mut ebpf, plan, btf.as_ref(), tracefs.as_deref());
+        let mut before_start = 0;
+        let scan = || before_start = inside_a_pin();
+        let attached = attach_all(&mut ebpf, plan, btf.as_ref(), tracefs.as_deref(), scan);
         for Attached {
             measurement,
             attachment,
@@ -159,6 +164,7 @@ impl Live {
                 [None; ZONES]
             },
             stuck_after: options.stuck_after,
+            before_start,
         })
     }
 
@@ -194,6 +200,7 @@ impl Live {
             release: self.release.clone(),
             era: self.era,
             zones: self.zones,
+            before_start: self.before_start,
             cells,
             in_flight,
             claimed,

@@ -10,12 +10,20 @@ use super::scenarios::{Row, check, row};
 #[ignore = "needs soft RoCE"]
 fn rdma() {
     let daemon = Daemon::start(&[]);
+    let row = row("rdma", ["ok", "ok", "ok"]).from("rdma");
     let row = Row {
         args: &["--device", "lo"],
-        origin: "rdma",
-        ..row("rdma", ["ok", "ok", "ok"])
+        ..row
     };
     check(&row, &daemon).unwrap();
+}
+
+/// 2 GiB of address space in one call.
+#[test]
+#[ignore = "needs 3 GiB of memory"]
+fn large() {
+    let daemon = Daemon::start(&[]);
+    check(&row("large", ["ok", "ok", "ok"]).from("xdp"), &daemon).unwrap();
 }
 
 /// Lockdown for confidentiality takes kprobes away, and reading of kernel memory.

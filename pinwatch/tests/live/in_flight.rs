@@ -46,6 +46,37 @@ fn a_pin_is_visible_while_it_is_in_flight() {
     );
 }
 
+#[test]
+fn a_pin_from_before_the_start_is_counted_as_unmatched() {
+    if !can_wait_for_faults() {
+        // A pin that is kept off its CPU holds attaching up until it has ended
+        // (synchronize_rcu_tasks), and no other lasts long enough.
+        return;
+    }
+    let daemon = Daemon::start(&[]);
+    let slow = spawn(&["slow", "--stall-for", "20s"]);
+    while daemon.metrics().total("pinwatch_pins_in_flight") < 1.0 {}
+    drop(daemon);
+    for kind in KINDS {
+        let daemon = Daemon::start(&["--attach", kind]);
+        let metrics = daemon.metrics();
+        assert_counts(
+            &metrics,
+            &[
+                ("unmatched_total/side=\"exit\"", 1),
+                ("unmatched_total/side=\"entry\"", 0),
+                ("pins_in_flight", 0),
+                ("pins_total", 0),
+            ],
+        );
+    }
+    let daemon = Daemon::start(&[]);
+    finish(slow);
+    let metrics = daemon.metrics();
+    assert_counts(&metrics, &[("pins_total", 0), ("pins_in_flight", 0)]);
+    assert_counts(&metrics, &[("unmatched_total", 1)]);
+}
+
 fn pins_in_flight() -> Vec<Value> {
     serde_json::from_str(&get("/in-flight")).expect("JSON")
 }

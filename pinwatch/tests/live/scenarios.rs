@@ -22,6 +22,12 @@ const VFIO: &[&str] = &["--device", "0000:00:05.0"];
 const BUSY: &str = "ENOMEM migrate_busy";
 const FAULT: &str = "EFAULT fault";
 
+impl Row {
+    pub const fn from(self, origin: &'static str) -> Self {
+        Self { origin, ..self }
+    }
+}
+
 pub const fn row(scenario: &'static str, expected: [&'static str; 3]) -> Row {
     let [a, b, c] = expected;
     Row {
