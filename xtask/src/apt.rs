@@ -121,6 +121,17 @@ impl Apt {
         Ok(names.lines().map(str::to_owned).collect())
     }
 
+    /// These packages and all that they depend on, with their versions, for a system that has
+    /// nothing.
+    pub fn with_dependencies(&self, packages: &[&str]) -> Result<Vec<(String, String)>> {
+        let plan = child::output(
+            self.command("apt-get")
+                .args(["install", "--simulate", "--no-install-recommends"])
+                .args(packages),
+        )?;
+        Ok(planned(&plan))
+    }
+
     /// Downloads packages and unpacks them on top of each other into `root`.
     pub fn unpack(&self, packages: &[String], root: &Path) -> Result<()> {
         let debs = tempfile::tempdir_in(root.parent().context("no folder for the packages")?)?;
@@ -149,6 +160,15 @@ impl Apt {
             .env("LC_ALL", "C.UTF-8");
         command
     }
+}
+
+/// Names and versions in lines such as `Inst libc6 (2.41-12 Debian:13/stable [amd64])`.
+fn planned(plan: &str) -> Vec<(String, String)> {
+    let packages = plan.lines().filter_map(|line| {
+        let (name, rest) = line.strip_prefix("Inst ")?.split_once(" (")?;
+        Some((name.to_owned(), rest.split(' ').next()?.to_owned()))
+    });
+    packages.collect()
 }
 
 /// The machine's own way to reach its mirrors (proxies, certificates, time-outs), with every path
@@ -204,6 +224,12 @@ https://mirror.example.org/s/|bookworm-security|Debian
             find_mirror(TARGETS, Archive::Security).unwrap(),
             "https://mirror.example.org/s"
         );
+    }
+
+    #[test]
+    fn planned_packages() {
+        let plan = "Inst libc6 (2.41-12 Debian:13.7/stable [amd64]) []\nConf libc6 (2.41-12 x)\n";
+        assert_eq!(planned(plan), [("libc6".to_owned(), "2.41-12".to_owned())]);
     }
 
     #[test]

@@ -40,6 +40,17 @@ pub fn with_live_tests() -> Result<[PathBuf; 2]> {
     executables(&mut build, ["pinwatch", "live"])
 }
 
+/// The program that measures in guests.
+pub fn bench_guest() -> Result<PathBuf> {
+    eprintln!("xtask: building what measures in the guest");
+    let mut build = cargo();
+    build
+        .args(["test", "--no-run", "--release", "--package", "pinwatch"])
+        .args(["--bench", "guest", "--features", "live"]);
+    let [guest] = executables(&mut build, ["guest"])?;
+    Ok(guest)
+}
+
 /// The cargo that runs xtask, in the project's folder.
 pub fn cargo() -> Command {
     let mut cargo = child::command(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));

@@ -5,10 +5,10 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,7 @@ use crate::apt::MirrorArgs;
 use crate::build;
 use crate::cache::Cache;
 use crate::child::Interrupted;
+use crate::collected::Collected;
 use crate::guest::{Guest, Placed};
 use crate::kernels::{self, Flavour, KERNELS, Kernel};
 use crate::qemu::Sinks;
@@ -244,28 +245,6 @@ fn compare(path: &str, old: Option<&Value>, new: Option<&Value>, found: &mut Vec
         let show =
             |value: Option<&Value>| value.map_or_else(|| "absent".to_owned(), Value::to_string);
         found.push(format!("  {path}: {} -> {}", show(old), show(new)));
-    }
-}
-
-/// A sink that keeps what it gets.
-#[derive(Clone, Default)]
-struct Collected(Arc<Mutex<Vec<u8>>>);
-
-impl Collected {
-    fn text(&self) -> Result<String> {
-        let bytes = self.0.lock().expect(NO_PANIC).clone();
-        String::from_utf8(bytes).context("the guest's output is not UTF-8")
-    }
-}
-
-impl Write for Collected {
-    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        self.0.lock().expect(NO_PANIC).extend_from_slice(data);
-        Ok(data.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 

@@ -15,7 +15,7 @@ use crate::cache::Cache;
 use crate::initrd::Initrd;
 use crate::kernels::{Fetched, Flavour, Kernel};
 use crate::modules::Modules;
-use crate::qemu::{Accel, Ending, Forward, Machine, Outcome, Sinks};
+use crate::qemu::{Accel, Ending, Forward, Machine, Outcome, Sinks, Tcg};
 use crate::splat;
 
 /// Boots fast under emulation, says what matters on the console, and stops on an oops.
@@ -53,6 +53,21 @@ impl Guest {
     /// Boots, runs the command and returns its status. A guest that does not come to its end, or
     /// whose kernel complains, is an error.
     pub fn run(&self, cache: &Cache, mirrors: &MirrorArgs, sinks: Sinks) -> Result<u8> {
+        self.boot(cache, mirrors, sinks, None)
+    }
+
+    /// The same on emulated processors whose clock counts instructions.
+    pub fn run_counting(&self, cache: &Cache, mirrors: &MirrorArgs, sinks: Sinks) -> Result<u8> {
+        self.boot(cache, mirrors, sinks, Some(Accel::Tcg(Tcg::Counting)))
+    }
+
+    fn boot(
+        &self,
+        cache: &Cache,
+        mirrors: &MirrorArgs,
+        sinks: Sinks,
+        accel: Option<Accel>,
+    ) -> Result<u8> {
         for forward in &self.forwards {
             check_port(forward.host)?;
         }
@@ -61,7 +76,10 @@ impl Guest {
         let dir = TempDir::with_prefix("pinwatch-vm-")?;
         let initrd = dir.path().join("initrd");
         self.write_initrd(&initrd, &kernel, &busybox)?;
-        let accel = accel::choose(cache, &kernel, &busybox)?;
+        let accel = match accel {
+            Some(accel) => accel,
+            None => accel::choose(cache, &kernel, &busybox)?,
+        };
         eprintln!("xtask: booting {} {accel}", kernel.release);
         let outcome = self
             .machine(accel, &kernel.vmlinux(), &initrd)

@@ -5,10 +5,12 @@
 
 mod accel;
 mod apt;
+mod bench;
 mod build;
 mod busybox;
 mod cache;
 mod child;
+mod collected;
 mod facts;
 mod guest;
 mod http;
@@ -51,6 +53,7 @@ enum Command {
     Test(test::TestArgs),
     Vm(vm::VmArgs),
     Facts(facts::FactsArgs),
+    Bench(bench::BenchArgs),
 }
 
 fn main() -> ExitCode {
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
         Command::Test(args) => test::main(&args),
         Command::Vm(args) => vm::main(&args),
         Command::Facts(args) => facts::main(&args),
+        Command::Bench(args) => bench::main(&args),
     });
     match done {
         Ok(code) => code,

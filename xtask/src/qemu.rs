@@ -30,6 +30,8 @@ pub enum Tcg {
     /// text. Both show as random oopses of the guest.
     OneThread,
     Threads,
+    /// One processor whose clock counts instructions: each takes a nanosecond.
+    Counting,
 }
 
 impl Tcg {
@@ -43,16 +45,28 @@ impl Tcg {
 }
 
 impl Accel {
-    fn args(self) -> [&'static str; 4] {
+    fn args(self) -> &'static [&'static str] {
         match self {
-            Self::Kvm => ["-accel", "kvm", "-cpu", "host"],
-            Self::Tcg(Tcg::OneThread) => [
+            Self::Kvm => &["-accel", "kvm", "-cpu", "host"],
+            Self::Tcg(Tcg::OneThread) => &[
                 "-accel",
                 "tcg,thread=single,tb-size=256",
                 "-cpu",
                 "qemu64,-cx16",
             ],
-            Self::Tcg(Tcg::Threads) => ["-accel", "tcg,thread=multi,tb-size=256", "-cpu", "qemu64"],
+            Self::Tcg(Tcg::Threads) => {
+                &["-accel", "tcg,thread=multi,tb-size=256", "-cpu", "qemu64"]
+            }
+            Self::Tcg(Tcg::Counting) => &[
+                "-accel",
+                "tcg,thread=single,tb-size=256",
+                "-cpu",
+                "qemu64,-cx16",
+                "-icount",
+                "shift=0,sleep=off",
+                "-rtc",
+                "clock=vm",
+            ],
         }
     }
 }
@@ -61,6 +75,7 @@ impl fmt::Display for Accel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Kvm => "with KVM",
+            Self::Tcg(Tcg::Counting) => "under emulation, counting instructions",
             Self::Tcg(_) => "under emulation",
         })
     }
@@ -108,9 +123,15 @@ pub struct Outcome {
     pub console: String,
 }
 
+/// What the installed QEMU says it is.
+pub fn release() -> Result<String> {
+    let text = child::output(child::command(QEMU).arg("--version"))?;
+    Ok(text.lines().next().unwrap_or_default().to_owned())
+}
+
 /// The major version of the installed QEMU.
 pub fn version() -> Result<u32> {
-    let text = child::output(child::command(QEMU).arg("--version"))?;
+    let text = release()?;
     let digits = text
         .split_once("version ")
         .map(|(_, rest)| rest.split('.').next().unwrap_or_default());

@@ -1,0 +1,210 @@
+//! What is attached while pins are timed: a row of [`SETS`] each.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use aya::{Btf, Ebpf};
+use pinwatch::kernel::facts::Facts;
+use pinwatch::probe::attach::{Attached, attach_all};
+use pinwatch::probe::plan::{Attachment, Decision, Kind, Plan, Prefer, Verdict};
+use pinwatch::probe::table::Measurement;
+use pinwatch::source::live::{Events, Live, Options};
+
+use super::peer::{self, Peer};
+use super::pins::Pins;
+
+/// Programs that do nothing, built by pinwatch's build script.
+static EMPTY: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/empty"));
+
+/// The function that every pin but those of memfds goes through.
+pub const PIN_PATH: &str = "__gup_longterm_locked";
+
+/// A name and what it stands for.
+pub struct Set {
+    pub name: &'static str,
+    /// The set that is the limit of what hooks of its kind can cost.
+    pub pair: Option<&'static str>,
+    hooks: Hooks,
+}
+
+enum Hooks {
+    Nothing,
+    /// Empty programs on the pin path.
+    Empty(&'static [Kind]),
+    /// Empty programs wherever pinwatch has one.
+    EmptyEverywhere(Prefer),
+    Pinwatch {
+        prefer: Prefer,
+        listeners: u32,
+    },
+    Peer(peer::Command),
+}
+
+const FENTRY_PAIR: &str = "empty fentry and fexit";
+const KPROBE_PAIR: &str = "empty kprobe and kretprobe";
+
+const fn fentry(name: &'static str, hooks: Hooks) -> Set {
+    let pair = Some(FENTRY_PAIR);
+    Set { name, pair, hooks }
+}
+
+const fn kprobe(name: &'static str, hooks: Hooks) -> Set {
+    let pair = Some(KPROBE_PAIR);
+    Set { name, pair, hooks }
+}
+
+const fn pinwatch(prefer: Prefer, listeners: u32) -> Hooks {
+    Hooks::Pinwatch { prefer, listeners }
+}
+
+pub const SETS: &[Set] = &[
+    Set {
+        name: "nothing",
+        pair: None,
+        hooks: Hooks::Nothing,
+    },
+    fentry("empty fentry", Hooks::Empty(&[Kind::Fentry])),
+    fentry(FENTRY_PAIR, Hooks::Empty(&[Kind::Fentry, Kind::Fexit])),
+    fentry(
+        "empty programs at pinwatch's hooks, fentry",
+        Hooks::EmptyEverywhere(Prefer::Fentry),
+    ),
+    fentry("pinwatch, fentry", pinwatch(Prefer::Fentry, 0)),
+    fentry(
+        "pinwatch, fentry, with a listener",
+        pinwatch(Prefer::Fentry, 1),
+    ),
+    fentry("bpftrace, kfunc", Hooks::Peer(peer::bpftrace_kfunc)),
+    kprobe("empty kprobe", Hooks::Empty(&[Kind::Kprobe])),
+    kprobe(KPROBE_PAIR, Hooks::Empty(&[Kind::Kprobe, Kind::Kretprobe])),
+    kprobe(
+        "empty programs at pinwatch's hooks, kprobe",
+        Hooks::EmptyEverywhere(Prefer::Kprobe),
+    ),
+    kprobe("pinwatch, kprobe", pinwatch(Prefer::Kprobe, 0)),
+    kprobe(
+        "pinwatch, kprobe, with a listener",
+        pinwatch(Prefer::Kprobe, 1),
+    ),
+    kprobe("bpftrace, kprobe", Hooks::Peer(peer::bpftrace_kprobe)),
+    kprobe("funclatency", Hooks::Peer(peer::funclatency)),
+];
+
+/// Attached for as long as this lives.
+pub enum Held {
+    Nothing,
+    Empty {
+        /// Dropped before `_objects`.
+        _attached: Vec<Attached>,
+        _objects: Vec<Ebpf>,
+    },
+    Pinwatch {
+        live: Box<Live>,
+        events: Events,
+    },
+    Peer(Peer),
+}
+
+impl Set {
+    pub fn attach(&self, facts: &Facts, pins: &mut Pins) -> Result<Held> {
+        match self.hooks {
+            Hooks::Nothing => Ok(Held::Nothing),
+            Hooks::Empty(kinds) => {
+                let at = kinds.iter().map(|&kind| Attachment {
+                    program: "",
+                    target: PIN_PATH,
+                    kind,
+                });
+                empty(facts, at)
+            }
+            Hooks::EmptyEverywhere(prefer) => {
+                let plan = Plan::new(facts, prefer);
+                let mut at: Vec<_> = plan.attachments().map(|(_, at)| at.clone()).collect();
+                // One program may serve several measurements.
+                at.sort_by_key(|at| at.program);
+                at.dedup();
+                empty(facts, at)
+            }
+            Hooks::Pinwatch { prefer, listeners } => {
+                let mut live = attach_pinwatch(facts, prefer)?;
+                let events = live.take_events()?;
+                live.set_listeners(listeners)?;
+                let live = Box::new(live);
+                Ok(Held::Pinwatch { live, events })
+            }
+            Hooks::Peer(command) => Peer::start(command(facts), pins).map(Held::Peer),
+        }
+    }
+}
+
+impl Held {
+    /// What is done between pins: a listener reads.
+    pub fn between(&mut self) {
+        if let Self::Pinwatch { events, .. } = self {
+            events.by_ref().for_each(drop);
+        }
+    }
+
+    /// Detaches, and fails unless what was attached has seen the pins.
+    pub fn detach(self, pins: u64) -> Result<()> {
+        match self {
+            Self::Nothing | Self::Empty { .. } => {}
+            Self::Pinwatch { live, .. } => {
+                let state = live.state();
+                let origins = &state.cells.pins.origins;
+                let seen: u64 = origins.iter().flat_map(|o| o.duration.buckets).sum();
+                ensure!(seen == pins, "pinwatch saw {seen} of {pins} pins");
+            }
+            Self::Peer(peer) => peer.stop()?,
+        }
+        Ok(())
+    }
+}
+
+pub fn attach_pinwatch(facts: &Facts, prefer: Prefer) -> Result<Live> {
+    let options = Options {
+        stuck_after: Duration::from_secs(10),
+        bpf_log_level: 0,
+    };
+    Ok(Live::attach(facts, &Plan::new(facts, prefer), options)?)
+}
+
+/// Attaches an empty program in each place, in the way that pinwatch attaches its own.
+fn empty(facts: &Facts, places: impl IntoIterator<Item = Attachment>) -> Result<Held> {
+    let btf = Btf::from_sys_fs()?;
+    let (mut attached, mut objects) = (Vec::new(), Vec::new());
+    for place in places {
+        // A program is loaded for one target.
+        let mut object = Ebpf::load(EMPTY)
+            .context("the object with empty programs (PINWATCH_EBPF_OBJECT leaves it out)")?;
+        let program = match place.kind {
+            Kind::Fentry => "empty_fentry",
+            Kind::Fexit => "empty_fexit",
+            Kind::Kprobe => "empty_kprobe",
+            Kind::Kretprobe => "empty_kretprobe",
+            Kind::RawTracepoint => "empty_tracepoint",
+        };
+        let decision = Decision {
+            measurement: Measurement::PinEntry,
+            verdict: Verdict::Attach {
+                attachments: vec![Attachment { program, ..place }],
+                note: None,
+            },
+        };
+        let plan = Plan {
+            decisions: vec![decision],
+            ..Plan::new(facts, Prefer::Auto)
+        };
+        // Without tracefs: its events are named after programs.
+        let done = attach_all(&mut object, &plan, Some(&btf), None);
+        if let Some(error) = done.iter().find_map(|done| done.error.as_deref()) {
+            anyhow::bail!("{program} at {}: {error}", place.target);
+        }
+        attached.extend(done);
+        objects.push(object);
+    }
+    Ok(Held::Empty {
+        _attached: attached,
+        _objects: objects,
+    })
+}

@@ -1,0 +1,57 @@
+//! docs/performance.md: the text is written by hand, what stands between a pair of markers by
+//! commands.
+
+use std::fs;
+
+use anyhow::{Context, Result};
+
+const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/performance.md");
+
+/// Replaces what stands between `<!-- name -->` and `<!-- /name -->`.
+pub fn write(name: &str, made: &str) -> Result<()> {
+    let text = fs::read_to_string(PATH).with_context(|| PATH.to_owned())?;
+    let text = replaced(&text, name, made)
+        .with_context(|| format!("docs/performance.md has no markers for {name}"))?;
+    fs::write(PATH, text).with_context(|| PATH.to_owned())?;
+    eprintln!("xtask: docs/performance.md has the new figures of {name}");
+    Ok(())
+}
+
+fn replaced(text: &str, name: &str, made: &str) -> Option<String> {
+    let (open, close) = (format!("<!-- {name} -->\n"), format!("<!-- /{name} -->"));
+    let (before, rest) = text.split_once(&open)?;
+    let (_, after) = rest.split_once(&close)?;
+    Some(format!("{before}{open}{}\n{close}{after}", made.trim_end()))
+}
+
+/// `12345` as `12,345`.
+pub fn thousands(n: i64) -> String {
+    let digits = n.unsigned_abs().to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    if n < 0 { format!("-{text}") } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_between_the_markers_changes() {
+        let text = "a\n<!-- x -->\nold\n<!-- /x -->\nb\n";
+        let new = "a\n<!-- x -->\nnew\n<!-- /x -->\nb\n";
+        assert_eq!(replaced(text, "x", "new\n").unwrap(), new);
+        assert_eq!(replaced(text, "y", "new"), None);
+    }
+
+    #[test]
+    fn digits_are_grouped() {
+        let grouped = [0, 999, 1000, -1_234_567].map(thousands);
+        assert_eq!(grouped, ["0", "999", "1,000", "-1,234,567"]);
+    }
+}

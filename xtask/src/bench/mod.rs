@@ -1,0 +1,33 @@
+//! `cargo xtask bench`: what watching costs, measured so that it repeats. Each kind of measurement
+//! has a file of its own and writes its tables into docs/performance.md.
+
+mod document;
+mod figures;
+mod overhead;
+mod peers;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Subcommand;
+
+/// Measure what watching costs, and write it into docs/performance.md
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  cargo xtask bench overhead
+  cargo xtask bench overhead --kernel 6.12 --runs 1 --set nothing --set 'pinwatch, fentry'")]
+pub struct BenchArgs {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    Overhead(overhead::OverheadArgs),
+}
+
+pub fn main(args: &BenchArgs) -> Result<ExitCode> {
+    match &args.what {
+        What::Overhead(args) => overhead::main(args),
+    }
+}

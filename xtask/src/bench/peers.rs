@@ -1,0 +1,112 @@
+//! The tools that pinwatch is compared with, bpftrace and libbpf-tools, as files for a guest:
+//! Debian's packages, without what the two programs do not load.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::apt::{Apt, MirrorArgs};
+use crate::cache::Cache;
+use crate::child;
+use crate::guest::Placed;
+use crate::kernels::TRIXIE;
+
+const ENTRY: &str = "peers";
+const PACKAGES: [&str; 2] = ["bpftrace", "libbpf-tools"];
+const PROGRAMS: [&str; 2] = ["usr/bin/bpftrace", "usr/sbin/funclatency-libbpf"];
+const LOADER: &str = "lib64/ld-linux-x86-64.so.2";
+const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
+
+/// The tools on this disk.
+pub struct Peers {
+    dir: PathBuf,
+    /// names and versions of the packages
+    pub versions: String,
+}
+
+impl Peers {
+    /// From the cache, or from the network.
+    pub fn fetch(cache: &Cache, mirrors: &MirrorArgs) -> Result<Self> {
+        if let Ok(peers) = Self::open(cache.path(ENTRY)) {
+            return Ok(peers);
+        }
+        let _lock = cache.lock(ENTRY)?;
+        if let Ok(peers) = Self::open(cache.path(ENTRY)) {
+            return Ok(peers);
+        }
+        let scratch = cache.scratch()?;
+        let made = download(cache, mirrors, scratch.path())
+            .context("cannot fetch bpftrace and libbpf-tools")?;
+        Self::open(cache.publish(&made, ENTRY)?)
+    }
+
+    fn open(dir: PathBuf) -> Result<Self> {
+        let versions = fs::read_to_string(dir.join("versions"))?;
+        Ok(Self { dir, versions })
+    }
+
+    /// Everything in its usual place.
+    pub fn placed(&self) -> Vec<Placed> {
+        let folders = ["usr/bin", "usr/sbin", "lib64", LIBRARIES].into_iter();
+        let placed = folders.map(|folder| Placed {
+            host: self.dir.join("root").join(folder),
+            guest: format!("/{folder}"),
+        });
+        placed.collect()
+    }
+}
+
+fn download(cache: &Cache, mirrors: &MirrorArgs, scratch: &Path) -> Result<PathBuf> {
+    let (root, made) = (scratch.join("unpacked"), scratch.join("made"));
+    fs::create_dir(&root)?;
+    let apt = Apt::update(cache, TRIXIE, mirrors)?;
+    let packages = apt.with_dependencies(&PACKAGES)?;
+    let names: Vec<_> = packages.iter().map(|(name, _)| name.clone()).collect();
+    apt.unpack(&names, &root)?;
+    for program in PROGRAMS {
+        take(&root, program, &made)?;
+        for library in libraries(&root, program)? {
+            take(&root, &library, &made)?;
+        }
+    }
+    let loader = root.join("usr").join(LOADER);
+    copy(&loader, &made.join("root").join(LOADER))?;
+    let versions: Vec<_> = packages
+        .iter()
+        .filter(|(name, _)| PACKAGES.contains(&name.as_str()))
+        .map(|(name, version)| format!("{name} {version}"))
+        .collect();
+    fs::write(made.join("versions"), versions.join(", "))?;
+    Ok(made)
+}
+
+/// What the dynamic loader would load for a program, below `root`.
+fn libraries(root: &Path, program: &str) -> Result<Vec<String>> {
+    let folder = root.join(LIBRARIES);
+    let list = child::output(
+        child::command(root.join("usr").join(LOADER))
+            .args(["--inhibit-cache", "--library-path"])
+            .arg(&folder)
+            .arg("--list")
+            .arg(root.join(program)),
+    )?;
+    let folder = folder.to_str().context("the cache's path is not UTF-8")?;
+    let names = list.lines().filter_map(|line| {
+        let (_, path) = line.split_once(" => ")?;
+        let path = path.split(" (").next()?.strip_prefix(folder)?;
+        Some(format!("{LIBRARIES}{path}"))
+    });
+    Ok(names.collect())
+}
+
+fn take(root: &Path, file: &str, made: &Path) -> Result<()> {
+    copy(&root.join(file), &made.join("root").join(file))
+}
+
+/// Copies a file, not the link that may lead to it.
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to.parent().context("no folder")?)?;
+    fs::copy(from, to).with_context(|| format!("cannot copy {}", from.display()))?;
+    Ok(())
+}
