@@ -27,9 +27,25 @@ pub const fn duration_bucket(ns: u64) -> usize {
     if n >> MAX_EXP != 0 {
         return DURATION_BUCKETS - 1;
     }
-    let exp = 63 - n.leading_zeros();
+    let exp = log2(n);
     let sub = (n >> (exp - SUB_BITS)) as u32 & ((1 << SUB_BITS) - 1);
     (1 + ((exp - MIN_EXP) << SUB_BITS) + sub) as usize
+}
+
+/// The exponent of the highest bit of a number below 2^64 that is not 0. BPF has
+/// no instruction for it, and what LLVM puts there for `ilog2` is twice as long.
+#[inline(always)]
+const fn log2(n: u64) -> u32 {
+    let (mut rest, mut exp) = (n, 0);
+    let mut step = 32;
+    while step > 0 {
+        if rest >> step != 0 {
+            rest >>= step;
+            exp += step;
+        }
+        step /= 2;
+    }
+    exp
 }
 
 /// The inclusive upper edge of a bucket in nanoseconds; `None` for the last.
@@ -84,6 +100,14 @@ pub fn pass_bucket(passes: u32) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_highest_bit() {
+        for exp in 0..64 {
+            let n = 1u64 << exp;
+            assert_eq!([log2(n), log2(n | (n - 1))], [exp, exp]);
+        }
+    }
     use proptest::prelude::*;
 
     #[test]

@@ -10,26 +10,26 @@ pub const ABI_SYMBOL: &str = "PINWATCH_ABI_2";
 
 /// Pins that can be in flight at once before one is counted as
 /// [`Loss::SlotsFull`](crate::counter::Loss::SlotsFull) instead of measured.
-/// A power of two: the thread id's low bits are the first slot tried.
-pub const SLOTS: u32 = 4096;
+pub const SLOTS: u32 = SLOT_SETS * SLOT_WAYS as u32;
 
-/// Slots tried for one thread. Thread ids of one process are close together, so
-/// the first try nearly always succeeds.
-pub const SLOT_TRIES: u32 = 4;
+/// The slots are in sets, and a thread uses those of one: a power of two, as
+/// the thread id's low bits choose it. Thread ids of one process are close
+/// together, so they spread evenly.
+pub const SLOT_SETS: u32 = 1024;
 
-/// Distance between the tries; odd, and large enough to leave a run of
-/// consecutive thread ids.
-pub const SLOT_STRIDE: u32 = 1031;
+/// Slots of a set: so many threads whose ids differ by multiples of
+/// [`SLOT_SETS`] may pin at once.
+pub const SLOT_WAYS: usize = 4;
 
 /// Bytes of the ring buffer that carries a [`PinEvent`](crate::record::PinEvent)
 /// per pin while somebody listens.
 pub const RING_BYTES: u32 = 1 << 20;
 
-/// The slot for a thread's `attempt`.
+/// The set that a thread's slot is in.
 #[inline(always)]
 #[must_use]
-pub const fn slot_index(tid: u32, attempt: u32) -> u32 {
-    tid.wrapping_add(attempt.wrapping_mul(SLOT_STRIDE)) & (SLOTS - 1)
+pub const fn slot_set(tid: u32) -> u32 {
+    tid & (SLOT_SETS - 1)
 }
 
 #[cfg(test)]
@@ -43,13 +43,12 @@ mod tests {
     }
 
     #[test]
-    fn the_tries_of_a_thread_are_distinct_slots() {
-        for tid in [1, 2, 4095, 4096, u32::MAX] {
-            for a in 0..SLOT_TRIES {
-                for b in 0..a {
-                    assert_ne!(slot_index(tid, a), slot_index(tid, b));
-                }
-            }
+    fn every_run_of_thread_ids_fits() {
+        let first = u32::MAX - SLOTS / 2;
+        let mut threads = [0; SLOT_SETS as usize];
+        for n in 0..SLOTS {
+            threads[slot_set(first.wrapping_add(n)) as usize] += 1;
         }
+        assert_eq!(threads, [SLOT_WAYS; SLOT_SETS as usize]);
     }
 }

@@ -1,7 +1,7 @@
 //! The only writer to the ring buffer. Does nothing unless somebody listens.
 
 use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
-use aya_ebpf::helpers::bpf_get_current_comm;
+use aya_ebpf::helpers::generated::bpf_get_current_comm;
 use pinwatch_common::counter::Loss;
 use pinwatch_common::params::RING_BYTES;
 use pinwatch_common::record::{Pin, PinEvent};
@@ -21,10 +21,7 @@ pub fn emit(pin: &Pin) {
         lose(Loss::RingFull);
         return;
     };
-    entry.write(PinEvent {
-        pin: *pin,
-        comm: bpf_get_current_comm().unwrap_or_default(),
-    });
+    write(entry.as_mut_ptr(), pin);
     let flags = if EVENTS.query(u64::from(BPF_RB_AVAIL_DATA)) >= WAKE_AT {
         BPF_RB_FORCE_WAKEUP
     } else {
@@ -32,3 +29,18 @@ pub fn emit(pin: &Pin) {
     };
     entry.submit(u64::from(flags));
 }
+
+/// Fills an event by words, as a plain copy of this size goes byte by byte here.
+#[inline(always)]
+fn write(event: *mut PinEvent, pin: &Pin) {
+    let (to, from) = (event.cast::<u64>(), (&raw const *pin).cast::<u64>());
+    for word in 0..size_of::<Pin>() / size_of::<u64>() {
+        // SAFETY: the words of the event's first field and of the same type.
+        unsafe { to.add(word).write_volatile(from.add(word).read_volatile()) };
+    }
+    // SAFETY: the helper fills all bytes, with zeroes if it fails.
+    unsafe { bpf_get_current_comm((&raw mut (*event).comm).cast(), COMM_BYTES) };
+}
+
+const COMM_BYTES: u32 = size_of::<PinEvent>() as u32 - size_of::<Pin>() as u32;
+const _: () = assert!(core::mem::offset_of!(PinEvent, pin) == 0);

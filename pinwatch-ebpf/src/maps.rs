@@ -10,14 +10,15 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, RingBuf};
 use pinwatch_common::counter::Loss;
 use pinwatch_common::fold::CpuCells;
-use pinwatch_common::params::{ABI_VERSION, RING_BYTES, SLOTS as SLOT_COUNT};
+use pinwatch_common::params::{ABI_VERSION, RING_BYTES, SLOT_SETS, SLOT_WAYS};
 use pinwatch_common::record::{Slot, StackSample};
 
 use crate::kernel;
 
-/// Pins in flight, 512 KiB: see [`crate::slot`].
+/// Pins in flight, 768 KiB: see [`crate::slot`]. An entry is a set of slots, so
+/// that one look-up finds a thread's slot or tells that it has none.
 #[map]
-pub static SLOTS: Array<Slot> = Array::with_max_entries(SLOT_COUNT, BPF_F_MMAPABLE);
+pub static SLOTS: Array<[Slot; SLOT_WAYS]> = Array::with_max_entries(SLOT_SETS, BPF_F_MMAPABLE);
 
 /// Statistics, one entry per possible CPU: user space sets the number.
 #[map]

@@ -4,7 +4,7 @@ use aya_ebpf::EbpfContext;
 use aya_log_ebpf::{debug, warn};
 use pinwatch_common::counter::Loss;
 use pinwatch_common::fold::fold_pin;
-use pinwatch_common::record::{ISOLATES, PHASES, Phase, Pin, Slot};
+use pinwatch_common::record::{Phase, Slot};
 
 use crate::emit::emit;
 use crate::fast;
@@ -43,36 +43,18 @@ pub fn enter(ctx: &impl EbpfContext, asked: Asked) {
             return;
         }
     };
+    slot::clear(slot);
     slot.max_folios = asked.max_folios as u64;
     slot.pages = asked.pages;
-    slot::start(
-        slot,
-        Pin {
-            start_ns: kernel::now(),
-            duration_ns: 0,
-            tgid,
-            tid,
-            requested: asked.requested,
-            returned: 0,
-            unpinnable: 0,
-            moved: 0,
-            failed: 0,
-            repinned: 0,
-            phase_ns: [0; PHASES],
-            migrate_calls: 0,
-            passes: 0,
-            drains: 0,
-            gup_flags: asked.gup_flags,
-            isolate_failures: [0; ISOLATES],
-            migrate_ret: 0,
-            origin: kernel::origin(),
-            phase: Phase::Gup as u8,
-            drained_in: 0,
-            awaits_result: 0,
-            sampled_zone: 0,
-            reserved: [0; 3],
-        },
-    );
+    let Slot { pin, mark_ns, .. } = slot;
+    pin.start_ns = kernel::now();
+    pin.tgid = tgid;
+    pin.requested = asked.requested;
+    pin.gup_flags = asked.gup_flags;
+    pin.origin = kernel::origin();
+    pin.phase = Phase::Gup as u8;
+    *mark_ns = pin.start_ns;
+    slot::show(slot, tid);
 }
 
 /// Ends this thread's pin; false if it has none. `ret` is what the function

@@ -1,10 +1,10 @@
-//! Pins in flight: a table addressed by thread id, with a few alternatives for
-//! threads that collide. A hash map would cost some 900 instructions per pin
+//! Pins in flight: a table addressed by thread id, with a few slots for threads
+//! that collide. A hash map would cost some 900 instructions per pin
 //! for insert and delete; a claim costs one atomic addition.
 
 use core::arch::asm;
 
-use pinwatch_common::params::{SLOT_TRIES, slot_index};
+use pinwatch_common::params::{SLOT_WAYS, slot_set};
 use pinwatch_common::record::{Pin, Slot};
 
 use crate::maps::SLOTS;
@@ -44,13 +44,21 @@ fn owner(slot: *mut Slot) -> u32 {
     unsafe { (&raw const (*slot).pin.tid).read_volatile() }
 }
 
+/// The slots that a thread may use.
+#[inline(always)]
+fn slots(tid: u32) -> impl Iterator<Item = *mut Slot> {
+    let set = SLOTS
+        .get_ptr_mut(slot_set(tid))
+        .map(|set| set.cast::<Slot>());
+    // SAFETY: the set has as many.
+    set.into_iter()
+        .flat_map(|set| (0..SLOT_WAYS).map(move |way| unsafe { set.add(way) }))
+}
+
 /// Takes a slot for a thread that enters a pin.
 #[inline(always)]
 pub fn claim(tid: u32) -> Claim {
-    for attempt in 0..SLOT_TRIES {
-        let Some(slot) = SLOTS.get_ptr_mut(slot_index(tid, attempt)) else {
-            continue;
-        };
+    for slot in slots(tid) {
         if owner(slot) == tid {
             // SAFETY: the slot is this thread's: nobody else writes its pin.
             return Claim::Stale(unsafe { &mut *slot });
@@ -73,10 +81,8 @@ pub fn claim(tid: u32) -> Claim {
 /// The slot of a thread that has a pin in flight.
 #[inline(always)]
 pub fn find(tid: u32) -> Option<&'static mut Slot> {
-    for attempt in 0..SLOT_TRIES {
-        if let Some(slot) = SLOTS.get_ptr_mut(slot_index(tid, attempt))
-            && owner(slot) == tid
-        {
+    for slot in slots(tid) {
+        if owner(slot) == tid {
             // SAFETY: the slot is this thread's: nobody else writes its pin.
             return Some(unsafe { &mut *slot });
         }
@@ -84,13 +90,19 @@ pub fn find(tid: u32) -> Option<&'static mut Slot> {
     None
 }
 
-/// Starts a pin in a claimed slot. The owner is written last: a reader that
-/// sees it sees the rest.
+/// Empties a claimed slot by words. Volatile, or it becomes a call of `memset`,
+/// which goes byte by byte here.
 #[inline(always)]
-pub fn start(slot: &mut Slot, pin: Pin) {
-    let tid = pin.tid;
-    slot.mark_ns = pin.start_ns;
-    slot.pin = Pin { tid: 0, ..pin };
+pub fn clear(slot: &mut Slot) {
+    for word in 0..size_of::<Pin>() / size_of::<u64>() {
+        // SAFETY: a word of a live reference, whose type has no invalid values.
+        unsafe { (&raw mut slot.pin).cast::<u64>().add(word).write_volatile(0) };
+    }
+}
+
+/// Makes a slot visible as the thread's, after everything else in it is written.
+#[inline(always)]
+pub fn show(slot: &mut Slot, tid: u32) {
     // SAFETY: a field of a live reference.
     unsafe { (&raw mut slot.pin.tid).write_volatile(tid) };
 }

@@ -75,6 +75,7 @@ pub const SETS: &[Set] = &[
         pinwatch(Prefer::Fentry, 1),
     ),
     fentry("bpftrace, kfunc", Hooks::Peer(peer::bpftrace_kfunc)),
+    fentry("funclatency, fentry", Hooks::Peer(peer::funclatency_fentry)),
     kprobe("empty kprobe", Hooks::Empty(&[Kind::Kprobe])),
     kprobe(KPROBE_PAIR, Hooks::Empty(&[Kind::Kprobe, Kind::Kretprobe])),
     kprobe(
@@ -87,7 +88,7 @@ pub const SETS: &[Set] = &[
         pinwatch(Prefer::Kprobe, 1),
     ),
     kprobe("bpftrace, kprobe", Hooks::Peer(peer::bpftrace_kprobe)),
-    kprobe("funclatency", Hooks::Peer(peer::funclatency)),
+    kprobe("funclatency, kprobe", Hooks::Peer(peer::funclatency_kprobe)),
 ];
 
 /// Attached for as long as this lives.

@@ -56,9 +56,16 @@ fn bpftrace(script: &str) -> std::process::Command {
     bpftrace
 }
 
-pub fn funclatency(_facts: &Facts) -> std::process::Command {
+/// Time from entry to return as one histogram, of all pins.
+pub fn funclatency_fentry(_facts: &Facts) -> std::process::Command {
     let mut funclatency = std::process::Command::new("funclatency-libbpf");
     funclatency.arg(PIN_PATH);
+    funclatency
+}
+
+pub fn funclatency_kprobe(facts: &Facts) -> std::process::Command {
+    let mut funclatency = funclatency_fentry(facts);
+    funclatency.arg("--kprobes");
     funclatency
 }
 
@@ -96,7 +103,11 @@ impl Peer {
     pub fn stop(mut self) -> Result<()> {
         kill(Pid::from_raw(self.child.id() as i32), Signal::SIGINT)?;
         let said = self.output()?;
-        ensure!(said.contains("|@"), "no histogram: {}", said.trim());
+        ensure!(
+            said.contains("|@") || said.contains("|*"),
+            "no histogram: {}",
+            said.trim()
+        );
         Ok(())
     }
 
