@@ -70,13 +70,14 @@ pub const CAUSE_NAMES: [&str; CAUSES] = [
 pub enum Phase {
     /// Pinning the range, faulting pages in, and unpinning it before a retry.
     Gup = 0,
-    /// Looking for unpinnable pages and isolating them.
+    /// Looking for unpinnable pages and isolating them. The last sweep of a pin
+    /// lasts until the return, unless its function returns nothing.
     Collect = 1,
     /// Draining every CPU's LRU caches (`lru_add_drain_all`) for that.
     Drain = 2,
     /// Inside `migrate_pages`.
     Migrate = 3,
-    /// From the end of a sweep that found nothing to the return.
+    /// From the end of a sweep that returns nothing to the return.
     Other = 4,
 }
 

@@ -63,28 +63,28 @@ fn pass_gup_kretprobe(ctx: RetProbeContext) -> u32 {
 
 #[fexit]
 fn unpinnable_fexit2(ctx: FExitContext) -> u32 {
-    swept(ctx.arg(2))
+    found(ctx.arg(2))
 }
 
 #[fexit]
 fn unpinnable_fexit3(ctx: FExitContext) -> u32 {
-    swept(ctx.arg(3))
+    found(ctx.arg(3))
 }
 
 #[kretprobe]
 fn unpinnable_kretprobe(ctx: RetProbeContext) -> u32 {
-    swept(ctx.ret())
+    found(ctx.ret())
 }
 
 /// The void form: what was found is counted by its isolation.
 #[fexit]
 fn swept_fexit(_ctx: FExitContext) -> u32 {
-    swept(0)
+    swept(0, Phase::Other)
 }
 
 #[kretprobe]
 fn swept_kretprobe(_ctx: RetProbeContext) -> u32 {
-    swept(0)
+    swept(0, Phase::Other)
 }
 
 /// `pages_or_folios.nr_entries`, or 0. Without an offset the verifier sees that
@@ -111,16 +111,20 @@ fn sweep(pinned: impl FnOnce() -> u64) -> u32 {
     0
 }
 
+/// Nothing found is the end of the pin, and nothing to do: it costs most pins
+/// a look at the clock. Else the range is unpinned, before a retry.
 #[inline(always)]
-fn swept(unpinnable: u64) -> u32 {
+fn found(unpinnable: u64) -> u32 {
+    if unpinnable == 0 {
+        return 0;
+    }
+    swept(unpinnable, Phase::Gup)
+}
+
+#[inline(always)]
+fn swept(unpinnable: u64, next: Phase) -> u32 {
     if let Some(slot) = slot::find(kernel::tid()) {
         slot.pin.unpinnable = slot.pin.unpinnable.wrapping_add(unpinnable);
-        // What follows is the return, or the unpinning before a retry.
-        let next = if unpinnable == 0 {
-            Phase::Other
-        } else {
-            Phase::Gup
-        };
         enter_phase(slot, next);
     }
     0

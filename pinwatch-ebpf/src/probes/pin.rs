@@ -50,26 +50,39 @@ fn pin_enter_kprobe_stack(ctx: ProbeContext) -> u32 {
 #[inline(always)]
 fn entered(ctx: &impl EbpfContext, gup_flags: u32, requested: u64, pages: u64) -> u32 {
     if kernel::is_longterm(gup_flags) {
-        let asked = Asked {
-            gup_flags,
-            requested,
-            pages,
-            max_folios: 0,
-        };
-        enter(ctx, asked);
+        enter_longterm(ctx, gup_flags, requested, pages);
     }
     0
+}
+
+/// A function of its own, so that a short-term pin saves no registers for it.
+#[inline(never)]
+fn enter_longterm(ctx: &impl EbpfContext, gup_flags: u32, requested: u64, pages: u64) {
+    let asked = Asked {
+        gup_flags,
+        requested,
+        pages,
+        max_folios: 0,
+    };
+    enter(ctx, asked);
 }
 
 #[fexit]
 fn pin_exit_fexit(ctx: FExitContext) -> u32 {
     // With six arguments the return value is the seventh word.
-    let ret = ctx.arg(6);
-    if kernel::is_longterm(ctx.arg(5)) && !exit(ret, |_| ret, |_| kernel::raw_arg(&ctx, 3)) {
-        lose(Loss::ExitUnmatched);
-        debug!(&ctx, "a pin returned that was not seen to enter");
+    if kernel::is_longterm(ctx.arg(5)) {
+        exit_longterm(&ctx, ctx.arg(6));
     }
     0
+}
+
+/// A function of its own for the same reason.
+#[inline(never)]
+fn exit_longterm(ctx: &FExitContext, returned: i64) {
+    if !exit(returned, |_| returned, |_| kernel::raw_arg(ctx, 3)) {
+        lose(Loss::ExitUnmatched);
+        debug!(ctx, "a pin returned that was not seen to enter");
+    }
 }
 
 #[kretprobe]
