@@ -31,24 +31,24 @@ pub fn pinwatch() -> Result<PathBuf> {
     Ok(pinwatch)
 }
 
-/// `pinwatch` and the program with the tests that run in guests, out of one build.
-pub fn with_live_tests() -> Result<[PathBuf; 2]> {
+/// `pinwatch`, the program with the tests that run in guests, and the one that measures there,
+/// out of one build.
+pub fn with_live_tests() -> Result<[PathBuf; 3]> {
     let mut build = cargo();
     build
         .args(["test", "--no-run", "--release", "--package", "pinwatch"])
-        .args(["--test", "live", "--features", "live"]);
-    executables(&mut build, ["pinwatch", "live"])
+        .args(["--test", "live", "--bench", "guest", "--features", "live"]);
+    executables(&mut build, ["pinwatch", "live", "guest"])
 }
 
-/// The program that measures in guests.
-pub fn bench_guest() -> Result<PathBuf> {
-    eprintln!("xtask: building what measures in the guest");
+/// The program that measures in guests, and `pinwatch`, out of one build.
+pub fn bench_programs() -> Result<[PathBuf; 2]> {
+    eprintln!("xtask: building pinwatch and what measures it");
     let mut build = cargo();
     build
         .args(["test", "--no-run", "--release", "--package", "pinwatch"])
         .args(["--bench", "guest", "--features", "live"]);
-    let [guest] = executables(&mut build, ["guest"])?;
-    Ok(guest)
+    executables(&mut build, ["guest", "pinwatch"])
 }
 
 /// The cargo that runs xtask, in the project's folder.

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use crate::apt::MirrorArgs;
+use crate::bench::floor;
 use crate::build;
 use crate::cache::Cache;
 use crate::child::{self, Interrupted, Waited};
@@ -162,7 +163,7 @@ fn run(args: &TestArgs, tally: &Tally) -> Result<()> {
         return Ok(());
     }
     let built = step(tally, "building for the guests", build::with_live_tests)?;
-    let Some([pinwatch, tests]) = built else {
+    let Some([pinwatch, tests, bench]) = built else {
         return Ok(());
     };
     let placed = |host, guest: &str| Placed {
@@ -175,6 +176,12 @@ fn run(args: &TestArgs, tally: &Tally) -> Result<()> {
     ];
     let rows = Mutex::default();
     live_tests(args, &cache, &files, tally, &rows)?;
+    if args.args.is_empty() {
+        let floor = || floor::check(&cache, &args.mirrors, bench);
+        if step(tally, "the price of a pin", floor)?.is_some() {
+            tally.pass();
+        }
+    }
     // Only all kernels and all tests together make the whole table.
     if args.kernels.is_empty() && args.args.is_empty() {
         let by_run = rows.into_inner().expect("nobody panics while adding rows");

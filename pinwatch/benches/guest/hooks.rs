@@ -37,8 +37,17 @@ enum Hooks {
         prefer: Prefer,
         listeners: u32,
     },
+    /// pinwatch without the hooks on sweeps: no passes, and no phases but migration.
+    PinwatchWithoutSweeps(Prefer),
     Peer(peer::Command),
 }
+
+/// What is measured by hooks on sweeps.
+const OF_SWEEPS: [Measurement; 3] = [
+    Measurement::Passes,
+    Measurement::Unpinnable,
+    Measurement::Phases,
+];
 
 const FENTRY_PAIR: &str = "empty fentry and fexit";
 const KPROBE_PAIR: &str = "empty kprobe and kretprobe";
@@ -71,6 +80,10 @@ pub const SETS: &[Set] = &[
     ),
     fentry("pinwatch, fentry", pinwatch(Prefer::Fentry, 0)),
     fentry(
+        "pinwatch without its hooks on sweeps, fentry",
+        Hooks::PinwatchWithoutSweeps(Prefer::Fentry),
+    ),
+    fentry(
         "pinwatch, fentry, with a listener",
         pinwatch(Prefer::Fentry, 1),
     ),
@@ -83,6 +96,10 @@ pub const SETS: &[Set] = &[
         Hooks::EmptyEverywhere(Prefer::Kprobe),
     ),
     kprobe("pinwatch, kprobe", pinwatch(Prefer::Kprobe, 0)),
+    kprobe(
+        "pinwatch without its hooks on sweeps, kprobe",
+        Hooks::PinwatchWithoutSweeps(Prefer::Kprobe),
+    ),
     kprobe(
         "pinwatch, kprobe, with a listener",
         pinwatch(Prefer::Kprobe, 1),
@@ -133,6 +150,15 @@ impl Set {
                 let live = Box::new(live);
                 Ok(Held::Pinwatch { live, events })
             }
+            Hooks::PinwatchWithoutSweeps(prefer) => {
+                let mut plan = Plan::new(facts, prefer);
+                plan.decisions
+                    .retain(|decision| !OF_SWEEPS.contains(&decision.measurement));
+                let mut live = attach(facts, &plan)?;
+                let events = live.take_events()?;
+                let live = Box::new(live);
+                Ok(Held::Pinwatch { live, events })
+            }
             Hooks::Peer(command) => Peer::start(command(facts), pins).map(Held::Peer),
         }
     }
@@ -163,11 +189,15 @@ impl Held {
 }
 
 pub fn attach_pinwatch(facts: &Facts, prefer: Prefer) -> Result<Live> {
+    attach(facts, &Plan::new(facts, prefer))
+}
+
+fn attach(facts: &Facts, plan: &Plan) -> Result<Live> {
     let options = Options {
         stuck_after: Duration::from_secs(10),
         bpf_log_level: 0,
     };
-    Ok(Live::attach(facts, &Plan::new(facts, prefer), options)?)
+    Ok(Live::attach(facts, plan, options)?)
 }
 
 /// Attaches an empty program in each place, in the way that pinwatch attaches its own.

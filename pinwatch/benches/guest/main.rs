@@ -1,8 +1,10 @@
 //! What `cargo xtask bench` runs in a guest. Prints one JSON object per line.
 
+mod agent;
 mod hooks;
 mod peer;
 mod pins;
+mod verifier;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -27,11 +29,17 @@ enum Command {
         #[arg(long = "set")]
         sets: Vec<String>,
     },
+    /// What the daemon needs, and its reader of the ring buffer.
+    Agent,
+    /// What the verifier had to look at, by program.
+    Verifier,
 }
 
 fn main() -> Result<()> {
     match Cli::parse().command {
         Command::Overhead { sets } => overhead(&sets),
+        Command::Agent => agent::agent(),
+        Command::Verifier => verifier::verifier(),
     }
 }
 

@@ -46,7 +46,8 @@ pub fn bpftrace_kfunc(facts: &Facts) -> std::process::Command {
     ))
 }
 
-const END: &str = "@ns[(int64)retval < 0 ? \"failed\" : \"ok\"] = hist(nsecs - @start[tid]); delete(@start[tid]);";
+const END: &str = "if ((int64)retval < 0) { @failed_ns = hist(nsecs - @start[tid]); } \
+     else { @ok_ns = hist(nsecs - @start[tid]); } delete(@start[tid]);";
 const MIGRATIONS: &str = "tracepoint:migrate:mm_migrate_pages /@start[tid]/ \
      { @succeeded = sum(args.succeeded); @failed = sum(args.failed); }";
 

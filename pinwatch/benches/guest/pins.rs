@@ -86,7 +86,8 @@ impl Pins {
         Ok(took[took.len() / 2])
     }
 
-    fn time(&mut self, pin: Pin) -> Result<u64> {
+    /// Makes one pin, and undoes it untimed.
+    pub fn time(&mut self, pin: Pin) -> Result<u64> {
         match pin {
             Pin::One | Pin::Many => self.forget(1)?,
             Pin::Migrated => {
@@ -139,7 +140,8 @@ impl Pins {
     }
 }
 
-fn now() -> u64 {
+/// The processor's clock: nanoseconds in a guest that counts instructions.
+pub fn now() -> u64 {
     // SAFETY: every x86-64 processor has the instruction.
     unsafe { _rdtsc() }
 }

@@ -267,6 +267,16 @@ impl Live {
         stats.collect()
     }
 
+    /// Instructions that the verifier looked at for each program; none before 5.16,
+    /// which does not tell.
+    pub fn verified(&self) -> impl Iterator<Item = (&'static str, u32)> {
+        self.attached.iter().filter_map(|attached| {
+            let name = attached.attachment.program;
+            let info = self.ebpf.program(name)?.info().ok()?;
+            Some((name, info.verified_instruction_count()?))
+        })
+    }
+
     /// Sets how many listeners there are: with none, no event is made.
     pub fn set_listeners(&mut self, listeners: u32) -> Result<(), LiveError> {
         let map = self.ebpf.map_mut(".bss").ok_or(LiveError::NoMap(".bss"))?;

@@ -13,3 +13,4 @@ mod lifecycle;
 mod load;
 mod scenarios;
 mod sheet;
+mod verifier;

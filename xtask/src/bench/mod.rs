@@ -1,10 +1,15 @@
 //! `cargo xtask bench`: what watching costs, measured so that it repeats. Each kind of measurement
 //! has a file of its own and writes its tables into docs/performance.md.
 
+mod agent;
 mod document;
 mod figures;
+pub mod floor;
+mod machine;
 mod overhead;
 mod peers;
+mod user;
+mod verifier;
 
 use std::process::ExitCode;
 
@@ -15,7 +20,10 @@ use clap::Subcommand;
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   cargo xtask bench overhead
-  cargo xtask bench overhead --kernel 6.12 --runs 1 --set nothing --set 'pinwatch, fentry'")]
+  cargo xtask bench overhead --kernel 6.12 --runs 1 --set nothing --set 'pinwatch, fentry'
+  cargo xtask bench user
+  cargo xtask bench agent
+  cargo xtask bench verifier")]
 pub struct BenchArgs {
     #[command(subcommand)]
     what: What,
@@ -24,10 +32,16 @@ pub struct BenchArgs {
 #[derive(Subcommand)]
 enum What {
     Overhead(overhead::OverheadArgs),
+    User(user::UserArgs),
+    Agent(agent::AgentArgs),
+    Verifier(verifier::VerifierArgs),
 }
 
 pub fn main(args: &BenchArgs) -> Result<ExitCode> {
     match &args.what {
         What::Overhead(args) => overhead::main(args),
+        What::User(args) => user::main(args),
+        What::Agent(args) => agent::main(args),
+        What::Verifier(args) => verifier::main(args),
     }
 }

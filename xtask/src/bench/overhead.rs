@@ -1,29 +1,25 @@
 //! `cargo xtask bench overhead`: what is added to one pin by empty programs, by pinwatch and by
 //! the tools that people use instead, in instructions.
 //!
-//! The guest has one emulated processor whose clock counts instructions, so the figures are the
-//! same on every machine and repeat from boot to boot. What a guest measures is in
-//! `pinwatch/benches/guest`.
+//! What a guest measures is in `pinwatch/benches/guest`.
 
 use std::fmt::Write;
 use std::fs;
-use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde_json::{Map, Value};
 
 use super::document;
 use super::figures::Figures;
+use super::machine::Machine;
 use super::peers::Peers;
 use crate::apt::MirrorArgs;
 use crate::build;
 use crate::cache::Cache;
-use crate::collected::Collected;
-use crate::guest::{Guest, Placed};
-use crate::kernels::{self, Flavour, KERNELS, Kernel};
-use crate::qemu::{self, Sinks};
+use crate::kernels::{self, KERNELS, Kernel};
+use crate::qemu;
 use crate::setup::{self, Purpose};
 
 /// Measure what is added to one pin: instructions, in guests that count them
@@ -47,40 +43,35 @@ pub struct OverheadArgs {
 
 const RUNS: u32 = 3;
 const MEASURED: [&str; 3] = ["6.1", "6.12", "7.3"];
-const TIMEOUT: Duration = Duration::from_secs(1200);
-const GUEST: &str = "/usr/bin/pinwatch-bench";
-const JSON: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/performance.json");
+/// For the floor in `cargo xtask test`.
+pub const JSON: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/performance.json");
 
 pub fn main(args: &OverheadArgs) -> Result<ExitCode> {
     let cache = Cache::open()?;
     setup::ensure(&cache, Purpose::All)?;
-    let program = build::bench_guest()?;
-    let peers = Peers::fetch(&cache, &args.mirrors)?;
-    let bench = Bench {
-        cache,
-        mirrors: args.mirrors.clone(),
-        sets: args.sets.clone(),
-        files: files(program, Some(&peers)),
-    };
-    let measured = KERNELS.iter().filter(|k| MEASURED.contains(&k.series));
-    let wanted: Vec<_> = match args.kernels.as_slice() {
-        [] => measured.collect(),
-        some => some.to_vec(),
+    let [program, _] = build::bench_programs()?;
+    let machine = Machine {
+        cache: &cache,
+        mirrors: &args.mirrors,
+        program,
+        pinwatch: None,
+        peers: Some(Peers::fetch(&cache, &args.mirrors)?),
     };
     let (mut text, mut json) = (String::new(), Map::new());
-    for kernel in wanted {
-        let (figures, release) = bench.measure(kernel, args.runs)?;
-        let table = figures.table();
+    for kernel in kernels_or_default(&args.kernels) {
+        let figures = measure(&machine, kernel, &args.sets, args.runs)?;
+        let (release, table) = (machine.release(kernel)?, figures.table());
         println!("\n{release}\n\n{table}");
         let _ = write!(text, "### {release}\n\n{table}\n");
         json.insert(kernel.series.to_owned(), figures.json());
     }
     if args.kernels.is_empty() && args.sets.is_empty() && args.runs == RUNS {
+        let versions = machine.peers.map(|peers| peers.versions);
         let _ = write!(
             text,
-            "{RUNS} boots each; {}; {}.",
+            "{RUNS} boots of each kernel; {}; {}.",
             qemu::release()?,
-            peers.versions
+            versions.unwrap_or_default()
         );
         document::write("overhead", &text)?;
         let json = serde_json::to_string_pretty(&Value::Object(json))? + "\n";
@@ -89,72 +80,34 @@ pub fn main(args: &OverheadArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What a guest needs in its file system.
-pub fn files(program: PathBuf, peers: Option<&Peers>) -> Vec<Placed> {
-    let mut files = peers.map(Peers::placed).unwrap_or_default();
-    files.push(Placed {
-        host: program,
-        guest: GUEST.to_owned(),
-    });
-    files
+/// The kernels that are asked for, or one of each kind of path.
+pub fn kernels_or_default(asked: &[&'static Kernel]) -> Vec<&'static Kernel> {
+    if !asked.is_empty() {
+        return asked.to_vec();
+    }
+    let measured = KERNELS.iter().filter(|k| MEASURED.contains(&k.series));
+    measured.collect()
 }
 
-/// What is measured, and with what.
-pub struct Bench {
-    pub cache: Cache,
-    pub mirrors: MirrorArgs,
-    /// all if there is none
-    pub sets: Vec<String>,
-    pub files: Vec<Placed>,
-}
-
-impl Bench {
-    /// The figures of a kernel over some boots, and its release.
-    pub fn measure(&self, kernel: &'static Kernel, runs: u32) -> Result<(Figures, String)> {
-        let release = kernel
-            .fetch(Flavour::Cloud, &self.cache, &self.mirrors)?
-            .release;
-        let mut figures = Figures::default();
-        for run in 1..=runs {
-            let started = Instant::now();
-            eprintln!("xtask: {release}: run {run} of {runs}");
-            figures.read(&self.boot(kernel)?)?;
-            let seconds = started.elapsed().as_secs();
-            eprintln!("xtask: {release}: run {run} took {seconds} s");
-        }
-        Ok((figures, release))
+/// The figures of a kernel over some boots, of all sets if none is named.
+pub fn measure(
+    machine: &Machine<'_>,
+    kernel: &'static Kernel,
+    sets: &[String],
+    runs: u32,
+) -> Result<Figures> {
+    let release = machine.release(kernel)?;
+    let mut command = vec!["overhead"];
+    for set in sets {
+        command.extend(["--set", set]);
     }
-
-    fn boot(&self, kernel: &'static Kernel) -> Result<String> {
-        let mut command = vec![GUEST.to_owned(), "overhead".to_owned()];
-        for set in &self.sets {
-            command.extend(["--set".to_owned(), set.clone()]);
-        }
-        let guest = Guest {
-            kernel,
-            flavour: Flavour::Cloud,
-            files: self.files.clone(),
-            modules: Vec::new(),
-            // The same addresses each time.
-            append: vec!["norandmaps".to_owned()],
-            memory_mib: 2048,
-            cpus: 1,
-            forwards: Vec::new(),
-            qemu_args: Vec::new(),
-            timeout: Some(TIMEOUT),
-            command,
-        };
-        let (out, err) = (Collected::default(), Collected::default());
-        let sinks = Sinks {
-            out: Box::new(out.clone()),
-            err: Box::new(err.clone()),
-        };
-        match guest.run_counting(&self.cache, &self.mirrors, sinks)? {
-            0 => out.text(),
-            status => bail!(
-                "the measurement failed with status {status}: {}",
-                err.text()?.trim()
-            ),
-        }
+    let mut figures = Figures::default();
+    for run in 1..=runs {
+        let started = Instant::now();
+        eprintln!("xtask: {release}: run {run} of {runs}, about a minute");
+        figures.read(&machine.run(kernel, &command)?)?;
+        let seconds = started.elapsed().as_secs();
+        eprintln!("xtask: {release}: run {run} took {seconds} s");
     }
+    Ok(figures)
 }

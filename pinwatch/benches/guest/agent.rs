@@ -1,0 +1,161 @@
+//! The daemon itself, from start to idling and serving: its memory, its wake-ups
+//! and its processor time. And what its reader of the ring buffer takes.
+
+use std::fs;
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use pinwatch::kernel::facts::Facts;
+use pinwatch::probe::plan::Prefer;
+use pinwatch_common::counter::Loss;
+use serde_json::json;
+
+use super::hooks::attach_pinwatch;
+use super::pins::{Pin, Pins, now};
+
+const URL: &str = "http://127.0.0.1:10746/metrics";
+/// The thread that attached ends itself when it has had nothing to do for a while.
+const SETTLE: Duration = Duration::from_secs(30);
+const IDLE: Duration = Duration::from_secs(60);
+const SCRAPES: u64 = 20;
+const PINS: u64 = 10_000;
+/// More events than the ring buffer holds.
+const BURST: u64 = 8_000;
+
+/// Prints one figure with its unit.
+fn tell(what: &str, value: u64, unit: &str) {
+    println!("{}", json!({ "what": what, "value": value, "unit": unit }));
+}
+
+pub fn agent() -> Result<()> {
+    let daemon = Daemon::start()?;
+    sleep(SETTLE);
+    let rest = daemon.usage()?;
+    sleep(IDLE);
+    let idle = daemon.usage()?;
+    tell(
+        "wake-ups in an idle minute",
+        idle.switches - rest.switches,
+        "",
+    );
+    tell(
+        "processor time of an idle minute",
+        idle.cpu_ns - rest.cpu_ns,
+        "ns",
+    );
+    tell("resident memory, idle", idle.resident_kib, "KiB");
+
+    let mut pins = Pins::new()?;
+    for _ in 0..PINS {
+        pins.time(Pin::One)?;
+    }
+    let pinned = daemon.usage()?;
+    let woken = pinned.switches - idle.switches;
+    tell(&format!("wake-ups for {PINS} pins"), woken, "");
+
+    let mut bytes = 0;
+    for _ in 0..SCRAPES {
+        bytes = scrape()?.len() as u64;
+    }
+    let scraped = daemon.usage()?;
+    tell("bytes of a scrape", bytes, "B");
+    let each = (scraped.cpu_ns - pinned.cpu_ns) / SCRAPES;
+    tell("processor time of a scrape", each, "ns");
+    tell(
+        "resident memory, after scrapes",
+        scraped.resident_kib,
+        "KiB",
+    );
+    drop(daemon);
+    ring(&mut pins)
+}
+
+/// Fills the ring buffer and beyond, then reads it.
+fn ring(pins: &mut Pins) -> Result<()> {
+    let mut live = attach_pinwatch(&Facts::gather(), Prefer::Auto)?;
+    let mut events = live.take_events()?;
+    live.set_listeners(1)?;
+    for _ in 0..BURST {
+        pins.time(Pin::One)?;
+    }
+    let start = now();
+    let read = events.by_ref().count() as u64;
+    let took = now() - start;
+    let lost = live.state().lost(Loss::RingFull);
+    ensure!(
+        read + lost == BURST,
+        "{read} events read and {lost} lost of {BURST}"
+    );
+    tell("events that the ring buffer holds", read, "");
+    tell("time to read one of them", took / read, "ns");
+    tell("events lost without being counted", BURST - read - lost, "");
+    Ok(())
+}
+
+/// `pinwatch run`, ended when dropped.
+struct Daemon(Child);
+
+/// What it has used since its start.
+struct Usage {
+    resident_kib: u64,
+    /// of all threads: each is a wake-up
+    switches: u64,
+    cpu_ns: u64,
+}
+
+impl Daemon {
+    fn start() -> Result<Self> {
+        let start = now();
+        let child = Command::new("pinwatch")
+            .arg("run")
+            .stderr(Stdio::null())
+            .spawn()
+            .context("cannot start pinwatch")?;
+        let mut daemon = Self(child);
+        while !scrape().is_ok_and(|text| text.contains("pinwatch_kernel_info")) {
+            ensure!(daemon.0.try_wait()?.is_none(), "the daemon ended");
+            sleep(Duration::from_millis(1));
+        }
+        tell("start to first scrape", now() - start, "ns");
+        Ok(daemon)
+    }
+
+    fn usage(&self) -> Result<Usage> {
+        let dir = format!("/proc/{}", self.0.id());
+        let status = fs::read_to_string(format!("{dir}/status"))?;
+        let mut usage = Usage {
+            resident_kib: field(&status, "VmRSS:")?,
+            switches: 0,
+            cpu_ns: 0,
+        };
+        for task in fs::read_dir(format!("{dir}/task"))? {
+            let task = task?.path();
+            let status = fs::read_to_string(task.join("status"))?;
+            usage.switches += field(&status, "voluntary_ctxt_switches:")?;
+            let schedstat = fs::read_to_string(task.join("schedstat"))?;
+            let ns = schedstat.split(' ').next().context("an empty schedstat")?;
+            usage.cpu_ns += ns.parse::<u64>()?;
+        }
+        Ok(usage)
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn scrape() -> Result<String> {
+    Ok(ureq::get(URL).call()?.body_mut().read_to_string()?)
+}
+
+fn field(text: &str, key: &str) -> Result<u64> {
+    let value = text.lines().find_map(|line| line.strip_prefix(key));
+    let digits = value.and_then(|value| value.split_whitespace().next());
+    Ok(digits.with_context(|| format!("no {key}"))?.parse()?)
+}

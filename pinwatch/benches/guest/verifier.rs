@@ -1,0 +1,22 @@
+//! How many instructions the verifier looks at for each program: what grows
+//! until a kernel refuses it.
+
+use anyhow::Result;
+use pinwatch::kernel::facts::Facts;
+use pinwatch::probe::plan::Prefer;
+use serde_json::json;
+
+use super::hooks::attach_pinwatch;
+
+pub fn verifier() -> Result<()> {
+    let facts = Facts::gather();
+    for prefer in [Prefer::Fentry, Prefer::Kprobe] {
+        for (program, instructions) in attach_pinwatch(&facts, prefer)?.verified() {
+            println!(
+                "{}",
+                json!({ "program": program, "verified": instructions })
+            );
+        }
+    }
+    Ok(())
+}

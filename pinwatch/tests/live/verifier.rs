@@ -1,0 +1,40 @@
+//! What the verifier has to look at, against what was recorded: a program that
+//! grows without anybody noticing is one day refused by some kernel.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use pinwatch::kernel::facts::Facts;
+use pinwatch::probe::plan::{Plan, Prefer};
+use pinwatch::source::live::{Live, Options};
+
+/// Written by `cargo xtask bench verifier`.
+const RECORDED: &str = include_str!("../data/verifier.json");
+
+#[test]
+fn programs_are_no_harder_to_verify_than_recorded() {
+    let recorded: BTreeMap<String, BTreeMap<String, u32>> =
+        serde_json::from_str(RECORDED).expect("JSON");
+    let facts = Facts::gather();
+    let series = recorded.keys().find(|series| {
+        let rest = facts.release.strip_prefix(series.as_str());
+        rest.is_some_and(|rest| rest.starts_with('.'))
+    });
+    for prefer in [Prefer::Fentry, Prefer::Kprobe] {
+        let options = Options {
+            stuck_after: Duration::from_secs(10),
+            bpf_log_level: 0,
+        };
+        let plan = Plan::new(&facts, prefer);
+        let live = Live::attach(&facts, &plan, options).expect("this kernel can be watched");
+        for (program, instructions) in live.verified() {
+            let series = series.expect("a kernel that tells is recorded");
+            let limit = recorded[series].get(program).map(|n| n + n / 20);
+            assert!(
+                limit.is_some_and(|limit| instructions <= limit),
+                "{program}: {instructions} instructions verified, at most {limit:?} expected; \
+                 if that is meant, run `cargo xtask bench verifier`"
+            );
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! `cargo xtask bench agent`: what the daemon needs, from start to serving.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use super::document::{self, thousands};
+use super::machine::Machine;
+use super::overhead::kernels_or_default;
+use crate::apt::MirrorArgs;
+use crate::build;
+use crate::cache::Cache;
+use crate::kernels::{self, Kernel};
+use crate::setup::{self, Purpose};
+
+/// Measure the daemon: memory, wake-ups, processor time, and the reader of the ring buffer
+///
+/// On all kernels the figures go into docs/performance.md; else they are only printed.
+#[derive(clap::Args)]
+pub struct AgentArgs {
+    /// On this kernel only (repeatable) [default: 6.1, 6.12 and 7.3]
+    #[arg(long = "kernel", value_name = "SERIES", value_parser = kernels::parse)]
+    kernels: Vec<&'static Kernel>,
+    #[command(flatten)]
+    mirrors: MirrorArgs,
+}
+
+pub fn main(args: &AgentArgs) -> Result<ExitCode> {
+    let cache = Cache::open()?;
+    setup::ensure(&cache, Purpose::All)?;
+    let [program, pinwatch] = build::bench_programs()?;
+    let machine = Machine {
+        cache: &cache,
+        mirrors: &args.mirrors,
+        program,
+        pinwatch: Some(pinwatch),
+        peers: None,
+    };
+    let kernels = kernels_or_default(&args.kernels);
+    let mut columns = Vec::new();
+    for kernel in &kernels {
+        columns.push(read(&machine.run(kernel, &["agent"])?)?);
+    }
+    let mut table = String::from("| |");
+    for kernel in &kernels {
+        let _ = write!(table, " {} |", kernel.series);
+    }
+    let _ = writeln!(table, "\n|---|{}", "---|".repeat(kernels.len()));
+    for (what, _) in columns.iter().take(1).flatten() {
+        let _ = write!(table, "| {what} |");
+        for column in &columns {
+            let cell = column.iter().find(|(name, _)| name == what);
+            let _ = write!(table, " {} |", cell.map_or("-", |(_, cell)| cell));
+        }
+        table.push('\n');
+    }
+    println!("\n{table}");
+    if args.kernels.is_empty() {
+        document::write("agent", &table)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What was measured, in the order of measuring, with figures for people.
+fn read(output: &str) -> Result<Vec<(String, String)>> {
+    let lines = output.lines().map(|line| {
+        let value: BTreeMap<String, Value> = serde_json::from_str(line)
+            .with_context(|| format!("the guest printed what is no figure: {line}"))?;
+        let what = value["what"].as_str().context("a figure of nothing")?;
+        let figure = value["value"].as_i64().context("a figure without value")?;
+        let unit = value["unit"].as_str().unwrap_or_default();
+        Ok((what.to_owned(), readable(figure, unit)))
+    });
+    lines.collect()
+}
+
+fn readable(figure: i64, unit: &str) -> String {
+    match unit {
+        "ns" if figure >= 1_000_000 => format!("{:.1} ms", figure as f64 / 1e6),
+        "KiB" => format!("{:.1} MiB", figure as f64 / 1024.0),
+        _ => format!("{} {unit}", thousands(figure)).trim().to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_for_people() {
+        let output = "{\"what\":\"memory\",\"value\":9216,\"unit\":\"KiB\"}\n\
+                      {\"what\":\"wake-ups\",\"value\":1200,\"unit\":\"\"}\n";
+        let read = read(output).unwrap();
+        assert_eq!(read[0], ("memory".to_owned(), "9.0 MiB".to_owned()));
+        assert_eq!(read[1].1, "1,200");
+        assert_eq!(readable(2_500_000, "ns"), "2.5 ms");
+    }
+}

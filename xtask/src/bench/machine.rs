@@ -1,0 +1,84 @@
+//! The guest that everything is measured in: one processor whose clock counts instructions, so
+//! that figures are the same on every host and repeat from boot to boot.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+
+use super::peers::Peers;
+use crate::apt::MirrorArgs;
+use crate::cache::Cache;
+use crate::collected::Collected;
+use crate::guest::{Guest, Placed};
+use crate::kernels::{Flavour, Kernel};
+use crate::qemu::Sinks;
+
+const TIMEOUT: Duration = Duration::from_secs(1200);
+const PROGRAM: &str = "/usr/bin/pinwatch-bench";
+
+pub struct Machine<'a> {
+    pub cache: &'a Cache,
+    pub mirrors: &'a MirrorArgs,
+    /// What measures: `pinwatch/benches/guest`.
+    pub program: PathBuf,
+    pub pinwatch: Option<PathBuf>,
+    pub peers: Option<Peers>,
+}
+
+impl Machine<'_> {
+    /// What `uname -r` says in the guest.
+    pub fn release(&self, kernel: &Kernel) -> Result<String> {
+        let fetched = kernel.fetch(Flavour::Cloud, self.cache, self.mirrors)?;
+        Ok(fetched.release)
+    }
+
+    /// Boots, measures, and returns what was printed.
+    pub fn run(&self, kernel: &'static Kernel, args: &[&str]) -> Result<String> {
+        let command = [PROGRAM].iter().chain(args);
+        let guest = Guest {
+            kernel,
+            flavour: Flavour::Cloud,
+            files: self.files(),
+            modules: Vec::new(),
+            // The same addresses each time.
+            append: vec!["norandmaps".to_owned()],
+            memory_mib: 2048,
+            cpus: 1,
+            forwards: Vec::new(),
+            qemu_args: Vec::new(),
+            timeout: Some(TIMEOUT),
+            command: command.map(|&word| word.to_owned()).collect(),
+        };
+        let (out, err) = (Collected::default(), Collected::default());
+        let sinks = Sinks {
+            out: Box::new(out.clone()),
+            err: Box::new(err.clone()),
+        };
+        match guest.run_counting(self.cache, self.mirrors, sinks)? {
+            0 => out.text(),
+            status => bail!(
+                "the measurement failed with status {status}: {}",
+                err.text()?.trim()
+            ),
+        }
+    }
+
+    fn files(&self) -> Vec<Placed> {
+        let mut files: Vec<_> = self.peers.iter().flat_map(Peers::placed).collect();
+        files.push(placed(&self.program, PROGRAM));
+        files.extend(
+            self.pinwatch
+                .iter()
+                .map(|pinwatch| placed(pinwatch, "/usr/bin/pinwatch")),
+        );
+        files
+    }
+}
+
+fn placed(host: &std::path::Path, guest: &str) -> Placed {
+    Placed {
+        host: host.to_owned(),
+        guest: guest.to_owned(),
+    }
+}

@@ -1,0 +1,61 @@
+//! `cargo xtask bench verifier`: how many instructions the verifier looks at, by kernel and
+//! program, recorded for the live test that compares.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use super::machine::Machine;
+use crate::apt::MirrorArgs;
+use crate::build;
+use crate::cache::Cache;
+use crate::kernels::KERNELS;
+use crate::setup::{self, Purpose};
+
+/// Record how many instructions the verifier looks at for each program
+///
+/// Writes pinwatch/tests/data/verifier.json, which the live tests compare with. Needed after a
+/// change of the BPF programs that makes them fail, if it is meant.
+#[derive(clap::Args)]
+pub struct VerifierArgs {
+    #[command(flatten)]
+    mirrors: MirrorArgs,
+}
+
+const JSON: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../pinwatch/tests/data/verifier.json"
+);
+
+pub fn main(args: &VerifierArgs) -> Result<ExitCode> {
+    let cache = Cache::open()?;
+    setup::ensure(&cache, Purpose::All)?;
+    let [program, _] = build::bench_programs()?;
+    let machine = Machine {
+        cache: &cache,
+        mirrors: &args.mirrors,
+        program,
+        pinwatch: None,
+        peers: None,
+    };
+    let mut recorded = BTreeMap::new();
+    for kernel in KERNELS {
+        let mut programs = BTreeMap::new();
+        for line in machine.run(kernel, &["verifier"])?.lines() {
+            let value: Value = serde_json::from_str(line)?;
+            let program = value["program"].as_str().context("no program")?;
+            programs.insert(program.to_owned(), value["verified"].clone());
+        }
+        // 5.10 does not tell.
+        if !programs.is_empty() {
+            println!("{}: {} programs", kernel.series, programs.len());
+            recorded.insert(kernel.series, programs);
+        }
+    }
+    let json = serde_json::to_string_pretty(&recorded)? + "\n";
+    fs::write(JSON, json).with_context(|| JSON.to_owned())?;
+    Ok(ExitCode::SUCCESS)
+}
