@@ -28,6 +28,7 @@ pub fn run(args: &Run) -> Result<ExitCode> {
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .init();
+    one_heap();
     // One thread: the kernel counts, a scrape only reads.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -110,6 +111,16 @@ async fn serve(args: &Run) -> Result<()> {
         failed = watch => return failed,
     }
     Ok(())
+}
+
+/// Attaching has a thread of its own, for which glibc would make a heap of its
+/// own, and keep most of it.
+fn one_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: changes a setting of the allocator, before there are other threads.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
 }
 
 /// Reading BTF takes some 30 MB that are not needed again; glibc would keep them.
