@@ -51,6 +51,17 @@ pub fn bench_programs() -> Result<[PathBuf; 2]> {
     executables(&mut build, ["guest", "pinwatch"])
 }
 
+/// The program that measures user space.
+pub fn bench_user() -> Result<PathBuf> {
+    eprintln!("xtask: building what measures user space");
+    let mut build = cargo();
+    build
+        .args(["test", "--no-run", "--release", "--package", "pinwatch"])
+        .args(["--bench", "user", "--features", "live"]);
+    let [user] = executables(&mut build, ["user"])?;
+    Ok(user)
+}
+
 /// The cargo that runs xtask, in the project's folder.
 pub fn cargo() -> Command {
     let mut cargo = child::command(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));

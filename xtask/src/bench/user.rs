@@ -3,10 +3,11 @@
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
-use std::process::{ExitCode, Stdio};
+use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
+use tempfile::TempDir;
 
 use super::document::{self, thousands};
 use crate::build;
@@ -20,15 +21,22 @@ use crate::setup::{self, Purpose};
 #[derive(clap::Args)]
 pub struct UserArgs {}
 
-const CRITERION: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/criterion");
 /// Events in one iteration of the benchmark "fold".
 const EVENTS: f64 = 4096.0;
 
 pub fn main(_args: &UserArgs) -> Result<ExitCode> {
     let cache = Cache::open()?;
     setup::ensure(&cache, Purpose::All)?;
-    eprintln!("xtask: building and running the benchmarks of user space, 2 minutes");
-    let said = run()?;
+    let program = build::bench_user()?;
+    eprintln!("xtask: measuring, about a minute");
+    let results = TempDir::with_prefix("pinwatch-bench-")?;
+    let said = child::output(
+        child::command(program)
+            .args(["--bench", "--noplot"])
+            .env("CRITERION_HOME", results.path()),
+    )?;
+    child::check_interrupted()?;
+    let estimate = |benchmark: &str| estimate(results.path(), benchmark);
     let fold = EVENTS / estimate("fold/events")? * 1e3;
     let mut table = format!(
         "One core of {}: {fold:.1} million events a second decoded and folded.\n\n\
@@ -59,26 +67,9 @@ pub fn main(_args: &UserArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What the benchmark prints itself; criterion's own words go on to stderr.
-fn run() -> Result<String> {
-    let mut bench = build::cargo();
-    bench
-        .args(["bench", "--package", "pinwatch", "--bench", "user"])
-        .args(["--", "--noplot"])
-        .stderr(Stdio::inherit());
-    let output = bench.output().context("cannot start cargo")?;
-    if !output.status.success() {
-        bail!("the benchmark failed ({})", output.status);
-    }
-    child::check_interrupted()?;
-    Ok(String::from_utf8(output.stdout)?)
-}
-
-/// The median of a benchmark's last run, in nanoseconds.
-fn estimate(benchmark: &str) -> Result<f64> {
-    let path = Path::new(CRITERION)
-        .join(benchmark)
-        .join("new/estimates.json");
+/// The median of a benchmark, in nanoseconds.
+fn estimate(results: &Path, benchmark: &str) -> Result<f64> {
+    let path = results.join(benchmark).join("new/estimates.json");
     let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
     let estimates: Value = serde_json::from_str(&text)?;
     estimates["median"]["point_estimate"]
