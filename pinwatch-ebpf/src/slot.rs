@@ -96,7 +96,12 @@ pub fn find(tid: u32) -> Option<&'static mut Slot> {
 pub fn clear(slot: &mut Slot) {
     for word in 0..size_of::<Pin>() / size_of::<u64>() {
         // SAFETY: a word of a live reference, whose type has no invalid values.
-        unsafe { (&raw mut slot.pin).cast::<u64>().add(word).write_volatile(0) };
+        unsafe {
+            (&raw mut slot.pin)
+                .cast::<u64>()
+                .add(word)
+                .write_volatile(0)
+        };
     }
 }
 

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use aya::{Btf, Ebpf};
 use pinwatch::kernel::facts::Facts;
 use pinwatch::probe::attach::{Attached, attach_all};
-use pinwatch::probe::plan::{Attachment, Decision, Kind, Plan, Prefer, Verdict};
+use pinwatch::probe::plan::{Attachment, Decision, Kind, Plan, Prefer, Verdict, Wish};
 use pinwatch::probe::table::Measurement;
 use pinwatch::source::live::{Events, Live, Options};
 
@@ -36,14 +36,15 @@ enum Hooks {
     Pinwatch {
         prefer: Prefer,
         listeners: u32,
+        without: &'static [Measurement],
     },
-    /// pinwatch without the hooks on sweeps: no passes, and no phases but migration.
-    PinwatchWithoutSweeps(Prefer),
     Peer(peer::Command),
 }
 
-/// What is measured by hooks on sweeps.
-const OF_SWEEPS: [Measurement; 3] = [
+const ZONES: &[Measurement] = &[Measurement::Zones];
+/// Zones, and what is measured by hooks on sweeps.
+const SWEEPS: &[Measurement] = &[
+    Measurement::Zones,
     Measurement::Passes,
     Measurement::Unpinnable,
     Measurement::Phases,
@@ -62,8 +63,22 @@ const fn kprobe(name: &'static str, hooks: Hooks) -> Set {
     Set { name, pair, hooks }
 }
 
-const fn pinwatch(prefer: Prefer, listeners: u32) -> Hooks {
-    Hooks::Pinwatch { prefer, listeners }
+const fn pinwatch(prefer: Prefer, without: &'static [Measurement]) -> Hooks {
+    let listeners = 0;
+    Hooks::Pinwatch {
+        prefer,
+        listeners,
+        without,
+    }
+}
+
+const fn listened_to(prefer: Prefer) -> Hooks {
+    let (listeners, without) = (1, &[]);
+    Hooks::Pinwatch {
+        prefer,
+        listeners,
+        without,
+    }
 }
 
 pub const SETS: &[Set] = &[
@@ -78,14 +93,18 @@ pub const SETS: &[Set] = &[
         "empty programs at pinwatch's hooks, fentry",
         Hooks::EmptyEverywhere(Prefer::Fentry),
     ),
-    fentry("pinwatch, fentry", pinwatch(Prefer::Fentry, 0)),
-    fentry(
-        "pinwatch without its hooks on sweeps, fentry",
-        Hooks::PinwatchWithoutSweeps(Prefer::Fentry),
-    ),
+    fentry("pinwatch, fentry", pinwatch(Prefer::Fentry, &[])),
     fentry(
         "pinwatch, fentry, with a listener",
-        pinwatch(Prefer::Fentry, 1),
+        listened_to(Prefer::Fentry),
+    ),
+    fentry(
+        "pinwatch, fentry, --without zones",
+        pinwatch(Prefer::Fentry, ZONES),
+    ),
+    fentry(
+        "the same --without passes, unpinnable, phases too, fentry",
+        pinwatch(Prefer::Fentry, SWEEPS),
     ),
     fentry("bpftrace, kfunc", Hooks::Peer(peer::bpftrace_kfunc)),
     fentry("funclatency, fentry", Hooks::Peer(peer::funclatency_fentry)),
@@ -95,14 +114,18 @@ pub const SETS: &[Set] = &[
         "empty programs at pinwatch's hooks, kprobe",
         Hooks::EmptyEverywhere(Prefer::Kprobe),
     ),
-    kprobe("pinwatch, kprobe", pinwatch(Prefer::Kprobe, 0)),
-    kprobe(
-        "pinwatch without its hooks on sweeps, kprobe",
-        Hooks::PinwatchWithoutSweeps(Prefer::Kprobe),
-    ),
+    kprobe("pinwatch, kprobe", pinwatch(Prefer::Kprobe, &[])),
     kprobe(
         "pinwatch, kprobe, with a listener",
-        pinwatch(Prefer::Kprobe, 1),
+        listened_to(Prefer::Kprobe),
+    ),
+    kprobe(
+        "pinwatch, kprobe, --without zones",
+        pinwatch(Prefer::Kprobe, ZONES),
+    ),
+    kprobe(
+        "the same --without passes, unpinnable, phases too, kprobe",
+        pinwatch(Prefer::Kprobe, SWEEPS),
     ),
     kprobe("bpftrace, kprobe", Hooks::Peer(peer::bpftrace_kprobe)),
     kprobe("funclatency, kprobe", Hooks::Peer(peer::funclatency_kprobe)),
@@ -143,19 +166,19 @@ impl Set {
                 at.dedup();
                 empty(facts, at)
             }
-            Hooks::Pinwatch { prefer, listeners } => {
-                let mut live = attach_pinwatch(facts, prefer)?;
+            Hooks::Pinwatch {
+                prefer,
+                listeners,
+                without,
+            } => {
+                let wish = Wish {
+                    prefer,
+                    without: without.to_vec(),
+                    ..Wish::default()
+                };
+                let mut live = attach_pinwatch(facts, wish)?;
                 let events = live.take_events()?;
                 live.set_listeners(listeners)?;
-                let live = Box::new(live);
-                Ok(Held::Pinwatch { live, events })
-            }
-            Hooks::PinwatchWithoutSweeps(prefer) => {
-                let mut plan = Plan::new(facts, prefer);
-                plan.decisions
-                    .retain(|decision| !OF_SWEEPS.contains(&decision.measurement));
-                let mut live = attach(facts, &plan)?;
-                let events = live.take_events()?;
                 let live = Box::new(live);
                 Ok(Held::Pinwatch { live, events })
             }
@@ -188,16 +211,12 @@ impl Held {
     }
 }
 
-pub fn attach_pinwatch(facts: &Facts, prefer: Prefer) -> Result<Live> {
-    attach(facts, &Plan::new(facts, prefer))
-}
-
-fn attach(facts: &Facts, plan: &Plan) -> Result<Live> {
+pub fn attach_pinwatch(facts: &Facts, wish: impl Into<Wish>) -> Result<Live> {
     let options = Options {
         stuck_after: Duration::from_secs(10),
         bpf_log_level: 0,
     };
-    Ok(Live::attach(facts, plan, options)?)
+    Ok(Live::attach(facts, &Plan::new(facts, wish), options)?)
 }
 
 /// Attaches an empty program in each place, in the way that pinwatch attaches its own.
