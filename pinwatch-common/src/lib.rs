@@ -11,6 +11,7 @@
 pub mod counter;
 pub mod fold;
 pub mod histogram;
+pub mod listen;
 pub mod origin;
 pub mod params;
 pub mod record;

@@ -1,12 +1,14 @@
-//! The only writer to the ring buffer. Does nothing unless somebody listens.
+//! The only writer to the ring buffer. Does nothing unless somebody listens, and
+//! writes what somebody wants.
 
 use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
-use aya_ebpf::helpers::generated::bpf_get_current_comm;
+use aya_ebpf::helpers::bpf_get_current_comm;
 use pinwatch_common::counter::Loss;
+use pinwatch_common::listen::name_words;
 use pinwatch_common::params::RING_BYTES;
 use pinwatch_common::record::{Pin, PinEvent};
 
-use crate::maps::{EVENTS, listened_to, lose};
+use crate::maps::{EVENTS, listened_to, listening, lose};
 
 /// A wake-up costs more than all of a pin's measurement, so the reader polls and
 /// is woken only when a quarter of the buffer waits for it.
@@ -17,11 +19,15 @@ pub fn emit(pin: &Pin) {
     if !listened_to() {
         return;
     }
+    let comm = name_words(bpf_get_current_comm().unwrap_or_default());
+    if !listening().wants(pin, comm) {
+        return;
+    }
     let Some(mut entry) = EVENTS.reserve::<PinEvent>(0) else {
         lose(Loss::RingFull);
         return;
     };
-    write(entry.as_mut_ptr(), pin);
+    write(entry.as_mut_ptr(), pin, comm);
     let flags = if EVENTS.query(u64::from(BPF_RB_AVAIL_DATA)) >= WAKE_AT {
         BPF_RB_FORCE_WAKEUP
     } else {
@@ -32,15 +38,18 @@ pub fn emit(pin: &Pin) {
 
 /// Fills an event by words, as a plain copy of this size goes byte by byte here.
 #[inline(always)]
-fn write(event: *mut PinEvent, pin: &Pin) {
+fn write(event: *mut PinEvent, pin: &Pin, comm: [u64; 2]) {
     let (to, from) = (event.cast::<u64>(), (&raw const *pin).cast::<u64>());
-    for word in 0..size_of::<Pin>() / size_of::<u64>() {
+    for word in 0..PIN_WORDS {
         // SAFETY: the words of the event's first field and of the same type.
         unsafe { to.add(word).write_volatile(from.add(word).read_volatile()) };
     }
-    // SAFETY: the helper fills all bytes, with zeroes if it fails.
-    unsafe { bpf_get_current_comm((&raw mut (*event).comm).cast(), COMM_BYTES) };
+    for (n, word) in comm.into_iter().enumerate() {
+        // SAFETY: the words of its second and last.
+        unsafe { to.add(PIN_WORDS + n).write_volatile(word) };
+    }
 }
 
-const COMM_BYTES: u32 = size_of::<PinEvent>() as u32 - size_of::<Pin>() as u32;
+const PIN_WORDS: usize = size_of::<Pin>() / size_of::<u64>();
 const _: () = assert!(core::mem::offset_of!(PinEvent, pin) == 0);
+const _: () = assert!(core::mem::offset_of!(PinEvent, comm) == PIN_WORDS * size_of::<u64>());

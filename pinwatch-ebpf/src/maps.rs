@@ -10,6 +10,7 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, RingBuf};
 use pinwatch_common::counter::Loss;
 use pinwatch_common::fold::CpuCells;
+use pinwatch_common::listen::Listening;
 use pinwatch_common::params::{ABI_VERSION, RING_BYTES, SLOT_SETS, SLOT_WAYS};
 use pinwatch_common::record::{Slot, StackSample};
 
@@ -33,13 +34,14 @@ pub static FAST: HashMap<u32, u8> = HashMap::with_max_entries(1, 0);
 #[map]
 pub static STACK: Array<StackSample> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// One event per ended pin while `LISTENERS` is not 0.
+/// One event per ended pin that a listener wants.
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(RING_BYTES, 0);
 
-/// Number of listeners, written by user space.
+/// What listeners want, written by user space. The only mutable global, so that
+/// `.bss` is this and nothing else.
 #[unsafe(no_mangle)]
-static mut LISTENERS: u32 = 0;
+static mut LISTENING: Listening = Listening::NOBODY;
 
 #[used]
 #[unsafe(no_mangle)]
@@ -49,7 +51,14 @@ static PINWATCH_ABI_2: u32 = ABI_VERSION;
 #[inline(always)]
 pub fn listened_to() -> bool {
     // SAFETY: an aligned u32 that only user space writes.
-    unsafe { (&raw const LISTENERS).read_volatile() != 0 }
+    unsafe { (&raw const LISTENING.listeners).read_volatile() != 0 }
+}
+
+/// Which events. A change may be seen halfway: user space looks at each event again.
+#[inline(always)]
+pub fn listening() -> Listening {
+    // SAFETY: integers that only user space writes; any mixture of them is valid.
+    unsafe { (&raw const LISTENING).read_volatile() }
 }
 
 /// This CPU's cells. The caller may write only the part that is its own: see

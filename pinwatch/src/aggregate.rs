@@ -2,12 +2,17 @@
 //! the verdicts of the hooks. Plain data, made by a source, without a clock and
 //! without I/O.
 
-use pinwatch_common::counter::Loss;
-use pinwatch_common::fold::CpuCells;
-use pinwatch_common::histogram::{DURATION_EDGE_EXPS, PASS_BUCKETS, PASS_EDGES, duration_bucket};
-use pinwatch_common::record::{Phase, Pin, ZONES};
+use std::sync::Arc;
 
-use crate::probe::plan::Attachment;
+use pinwatch_common::counter::Loss;
+use pinwatch_common::fold::{CpuCells, ERRNO_CLASSES, ERRNOS, PinCells};
+use pinwatch_common::histogram::{
+    DURATION_BUCKETS, DURATION_EDGE_EXPS, PASS_BUCKETS, PASS_EDGES, duration_bucket,
+    duration_upper_ns,
+};
+use pinwatch_common::record::{CAUSE_NAMES, ORIGIN_NAMES, Phase, Pin, ZONES};
+
+use crate::probe::plan::{Attachment, Decision};
 use crate::probe::table::Measurement;
 
 /// One hook and whether it works.
@@ -50,8 +55,12 @@ pub struct State {
     pub now_ns: u64,
     /// Age in nanoseconds from which a pin in flight is stuck.
     pub stuck_after_ns: u64,
+    /// What became of each measurement.
+    pub decisions: Arc<[Decision]>,
     pub hooks: Vec<Hook>,
     pub programs: Vec<ProgramStats>,
+    /// Records that were put into the ring buffer for listeners.
+    pub events_sent: u64,
 }
 
 impl State {
@@ -82,6 +91,72 @@ impl State {
             .filter(|pin| self.age_ns(pin) >= self.stuck_after_ns)
             .count()
     }
+}
+
+/// Failures that happened, of one origin with one errno for one cause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failures {
+    pub origin: &'static str,
+    pub errno: &'static str,
+    pub cause: &'static str,
+    pub count: u64,
+}
+
+/// Only what happened: the product of all labels would be a thousand zeros.
+pub fn failures(cells: &PinCells) -> impl Iterator<Item = Failures> + '_ {
+    let origins = ORIGIN_NAMES.into_iter().zip(&cells.origins);
+    origins.flat_map(|(origin, cells)| {
+        let counts = cells.failures.iter().copied().enumerate();
+        counts
+            .filter(|(_, count)| *count > 0)
+            .map(move |(n, count)| Failures {
+                origin,
+                errno: ERRNO_CLASSES
+                    .get(n % ERRNOS)
+                    .map_or("other", |(_, name)| name),
+                cause: CAUSE_NAMES[n / ERRNOS],
+                count,
+            })
+    })
+}
+
+/// What happened and was not measured, by stage.
+#[must_use]
+pub fn losses(state: &State) -> Vec<(String, u64)> {
+    let mut losses = vec![
+        ("slots_full".to_owned(), state.lost(Loss::SlotsFull)),
+        ("ring_full".to_owned(), state.lost(Loss::RingFull)),
+    ];
+    if state.takes(Measurement::FastPath) {
+        let unmatched = [Loss::FastStale, Loss::FastReaped, Loss::FastUnmatched];
+        let unmatched = unmatched.map(|loss| state.lost(loss)).iter().sum();
+        losses.push(("fast_full".to_owned(), state.lost(Loss::FastFull)));
+        losses.push(("fast_unmatched".to_owned(), unmatched));
+    }
+    for program in &state.programs {
+        for (what, count) in [("skipped", program.skipped), ("missed", program.missed)] {
+            losses.extend(count.map(|count| (format!("{what}:{}", program.program), count)));
+        }
+    }
+    losses
+}
+
+/// The duration that a share `q` of the pins stays within, in nanoseconds: the
+/// middle of its bucket. None without pins.
+#[must_use]
+pub fn quantile_ns(buckets: &[u64; DURATION_BUCKETS], q: f64) -> Option<f64> {
+    let total: u64 = buckets.iter().sum();
+    let rank = (q * total as f64).ceil().max(1.0) as u64;
+    let mut below = 0;
+    let bucket = buckets.iter().position(|n| {
+        below += n;
+        below >= rank
+    })?;
+    let edge = |bucket| duration_upper_ns(bucket).map(|ns| ns as f64);
+    let lower = bucket.checked_sub(1).and_then(edge).unwrap_or(1.0);
+    let upper = edge(bucket).unwrap_or(lower);
+    // The point nearest to all of the bucket, by ratio.
+    Some(2.0 * lower * upper / (lower + upper))
 }
 
 /// What a pin in flight is doing, in words.
@@ -147,7 +222,6 @@ pub fn pass_edges(buckets: &[u64; PASS_BUCKETS]) -> impl Iterator<Item = (f64, u
 mod tests {
     use super::*;
     use bytemuck::Zeroable;
-    use pinwatch_common::histogram::DURATION_BUCKETS;
 
     #[test]
     fn signatures_tell_hangs_apart() {
@@ -172,6 +246,20 @@ mod tests {
             pin(Phase::Gup, 9, 9, 2),
             "looping: 9 passes, 2 migrate calls"
         );
+    }
+
+    #[test]
+    fn quantiles_are_within_a_bucket() {
+        let mut buckets = [0; DURATION_BUCKETS];
+        assert_eq!(quantile_ns(&buckets, 0.5), None);
+        for ns in 1..=1000u64 {
+            buckets[duration_bucket(ns * 1_000_000)] += 1;
+        }
+        for q in [0.01, 0.5, 0.9, 0.99, 1.0] {
+            let (got, want) = (quantile_ns(&buckets, q).unwrap(), q * 1e9);
+            assert!((got / want - 1.0).abs() < 0.065, "{q}: {got} for {want}");
+        }
+        assert!(quantile_ns(&buckets, 0.0).unwrap() < 1.1e6);
     }
 
     #[test]

@@ -1,12 +1,15 @@
 //! The command line.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::filter::Filter;
 use crate::load;
 use crate::probe::plan::Wish;
+use crate::stream::serve::DEFAULT_SOCKET;
 
 /// Watches the kernel's long-term page pins: retries, failures and latency.
 #[derive(Debug, Parser)]
@@ -19,6 +22,8 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Run(Run),
+    Tail(Tail),
+    Top(Top),
     Check(Check),
     /// Make long-term page pins on this machine, repeatably
     #[command(after_long_help = load::EXAMPLES)]
@@ -47,12 +52,71 @@ pub struct Run {
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
     pub stuck_after: Duration,
 
+    /// Unix socket for `pinwatch tail --connect` and `top --connect`; only root can use it
+    /// [default: /run/pinwatch/pinwatch.sock]
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+
     /// Diagnostics of the BPF programs themselves, in the log; off compiles them away
     #[arg(long, value_name = "LEVEL", default_value = "off")]
     pub bpf_log: BpfLog,
 
     #[command(flatten)]
     pub wish: Wish,
+}
+
+/// Pins as they end, a line each, and pins in flight that are old.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  pinwatch tail
+  pinwatch tail --connect --failed --origin rdma,vfio
+  pinwatch tail --min-latency 10ms --in-flight-after 5s
+  pinwatch tail --json --duration 60s | jq -r 'select(.type == \"pin\") | [.comm, .duration_ns] | @tsv'
+
+Without --connect it attaches to the kernel by itself. Ctrl-C ends it with a summary.
+docs/tail.md has every column and every field of --json.")]
+pub struct Tail {
+    /// Age from which a pin in flight gets a line, and another each time its age doubles
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = humantime::parse_duration)]
+    pub in_flight_after: Duration,
+
+    /// One JSON object per line
+    #[arg(long)]
+    pub json: bool,
+
+    /// End after this long
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub duration: Option<Duration>,
+
+    #[command(flatten)]
+    pub follow: Follow,
+}
+
+/// A full-screen view: pins in flight, processes and origins, latency over time.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  pinwatch top
+  pinwatch top --connect
+  pinwatch top --connect --origin rdma --min-latency 1ms
+
+Without --connect it attaches to the kernel by itself. The filters apply to processes; h shows the keys.")]
+pub struct Top {
+    #[command(flatten)]
+    pub follow: Follow,
+}
+
+/// Whose pins, and which.
+#[derive(Debug, Args)]
+pub struct Follow {
+    /// Follow a running daemon by its socket instead of attaching to the kernel
+    #[arg(long, value_name = "PATH", num_args = 0..=1, default_missing_value = DEFAULT_SOCKET)]
+    pub connect: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub wish: Wish,
+
+    #[command(flatten)]
+    pub filter: Filter,
 }
 
 /// What will be measured here, with which hook, and what is lost and why.

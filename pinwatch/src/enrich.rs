@@ -6,10 +6,10 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What is known of a thread.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Thread {
     pub comm: Option<String>,
     pub cgroup: Option<String>,

@@ -2,15 +2,20 @@
 //!
 //! One-way flow, and imports point up it only:
 //! `kernel` and `probe` (what is there, what to attach) → `source` (pins and
-//! statistics) → `aggregate` (the state) → `output`. The commands in `cmd` put
-//! them together.
+//! statistics) → `aggregate` (the state) → `view` and `ended` (in words) → `stream`
+//! (to whoever watches) → `output`. The commands in `cmd` put them together.
 
 pub mod aggregate;
 pub mod cli;
 pub mod cmd;
+pub mod ended;
 pub mod enrich;
+pub mod filter;
 pub mod kernel;
 pub mod load;
 pub mod output;
 pub mod probe;
 pub mod source;
+pub mod stream;
+pub mod text;
+pub mod view;

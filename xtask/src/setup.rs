@@ -38,6 +38,8 @@ pub enum Purpose {
     Guests,
     /// boot guests and build pinwatch, BPF programs included
     All,
+    /// all of that, and see the page and `pinwatch top` as people do
+    Tests,
 }
 
 /// Something that has to be on the machine.
@@ -98,6 +100,18 @@ const NEEDS: &[Need] = &[
         purpose: Purpose::All,
     },
     Need {
+        name: "chromium-headless-shell",
+        present: in_path,
+        package: "chromium-headless-shell",
+        purpose: Purpose::Tests,
+    },
+    Need {
+        name: "tmux",
+        present: in_path,
+        package: "tmux",
+        purpose: Purpose::Tests,
+    },
+    Need {
         name: "libc.a",
         present: cc_finds,
         package: "libc6-dev",
@@ -111,11 +125,11 @@ const COMPILER_PACKAGES: [&str; 2] = ["rustc-web", "rust-web-src"];
 pub fn main(args: &SetupArgs) -> Result<ExitCode> {
     let cache = Cache::open()?;
     if !args.check {
-        ensure(&cache, Purpose::All)?;
+        ensure(&cache, Purpose::Tests)?;
         eprintln!("xtask: everything is in place");
         return Ok(ExitCode::SUCCESS);
     }
-    let packages = missing_packages(Purpose::All)?;
+    let packages = missing_packages(Purpose::Tests)?;
     let compiler = Compiler::find()?;
     let linker = match &compiler {
         Some(compiler) => linker::is_ready(&cache, compiler)?,
@@ -140,7 +154,7 @@ pub fn ensure(cache: &Cache, purpose: Purpose) -> Result<()> {
     if !packages.is_empty() {
         install(&packages)?;
     }
-    if purpose == Purpose::All
+    if purpose >= Purpose::All
         && let Some(compiler) = Compiler::find()?
     {
         linker::ensure(cache, &compiler)?;
@@ -154,7 +168,7 @@ fn missing_packages(purpose: Purpose) -> Result<Vec<&'static str>> {
         .filter(|need| need.purpose <= purpose && !(need.present)(need.name))
         .map(|need| need.package)
         .collect();
-    if purpose == Purpose::All && !prebuilt() && Compiler::find()?.is_none() {
+    if purpose >= Purpose::All && !prebuilt() && Compiler::find()?.is_none() {
         packages.extend(COMPILER_PACKAGES);
     }
     Ok(packages)

@@ -147,7 +147,7 @@ pub fn main(args: &TestArgs) -> Result<ExitCode> {
 fn run(args: &TestArgs, tally: &Tally) -> Result<()> {
     let Some(cache) = step(tally, "setup", || {
         let cache = Cache::open()?;
-        setup::ensure(&cache, Purpose::All)?;
+        setup::ensure(&cache, Purpose::Tests)?;
         Ok(cache)
     })?
     else {
@@ -231,7 +231,13 @@ fn clippy() -> Command {
             "pinwatch-ebpf",
             "--all-targets",
         ])
-        .args(["--features", "pinwatch/live", "--", "-D", "warnings"]);
+        .args([
+            "--features",
+            "pinwatch/live,pinwatch/screens",
+            "--",
+            "-D",
+            "warnings",
+        ]);
     clippy
 }
 
@@ -243,6 +249,8 @@ fn unit_tests(tally: &Tally) -> Result<()> {
             "--exclude",
             "pinwatch-ebpf",
             "--no-fail-fast",
+            "--features",
+            "pinwatch/screens",
         ])
         .stdout(Stdio::piped())
         .spawn()

@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use pinwatch::kernel::facts::Facts;
 use pinwatch::probe::plan::Prefer;
 use pinwatch_common::counter::Loss;
+use pinwatch_common::listen::Listening;
 use serde_json::json;
 
 use super::hooks::attach_pinwatch;
@@ -76,7 +77,7 @@ pub fn agent() -> Result<()> {
 fn ring(pins: &mut Pins) -> Result<()> {
     let mut live = attach_pinwatch(&Facts::gather(), Prefer::Auto)?;
     let mut events = live.take_events()?;
-    live.set_listeners(1)?;
+    events.listen(&Listening::ALL)?;
     for _ in 0..BURST {
         pins.time(Pin::One)?;
     }

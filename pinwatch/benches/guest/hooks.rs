@@ -8,7 +8,9 @@ use pinwatch::kernel::facts::Facts;
 use pinwatch::probe::attach::{Attached, attach_all};
 use pinwatch::probe::plan::{Attachment, Decision, Kind, Plan, Prefer, Verdict, Wish};
 use pinwatch::probe::table::Measurement;
-use pinwatch::source::live::{Events, Live, Options};
+use pinwatch::source::events::Events;
+use pinwatch::source::live::{Live, Options};
+use pinwatch_common::listen::Listening;
 
 use super::peer::{self, Peer};
 use super::pins::Pins;
@@ -141,7 +143,7 @@ pub enum Held {
     },
     Pinwatch {
         live: Box<Live>,
-        events: Events,
+        events: Box<Events>,
     },
     Peer(Peer),
 }
@@ -177,9 +179,12 @@ impl Set {
                     ..Wish::default()
                 };
                 let mut live = attach_pinwatch(facts, wish)?;
-                let events = live.take_events()?;
-                live.set_listeners(listeners)?;
-                let live = Box::new(live);
+                let mut events = live.take_events()?;
+                events.listen(&Listening {
+                    listeners,
+                    ..Listening::ALL
+                })?;
+                let (live, events) = (Box::new(live), Box::new(events));
                 Ok(Held::Pinwatch { live, events })
             }
             Hooks::Peer(command) => Peer::start(command(facts), pins).map(Held::Peer),
@@ -246,7 +251,7 @@ fn empty(facts: &Facts, places: impl IntoIterator<Item = Attachment>) -> Result<
             ..Plan::new(facts, Prefer::Auto)
         };
         // Without tracefs: its events are named after programs.
-        let done = attach_all(&mut object, &plan, Some(&btf), None);
+        let done = attach_all(&mut object, &plan, Some(&btf), None, || ());
         if let Some(error) = done.iter().find_map(|done| done.error.as_deref()) {
             anyhow::bail!("{program} at {}: {error}", place.target);
         }

@@ -2,10 +2,17 @@
 
 mod check;
 mod run;
+mod tail;
+mod top;
+mod watch;
 
+use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
 
 use anyhow::Result;
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing_subscriber::EnvFilter;
 
 use crate::cli::{Cli, Command};
 use crate::load;
@@ -18,6 +25,8 @@ pub const UNUSABLE: u8 = 2;
 pub fn dispatch(cli: Cli) -> Result<ExitCode> {
     match cli.command {
         Command::Run(args) => run::run(&args),
+        Command::Tail(args) => tail::run(&args),
+        Command::Top(args) => top::run(&args),
         Command::Check(args) => check::check(&args),
         Command::Load(args) => load::run(*args),
     }
@@ -36,11 +45,64 @@ pub fn status_of(error: &anyhow::Error) -> ExitCode {
     }
 }
 
+/// The log, at a level unless `PINWATCH_LOG` says otherwise.
+fn log_to_stderr(level: &str) {
+    let filter = EnvFilter::try_from_env("PINWATCH_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_target(false)
+        .with_ansi(io::stderr().is_terminal())
+        .with_writer(io::stderr)
+        .init();
+}
+
+/// One thread is enough: the kernel counts, the rest reads.
+fn one_thread() -> io::Result<Runtime> {
+    one_heap();
+    Builder::new_current_thread().enable_all().build()
+}
+
+/// Attaching has a thread of its own, for which glibc would make a heap of its
+/// own, and keep most of it.
+fn one_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: changes a setting of the allocator, before there are other threads.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
+}
+
+/// The signals that end a command.
+struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+fn stop_signals() -> io::Result<StopSignals> {
+    Ok(StopSignals {
+        terminate: signal(SignalKind::terminate())?,
+        interrupt: signal(SignalKind::interrupt())?,
+        hangup: signal(SignalKind::hangup())?,
+    })
+}
+
+impl StopSignals {
+    /// The name of the next one.
+    async fn recv(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.hangup.recv() => "SIGHUP",
+        }
+    }
+}
+
 /// Whether an error is only that nobody reads the output any more.
 #[must_use]
 pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let io = error
         .chain()
-        .find_map(|cause| cause.downcast_ref::<std::io::Error>());
-    io.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+        .find_map(|cause| cause.downcast_ref::<io::Error>());
+    io.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }

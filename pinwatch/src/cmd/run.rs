@@ -1,6 +1,6 @@
 //! `pinwatch run`: the daemon.
 
-use std::io::IsTerminal as _;
+use std::future::pending;
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 
@@ -10,39 +10,29 @@ use prometheus::process_collector::ProcessCollector;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
+use super::watch::attach;
+use super::{one_thread, stop_signals};
 use crate::cli::{BpfLog, Run};
-use crate::kernel::facts::Facts;
 use crate::output::http::{Source, StackSource, Web, router};
 use crate::output::metrics::Exporter;
-use crate::probe::plan::{Plan, Verdict};
 use crate::source::live::{Live, Options};
+use crate::stream::hub::Hub;
+use crate::stream::pump::pump;
+use crate::stream::serve::{DEFAULT_SOCKET, Socket};
 
 pub fn run(args: &Run) -> Result<ExitCode> {
-    let filter = EnvFilter::try_from_env("PINWATCH_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_target(false)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        .init();
-    one_heap();
-    // One thread: the kernel counts, a scrape only reads.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(serve(args))?;
+    super::log_to_stderr("info");
+    one_thread()?.block_on(serve(args))?;
     Ok(ExitCode::SUCCESS)
 }
 
 async fn serve(args: &Run) -> Result<()> {
-    // Before anything that takes time: the signals, and the port.
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+    // Before anything that takes time: the signals, the port, and the socket.
+    let mut stop = stop_signals()?;
     let listener = TcpListener::bind(args.listen).await;
     let listener = listener.with_context(|| format!("cannot listen on {}", args.listen))?;
+    let socket = socket(args)?;
 
     let live: Arc<OnceLock<Live>> = Arc::default();
     let registry = Registry::new();
@@ -58,78 +48,59 @@ async fn serve(args: &Run) -> Result<()> {
         source,
         stacks,
     };
-    let stop = async move {
-        tokio::select! {
-            _ = terminate.recv() => "SIGTERM",
-            _ = interrupt.recv() => "SIGINT",
-        }
-    };
     let server = async { axum::serve(listener, router(web)).await };
     let watch = async {
-        let (wish, options) = (args.wish.clone(), options(args));
-        let mut attached = tokio::task::spawn_blocking(move || {
-            let facts = Facts::gather();
-            let plan = Plan::new(&facts, wish);
-            report(&facts, &plan);
-            Live::attach(&facts, &plan, options)
-        })
-        .await??;
+        let mut attached = attach(args.wish.clone(), options(args)).await?;
+        let events = attached.take_events()?;
         let logger = (args.bpf_log != BpfLog::Off)
             .then(|| attached.take_logger(log::logger()))
             .transpose()?;
-        for hook in attached
-            .attached()
-            .iter()
-            .filter(|hook| hook.error.is_some())
-        {
-            let reason = hook.error.as_deref().unwrap_or_default();
-            tracing::warn!(
-                "{}: cannot attach to {}: {reason}",
-                hook.measurement.name(),
-                hook.attachment.target
-            );
-        }
         let hooks = attached
             .attached()
             .iter()
             .filter(|hook| hook.error.is_none())
             .count();
         let _ = live.set(attached);
-        give_memory_back();
+        let shared = Arc::clone(&live);
+        let state = move || shared.get().expect("set above").state();
         tracing::info!(
             "watching with {hooks} hooks, metrics on http://{}/metrics",
             args.listen
         );
-        match logger {
-            Some(logger) => follow(logger).await,
-            None => std::future::pending().await,
-        }
+        let (hub, syncs) = Hub::new();
+        let pump = pump(events, Arc::clone(&hub), syncs);
+        let followers = async {
+            match &socket {
+                Some(socket) => socket.serve(hub, state).await,
+                None => pending().await,
+            }
+        };
+        let diagnostics = async {
+            match logger {
+                Some(logger) => follow(logger).await,
+                None => pending().await,
+            }
+        };
+        tokio::try_join!(pump, followers, diagnostics)?;
+        Ok(())
     };
     tokio::select! {
-        signal = stop => tracing::info!("{signal}: detaching"),
+        signal = stop.recv() => tracing::info!("{signal}: detaching"),
         served = server => served?,
         failed = watch => return failed,
     }
     Ok(())
 }
 
-/// Attaching has a thread of its own, for which glibc would make a heap of its
-/// own, and keep most of it.
-fn one_heap() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: changes a setting of the allocator, before there are other threads.
-    unsafe {
-        libc::mallopt(libc::M_ARENA_MAX, 1);
+/// The socket that others follow. The default place may be out of reach of a
+/// daemon that is not root; a place that was asked for has to be there.
+fn socket(args: &Run) -> Result<Option<Socket>> {
+    if let Some(path) = &args.socket {
+        return Socket::bind(path).map(Some);
     }
-}
-
-/// Reading BTF takes some 30 MB that are not needed again; glibc would keep them.
-fn give_memory_back() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: takes no pointers, and locks the heap itself.
-    unsafe {
-        libc::malloc_trim(0);
-    }
+    Ok(Socket::bind(DEFAULT_SOCKET.as_ref())
+        .inspect_err(|error| tracing::warn!("nobody can follow this daemon: {error:#}"))
+        .ok())
 }
 
 fn options(args: &Run) -> Options {
@@ -141,23 +112,6 @@ fn options(args: &Run) -> Options {
     Options {
         stuck_after: args.stuck_after,
         bpf_log_level,
-    }
-}
-
-/// One line for what is watched, and one for each loss.
-fn report(facts: &Facts, plan: &Plan) {
-    tracing::info!("kernel {}, era {}", facts.release, plan.era);
-    if !plan.unusable.is_empty() {
-        return;
-    }
-    for decision in &plan.decisions {
-        if let Verdict::Lost { reason } = &decision.verdict {
-            tracing::warn!(
-                "{}: {reason}; {}",
-                decision.measurement.name(),
-                decision.measurement.loss()
-            );
-        }
     }
 }
 

@@ -1,17 +1,18 @@
-//! The web side: `/metrics`, `/in-flight`, `/healthz`, `/readyz`, and a page at
-//! `/`. Knows nothing of what the figures mean.
+//! The web side: `/metrics`, `/in-flight`, `/state`, `/healthz`, `/readyz`, and a
+//! page at `/`. Knows nothing of what the figures mean.
 
 use axum::extract::{Path, State as Shared};
 use axum::http::{StatusCode, header};
-use axum::response::{Html, IntoResponse, Response};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use prometheus::{Encoder as _, Registry, TextEncoder};
 use std::sync::Arc;
 
-use super::in_flight;
+use super::page;
 use crate::aggregate::State;
 use crate::source::stack::{Stack, StackError};
+use crate::view::{View, in_flight};
 
 /// Gives the state; `None` until the kernel is being watched.
 pub type Source = Arc<dyn Fn() -> Option<State> + Send + Sync>;
@@ -30,10 +31,11 @@ pub struct Web {
 /// The routes.
 pub fn router(web: Web) -> Router {
     Router::new()
-        .route("/", get(landing))
+        .merge(page::router())
         .route("/metrics", get(metrics))
         .route("/in-flight", get(pins_in_flight))
         .route("/in-flight/{tid}/stack", get(stack))
+        .route("/state", get(state))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(readyz))
         .with_state(web)
@@ -61,10 +63,18 @@ async fn readyz(Shared(web): Shared<Web>) -> (StatusCode, &'static str) {
 }
 
 async fn pins_in_flight(Shared(web): Shared<Web>) -> Response {
+    json(&web, in_flight::json)
+}
+
+async fn state(Shared(web): Shared<Web>) -> Response {
+    json(&web, |state| serde_json::to_string(&View::new(state)))
+}
+
+fn json(web: &Web, body: impl Fn(&State) -> serde_json::Result<String>) -> Response {
     let Some(state) = (web.source)() else {
         return (StatusCode::SERVICE_UNAVAILABLE, "attaching\n").into_response();
     };
-    match in_flight::json(&state) {
+    match body(&state) {
         Ok(body) => ([(header::CONTENT_TYPE, "application/json")], body + "\n").into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }
@@ -83,8 +93,4 @@ async fn stack(Shared(web): Shared<Web>, Path(tid): Path<u32>) -> Response {
         Ok(None) => (StatusCode::SERVICE_UNAVAILABLE, "attaching\n").into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }
-}
-
-async fn landing() -> Html<&'static str> {
-    Html(include_str!("landing.html"))
 }

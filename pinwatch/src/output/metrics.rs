@@ -2,14 +2,14 @@
 //! counted; a scrape turns counts into samples.
 
 use pinwatch_common::counter::Loss;
-use pinwatch_common::fold::{ERRNO_CLASSES, ERRNOS, OriginCells};
+use pinwatch_common::fold::OriginCells;
 use pinwatch_common::params::SLOTS;
-use pinwatch_common::record::{CAUSE_NAMES, ISOLATE_NAMES, ORIGIN_NAMES, PHASE_NAMES};
+use pinwatch_common::record::{ISOLATE_NAMES, ORIGIN_NAMES, PHASE_NAMES};
 use prometheus::core::{Collector, Desc};
 use prometheus::proto;
 
 use super::samples::Samples;
-use crate::aggregate::State;
+use crate::aggregate::{Failures, State, failures, losses};
 use crate::probe::table::Measurement;
 
 /// One metric. `docs/metrics.md` is made from these.
@@ -77,7 +77,7 @@ pub const METRICS: &[Metric] = &[
     counter(
         "pinwatch_pin_failures_total",
         "Pins that returned an error, by errno and cause.",
-        failures,
+        failed,
     ),
     histogram(
         "pinwatch_pin_duration_seconds",
@@ -288,7 +288,14 @@ pub const METRICS: &[Metric] = &[
     counter(
         "pinwatch_events_lost_total",
         "Things that happened and were not measured, by stage; docs/metrics.md says what each means.",
-        losses,
+        lost,
+    ),
+    counter(
+        "pinwatch_events_sent_total",
+        "Records of pins put into the ring buffer; stands still while nobody listens.",
+        |state, out| {
+            out.value(&[], state.events_sent);
+        },
     ),
     counter(
         "pinwatch_unmatched_total",
@@ -354,47 +361,24 @@ fn pins(state: &State, out: &mut Samples) {
     }
 }
 
-/// Only failures that happened: the product of all labels would be a thousand
-/// series of nothing.
-fn failures(state: &State, out: &mut Samples) {
-    for (origin, cells) in ORIGIN_NAMES.iter().zip(&state.cells.pins.origins) {
-        for (n, count) in cells
-            .failures
-            .iter()
-            .enumerate()
-            .filter(|(_, count)| **count > 0)
-        {
-            let errno = ERRNO_CLASSES
-                .get(n % ERRNOS)
-                .map_or("other", |(_, name)| name);
-            let cause = CAUSE_NAMES[n / ERRNOS];
-            out.value(
-                &[("origin", origin), ("errno", errno), ("cause", cause)],
-                *count,
-            );
-        }
+fn failed(state: &State, out: &mut Samples) {
+    for Failures {
+        origin,
+        errno,
+        cause,
+        count,
+    } in failures(&state.cells.pins)
+    {
+        out.value(
+            &[("origin", origin), ("errno", errno), ("cause", cause)],
+            count,
+        );
     }
 }
 
-fn losses(state: &State, out: &mut Samples) {
-    out.value(&[("stage", "slots_full")], state.lost(Loss::SlotsFull));
-    out.value(&[("stage", "ring_full")], state.lost(Loss::RingFull));
-    if state.takes(Measurement::FastPath) {
-        out.value(&[("stage", "fast_full")], state.lost(Loss::FastFull));
-        let unmatched = [Loss::FastStale, Loss::FastReaped, Loss::FastUnmatched];
-        let unmatched = unmatched.map(|loss| state.lost(loss)).iter().sum();
-        out.value(&[("stage", "fast_unmatched")], unmatched);
-    }
-    for program in &state.programs {
-        if let Some(skipped) = program.skipped {
-            out.value(
-                &[("stage", &format!("skipped:{}", program.program))],
-                skipped,
-            );
-        }
-        if let Some(missed) = program.missed {
-            out.value(&[("stage", &format!("missed:{}", program.program))], missed);
-        }
+fn lost(state: &State, out: &mut Samples) {
+    for (stage, count) in losses(state) {
+        out.value(&[("stage", &stage)], count);
     }
 }
 

@@ -2,6 +2,8 @@
 //! [`State`](crate::aggregate::State).
 
 pub mod http;
-pub mod in_flight;
 pub mod metrics;
+mod page;
 mod samples;
+pub mod tail;
+pub mod top;

@@ -5,26 +5,28 @@
 use std::fs;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use aya::maps::{Array, Map, MapData, RingBuf};
+use aya::maps::Map;
 use aya::{Btf, Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
 use bytemuck::Zeroable as _;
 use memmap2::{MmapOptions, MmapRaw};
 use pinwatch_common::fold::CpuCells;
 use pinwatch_common::params::{ABI_SYMBOL, ABI_VERSION, SLOTS};
-use pinwatch_common::record::{Pin, PinEvent, Slot, ZONES};
+use pinwatch_common::record::{Pin, Slot, ZONES};
 use thiserror::Error;
 
+use super::events::{Events, Sent};
 use super::stack::Stacks;
 use crate::aggregate::{Hook, ProgramStats, State};
 use crate::kernel::facts::Facts;
 use crate::kernel::threads::inside_a_pin;
 use crate::kernel::zones::{ZoneBits, zone_names};
 use crate::probe::attach::{Attached, attach_all};
-use crate::probe::plan::{Kind, Plan, UserRegs};
+use crate::probe::plan::{Decision, Kind, Plan, UserRegs};
 use crate::probe::table::Measurement;
 use crate::probe::tracefs::remove_leftovers;
 
@@ -69,10 +71,12 @@ pub struct Live {
     slots: MmapRaw,
     cells: MmapRaw,
     stacks: Stacks,
+    sent: Sent,
     cpus: usize,
     release: String,
     era: &'static str,
     zones: [Option<&'static str>; ZONES],
+    decisions: Arc<[Decision]>,
     stuck_after: Duration,
     /// Pins that were in flight before they could be seen to enter.
     before_start: u64,
@@ -149,12 +153,14 @@ impl Live {
         let stacks = Stacks::load(&mut ebpf, kretprobes)?;
         let slots = share::<Slot>(&ebpf, "SLOTS", SLOTS as usize)?;
         let cells = share::<CpuCells>(&ebpf, "CELLS", cpus)?;
+        let sent = Sent::share(&ebpf)?;
         Ok(Self {
             attached,
             ebpf,
             slots,
             cells,
             stacks,
+            sent,
             cpus,
             release: facts.release.clone(),
             era: plan.era,
@@ -163,6 +169,7 @@ impl Live {
             } else {
                 [None; ZONES]
             },
+            decisions: plan.decisions.clone().into(),
             stuck_after: options.stuck_after,
             before_start,
         })
@@ -207,7 +214,9 @@ impl Live {
             // After the slots are read: no age is negative.
             now_ns: monotonic_ns(),
             stuck_after_ns: self.stuck_after.as_nanos() as u64,
+            decisions: Arc::clone(&self.decisions),
             hooks: hooks.collect(),
+            events_sent: self.sent.records(),
             programs: self.program_stats(),
         }
     }
@@ -277,46 +286,15 @@ impl Live {
         })
     }
 
-    /// Sets how many listeners there are: with none, no event is made.
-    pub fn set_listeners(&mut self, listeners: u32) -> Result<(), LiveError> {
-        let map = self.ebpf.map_mut(".bss").ok_or(LiveError::NoMap(".bss"))?;
-        let mut bss: Array<_, u32> = map
-            .try_into()
-            .map_err(|error: aya::maps::MapError| LiveError::Map(".bss", error.to_string()))?;
-        bss.set(0, listeners, 0)
-            .map_err(|error| LiveError::Map(".bss", error.to_string()))
-    }
-
     /// The events; can be taken once.
     pub fn take_events(&mut self) -> Result<Events, LiveError> {
-        let map = self
-            .ebpf
-            .take_map("EVENTS")
-            .ok_or(LiveError::NoMap("EVENTS"))?;
-        let ring =
-            RingBuf::try_from(map).map_err(|error| LiveError::Map("EVENTS", error.to_string()))?;
-        Ok(Events { ring })
+        Events::take(&mut self.ebpf)
     }
 
     /// The BPF programs' own diagnostics.
     pub fn take_logger<T: log::Log>(&mut self, logger: T) -> Result<EbpfLogger<T>, LiveError> {
         EbpfLogger::init_with_logger(&mut self.ebpf, logger)
             .map_err(|error| LiveError::Map("AYA_LOGS", error.to_string()))
-    }
-}
-
-/// Ended pins, while there are listeners.
-pub struct Events {
-    ring: RingBuf<MapData>,
-}
-
-impl Iterator for Events {
-    type Item = PinEvent;
-
-    /// The next event that waits, if any. Never blocks; there may be more later.
-    fn next(&mut self) -> Option<PinEvent> {
-        let item = self.ring.next()?;
-        bytemuck::try_pod_read_unaligned(&item).ok()
     }
 }
 

@@ -1,4 +1,5 @@
 //! Where pins come from: the running kernel.
 
+pub mod events;
 pub mod live;
 pub mod stack;

@@ -7,6 +7,7 @@ use pinwatch::kernel::facts::Facts;
 use pinwatch::probe::plan::{Plan, Prefer};
 use pinwatch::source::live::{Live, Options};
 use pinwatch_common::fold::{PinCells, fold_pin};
+use pinwatch_common::listen::Listening;
 
 use super::load::load;
 
@@ -25,7 +26,7 @@ fn kernel_and_user_space_fold_the_same() {
     assert!(events.next().is_none(), "no record without a listener");
     let before = live.state().cells.pins;
 
-    live.set_listeners(1).expect("the switch");
+    events.listen(&Listening::ALL).expect("the switch");
     load(&["--pages", "16", "--repeat", "200"]);
     load(&["--pages", "64", "--hold", "vmsplice"]);
     load(&["--memory", "readonly", "--pages", "16"]);

@@ -13,4 +13,6 @@ mod lifecycle;
 mod load;
 mod scenarios;
 mod sheet;
+mod tail;
 mod verifier;
+mod watchers;

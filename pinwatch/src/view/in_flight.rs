@@ -2,47 +2,61 @@
 //! something hangs. docs/metrics.md documents the fields.
 
 use pinwatch_common::record::{ORIGIN_NAMES, PHASE_NAMES, Pin};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::aggregate::{State, signature};
 use crate::enrich::{self, Thread};
 
 /// A pin in flight, and who it belongs to.
-#[derive(Debug, Serialize)]
-struct Row {
-    age_seconds: f64,
-    stuck: bool,
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Row {
+    /// Entry, `CLOCK_MONOTONIC`, in nanoseconds.
+    pub start_ns: u64,
+    pub age_seconds: f64,
+    pub stuck: bool,
     /// What it is doing, in words.
-    signature: String,
-    origin: &'static str,
-    pid: u32,
-    tid: u32,
+    pub signature: String,
+    pub origin: String,
+    pub pid: u32,
+    pub tid: u32,
     #[serde(flatten)]
-    thread: Thread,
-    phase: &'static str,
-    pages_requested: u64,
-    passes: u32,
-    unpinnable: u64,
-    migrate_calls: u32,
-    migrated: u64,
-    migrate_failed: u64,
-    lru_drains: u32,
-    isolate_failures: u64,
+    pub thread: Thread,
+    pub phase: String,
+    pub pages_requested: u64,
+    pub passes: u32,
+    pub unpinnable: u64,
+    pub migrate_calls: u32,
+    pub migrated: u64,
+    pub migrate_failed: u64,
+    pub lru_drains: u32,
+    pub isolate_failures: u64,
+}
+
+/// The oldest pins in flight, at most `limit`, oldest first.
+#[must_use]
+pub fn rows(state: &State, limit: usize) -> Vec<Row> {
+    let mut pins: Vec<&Pin> = state.in_flight.iter().collect();
+    pins.sort_by_key(|pin| pin.start_ns);
+    pins.truncate(limit);
+    pins.into_iter().map(|pin| row(state, pin)).collect()
 }
 
 /// All pins in flight.
 pub fn json(state: &State) -> serde_json::Result<String> {
-    let mut pins: Vec<&Pin> = state.in_flight.iter().collect();
-    pins.sort_by_key(|pin| pin.start_ns);
-    let rows: Vec<_> = pins.into_iter().map(|pin| row(state, pin)).collect();
-    serde_json::to_string_pretty(&rows)
+    serde_json::to_string_pretty(&rows(state, usize::MAX))
 }
 
 fn row(state: &State, pin: &Pin) -> Row {
     let age_ns = state.age_ns(pin);
-    let name =
-        |names: &[&'static str], n: u8| names.get(usize::from(n)).copied().unwrap_or("other");
+    let name = |names: &[&str], n: u8| {
+        names
+            .get(usize::from(n))
+            .copied()
+            .unwrap_or("other")
+            .to_owned()
+    };
     Row {
+        start_ns: pin.start_ns,
         age_seconds: age_ns as f64 / 1e9,
         stuck: age_ns >= state.stuck_after_ns,
         signature: signature(pin),

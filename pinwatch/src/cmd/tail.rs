@@ -1,0 +1,82 @@
+//! `pinwatch tail`: pins as they end, on standard output.
+
+use std::future::pending;
+use std::io::{self, BufWriter, IsTerminal as _, Write as _};
+use std::process::ExitCode;
+
+use anstream::AutoStream;
+use anyhow::Result;
+use jiff::tz::TimeZone;
+
+use super::{one_thread, stop_signals, watch};
+use crate::cli;
+use crate::output::tail::{Format, Size, Tail};
+use crate::stream::Update;
+
+pub fn run(args: &cli::Tail) -> Result<ExitCode> {
+    super::log_to_stderr("warn");
+    one_thread()?.block_on(tail(args))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn tail(args: &cli::Tail) -> Result<()> {
+    let mut stop = stop_signals()?;
+    let mut feed = tokio::select! {
+        feed = watch::open(&args.follow) => feed?,
+        _ = stop.recv() => return Ok(()),
+    };
+    let limit = async {
+        match args.duration {
+            Some(duration) => tokio::time::sleep(duration).await,
+            None => pending().await,
+        }
+    };
+    tokio::pin!(limit);
+    let format = Format {
+        json: args.json,
+        in_flight_after: args.in_flight_after,
+        zone: TimeZone::system(),
+    };
+    let mut tail = Tail::new(format, args.follow.filter.clone());
+    let mut out = BufWriter::new(AutoStream::auto(io::stdout().lock()));
+    let mut finishing = false;
+    loop {
+        tokio::select! {
+            update = feed.next() => {
+                let Some(update) = update.transpose()? else { break };
+                tail.update(&update, size(), &mut out)?;
+                out.flush()?;
+                if matches!(update, Update::End(_)) {
+                    break;
+                }
+            }
+            () = &mut limit, if !finishing => {
+                finishing = true;
+                feed.finish();
+            }
+            _ = stop.recv() => {
+                // Asked twice, whatever the rest would be.
+                if finishing {
+                    break;
+                }
+                finishing = true;
+                feed.finish();
+            }
+        }
+    }
+    if args.json {
+        tail.end(&mut out)?;
+        out.flush()?;
+    } else {
+        // So that what is piped is lines of pins only.
+        tail.end(&mut io::stderr())?;
+    }
+    Ok(())
+}
+
+fn size() -> Size {
+    if !io::stdout().is_terminal() {
+        return None;
+    }
+    crossterm::terminal::size().ok()
+}

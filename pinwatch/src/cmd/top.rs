@@ -1,0 +1,60 @@
+//! `pinwatch top`: the terminal, its keys, and a feed.
+
+use std::io::{self, IsTerminal as _};
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use crossterm::event::{Event, EventStream};
+use futures_util::StreamExt as _;
+use ratatui::DefaultTerminal;
+
+use super::{StopSignals, one_thread, stop_signals, watch};
+use crate::cli;
+use crate::output::top::{After, Top, draw};
+use crate::stream::{Feed, Update};
+
+pub fn run(args: &cli::Top) -> Result<ExitCode> {
+    if !(io::stdout().is_terminal() && io::stdin().is_terminal()) {
+        bail!("top needs a terminal; `pinwatch tail` does not");
+    }
+    super::log_to_stderr("warn");
+    one_thread()?.block_on(async {
+        let mut stop = stop_signals()?;
+        let feed = tokio::select! {
+            feed = watch::open(&args.follow) => feed?,
+            _ = stop.recv() => return Ok(()),
+        };
+        // From here on a panic restores the terminal too: `init` sees to it.
+        let mut terminal = ratatui::try_init()?;
+        let shown = show(&mut terminal, feed, stop).await;
+        ratatui::try_restore()?;
+        shown
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn show(terminal: &mut DefaultTerminal, mut feed: Feed, mut stop: StopSignals) -> Result<()> {
+    let mut top = Top::default();
+    let mut keys = EventStream::new();
+    terminal.draw(|frame| draw(&top, frame))?;
+    loop {
+        tokio::select! {
+            update = feed.next() => {
+                let Some(update) = update.transpose()? else { return Ok(()) };
+                // Pins are drawn with the next state: the screen moves twice a second.
+                let waits = matches!(update, Update::Pins(_));
+                top.update(update);
+                if waits {
+                    continue;
+                }
+            }
+            event = keys.next() => match event.transpose()? {
+                Some(Event::Key(key)) => if top.key(key) == After::Quit { return Ok(()) },
+                Some(_) => {}
+                None => return Ok(()),
+            },
+            _ = stop.recv() => return Ok(()),
+        }
+        terminal.draw(|frame| draw(&top, frame))?;
+    }
+}

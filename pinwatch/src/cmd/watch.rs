@@ -1,0 +1,86 @@
+//! What the commands that watch a kernel share: attaching to it, and a feed of its
+//! pins, from here or from a daemon.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::cli::Follow;
+use crate::kernel::facts::Facts;
+use crate::probe::plan::{Plan, Verdict, Wish};
+use crate::source::live::{Live, Options};
+use crate::stream::connect::connect;
+use crate::stream::follow::follow;
+use crate::stream::hub::Hub;
+use crate::stream::pump::pump;
+use crate::stream::{Feed, feed};
+
+/// Age from which a pin is stuck, where nothing else is said.
+pub const STUCK_AFTER: Duration = Duration::from_secs(10);
+
+/// Attaches to the running kernel, and says in the log what is lost.
+pub async fn attach(wish: Wish, options: Options) -> Result<Live> {
+    let live = tokio::task::spawn_blocking(move || {
+        let facts = Facts::gather();
+        let plan = Plan::new(&facts, wish);
+        report(&facts, &plan);
+        Live::attach(&facts, &plan, options)
+    })
+    .await??;
+    for hook in live.attached() {
+        if let Some(reason) = &hook.error {
+            tracing::warn!(
+                "{}: cannot attach to {}: {reason}",
+                hook.measurement.name(),
+                hook.attachment.target
+            );
+        }
+    }
+    give_memory_back();
+    Ok(live)
+}
+
+/// Pins as a follower wants them: from a daemon, or attached to here.
+pub async fn open(args: &Follow) -> Result<Feed> {
+    if let Some(path) = &args.connect {
+        return connect(path, &args.filter).await;
+    }
+    let options = Options {
+        stuck_after: STUCK_AFTER,
+        bpf_log_level: 0,
+    };
+    let mut live = attach(args.wish.clone(), options).await?;
+    let events = live.take_events()?;
+    let (hub, syncs) = Hub::new();
+    tokio::spawn(pump(events, Arc::clone(&hub), syncs));
+    let (sink, updates) = feed();
+    tokio::spawn(follow(hub, move || live.state(), args.filter.clone(), sink));
+    Ok(updates)
+}
+
+/// Reading BTF takes some 30 MB that are not needed again; glibc would keep them.
+fn give_memory_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: takes no pointers, and locks the heap itself.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
+/// One line for what is watched, and one for each loss.
+fn report(facts: &Facts, plan: &Plan) {
+    tracing::info!("kernel {}, era {}", facts.release, plan.era);
+    if !plan.unusable.is_empty() {
+        return;
+    }
+    for decision in &plan.decisions {
+        if let Verdict::Lost { reason } = &decision.verdict {
+            tracing::warn!(
+                "{}: {reason}; {}",
+                decision.measurement.name(),
+                decision.measurement.loss()
+            );
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! The columns of `pinwatch tail`: one row of [`COLUMNS`] each. On a narrow
+//! terminal the least important ones go, then the process's name shrinks.
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use crate::ended::Ended;
+use crate::text::{duration, fit, pad, printable};
+use crate::view::in_flight::Row;
+
+/// What a line shows: a pin that ended, or one in flight.
+pub struct Line {
+    pub time: Timestamp,
+    pub comm: String,
+    pub pid: u32,
+    pub origin: String,
+    pub pages: u64,
+    pub passes: u32,
+    pub unpinnable: u64,
+    pub migrated: u64,
+    pub migrate_failed: u64,
+    pub duration_ns: u64,
+    pub result: String,
+}
+
+impl From<Ended> for Line {
+    fn from(pin: Ended) -> Self {
+        let result = match (&pin.errno, pin.cause) {
+            (Some(errno), Some(cause)) => format!("{errno} {cause}"),
+            _ if pin.pages_returned == pin.pages_requested => "ok".to_owned(),
+            _ => format!("ok, {} pages", pin.pages_returned),
+        };
+        Self {
+            time: pin.time,
+            comm: pin.comm,
+            pid: pin.pid,
+            origin: pin.origin.to_owned(),
+            pages: pin.pages_requested,
+            passes: pin.passes,
+            unpinnable: pin.unpinnable,
+            migrated: pin.migrated,
+            migrate_failed: pin.migrate_failed,
+            duration_ns: pin.duration_ns,
+            result,
+        }
+    }
+}
+
+impl Line {
+    /// A pin in flight.
+    pub fn in_flight(row: &Row, time: Timestamp) -> Self {
+        Self {
+            time,
+            comm: row.thread.comm.clone().unwrap_or_else(|| "?".to_owned()),
+            pid: row.pid,
+            origin: row.origin.clone(),
+            pages: row.pages_requested,
+            passes: row.passes,
+            unpinnable: row.unpinnable,
+            migrated: row.migrated,
+            migrate_failed: row.migrate_failed,
+            duration_ns: (row.age_seconds * 1e9) as u64,
+            result: format!("in flight: {}", row.signature),
+        }
+    }
+}
+
+/// One column.
+struct Column {
+    title: &'static str,
+    width: usize,
+    right: bool,
+    /// The highest goes first; 0 stays.
+    goes: u8,
+    text: fn(&Line, &TimeZone) -> String,
+}
+
+const COLUMNS: &[Column] = &[
+    Column {
+        title: "TIME",
+        width: 12,
+        right: false,
+        goes: 0,
+        text: |line, zone| {
+            let time = line.time.to_zoned(zone.clone());
+            time.strftime("%H:%M:%S%.3f").to_string()
+        },
+    },
+    Column {
+        title: "PROCESS",
+        width: 15,
+        right: false,
+        goes: 0,
+        text: |line, _| printable(&line.comm),
+    },
+    Column {
+        title: "PID",
+        width: 7,
+        right: true,
+        goes: 0,
+        text: |line, _| line.pid.to_string(),
+    },
+    Column {
+        title: "ORIGIN",
+        width: 8,
+        right: false,
+        goes: 3,
+        text: |line, _| line.origin.clone(),
+    },
+    Column {
+        title: "PAGES",
+        width: 7,
+        right: true,
+        goes: 0,
+        text: |line, _| line.pages.to_string(),
+    },
+    Column {
+        title: "PASSES",
+        width: 6,
+        right: true,
+        goes: 2,
+        text: |line, _| line.passes.to_string(),
+    },
+    Column {
+        title: "UNPIN",
+        width: 6,
+        right: true,
+        goes: 4,
+        text: |line, _| line.unpinnable.to_string(),
+    },
+    Column {
+        title: "MOVED/LEFT",
+        width: 10,
+        right: true,
+        goes: 5,
+        text: |line, _| format!("{}/{}", line.migrated, line.migrate_failed),
+    },
+    Column {
+        title: "DURATION",
+        width: 8,
+        right: true,
+        goes: 1,
+        text: |line, _| duration(line.duration_ns),
+    },
+    Column {
+        title: "RESULT",
+        width: RESULT,
+        right: false,
+        goes: 0,
+        text: |line, _| line.result.clone(),
+    },
+];
+
+/// `ENOMEM migrate_busy`; texts of pins in flight are longer and are cut.
+const RESULT: usize = 19;
+const SHORTEST_NAME: usize = 8;
+/// The one that shrinks.
+const NAME: &str = "PROCESS";
+
+/// The columns that fit, with their widths.
+pub struct Layout {
+    columns: Vec<(&'static Column, usize)>,
+    /// Of a whole line; none where lines may be of any length.
+    width: Option<usize>,
+}
+
+impl Layout {
+    pub fn new(width: Option<usize>) -> Self {
+        let mut columns: Vec<_> = COLUMNS
+            .iter()
+            .map(|column| (column, column.width))
+            .collect();
+        let needed = |columns: &[(&Column, usize)]| {
+            columns.iter().map(|(_, width)| width + 1).sum::<usize>() - 1
+        };
+        let Some(width) = width else {
+            return Self {
+                columns,
+                width: None,
+            };
+        };
+        let spare = COLUMNS
+            .iter()
+            .find(|column| column.title == NAME)
+            .map_or(0, |column| column.width - SHORTEST_NAME);
+        let mut next = COLUMNS.iter().map(|column| column.goes).max().unwrap_or(0);
+        while needed(&columns) > width + spare && next > 0 {
+            columns.retain(|(column, _)| column.goes != next);
+            next -= 1;
+        }
+        let excess = needed(&columns).saturating_sub(width).min(spare);
+        for (column, width) in &mut columns {
+            if column.title == NAME {
+                *width -= excess;
+            }
+        }
+        Self {
+            columns,
+            width: Some(width),
+        }
+    }
+
+    pub fn header(&self) -> String {
+        self.row(|column| column.title.to_owned())
+    }
+
+    pub fn line(&self, line: &Line, zone: &TimeZone) -> String {
+        self.row(|column| (column.text)(line, zone))
+    }
+
+    fn row(&self, text: impl Fn(&Column) -> String) -> String {
+        let mut row = String::new();
+        for (column, width) in &self.columns {
+            if !row.is_empty() {
+                row.push(' ');
+            }
+            let text = text(column);
+            let last = column.title == "RESULT";
+            // A number is never cut: a wrong figure is worse than a crooked line.
+            let text = if column.right || last {
+                text.into()
+            } else {
+                fit(&text, *width)
+            };
+            row += &pad(&text, if last { 0 } else { *width }, column.right);
+        }
+        match self.width {
+            Some(width) => fit(&row, width).into_owned(),
+            None => row,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line() -> Line {
+        Line {
+            time: Timestamp::from_millisecond(45_296_789).unwrap(),
+            comm: "a-long-name-\x1b[m".to_owned(),
+            pid: 4_194_304,
+            origin: "io_uring".to_owned(),
+            pages: 256,
+            passes: 2,
+            unpinnable: 255,
+            migrated: 254,
+            migrate_failed: 1,
+            duration_ns: 12_345_678,
+            result: "ENOMEM migrate_busy".to_owned(),
+        }
+    }
+
+    #[test]
+    fn all_columns_where_nothing_limits_the_width() {
+        let layout = Layout::new(None);
+        assert_eq!(
+            layout.header(),
+            "TIME         PROCESS             PID ORIGIN     PAGES PASSES  UNPIN MOVED/LEFT DURATION RESULT"
+        );
+        assert_eq!(
+            layout.line(&line(), &TimeZone::UTC),
+            "12:34:56.789 a-long-name-\\u… 4194304 io_uring     256      2    255      254/1   12.3ms ENOMEM migrate_busy"
+        );
+    }
+
+    #[test]
+    fn a_line_fits_every_width_and_keeps_what_matters() {
+        use unicode_width::UnicodeWidthStr as _;
+        for width in 40..120 {
+            let layout = Layout::new(Some(width));
+            let text = layout.line(&line(), &TimeZone::UTC);
+            assert!(text.width() <= width, "{width}: {text}");
+        }
+        let narrow = Layout::new(Some(80));
+        let text = narrow.line(&line(), &TimeZone::UTC);
+        assert!(text.ends_with("12.3ms ENOMEM migrate_busy"), "{text}");
+        assert!(narrow.header().contains("PASSES"));
+    }
+}

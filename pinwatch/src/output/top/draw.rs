@@ -1,0 +1,297 @@
+//! Draws `pinwatch top`. Made for 80 columns and 24 lines; more of either shows more.
+
+use std::collections::BTreeMap;
+
+use ratatui::Frame;
+use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::style::{Color, Style, Stylize as _};
+use ratatui::text::{Line, Span};
+use ratatui::widgets::{Cell, Clear, Paragraph, Row, Table};
+
+use super::groups::Group;
+use super::keys::HELP;
+use super::{By, EDGES_NS, ROWS, Sort, Top};
+use crate::text::{duration, fit, pad, printable};
+use crate::view::in_flight;
+
+/// Pins in flight that are shown where the screen is small.
+const FEW: u16 = 4;
+/// From here on there is room for a whole name.
+const WIDE: u16 = 100;
+/// Of the heat map's labels.
+const LABEL: u16 = 9;
+/// From none to most.
+const SHADES: [&str; 6] = [" ", "·", "░", "▒", "▓", "█"];
+
+pub fn draw(top: &Top, frame: &mut Frame<'_>) {
+    let area = frame.area();
+    let in_flight = u16::try_from(top.in_flight().len()).unwrap_or(u16::MAX);
+    let most = FEW.max(area.height / 5);
+    let [head, flight, table, heat, foot] = Layout::vertical([
+        Constraint::Length(2),
+        Constraint::Length(1 + in_flight.clamp(1, most) + u16::from(in_flight > 0)),
+        Constraint::Min(4),
+        Constraint::Length(1 + ROWS as u16),
+        Constraint::Length(1),
+    ])
+    .areas(area);
+    top.head(frame, head);
+    top.flight(frame, flight);
+    top.table(frame, table);
+    top.heat(frame, heat);
+    top.foot(frame, foot);
+    if top.help {
+        help(frame, area);
+    }
+}
+
+fn title(text: String) -> Line<'static> {
+    Line::from(text).bold()
+}
+
+fn right(text: String) -> Cell<'static> {
+    Cell::from(Line::from(text).right_aligned())
+}
+
+/// Rates and counts: exact while they are short.
+fn figure(n: f64) -> String {
+    if n < 10.0 && n.fract() != 0.0 {
+        return format!("{n:.1}");
+    }
+    match n {
+        ..100_000.0 => format!("{n:.0}"),
+        ..10_000_000.0 => format!("{:.0}k", n / 1e3),
+        ..10_000_000_000.0 => format!("{:.0}M", n / 1e6),
+        _ => format!("{n:.1e}"),
+    }
+}
+
+impl Top {
+    fn in_flight(&self) -> Vec<&in_flight::Row> {
+        let rows = self.shown().view.oldest.iter();
+        rows.filter(|row| {
+            let comm = row.thread.comm.as_deref().unwrap_or_default();
+            self.finds(comm, Some(row.pid)) || row.origin.contains(&self.find)
+        })
+        .collect()
+    }
+
+    fn head(&self, frame: &mut Frame<'_>, area: Rect) {
+        let data = self.shown();
+        let (pins, failed) = data.rates;
+        let kernel = data.start.as_ref().map_or("", |start| &start.release);
+        let mut first = vec![
+            Span::from("pinwatch top").bold(),
+            Span::from(format!("  {kernel}  {} pins/s  ", figure(pins))),
+            Span::from(format!("{} failed/s", figure(failed))),
+        ];
+        if self.paused.is_some() {
+            first.push(Span::from("  PAUSED").yellow().bold());
+        }
+        if data.ended {
+            first.push(Span::from("  the source has ended").red().bold());
+        }
+        let mut causes = BTreeMap::new();
+        for failures in &data.view.failures {
+            *causes.entry(failures.cause.as_str()).or_default() += failures.count;
+        }
+        let mut second = format!("{} pins, {} failed", data.view.pins(), data.view.failed());
+        if !causes.is_empty() {
+            second += &format!(": {}", listed(causes));
+        }
+        if data.lost.total() > 0 {
+            second += &format!("; {} missing by process", data.lost.total());
+        }
+        let measured: u64 = data.view.lost.iter().map(|(_, n)| n).sum();
+        if measured > data.lost.ring {
+            second += &format!("; {measured} not measured");
+        }
+        frame.render_widget(Paragraph::new(vec![Line::from(first), second.into()]), area);
+    }
+
+    fn flight(&self, frame: &mut Frame<'_>, area: Rect) {
+        let pins = self.in_flight();
+        let all = self.shown().view.in_flight;
+        let rows_fit = usize::from(area.height.saturating_sub(2));
+        let text = match all {
+            0 => "IN FLIGHT: none".to_owned(),
+            _ if pins.len() > rows_fit || pins.len() < all as usize => {
+                format!("IN FLIGHT: {all}, the oldest of them")
+            }
+            _ => format!("IN FLIGHT: {all}"),
+        };
+        let [above, below] =
+            Layout::vertical([Constraint::Length(1), Constraint::Min(0)]).areas(area);
+        frame.render_widget(title(text), above);
+        if pins.is_empty() {
+            return;
+        }
+        let rows = pins.iter().take(rows_fit).map(|pin| {
+            let style = if pin.stuck {
+                Style::new().red()
+            } else {
+                Style::new().yellow()
+            };
+            Row::new([
+                right(duration((pin.age_seconds * 1e9) as u64)),
+                Cell::from(process(pin.thread.comm.as_deref().unwrap_or("?"))),
+                right(pin.pid.to_string()),
+                Cell::from(pin.origin.clone()),
+                right(figure(pin.pages_requested as f64)),
+                right(figure(pin.passes.into())),
+                Cell::from(pin.signature.clone()),
+            ])
+            .style(style)
+        });
+        let header = Row::new([
+            right("AGE".to_owned()),
+            "PROCESS".into(),
+            right("PID".to_owned()),
+            "ORIGIN".into(),
+            right("PAGES".to_owned()),
+            right("PASSES".to_owned()),
+            "DOING".into(),
+        ]);
+        let widths = [
+            Constraint::Length(7),
+            Constraint::Length(15),
+            Constraint::Length(7),
+            Constraint::Length(8),
+            Constraint::Length(6),
+            Constraint::Length(6),
+            Constraint::Min(10),
+        ];
+        frame.render_widget(Table::new(rows, widths).header(header.underlined()), below);
+    }
+
+    fn table(&self, frame: &mut Frame<'_>, area: Rect) {
+        let [above, below] =
+            Layout::vertical([Constraint::Length(1), Constraint::Min(0)]).areas(area);
+        let rows = self.rows();
+        let what = match self.by {
+            By::Process => "PROCESSES",
+            By::Origin => "ORIGINS, since the daemon's start",
+        };
+        let mut text = format!("{what}: {}", rows.len());
+        if !self.find.is_empty() || self.typing {
+            let cursor = if self.typing { "_" } else { "" };
+            text += &format!("  containing: {}{cursor}", printable(&self.find));
+        }
+        frame.render_widget(title(text), above);
+        let head = |sort: Option<Sort>, text: &str| {
+            let mark = if sort == Some(self.sort) { "▼" } else { "" };
+            right(format!("{mark}{text}"))
+        };
+        let header = Row::new([
+            "NAME".into(),
+            head(None, "PID"),
+            head(Some(Sort::Rate), "PINS/S"),
+            head(Some(Sort::Pins), "PINS"),
+            head(Some(Sort::Failed), "FAILED"),
+            head(None, "P50"),
+            head(Some(Sort::P99), "P99"),
+            head(Some(Sort::Max), "MAX"),
+            head(Some(Sort::Passes), "PASS"),
+            "CAUSES".into(),
+        ]);
+        let name = if area.width < WIDE { 12 } else { 15 };
+        let widths = [name, 7, 7, 6, 7, 6, 6, 6, 5];
+        let taken: u16 = widths.iter().map(|width| width + 1).sum();
+        let causes = area.width.saturating_sub(taken);
+        let widths = widths.into_iter().chain([causes]).map(Constraint::Length);
+        let lines = rows.into_iter().skip(self.scroll);
+        let lines = lines.map(|group| row(group, name.into(), causes.into()));
+        frame.render_widget(Table::new(lines, widths).header(header.underlined()), below);
+    }
+
+    fn heat(&self, frame: &mut Frame<'_>, area: Rect) {
+        let columns = usize::from(area.width.saturating_sub(LABEL));
+        let heat = &self.shown().heat;
+        let shown = heat.len().min(columns);
+        let recent = heat.range(heat.len() - shown..);
+        let most = recent.clone().flatten().copied().max().unwrap_or(0);
+        let mut lines = vec![title(
+            "LATENCY, a column per second, newest right".to_owned(),
+        )];
+        for row in (0..ROWS).rev() {
+            let label = match EDGES_NS.get(row) {
+                Some(edge) => format!("≤ {}", edge_text(*edge)),
+                None => "more".to_owned(),
+            };
+            let mut cells = " ".repeat(columns - shown);
+            cells.extend(recent.clone().map(|column| shade(column[row], most)));
+            let label = pad(&label, usize::from(LABEL) - 1, true) + " ";
+            lines.push(Line::from(vec![label.dim(), cells.fg(Color::Cyan)]));
+        }
+        frame.render_widget(Paragraph::new(lines), area);
+    }
+
+    fn foot(&self, frame: &mut Frame<'_>, area: Rect) {
+        let text = "Tab processes/origins  s sort  / find  p pause  arrows scroll  h help  q quit";
+        frame.render_widget(Line::from(text).reversed(), area);
+    }
+}
+
+fn process(name: &str) -> String {
+    fit(&printable(name), 15).into_owned()
+}
+
+fn listed<K: std::fmt::Display>(causes: impl IntoIterator<Item = (K, u64)>) -> String {
+    let mut causes: Vec<_> = causes.into_iter().collect();
+    causes.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    let texts: Vec<_> = causes
+        .iter()
+        .map(|(cause, count)| format!("{cause} {count}"))
+        .collect();
+    texts.join(", ")
+}
+
+fn row(group: &Group, name: usize, causes: usize) -> Row<'static> {
+    let time = |ns: Option<f64>| right(ns.map_or_else(String::new, |ns| duration(ns as u64)));
+    let row = Row::new([
+        Cell::from(fit(&printable(&group.name), name).into_owned()),
+        right(group.pid.map_or_else(String::new, |pid| pid.to_string())),
+        right(figure(group.rate)),
+        right(figure(group.pins as f64)),
+        right(figure(group.failed() as f64)),
+        time(group.quantile_ns(0.5)),
+        time(group.quantile_ns(0.99)),
+        time(Some(group.max_ns as f64)),
+        right(format!("{:.2}", group.passes_mean())),
+        Cell::from(fit(&listed(group.causes.clone()), causes).into_owned()),
+    ]);
+    if group.failed() > 0 { row.red() } else { row }
+}
+
+fn edge_text(ns: u64) -> String {
+    match ns {
+        ..1_000_000 => format!("{}us", ns / 1_000),
+        1_000_000..1_000_000_000 => format!("{}ms", ns / 1_000_000),
+        _ => format!("{}s", ns / 1_000_000_000),
+    }
+}
+
+/// By the logarithm, so that one slow pin among thousands is seen.
+fn shade(n: u64, most: u64) -> &'static str {
+    if n == 0 {
+        return SHADES[0];
+    }
+    let steps = (SHADES.len() - 2) as f64;
+    let share = (n as f64).ln_1p() / (most as f64).ln_1p();
+    SHADES[1 + (steps * share).round() as usize]
+}
+
+fn help(frame: &mut Frame<'_>, area: Rect) {
+    let mut lines = vec![title("Keys".to_owned()), Line::default()];
+    lines.extend(
+        HELP.iter()
+            .map(|(keys, what)| Line::from(format!("{keys:<27}{what}"))),
+    );
+    lines.extend([
+        Line::default(),
+        Line::from("Origins, failures and latency are counted in the kernel. Processes come from"),
+        Line::from("records of pins; what is missing when they come too fast is shown above."),
+    ]);
+    frame.render_widget(Clear, area);
+    frame.render_widget(Paragraph::new(lines), area);
+}

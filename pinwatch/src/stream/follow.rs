@@ -1,0 +1,88 @@
+//! Makes a follower's updates: its pins from the hub, and the state at intervals.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_gettime};
+use pinwatch_common::counter::Loss;
+use pinwatch_common::params::ABI_VERSION;
+use pinwatch_common::record::PinEvent;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::hub::{Hub, Subscription};
+use super::{Lost, Sink, Start, Update};
+use crate::aggregate::State;
+use crate::filter::Filter;
+use crate::view::View;
+
+/// Between two looks at the state.
+const TICK: Duration = Duration::from_millis(500);
+
+/// Feeds a view until it has enough.
+pub async fn follow(hub: Arc<Hub>, state: impl Fn() -> State, filter: Filter, sink: Sink) {
+    let before = state();
+    // Before the first record is asked for, so that none is lost uncounted.
+    let ring_full = before.lost(Loss::RingFull);
+    let lost = |state: &State, pins: &Subscription| Lost {
+        ring: state.lost(Loss::RingFull) - ring_full,
+        behind: pins.behind(),
+    };
+    let mut pins = match hub.subscribe(filter.kernel()).await {
+        Ok(pins) => pins,
+        Err(refused) => {
+            sink.send(Err(refused.into())).await;
+            return;
+        }
+    };
+    let matching = |mut pins: Vec<PinEvent>| {
+        pins.retain(|pin| filter.ended(pin));
+        Some(pins).filter(|pins| !pins.is_empty()).map(Update::Pins)
+    };
+    if !sink.send(Ok(Update::Start(start(&before)))).await {
+        return;
+    }
+    let mut tick = interval(TICK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let update = tokio::select! {
+            batch = pins.next() => match batch {
+                Some(batch) => matching(batch),
+                None => break,
+            },
+            _ = tick.tick() => {
+                let state = state();
+                let view = Box::new(View::new(&state));
+                Some(Update::Tick { view, lost: lost(&state, &pins) })
+            }
+            () = sink.finished() => break,
+        };
+        if let Some(update) = update
+            && !sink.send(Ok(update)).await
+        {
+            return;
+        }
+    }
+    hub.sync().await;
+    while let Some(batch) = pins.try_next() {
+        if let Some(update) = matching(batch)
+            && !sink.send(Ok(update)).await
+        {
+            return;
+        }
+    }
+    sink.send(Ok(Update::End(lost(&state(), &pins)))).await;
+}
+
+fn start(state: &State) -> Start {
+    let now = |clock| {
+        let now = clock_gettime(clock).expect("every Linux has this clock");
+        now.tv_sec() * 1_000_000_000 + now.tv_nsec()
+    };
+    Start {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        abi: ABI_VERSION,
+        release: state.release.clone(),
+        era: state.era.to_owned(),
+        wall_offset_ns: now(ClockId::CLOCK_REALTIME) - now(ClockId::CLOCK_MONOTONIC),
+    }
+}

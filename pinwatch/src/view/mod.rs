@@ -1,0 +1,227 @@
+//! The state in words and plain numbers, as it leaves the process: to the page,
+//! to `top`, and over the socket. The figures are those of `/metrics`.
+
+pub mod in_flight;
+
+use pinwatch_common::fold::{DurationCells, OriginCells};
+use pinwatch_common::histogram::{
+    DURATION_BUCKETS, PASS_BUCKETS, PASS_EDGES, duration_bucket, duration_upper_ns,
+};
+use pinwatch_common::record::{ORIGIN_NAMES, PHASE_NAMES};
+use serde::{Deserialize, Serialize};
+
+use crate::aggregate::{State, failures, losses, quantile_ns};
+use crate::probe::plan::Verdict;
+use in_flight::Row;
+
+/// Pins in flight that are listed; the oldest are what matters.
+const LISTED: usize = 100;
+
+/// Everything at one moment.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct View {
+    pub version: String,
+    pub release: String,
+    pub era: String,
+    /// `CLOCK_MONOTONIC`, in nanoseconds.
+    pub now_ns: u64,
+    /// Those that have pinned.
+    pub origins: Vec<Origin>,
+    pub failures: Vec<Failures>,
+    /// Seconds by what pins were doing.
+    pub phases: Vec<(String, f64)>,
+    pub pages: Pages,
+    pub in_flight: u64,
+    pub stuck: u64,
+    /// The oldest pins in flight, oldest first.
+    pub oldest: Vec<Row>,
+    pub hooks: Vec<Hook>,
+    /// By stage, those that happened.
+    pub lost: Vec<(String, u64)>,
+    pub events_sent: u64,
+}
+
+/// The pins of one origin.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Origin {
+    pub origin: String,
+    pub pins: u64,
+    pub seconds: f64,
+    /// Nanoseconds that half of the pins, and 99 of 100, stay within.
+    pub p50_ns: Option<f64>,
+    pub p99_ns: Option<f64>,
+    /// The histogram's buckets that hold any: inclusive upper edge in
+    /// nanoseconds (none of the last), and how many pins.
+    pub durations: Vec<(Option<u64>, u64)>,
+    /// Likewise by passes.
+    pub passes: Vec<(Option<u32>, u64)>,
+    pub passes_sum: u64,
+}
+
+/// Failures with one errno for one cause.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Failures {
+    pub origin: String,
+    pub errno: String,
+    pub cause: String,
+    pub count: u64,
+}
+
+/// Base pages, but for migration's (`migrate:mm_migrate_pages`).
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct Pages {
+    pub requested: u64,
+    pub returned: u64,
+    pub unpinnable: u64,
+    pub migrated: u64,
+    pub migrate_failed: u64,
+}
+
+/// What became of a measurement: one line per hook, or one for none.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Hook {
+    pub measurement: String,
+    /// `attached`, `failed`, `lost`, `off` or `not_applicable`.
+    pub verdict: String,
+    pub hook: Option<String>,
+    pub note: Option<String>,
+}
+
+impl View {
+    #[must_use]
+    pub fn new(state: &State) -> Self {
+        let pins = &state.cells.pins;
+        let origins = ORIGIN_NAMES.iter().zip(&pins.origins);
+        Self {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            release: state.release.clone(),
+            era: state.era.to_owned(),
+            now_ns: state.now_ns,
+            origins: origins
+                .map(|(name, cells)| Origin::new(name, cells))
+                .filter(|origin| origin.pins > 0)
+                .collect(),
+            failures: failures(pins).map(Failures::from).collect(),
+            phases: PHASE_NAMES
+                .iter()
+                .zip(pins.phase_ns)
+                .map(|(phase, ns)| ((*phase).to_owned(), ns as f64 / 1e9))
+                .collect(),
+            pages: Pages {
+                requested: pins.requested,
+                returned: pins.returned,
+                unpinnable: pins.unpinnable,
+                migrated: pins.moved,
+                migrate_failed: pins.failed,
+            },
+            in_flight: state.in_flight.len() as u64,
+            stuck: state.stuck() as u64,
+            oldest: in_flight::rows(state, LISTED),
+            hooks: hooks(state),
+            lost: losses(state)
+                .into_iter()
+                .filter(|(_, count)| *count > 0)
+                .collect(),
+            events_sent: state.events_sent,
+        }
+    }
+
+    /// All pins that ended.
+    #[must_use]
+    pub fn pins(&self) -> u64 {
+        self.origins.iter().map(|origin| origin.pins).sum()
+    }
+
+    /// All pins that failed.
+    #[must_use]
+    pub fn failed(&self) -> u64 {
+        self.failures.iter().map(|failures| failures.count).sum()
+    }
+}
+
+impl Origin {
+    fn new(name: &str, cells: &OriginCells) -> Self {
+        let DurationCells { sum_ns, buckets } = &cells.duration;
+        let durations = buckets.iter().enumerate();
+        let edges = PASS_EDGES.into_iter().map(Some).chain([None]);
+        Self {
+            origin: name.to_owned(),
+            pins: buckets.iter().sum(),
+            seconds: *sum_ns as f64 / 1e9,
+            p50_ns: quantile_ns(buckets, 0.5),
+            p99_ns: quantile_ns(buckets, 0.99),
+            durations: durations
+                .filter(|(_, n)| **n > 0)
+                .map(|(bucket, n)| (duration_upper_ns(bucket), *n))
+                .collect(),
+            passes: edges
+                .zip(cells.passes.buckets)
+                .filter(|(_, n)| *n > 0)
+                .collect(),
+            passes_sum: cells.passes.sum,
+        }
+    }
+
+    /// The histogram of durations as it was counted.
+    #[must_use]
+    pub fn buckets(&self) -> [u64; DURATION_BUCKETS] {
+        let mut buckets = [0; DURATION_BUCKETS];
+        for (upper, n) in &self.durations {
+            buckets[duration_bucket(upper.unwrap_or(u64::MAX))] += n;
+        }
+        buckets
+    }
+}
+
+const _: () = assert!(PASS_BUCKETS == PASS_EDGES.len() + 1);
+
+impl From<crate::aggregate::Failures> for Failures {
+    fn from(failures: crate::aggregate::Failures) -> Self {
+        Self {
+            origin: failures.origin.to_owned(),
+            errno: failures.errno.to_owned(),
+            cause: failures.cause.to_owned(),
+            count: failures.count,
+        }
+    }
+}
+
+fn hooks(state: &State) -> Vec<Hook> {
+    let lines = state.decisions.iter().flat_map(|decision| {
+        let line = |verdict: &str, hook, note| Hook {
+            measurement: decision.measurement.name().to_owned(),
+            verdict: verdict.to_owned(),
+            hook,
+            note,
+        };
+        match &decision.verdict {
+            Verdict::Attach { note, .. } => {
+                let hooks = state
+                    .hooks
+                    .iter()
+                    .filter(|hook| hook.measurement == decision.measurement);
+                let source = decision.measurement.without_hook();
+                let source =
+                    source.map(|source| line("attached", Some(source.to_owned()), note.clone()));
+                hooks
+                    .map(|hook| {
+                        let verdict = if hook.attached { "attached" } else { "failed" };
+                        let place = format!("{} {}", hook.attachment.kind, hook.attachment.target);
+                        line(verdict, Some(place), note.clone())
+                    })
+                    .chain(source)
+                    .collect()
+            }
+            Verdict::Lost { reason } => vec![line(
+                "lost",
+                None,
+                Some(format!("{reason}; {}", decision.measurement.loss())),
+            )],
+            Verdict::Off { reason } => vec![line("off", None, Some(reason.clone()))],
+            Verdict::NotApplicable { reason } => {
+                vec![line("not_applicable", None, Some(reason.clone()))]
+            }
+        }
+    });
+    lines.collect()
+}

@@ -1,0 +1,239 @@
+//! The page in a browser, against `/metrics` of the same state.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread;
+
+use pinwatch::output::http::{Source, Web, router};
+use pinwatch::output::metrics::Exporter;
+use prometheus::Registry;
+use serde_json::json;
+
+use super::browser::Browser;
+use super::state::state;
+
+/// Serves the state on a port of its own.
+fn serve() -> SocketAddr {
+    let source: Source = Arc::new(|| Some(state()));
+    let registry = Registry::new();
+    let exported = Arc::clone(&source);
+    registry
+        .register(Box::new(Exporter(move || exported())))
+        .expect("new");
+    let web = Web {
+        registry,
+        source,
+        stacks: Arc::new(|_| None),
+    };
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("bound");
+    thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        runtime.expect("a runtime").block_on(async {
+            listener.set_nonblocking(true).expect("a socket");
+            let listener = tokio::net::TcpListener::from_std(listener).expect("a socket");
+            axum::serve(listener, router(web)).await.expect("serves");
+        });
+    });
+    address
+}
+
+/// A browser with the page, which has drawn a state.
+fn open(address: SocketAddr) -> Browser {
+    let mut browser = Browser::open(&format!("http://{address}/"));
+    browser.wait_for("document.getElementById('release')?.textContent.startsWith('6.12.0-test')");
+    browser
+}
+
+/// The text of an element.
+fn by_id<'a>(document: &'a str, id: &str) -> &'a str {
+    let start = format!("id=\"{id}\"");
+    let rest = document.split_once(&start).expect("it is there").1;
+    let rest = rest.split_once('>').expect("a tag").1;
+    rest.split_once('<').expect("a tag").0
+}
+
+/// The texts of a table's cells, row by row.
+fn table(document: &str, id: &str) -> Vec<Vec<String>> {
+    let rest = document
+        .split_once(&format!("<table id=\"{id}\">"))
+        .expect("it is there")
+        .1;
+    let body = rest.split_once("<tbody>").expect("a body").1;
+    let body = body.split_once("</tbody>").expect("an end").0;
+    let text = |cell: &str| cell.split_once('>').expect("a tag").1.to_owned();
+    body.split("</tr>")
+        .filter(|row| !row.is_empty())
+        .map(|row| {
+            let cells = row.split("</td>").filter(|cell| cell.contains("<td"));
+            cells
+                .map(|cell| text(cell.split_once("<td").expect("a cell").1))
+                .collect()
+        })
+        .collect()
+}
+
+fn number(text: &str) -> f64 {
+    text.replace(',', "").parse().expect("a number")
+}
+
+#[test]
+fn figures_on_the_page_equal_metrics() {
+    let address = serve();
+    let document = open(address).evaluate("document.documentElement.outerHTML");
+    let document = document.as_str().expect("text");
+    let metrics = ureq::get(format!("http://{address}/metrics"))
+        .call()
+        .expect("it answers")
+        .body_mut()
+        .read_to_string()
+        .expect("text");
+    let sum = |name: &str, labels: &[&str]| -> f64 {
+        let samples = metrics.lines().filter(|line| {
+            let rest = line.strip_prefix(name).unwrap_or("_");
+            rest.starts_with(['{', ' ']) && labels.iter().all(|label| rest.contains(label))
+        });
+        samples
+            .map(|line| line.rsplit_once(' ').expect("a sample").1)
+            .map(|value| value.parse::<f64>().expect("a number"))
+            .sum()
+    };
+    for (id, name, labels) in [
+        ("pins", "pinwatch_pins_total", &[][..]),
+        ("failed", "pinwatch_pin_failures_total", &[]),
+        ("in-flight", "pinwatch_pins_in_flight", &[]),
+        ("migrated", "pinwatch_migrate_pages_total", &["succeeded"]),
+        (
+            "migrate-failed",
+            "pinwatch_migrate_pages_total",
+            &["failed"],
+        ),
+        ("lost", "pinwatch_events_lost_total", &["skipped"]),
+        ("events-sent", "pinwatch_events_sent_total", &[]),
+    ] {
+        let shown = number(by_id(document, id));
+        assert_eq!(shown, sum(name, labels), "{id}");
+        assert!(shown > 0.0, "{id}");
+    }
+    let origins = table(document, "origins");
+    assert_eq!(origins.len(), 3);
+    for row in origins {
+        let label = format!("origin=\"{}\"", row[0]);
+        assert_eq!(number(&row[1]), sum("pinwatch_pins_total", &[&label]));
+        assert_eq!(
+            number(&row[3]),
+            sum("pinwatch_pin_failures_total", &[&label])
+        );
+        let passes = sum("pinwatch_pin_passes_sum", &[&label]) / number(&row[1]);
+        assert_eq!(row[6], format!("{passes:.2}"));
+    }
+    let failures = table(document, "failures");
+    assert!(failures.len() > 3);
+    for row in failures {
+        let labels = [
+            &*format!("cause=\"{}\"", row[0]),
+            &format!("errno=\"{}\"", row[1]),
+            &format!("origin=\"{}\"", row[2]),
+        ];
+        assert_eq!(number(&row[3]), sum("pinwatch_pin_failures_total", &labels));
+    }
+    let passes = table(document, "passes");
+    assert_eq!(passes.len(), 4);
+    let counted: f64 = passes.iter().map(|row| number(&row[1])).sum();
+    assert_eq!(counted, sum("pinwatch_pin_passes_count", &[]));
+
+    let flight = table(document, "flight");
+    assert_eq!(flight[0][0], "75.0 s");
+    assert!(flight[0][3].starts_with("looping on isolation: 41000 passes"));
+    let hooks = table(document, "hooks");
+    assert_eq!(
+        hooks[0][..3],
+        ["pin_entry", "attached", "fentry __gup_longterm_locked"]
+    );
+    assert_eq!(hooks[1][1], "lost");
+    assert!(
+        hooks[1][3].contains("&lt;b&gt;"),
+        "text stays text: {:?}",
+        hooks[1]
+    );
+}
+
+#[test]
+fn the_page_asks_nobody_else_and_makes_no_markup_of_text() {
+    let address = serve();
+    let mut answer = ureq::get(format!("http://{address}/"))
+        .call()
+        .expect("it answers");
+    let policy = answer.headers()["content-security-policy"]
+        .to_str()
+        .expect("text");
+    assert!(
+        policy.starts_with("default-src 'none'; script-src 'self';"),
+        "{policy}"
+    );
+    let mut text = answer.body_mut().read_to_string().expect("text");
+    for file in ["page.css", "page.js"] {
+        let mut answer = ureq::get(format!("http://{address}/{file}"))
+            .call()
+            .expect("it answers");
+        text += &answer.body_mut().read_to_string().expect("text");
+    }
+    let text = text.replace("http://www.w3.org/2000/svg", "");
+    for never in [
+        "http:",
+        "https:",
+        "innerHTML",
+        "insertAdjacentHTML",
+        "document.write",
+        "eval(",
+    ] {
+        assert!(!text.contains(never), "{never}");
+    }
+}
+
+#[test]
+fn it_fits_a_phone_and_can_be_used_by_keyboard() {
+    let mut browser = open(serve());
+    browser.call(
+        "Emulation.setDeviceMetricsOverride",
+        json!({ "width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": true }),
+    );
+    browser.wait_for("innerWidth === 360");
+    let width = browser.evaluate("document.documentElement.scrollWidth");
+    assert_eq!(width, 360, "nothing but tables scrolls sideways");
+
+    let mut reached = Vec::new();
+    for _ in 0..4 {
+        browser.press("Tab");
+        reached.push(
+            browser.evaluate("document.activeElement.id || document.activeElement.className"),
+        );
+    }
+    assert_eq!(reached, ["pause", "scroll", "heat", "scroll"]);
+    browser.evaluate("document.getElementById('pause').focus()");
+    browser.press("Enter");
+    browser.wait_for("document.getElementById('status').textContent === 'paused'");
+    browser.evaluate("document.getElementById('heat').focus()");
+    browser.press("ArrowUp");
+    browser.wait_for(
+        "document.querySelector('#heat .mark') || document.getElementById('heat-cell').textContent",
+    );
+}
+
+#[test]
+fn it_is_dark_where_the_system_is() {
+    let mut browser = open(serve());
+    let mut back = |scheme: &str| {
+        let features = json!([{ "name": "prefers-color-scheme", "value": scheme }]);
+        browser.call(
+            "Emulation.setEmulatedMedia",
+            json!({ "features": features }),
+        );
+        let lightness =
+            "getComputedStyle(document.body).backgroundColor.match(/[0-9]+/g).map(Number)[0]";
+        browser.evaluate(lightness).as_u64().expect("a number")
+    };
+    assert!(back("light") > 200 && back("dark") < 60);
+}

@@ -1,0 +1,87 @@
+//! A state without a kernel: what the page and `top` are shown in these tests.
+
+use std::sync::Arc;
+
+use bytemuck::Zeroable as _;
+use pinwatch::aggregate::{Hook, ProgramStats, State};
+use pinwatch::probe::plan::{Attachment, Decision, Kind, Verdict};
+use pinwatch::probe::table::Measurement;
+use pinwatch_common::fold::{CpuCells, fold_pin};
+use pinwatch_common::record::{Origin, Pin, ZONES};
+
+/// Pins of three origins, some of which failed.
+pub fn state() -> State {
+    let mut cells = Box::new(CpuCells::zeroed());
+    for n in 0..1500 {
+        let failed = n % 10 == 3;
+        let pin = Pin {
+            duration_ns: 700 * (n + 1),
+            requested: 16,
+            returned: if failed { -12 } else { 16 },
+            migrate_ret: i32::from(failed && n % 20 == 3),
+            migrate_calls: 1,
+            unpinnable: 16,
+            moved: if failed { 15 } else { 16 },
+            failed: u64::from(failed),
+            passes: 1 + n as u32 % 4,
+            phase_ns: [700 * n, 0, 0, 700, 0],
+            origin: [Origin::IoUring, Origin::Vfio, Origin::Rdma][n as usize % 3] as u8,
+            ..Pin::zeroed()
+        };
+        fold_pin(&mut cells.pins, &pin);
+    }
+    let attachment = Attachment {
+        program: "pin_enter_fentry",
+        target: "__gup_longterm_locked",
+        kind: Kind::Fentry,
+    };
+    let decision = |measurement, verdict| Decision {
+        measurement,
+        verdict,
+    };
+    State {
+        release: "6.12.0-test".to_owned(),
+        era: "folios",
+        before_start: 0,
+        zones: [None; ZONES],
+        cells,
+        claimed: 1,
+        in_flight: vec![Pin {
+            start_ns: 1_000_000_000,
+            tid: 4_194_305,
+            tgid: 4_194_305,
+            passes: 41_000,
+            unpinnable: 41_000,
+            ..Pin::zeroed()
+        }],
+        now_ns: 76_000_000_000,
+        stuck_after_ns: 10_000_000_000,
+        decisions: Arc::new([
+            decision(
+                Measurement::PinEntry,
+                Verdict::Attach {
+                    attachments: vec![attachment.clone()],
+                    note: None,
+                },
+            ),
+            decision(
+                Measurement::Drains,
+                Verdict::Lost {
+                    reason: "no symbol <b>bold</b>".to_owned(),
+                },
+            ),
+        ]),
+        hooks: vec![Hook {
+            measurement: Measurement::PinEntry,
+            attachment,
+            attached: true,
+        }],
+        programs: vec![ProgramStats {
+            program: "pin_enter_fentry",
+            runs: None,
+            skipped: Some(5),
+            missed: None,
+        }],
+        events_sent: 77,
+    }
+}

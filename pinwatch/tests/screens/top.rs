@@ -1,0 +1,193 @@
+//! `pinwatch top` in tmux, following a socket.
+
+use std::path::{Path, PathBuf};
+use std::process::{self, Command};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bytemuck::Zeroable as _;
+use pinwatch::stream::hub::Hub;
+use pinwatch::stream::serve::Socket;
+use pinwatch_common::record::{Pin, PinEvent};
+
+use super::state::state;
+
+/// Longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A tmux server of its own with one window of 80 columns and 24 lines.
+struct Screen {
+    server: String,
+    folder: PathBuf,
+}
+
+impl Screen {
+    /// Runs `pinwatch top`, then a shell command that says how it ended.
+    fn top(name: &str) -> Self {
+        let server = format!("pinwatch-{name}-{}", process::id());
+        let folder = std::env::temp_dir().join(&server);
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let socket = folder.join("socket");
+        serve(&socket);
+        let screen = Self { server, folder };
+        let command = format!(
+            "{} top --connect {}; echo ended with $?; cat",
+            env!("CARGO_BIN_EXE_pinwatch"),
+            socket.display()
+        );
+        screen.tmux(&[
+            "-f",
+            "/dev/null",
+            "new-session",
+            "-d",
+            "-x",
+            "80",
+            "-y",
+            "24",
+            &command,
+        ]);
+        screen
+    }
+
+    fn tmux(&self, args: &[&str]) -> String {
+        let output = Command::new("tmux")
+            .args(["-L", &self.server])
+            .args(args)
+            .output()
+            .expect("tmux: `cargo xtask setup` installs it");
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).expect("UTF-8")
+    }
+
+    /// Waits until the screen shows a text; returns the line with it.
+    fn wait_for(&self, text: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let shown = self.tmux(&["capture-pane", "-p"]);
+            if let Some(line) = shown.lines().find(|line| line.contains(text)) {
+                return line.to_owned();
+            }
+            assert!(Instant::now() < deadline, "no {text:?} on\n{shown}");
+        }
+    }
+
+    fn press(&self, keys: &[&str]) {
+        self.tmux(&[&["send-keys"], keys].concat());
+    }
+
+    /// Whether the terminal is as it was: no alternate screen, a visible cursor,
+    /// and lines are echoed and edited again.
+    fn is_restored(&self) {
+        let state = self.tmux(&["display-message", "-p", "#{alternate_on} #{cursor_flag}"]);
+        assert_eq!(state.trim(), "0 1");
+        self.press(&["typed", "Enter"]);
+        self.wait_for("typed");
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        let _ = Command::new("tmux")
+            .args(["-L", &self.server, "kill-server"])
+            .status();
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// A daemon's socket without a kernel: each new follower is sent some pins.
+fn serve(path: &Path) {
+    let path = path.to_owned();
+    let (ready, bound) = std::sync::mpsc::channel();
+    thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        runtime.block_on(async {
+            let socket = Socket::bind(&path).expect("a socket");
+            ready.send(()).expect("somebody waits");
+            let (hub, mut syncs) = Hub::new();
+            let publisher = async {
+                while let Some(done) = syncs.recv().await {
+                    let _ = done.send(());
+                    hub.publish(pins());
+                }
+            };
+            let (served, ()) = tokio::join!(socket.serve(hub.clone(), state), publisher);
+            served.expect("serves");
+        });
+    });
+    bound.recv().expect("bound");
+}
+
+fn pins() -> Vec<PinEvent> {
+    let pin = |tgid, comm: &[u8], returned| {
+        let mut name = [0; 16];
+        name[..comm.len()].copy_from_slice(comm);
+        PinEvent {
+            pin: Pin {
+                tgid,
+                duration_ns: 1_000_000,
+                returned,
+                passes: 1,
+                ..Pin::zeroed()
+            },
+            comm: name,
+        }
+    };
+    vec![pin(101, b"qemu", 16), pin(102, b"bad\x1b]0;x\x07", -14)]
+}
+
+#[test]
+fn top_shows_pins_and_obeys_keys() {
+    let screen = Screen::top("keys");
+    let hung = screen.wait_for("4194305");
+    assert!(hung.contains("1m16s") || hung.contains("75.0s"), "{hung}");
+    assert!(hung.contains("looping on isolation"), "{hung}");
+    screen.wait_for("1500 pins, 150 failed");
+    screen.wait_for("qemu");
+    let bad = screen.wait_for("bad");
+    assert!(
+        bad.contains("bad\\u{1b}]0…") && bad.contains("fault 1"),
+        "{bad}"
+    );
+    screen.press(&["Tab"]);
+    let vfio = screen.wait_for("vfio");
+    assert!(vfio.contains(" 500 "), "{vfio}");
+    screen.press(&["/", "rdma", "Enter"]);
+    screen.wait_for("containing: rdma");
+    screen.wait_for("ORIGINS, since the daemon's start: 1");
+    screen.press(&["Escape", "p"]);
+    screen.wait_for("PAUSED");
+    screen.press(&["?"]);
+    screen.wait_for("sort by the next column");
+    screen.press(&["q"]);
+    screen.wait_for("ended with 0");
+    screen.is_restored();
+}
+
+#[test]
+fn the_terminal_is_restored_after_a_signal() {
+    let screen = Screen::top("signal");
+    screen.wait_for("IN FLIGHT: 1");
+    assert_eq!(
+        screen
+            .tmux(&["display-message", "-p", "#{alternate_on}"])
+            .trim(),
+        "1"
+    );
+    let children = Command::new("pkill")
+        .args([
+            "-TERM",
+            "-P",
+            screen
+                .tmux(&["display-message", "-p", "#{pane_pid}"])
+                .trim(),
+            "-x",
+            "pinwatch",
+        ])
+        .status();
+    assert!(children.expect("procps").success());
+    screen.wait_for("ended with 0");
+    screen.is_restored();
+}
