@@ -23,6 +23,8 @@ use crate::stream::serve::{DEFAULT_SOCKET, Socket};
 
 pub fn run(args: &Run) -> Result<ExitCode> {
     super::log_to_stderr("info");
+    // In a heap this small, huge pages are memory that nobody uses.
+    let _ = nix::sys::prctl::set_thp_disable(true);
     one_thread()?.block_on(serve(args))?;
     Ok(ExitCode::SUCCESS)
 }

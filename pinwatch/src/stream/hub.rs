@@ -1,5 +1,5 @@
 //! Hands ended pins to followers. What waits for the slowest of them is bounded:
-//! [`WAITING`] pins for all together, 3 MiB, which exist only while somebody
+//! [`WAITING`] pins for all together, 1.6 MiB, which exist only while somebody
 //! follows. Who falls behind further loses the oldest, counted.
 
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 /// Pins that may wait. A power of two, and more than the ring buffer holds.
-pub const WAITING: usize = 1 << 14;
+pub const WAITING: usize = 1 << 13;
 /// Pins that a follower takes together.
 const BATCH: usize = 256;
 /// Followers at a time.

@@ -22,7 +22,7 @@ const POLL: Duration = Duration::from_millis(100);
 
 /// Pins read in one go: more than the ring buffer holds, so that everything that
 /// waited is read, and an end, so that others get their turn.
-const AT_ONCE: usize = WAITING / 2;
+const AT_ONCE: usize = WAITING;
 const _: () = assert!(AT_ONCE * size_of::<PinEvent>() > RING_BYTES as usize);
 
 /// Publishes pins for as long as the hub is there.

@@ -4,4 +4,4 @@
 mod browser;
 mod page;
 mod state;
-mod top;
+mod terminal;

@@ -85,10 +85,10 @@ fn a_line_per_pin_in_columns() {
     assert_eq!(
         lines,
         [
-            "TIME         PROCESS             PID ORIGIN     PAGES PASSES  UNPIN MOVED/LEFT DURATION RESULT",
-            "00:00:04.001 evil\\u{1b}[2J        42 vfio         256      2      0        0/0   1.50ms ok",
-            "00:00:04.001 evil\\u{1b}[2J        42 vfio         256      2      0        0/0   1.50ms ENOMEM migrate_busy",
-            "00:00:04.001 evil\\u{1b}[2J        42 vfio         256      2      0        0/0   1.50ms ok, 16 pages",
+            "TIME         PROCESS             PID ORIGIN    PAGES PASSES  UNPIN MOVED/LEFT DURATION RESULT",
+            "00:00:04.001 evil\\u{1b}[2J        42 vfio        256      2      0        0/0   1.50ms ok",
+            "00:00:04.001 evil\\u{1b}[2J        42 vfio        256      2      0        0/0   1.50ms ENOMEM migrate_busy",
+            "00:00:04.001 evil\\u{1b}[2J        42 vfio        256      2      0        0/0   1.50ms ok, 16 pages",
         ]
     );
 }

@@ -1,4 +1,4 @@
-//! `pinwatch top` in tmux, following a socket.
+//! `pinwatch top` and `pinwatch tail` in tmux, following a socket.
 
 use std::path::{Path, PathBuf};
 use std::process::{self, Command};
@@ -22,8 +22,8 @@ struct Screen {
 }
 
 impl Screen {
-    /// Runs `pinwatch top`, then a shell command that says how it ended.
-    fn top(name: &str) -> Self {
+    /// Runs a command with `--connect` and a socket that sends pins, then says how it ended.
+    fn run(name: &str, command: &str) -> Self {
         let server = format!("pinwatch-{name}-{}", process::id());
         let folder = std::env::temp_dir().join(&server);
         std::fs::create_dir_all(&folder).expect("a folder");
@@ -31,8 +31,11 @@ impl Screen {
         serve(&socket);
         let screen = Self { server, folder };
         let command = format!(
-            "{} top --connect {}; echo ended with $?; cat",
-            env!("CARGO_BIN_EXE_pinwatch"),
+            "PATH={}:$PATH; {command} --connect {}; echo ended with $?; cat",
+            Path::new(env!("CARGO_BIN_EXE_pinwatch"))
+                .parent()
+                .expect("a folder")
+                .display(),
             socket.display()
         );
         screen.tmux(&[
@@ -71,6 +74,11 @@ impl Screen {
         }
     }
 
+    /// What the screen shows, with its colours.
+    fn coloured(&self) -> String {
+        self.tmux(&["capture-pane", "-p", "-e"])
+    }
+
     fn press(&self, keys: &[&str]) {
         self.tmux(&[&["send-keys"], keys].concat());
     }
@@ -94,7 +102,7 @@ impl Drop for Screen {
     }
 }
 
-/// A daemon's socket without a kernel: each new follower is sent some pins.
+/// A daemon's socket without a kernel: the first follower is sent some pins.
 fn serve(path: &Path) {
     let path = path.to_owned();
     let (ready, bound) = std::sync::mpsc::channel();
@@ -108,9 +116,10 @@ fn serve(path: &Path) {
             ready.send(()).expect("somebody waits");
             let (hub, mut syncs) = Hub::new();
             let publisher = async {
+                let mut pins = Some(pins());
                 while let Some(done) = syncs.recv().await {
                     let _ = done.send(());
-                    hub.publish(pins());
+                    hub.publish(pins.take().into_iter().flatten());
                 }
             };
             let (served, ()) = tokio::join!(socket.serve(hub.clone(), state), publisher);
@@ -140,7 +149,7 @@ fn pins() -> Vec<PinEvent> {
 
 #[test]
 fn top_shows_pins_and_obeys_keys() {
-    let screen = Screen::top("keys");
+    let screen = Screen::run("keys", "pinwatch top");
     let hung = screen.wait_for("4194305");
     assert!(hung.contains("1m16s") || hung.contains("75.0s"), "{hung}");
     assert!(hung.contains("looping on isolation"), "{hung}");
@@ -168,7 +177,7 @@ fn top_shows_pins_and_obeys_keys() {
 
 #[test]
 fn the_terminal_is_restored_after_a_signal() {
-    let screen = Screen::top("signal");
+    let screen = Screen::run("signal", "pinwatch top");
     screen.wait_for("IN FLIGHT: 1");
     assert_eq!(
         screen
@@ -190,4 +199,21 @@ fn the_terminal_is_restored_after_a_signal() {
     assert!(children.expect("procps").success());
     screen.wait_for("ended with 0");
     screen.is_restored();
+}
+
+#[test]
+fn a_tail_has_colour_on_a_terminal_unless_told_otherwise() {
+    for (name, command, coloured) in [
+        ("colour", "pinwatch tail", true),
+        ("plain", "NO_COLOR=1 pinwatch tail", false),
+    ] {
+        let screen = Screen::run(name, command);
+        let failed = screen.wait_for("EFAULT fault");
+        assert!(failed.contains("bad\\u{…"), "{failed}");
+        screen.wait_for("in flight: looping");
+        assert_eq!(screen.coloured().contains("\x1b[31m"), coloured, "{name}");
+        screen.press(&["C-c"]);
+        screen.wait_for("2 pins, 1 failed");
+        screen.wait_for("ended with 0");
+    }
 }
