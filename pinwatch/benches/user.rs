@@ -3,14 +3,13 @@
 
 use std::alloc::System;
 use std::hint::black_box;
-use std::sync::Arc;
 
 use bytemuck::Zeroable as _;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use pinwatch::aggregate::State;
 use pinwatch::output::metrics::families;
 use pinwatch_common::fold::{CpuCells, ERRNO_CLASSES, PinCells, fold_pin};
-use pinwatch_common::record::{ORIGINS, Pin, PinEvent, ZONES};
+use pinwatch_common::record::{ORIGINS, Pin, PinEvent};
 use prometheus::{Encoder as _, TextEncoder};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
@@ -63,19 +62,8 @@ fn state(kinds: usize) -> State {
         fold_pin(&mut cells.pins, &pin(n));
     }
     State {
-        release: "6.12.0".to_owned(),
-        era: "folios",
-        before_start: 0,
-        zones: [None; ZONES],
         cells,
-        in_flight: Vec::new(),
-        claimed: 0,
-        now_ns: 0,
-        stuck_after_ns: 1,
-        decisions: Arc::default(),
-        hooks: Vec::new(),
-        programs: Vec::new(),
-        events_sent: 0,
+        ..State::empty("6.12.0", "folios")
     }
 }
 

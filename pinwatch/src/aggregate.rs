@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use bytemuck::Zeroable as _;
 use pinwatch_common::counter::Loss;
 use pinwatch_common::fold::{CpuCells, ERRNO_CLASSES, ERRNOS, PinCells};
 use pinwatch_common::histogram::{
@@ -41,7 +42,7 @@ pub struct ProgramStats {
 #[derive(Clone, Debug)]
 pub struct State {
     pub release: String,
-    pub era: &'static str,
+    pub era: String,
     /// Pins that were in flight when the agent attached: their returns have no
     /// entry.
     pub before_start: u64,
@@ -64,6 +65,26 @@ pub struct State {
 }
 
 impl State {
+    /// Nothing seen yet, and nothing attached.
+    #[must_use]
+    pub fn empty(release: &str, era: &str) -> Self {
+        Self {
+            release: release.to_owned(),
+            era: era.to_owned(),
+            before_start: 0,
+            zones: [None; ZONES],
+            cells: Box::new(CpuCells::zeroed()),
+            in_flight: Vec::new(),
+            claimed: 0,
+            now_ns: 0,
+            stuck_after_ns: u64::MAX,
+            decisions: Arc::default(),
+            hooks: Vec::new(),
+            programs: Vec::new(),
+            events_sent: 0,
+        }
+    }
+
     /// How often a loss has happened.
     #[must_use]
     pub fn lost(&self, loss: Loss) -> u64 {
@@ -221,7 +242,6 @@ pub fn pass_edges(buckets: &[u64; PASS_BUCKETS]) -> impl Iterator<Item = (f64, u
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bytemuck::Zeroable;
 
     #[test]
     fn signatures_tell_hangs_apart() {
@@ -231,7 +251,7 @@ mod tests {
                 passes,
                 unpinnable,
                 migrate_calls,
-                ..Zeroable::zeroed()
+                ..Pin::zeroed()
             };
             signature(&pin)
         };

@@ -22,6 +22,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Run(Run),
+    Record(Record),
     Tail(Tail),
     Top(Top),
     Check(Check),
@@ -65,6 +66,32 @@ pub struct Run {
     pub wish: Wish,
 }
 
+/// Every pin to a file, which `pinwatch tail --replay` and `top --replay` show again.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  pinwatch record -o pins.pw --duration 60s
+  pinwatch record -o pins.pw -- pinwatch load threads
+  pinwatch record -o slow.pw --connect --min-latency 10ms
+
+Ctrl-C ends it. However it ends, what was written can be read. Exit status: that of the command, if one
+is given; else 0. docs/recording.md describes the file.")]
+pub struct Record {
+    /// The file
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+
+    /// End after this long
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub duration: Option<Duration>,
+
+    #[command(flatten)]
+    pub follow: Follow,
+
+    /// Run this once all is attached, and end when it ends
+    #[arg(last = true, value_name = "CMD")]
+    pub command: Vec<String>,
+}
+
 /// Pins as they end, a line each, and pins in flight that are old.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -98,6 +125,7 @@ pub struct Tail {
   pinwatch top
   pinwatch top --connect
   pinwatch top --connect --origin rdma --min-latency 1ms
+  pinwatch top --replay pins.pw --speed 10
 
 Without --connect it attaches to the kernel by itself. The filters apply to processes; h shows the keys.")]
 pub struct Top {
@@ -112,11 +140,26 @@ pub struct Follow {
     #[arg(long, value_name = "PATH", num_args = 0..=1, default_missing_value = DEFAULT_SOCKET)]
     pub connect: Option<PathBuf>,
 
+    /// Show a recording again instead
+    #[arg(long, value_name = "FILE", conflicts_with = "connect")]
+    pub replay: Option<PathBuf>,
+
+    /// Seconds of the recording that pass in one [default: 1 for top, no waiting for tail]
+    #[arg(long, value_name = "X", requires = "replay", value_parser = speed)]
+    pub speed: Option<f64>,
+
     #[command(flatten)]
     pub wish: Wish,
 
     #[command(flatten)]
     pub filter: Filter,
+}
+
+fn speed(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(speed) if (0.001..=1e6).contains(&speed) => Ok(speed),
+        _ => Err("a number from 0.001 to 1000000 is needed".to_owned()),
+    }
 }
 
 /// What will be measured here, with which hook, and what is lost and why.

@@ -15,6 +15,7 @@ pub mod kernel;
 pub mod load;
 pub mod output;
 pub mod probe;
+pub mod recording;
 pub mod source;
 pub mod stream;
 pub mod text;

@@ -1,6 +1,7 @@
 //! The commands: each puts the parts together and owns no logic of its own.
 
 mod check;
+mod record;
 mod run;
 mod tail;
 mod top;
@@ -25,6 +26,7 @@ pub const UNUSABLE: u8 = 2;
 pub fn dispatch(cli: Cli) -> Result<ExitCode> {
     match cli.command {
         Command::Run(args) => run::run(&args),
+        Command::Record(args) => record::run(&args),
         Command::Tail(args) => tail::run(&args),
         Command::Top(args) => top::run(&args),
         Command::Check(args) => check::check(&args),

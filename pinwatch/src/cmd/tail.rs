@@ -22,7 +22,7 @@ pub fn run(args: &cli::Tail) -> Result<ExitCode> {
 async fn tail(args: &cli::Tail) -> Result<()> {
     let mut stop = stop_signals()?;
     let mut feed = tokio::select! {
-        feed = watch::open(&args.follow) => feed?,
+        feed = watch::open(&args.follow, None) => feed?,
         _ = stop.recv() => return Ok(()),
     };
     let limit = async {

@@ -21,7 +21,7 @@ pub fn run(args: &cli::Top) -> Result<ExitCode> {
     one_thread()?.block_on(async {
         let mut stop = stop_signals()?;
         let feed = tokio::select! {
-            feed = watch::open(&args.follow) => feed?,
+            feed = watch::open(&args.follow, Some(1.0)) => feed?,
             _ = stop.recv() => return Ok(()),
         };
         // From here on a panic restores the terminal too: `init` sees to it.

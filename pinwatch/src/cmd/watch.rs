@@ -14,6 +14,7 @@ use crate::stream::connect::connect;
 use crate::stream::follow::follow;
 use crate::stream::hub::Hub;
 use crate::stream::pump::pump;
+use crate::stream::replay::replay;
 use crate::stream::{Feed, feed};
 
 /// Age from which a pin is stuck, where nothing else is said.
@@ -41,8 +42,12 @@ pub async fn attach(wish: Wish, options: Options) -> Result<Live> {
     Ok(live)
 }
 
-/// Pins as a follower wants them: from a daemon, or attached to here.
-pub async fn open(args: &Follow) -> Result<Feed> {
+/// Pins as a follower wants them: from a recording, from a daemon, or attached to
+/// here. `speed` is that of a recording, where the user says nothing.
+pub async fn open(args: &Follow, speed: Option<f64>) -> Result<Feed> {
+    if let Some(path) = &args.replay {
+        return replay(path, args.speed.or(speed), args.filter.clone());
+    }
     if let Some(path) = &args.connect {
         return connect(path, &args.filter).await;
     }

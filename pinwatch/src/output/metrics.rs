@@ -270,7 +270,7 @@ pub const METRICS: &[Metric] = &[
         "pinwatch_kernel_info",
         "The kernel, and the form of the path that it has.",
         |state, out| {
-            out.value(&[("release", &state.release), ("era", state.era)], 1);
+            out.value(&[("release", &state.release), ("era", &state.era)], 1);
         },
     ),
     gauge(

@@ -205,7 +205,7 @@ impl Live {
         });
         State {
             release: self.release.clone(),
-            era: self.era,
+            era: self.era.to_owned(),
             zones: self.zones,
             before_start: self.before_start,
             cells,

@@ -82,7 +82,7 @@ fn start(state: &State) -> Start {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         abi: ABI_VERSION,
         release: state.release.clone(),
-        era: state.era.to_owned(),
+        era: state.era.clone(),
         wall_offset_ns: now(ClockId::CLOCK_REALTIME) - now(ClockId::CLOCK_MONOTONIC),
     }
 }

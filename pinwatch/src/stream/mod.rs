@@ -9,6 +9,7 @@ pub mod connect;
 pub mod follow;
 pub mod hub;
 pub mod pump;
+pub mod replay;
 pub mod serve;
 mod wire;
 

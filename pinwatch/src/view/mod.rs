@@ -95,7 +95,7 @@ impl View {
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             release: state.release.clone(),
-            era: state.era.to_owned(),
+            era: state.era.clone(),
             now_ns: state.now_ns,
             origins: origins
                 .map(|(name, cells)| Origin::new(name, cells))

@@ -7,7 +7,7 @@ use pinwatch::aggregate::{Hook, ProgramStats, State};
 use pinwatch::probe::plan::{Attachment, Decision, Kind, Verdict};
 use pinwatch::probe::table::Measurement;
 use pinwatch_common::fold::{CpuCells, fold_pin};
-use pinwatch_common::record::{Origin, Pin, ZONES};
+use pinwatch_common::record::{Origin, Pin};
 
 /// Pins of three origins, some of which failed.
 pub fn state() -> State {
@@ -40,10 +40,6 @@ pub fn state() -> State {
         verdict,
     };
     State {
-        release: "6.12.0-test".to_owned(),
-        era: "folios",
-        before_start: 0,
-        zones: [None; ZONES],
         cells,
         claimed: 1,
         in_flight: vec![Pin {
@@ -83,5 +79,6 @@ pub fn state() -> State {
             missed: None,
         }],
         events_sent: 77,
+        ..State::empty("6.12.0-test", "folios")
     }
 }

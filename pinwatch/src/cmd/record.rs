@@ -1,0 +1,136 @@
+//! `pinwatch record`: pins to a file.
+
+use std::fs::File;
+use std::future::pending;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::process::{ExitCode, ExitStatus};
+
+use anyhow::{Context as _, Result};
+use tokio::process::{Child, Command};
+
+use super::{one_thread, stop_signals, watch};
+use crate::cli;
+use crate::recording::{Header, Writer};
+use crate::stream::{Lost, Update};
+
+pub fn run(args: &cli::Record) -> Result<ExitCode> {
+    super::log_to_stderr("warn");
+    one_thread()?.block_on(record(args))
+}
+
+async fn record(args: &cli::Record) -> Result<ExitCode> {
+    let mut stop = stop_signals()?;
+    // Before anything that takes time.
+    let name = args.output.display();
+    let file = File::create(&args.output).with_context(|| name.to_string())?;
+    let mut feed = tokio::select! {
+        feed = watch::open(&args.follow, None) => feed?,
+        _ = stop.recv() => return Ok(ExitCode::SUCCESS),
+    };
+    let limit = async {
+        match args.duration {
+            Some(duration) => tokio::time::sleep(duration).await,
+            None => pending().await,
+        }
+    };
+    tokio::pin!(limit);
+    let mut file = Some(file);
+    let mut writer = None;
+    let mut child = None;
+    let mut status = None;
+    let mut finishing = false;
+    let mut lost = Lost::default();
+    loop {
+        tokio::select! {
+            update = feed.next() => match update.transpose()? {
+                Some(Update::Start(start)) => {
+                    let command = (!args.command.is_empty()).then(|| args.command.clone());
+                    let header = Header::new(start, command);
+                    let file = file.take().context("it starts twice")?;
+                    writer = Some(Writer::new(file, &header).with_context(|| name.to_string())?);
+                    // Only now is everything that it does recorded.
+                    child = spawn(&args.command)?;
+                }
+                Some(Update::Pins(pins)) => if let Some(writer) = &mut writer {
+                    writer.pins(&pins).with_context(|| name.to_string())?;
+                },
+                Some(Update::Tick { lost: so_far, .. }) => if let Some(writer) = &mut writer {
+                    lost = so_far;
+                    writer.lost(lost).with_context(|| name.to_string())?;
+                    progress(writer.written(), lost)?;
+                },
+                Some(Update::End(all)) => {
+                    lost = all;
+                    break;
+                }
+                None => break,
+            },
+            ended = ended(&mut child), if status.is_none() => {
+                status = Some(ended?);
+                finishing = true;
+                feed.finish();
+            }
+            () = &mut limit, if !finishing => {
+                finishing = true;
+                feed.finish();
+            }
+            _ = stop.recv() => {
+                // Asked twice: what is written stays.
+                if finishing {
+                    break;
+                }
+                finishing = true;
+                feed.finish();
+            }
+        }
+    }
+    let pins = match writer {
+        Some(writer) => writer.end(lost).with_context(|| name.to_string())?,
+        None => 0,
+    };
+    clear()?;
+    eprintln!("{pins} pins in {name}, {} lost", lost.total());
+    Ok(status.map_or(ExitCode::SUCCESS, exit_code))
+}
+
+fn spawn(command: &[String]) -> Result<Option<Child>> {
+    let Some((program, args)) = command.split_first() else {
+        return Ok(None);
+    };
+    let child = Command::new(program).args(args).kill_on_drop(true).spawn();
+    child
+        .with_context(|| format!("cannot run {program}"))
+        .map(Some)
+}
+
+async fn ended(child: &mut Option<Child>) -> Result<ExitStatus> {
+    match child {
+        Some(child) => Ok(child.wait().await?),
+        None => pending().await,
+    }
+}
+
+/// That of the command, as a shell would give it.
+fn exit_code(status: ExitStatus) -> ExitCode {
+    use std::os::unix::process::ExitStatusExt as _;
+    let code = status.code().or(status.signal().map(|signal| 128 + signal));
+    ExitCode::from(code.unwrap_or(1) as u8)
+}
+
+/// How far it is, in a line that is written over.
+fn progress(pins: u64, lost: Lost) -> io::Result<()> {
+    let mut err = io::stderr();
+    if err.is_terminal() {
+        write!(err, "\r{pins} pins, {} lost; Ctrl-C ends it ", lost.total())?;
+        err.flush()?;
+    }
+    Ok(())
+}
+
+fn clear() -> io::Result<()> {
+    let mut err = io::stderr();
+    if err.is_terminal() {
+        write!(err, "\r\x1b[K")?;
+    }
+    Ok(())
+}

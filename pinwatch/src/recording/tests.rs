@@ -1,0 +1,157 @@
+use bytemuck::Zeroable as _;
+use pinwatch_common::params::ABI_VERSION;
+use pinwatch_common::record::{Pin, PinEvent};
+use proptest::prelude::*;
+
+use super::*;
+
+fn header() -> Header {
+    let start = Start {
+        version: "0.1.0".to_owned(),
+        abi: ABI_VERSION,
+        release: "6.12".to_owned(),
+        era: "folios".to_owned(),
+        wall_offset_ns: 5,
+    };
+    Header::new(start, Some(vec!["pinwatch".to_owned(), "load".to_owned()]))
+}
+
+/// A pin of 16 touched pages, as most are.
+fn pin(n: u64) -> PinEvent {
+    PinEvent {
+        pin: Pin {
+            start_ns: 86_400_000_000_000 + n * 1_000_000,
+            duration_ns: 1_000_000 + n % 1000,
+            tgid: 2_345_678,
+            tid: 2_345_678 + (n % 64) as u32,
+            requested: 256,
+            returned: 256,
+            passes: 1,
+            gup_flags: 0x000a_0101,
+            phase_ns: [900_000, 100_000, 0, 0, 0],
+            origin: 1,
+            sampled_zone: 3,
+            ..Pin::zeroed()
+        },
+        comm: *b"qemu-system-x86\0",
+    }
+}
+
+fn recording(frames: u64) -> Vec<u8> {
+    let mut file = Vec::new();
+    let mut writer = Writer::new(&mut file, &header()).unwrap();
+    for frame in 0..frames {
+        writer.pins(&[pin(2 * frame), pin(2 * frame + 1)]).unwrap();
+    }
+    assert_eq!(writer.end(Lost { ring: 1, behind: 2 }).unwrap(), 2 * frames);
+    file
+}
+
+/// Pins of a file, and what is wrong with it; none where it cannot be read at all.
+fn read(file: &[u8]) -> Option<(Vec<PinEvent>, Option<Damage>)> {
+    let mut reader = Reader::new(file).ok()?;
+    let mut pins = Vec::new();
+    while let Some(item) = reader.next_item().unwrap() {
+        if let Item::Pins(some) = item {
+            pins.extend(some);
+        }
+    }
+    Some((pins, reader.damage()))
+}
+
+#[test]
+fn what_is_written_is_read() {
+    let file = recording(3);
+    let mut reader = Reader::new(&file[..]).unwrap();
+    assert_eq!(*reader.header(), header());
+    for frame in 0..3 {
+        let pins = vec![pin(2 * frame), pin(2 * frame + 1)];
+        assert_eq!(reader.next_item().unwrap(), Some(Item::Pins(pins)));
+    }
+    let end = Item::End(Lost { ring: 1, behind: 2 });
+    assert_eq!(reader.next_item().unwrap(), Some(end));
+    assert_eq!(reader.next_item().unwrap(), None);
+    assert_eq!(reader.damage(), None);
+}
+
+#[test]
+fn a_pin_of_one_pass_takes_at_most_64_bytes() {
+    let mut file = Vec::new();
+    let mut writer = Writer::new(&mut file, &header()).unwrap();
+    let pins: Vec<_> = (0..10_000).map(pin).collect();
+    writer.pins(&pins).unwrap();
+    writer.end(Lost::default()).unwrap();
+    let each = file.len() as f64 / 10_000.0;
+    assert!(each <= 64.0, "{each} bytes");
+}
+
+#[test]
+fn cut_anywhere_all_whole_frames_are_read() {
+    let file = recording(40);
+    let end_frame = FRAME_HEAD + 3;
+    let ends: Vec<_> = (1..=40).map(|n| recording(n).len() - end_frame).collect();
+    for length in 0..file.len() {
+        let Some((pins, damage)) = read(&file[..length]) else {
+            assert!(length < recording(0).len() - end_frame);
+            continue;
+        };
+        assert!(damage.expect("it is cut").cut);
+        let whole = pins.len() / 2;
+        assert!((0..whole as u64).all(|n| pins[2 * n as usize] == pin(2 * n)));
+        let longer = ends.iter().filter(|end| **end <= length).count();
+        assert_eq!(whole, longer, "{length}");
+    }
+}
+
+#[test]
+fn a_version_from_the_future_is_a_sentence() {
+    let mut newer = header();
+    newer.format = FORMAT + 1;
+    newer.start.version = "9.9.9".to_owned();
+    let mut file = Vec::new();
+    Writer::new(&mut file, &newer).unwrap();
+    let error = Reader::new(&file[..]).err().expect("refused").to_string();
+    assert!(
+        error.contains("9.9.9") && error.contains("format 2"),
+        "{error}"
+    );
+    assert!(Reader::new(&b"\x7fELF and more"[..]).is_err());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_flipped_byte_costs_its_frame_only(at in 0usize..3000, bits in 1u8..) {
+        let mut file = recording(40);
+        let at = at % file.len();
+        file[at] ^= bits;
+        if let Some((pins, damage)) = read(&file) {
+            // The frame that it is in, or a length that reaches into the next.
+            prop_assert!(pins.len() >= 2 * 39, "{} pins", pins.len());
+            prop_assert!(pins.len() == 80 || damage.is_some());
+        } else {
+            prop_assert!(at < recording(0).len());
+        }
+    }
+
+    #[test]
+    fn anything_is_read_or_refused(body in prop::collection::vec(any::<u8>(), 0..600)) {
+        let mut file = recording(1);
+        file.extend(body);
+        prop_assert_eq!(read(&file).expect("a header").0.len(), 2);
+    }
+
+    #[test]
+    fn any_pin_survives(words in prop::collection::vec(any::<u64>(), size_of::<Pin>() / 8), comm in "[a-z]{0,15}") {
+        let mut pin: Pin = bytemuck::cast_slice(&words)[0];
+        (pin.phase, pin.drained_in, pin.awaits_result, pin.reserved) = (0, 0, 0, [0; 3]);
+        let mut event = PinEvent { pin, comm: [0; 16] };
+        event.comm[..comm.len()].copy_from_slice(comm.as_bytes());
+        let mut file = Vec::new();
+        let mut writer = Writer::new(&mut file, &header()).unwrap();
+        writer.pins(&[event; 3]).unwrap();
+        writer.end(Lost::default()).unwrap();
+        prop_assert_eq!(read(&file), Some((vec![event; 3], None)));
+    }
+}
