@@ -138,6 +138,7 @@ pub struct Top {
 pub struct Follow {
     /// Follow a running daemon by its socket instead of attaching to the kernel
     #[arg(long, value_name = "PATH", num_args = 0..=1, default_missing_value = DEFAULT_SOCKET)]
+    #[arg(conflicts_with_all = ["prefer", "with", "without"])]
     pub connect: Option<PathBuf>,
 
     /// Show a recording again instead
@@ -198,5 +199,26 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn how_to_attach_is_the_daemons_business() {
+        let refused = |args: &[&str]| Cli::try_parse_from(args).is_err();
+        assert!(refused(&[
+            "pinwatch",
+            "tail",
+            "--connect",
+            "--attach",
+            "kprobe"
+        ]));
+        assert!(refused(&[
+            "pinwatch",
+            "top",
+            "--connect",
+            "--without",
+            "drains"
+        ]));
+        assert!(!refused(&["pinwatch", "tail", "--connect", "--failed"]));
+        assert!(!refused(&["pinwatch", "tail", "--attach", "kprobe"]));
     }
 }

@@ -75,7 +75,8 @@ async fn serve(args: &Run) -> Result<()> {
             match &socket {
                 Some(socket) => socket.serve(hub, state).await,
                 None => pending().await,
-            }
+            };
+            Ok(())
         };
         let diagnostics = async {
             match logger {

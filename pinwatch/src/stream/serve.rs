@@ -1,6 +1,7 @@
 //! The daemon's socket: each connection is a follower of its own, in a task of
 //! its own. One that does not read waits alone.
 
+use std::convert::Infallible;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::DirBuilderExt as _;
@@ -27,6 +28,9 @@ pub const DEFAULT_SOCKET: &str = "/run/pinwatch/pinwatch.sock";
 /// How long a connection may take to say what it wants.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// After a connection that could not be taken.
+const PAUSE: Duration = Duration::from_secs(1);
+
 /// A socket that only root can connect to; removed when dropped.
 pub struct Socket {
     listener: UnixListener,
@@ -50,12 +54,20 @@ impl Socket {
     }
 
     /// Serves followers for ever.
-    pub async fn serve<F>(&self, hub: Arc<Hub>, state: F) -> Result<()>
+    pub async fn serve<F>(&self, hub: Arc<Hub>, state: F) -> Infallible
     where
         F: Fn() -> State + Clone + Send + 'static,
     {
         loop {
-            let (stream, _) = self.listener.accept().await?;
+            let stream = match self.listener.accept().await {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::warn!("cannot take a follower: {error}");
+                    // Mostly too many descriptors: others have to close theirs first.
+                    tokio::time::sleep(PAUSE).await;
+                    continue;
+                }
+            };
             let (hub, state) = (Arc::clone(&hub), state.clone());
             tokio::spawn(async move {
                 if let Err(error) = serve_one(stream, hub, state).await {

@@ -122,8 +122,7 @@ fn serve(path: &Path) {
                     hub.publish(pins.take().into_iter().flatten());
                 }
             };
-            let (served, ()) = tokio::join!(socket.serve(hub.clone(), state), publisher);
-            served.expect("serves");
+            tokio::join!(socket.serve(hub.clone(), state), publisher);
         });
     });
     bound.recv().expect("bound");
