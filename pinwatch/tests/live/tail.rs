@@ -15,7 +15,7 @@ use super::watchers::{Tail, Top};
 const SOCKET: &str = "/run/pinwatch/pinwatch.sock";
 /// What the daemon may grow by for followers that do not read: what waits in its
 /// hub and in their connections (docs/tail.md), and the allocator's share.
-const BOUND: f64 = 4.0 * 1024.0 * 1024.0;
+const BOUND: f64 = 8.0 * 1024.0 * 1024.0;
 
 fn sent(metrics: &Metrics) -> f64 {
     metrics.total("pinwatch_events_sent_total")
