@@ -179,9 +179,12 @@ fn keys_sort_find_pause_and_help() {
 
 #[test]
 fn the_heat_map_has_what_ended_between_two_looks() {
-    let row = line(&top(), "≤ 100us");
-    assert!(row.trim_end().ends_with('█'), "{row}");
-    assert!(!line(&top(), "≤ 10us").contains('█'));
+    let mut top = top();
+    assert!(line(&top, "≤ 100us").ends_with('█'));
+    assert!(!line(&top, "≤ 10us").contains('█'));
+    top.update(tick(5, 18));
+    let row = line(&top, "≤ 100us");
+    assert!(row.ends_with("█ "), "nothing ended since: {row}");
 }
 
 #[test]
