@@ -1,10 +1,11 @@
 //! The only writer to the ring buffer. Does nothing unless somebody listens, and
 //! writes what somebody wants.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
-use aya_ebpf::helpers::bpf_get_current_comm;
+use aya_ebpf::helpers::generated::bpf_get_current_comm;
 use pinwatch_common::counter::Loss;
-use pinwatch_common::listen::name_words;
 use pinwatch_common::params::RING_BYTES;
 use pinwatch_common::record::{Pin, PinEvent};
 
@@ -19,7 +20,7 @@ pub fn emit(pin: &Pin) {
     if !listened_to() {
         return;
     }
-    let comm = name_words(bpf_get_current_comm().unwrap_or_default());
+    let comm = comm();
     if !listening().wants(pin, comm) {
         return;
     }
@@ -34,6 +35,18 @@ pub fn emit(pin: &Pin) {
         BPF_RB_NO_WAKEUP
     };
     entry.submit(u64::from(flags));
+}
+
+/// The thread's name in words, as `pinwatch_common::listen::name_words` has it.
+/// aya's wrapper zeroes the bytes first, one by one.
+#[inline(always)]
+fn comm() -> [u64; 2] {
+    let mut comm = MaybeUninit::<[u64; 2]>::uninit();
+    // SAFETY: the helper fills all bytes, with zeroes if it fails.
+    unsafe {
+        bpf_get_current_comm(comm.as_mut_ptr().cast(), size_of::<[u64; 2]>() as u32);
+        comm.assume_init()
+    }
 }
 
 /// Fills an event by words, as a plain copy of this size goes byte by byte here.

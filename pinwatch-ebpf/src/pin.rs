@@ -43,9 +43,7 @@ pub fn enter(ctx: &impl EbpfContext, asked: Asked) {
             return;
         }
     };
-    slot::clear(slot);
-    slot.max_folios = asked.max_folios as u64;
-    slot.pages = asked.pages;
+    slot::clear(slot, asked.max_folios as u64, asked.pages);
     let Slot { pin, mark_ns, .. } = slot;
     pin.start_ns = kernel::now();
     pin.tgid = tgid;

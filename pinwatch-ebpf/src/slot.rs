@@ -90,10 +90,15 @@ pub fn find(tid: u32) -> Option<&'static mut Slot> {
     None
 }
 
-/// Empties a claimed slot by words. Volatile, or it becomes a call of `memset`,
-/// which goes byte by byte here.
+/// Empties a claimed slot by words, but for what the return will want. Volatile,
+/// or it becomes a call of `memset`, which goes byte by byte here.
 #[inline(always)]
-pub fn clear(slot: &mut Slot) {
+pub fn clear(slot: &mut Slot, max_folios: u64, pages: u64) {
+    // SAFETY: fields of a live reference.
+    unsafe {
+        (&raw mut slot.max_folios).write_volatile(max_folios);
+        (&raw mut slot.pages).write_volatile(pages);
+    }
     for word in 0..size_of::<Pin>() / size_of::<u64>() {
         // SAFETY: a word of a live reference, whose type has no invalid values.
         unsafe {
