@@ -45,8 +45,9 @@ pub struct TestArgs {
     args: Vec<String>,
 }
 
-/// Guests at a time: under emulation each keeps a processor busy.
-const GUESTS: usize = 2;
+/// Guests at a time: under emulation each keeps a processor busy, but for the grace periods that
+/// attaching waits for.
+const GUESTS: usize = 3;
 const TIMEOUT: Duration = Duration::from_secs(900);
 /// Where the program with the live tests is in a guest.
 const LIVE_TESTS: &str = "/usr/bin/pinwatch-live-tests";

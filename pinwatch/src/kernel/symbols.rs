@@ -21,9 +21,11 @@ fn resolve_in(kallsyms: impl BufRead, addresses: &[u64]) -> io::Result<Vec<Strin
         };
         let start = u64::from_str_radix(start, 16).unwrap_or_default();
         for (n, (best, symbol)) in nearest.iter_mut().enumerate() {
-            // A call can be a function's last instruction.
-            let within = addresses[n] - u64::from(n > 0 && addresses[n] > 0);
-            if start > *best && start <= within {
+            // A call can be a function's last instruction, but a trampoline is
+            // returned to at its start.
+            let at = addresses[n];
+            let called = n > 0 && !(start == at && name.contains("trampoline"));
+            if start > *best && start <= at.saturating_sub(called.into()) {
                 *best = start;
                 symbol.clear();
                 symbol.push_str(name);
@@ -56,11 +58,13 @@ mod tests {
     fn the_nearest_text_symbol_before() {
         let kallsyms = "ffffffff81000000 T _stext\n\
                         ffffffff81000100 t __gup_longterm_locked\n\
+                        ffffffff81000140 t kretprobe_trampoline\n\
                         ffffffff81000150 d not_text\n\
                         ffffffffc0000000 t ib_umem_get\t[ib_uverbs]\n";
         let addresses = [
             0xffff_ffff_8100_0100,
             0xffff_ffff_8100_0100,
+            0xffff_ffff_8100_0140,
             0xffff_ffff_c000_0010,
         ];
         assert_eq!(
@@ -68,6 +72,7 @@ mod tests {
             [
                 "__gup_longterm_locked+0x0",
                 "_stext+0x100",
+                "kretprobe_trampoline+0x0",
                 "ib_umem_get+0x10 [ib_uverbs]"
             ]
         );

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::counts::{NOTHING_LOST, assert_counts};
 use super::daemon::{Daemon, KINDS, get, try_get};
-use super::load::{can_wait_for_faults, finish, spawn};
+use super::load::{can_wait_for_faults, finish, moves_pages, spawn};
 
 #[test]
 fn a_pin_is_visible_while_it_is_in_flight() {
@@ -54,14 +54,13 @@ fn a_pin_from_before_the_start_is_counted_as_unmatched() {
         return;
     }
     let daemon = Daemon::start(&[]);
-    let slow = spawn(&["slow", "--stall-for", "20s"]);
+    let mut slow = spawn(&["slow", "--stall-for", "10m"]);
     while daemon.metrics().total("pinwatch_pins_in_flight") < 1.0 {}
     drop(daemon);
-    for kind in KINDS {
-        let daemon = Daemon::start(&["--attach", kind]);
-        let metrics = daemon.metrics();
+    let daemon = Daemon::start(&[]);
+    let assert_unmatched = || {
         assert_counts(
-            &metrics,
+            &daemon.metrics(),
             &[
                 ("unmatched_total/side=\"exit\"", 1),
                 ("unmatched_total/side=\"entry\"", 0),
@@ -69,12 +68,11 @@ fn a_pin_from_before_the_start_is_counted_as_unmatched() {
                 ("pins_total", 0),
             ],
         );
-    }
-    let daemon = Daemon::start(&[]);
-    finish(slow);
-    let metrics = daemon.metrics();
-    assert_counts(&metrics, &[("pins_total", 0), ("pins_in_flight", 0)]);
-    assert_counts(&metrics, &[("unmatched_total", 1)]);
+    };
+    assert_unmatched();
+    slow.kill().expect("it runs");
+    slow.wait().expect("a child");
+    assert_unmatched();
 }
 
 fn pins_in_flight() -> Vec<Value> {
@@ -100,12 +98,13 @@ fn the_stack_of_a_pin_in_flight_on_request() {
         let stack: Value = serde_json::from_str(&stack).expect("JSON");
         assert_eq!(stack["taken"], "while it ran");
         let frames = stack["frames"].as_array().expect("frames");
-        let is_pin = |frame: &Value| {
-            frame
-                .as_str()
-                .unwrap()
-                .starts_with("__gup_longterm_locked+")
+        // On 5.10 a stack ends where a kretprobe has put its trampoline.
+        let outermost = if moves_pages() {
+            "__gup_longterm_locked+"
+        } else {
+            "kretprobe_trampoline+"
         };
+        let is_pin = |frame: &Value| frame.as_str().unwrap().starts_with(outermost);
         assert!(frames.iter().any(is_pin), "{frames:?}");
         assert!(!stack.to_string().contains("ffff"), "an address: {stack}");
         finish(large);

@@ -82,14 +82,14 @@ fn assert_nothing_is_left(metrics: &Metrics) {
 #[test]
 fn killed_threads_leave_no_pin_in_flight() {
     let wanted = std::env::var("PINWATCH_TEST_PINS");
-    let wanted: u64 = wanted.map_or(5_000, |pins| pins.parse().expect("a number"));
+    let wanted: u64 = wanted.map_or(1_500, |pins| pins.parse().expect("a number"));
     let daemon = Daemon::start(&["--attach", "kprobe"]);
     let registrations = Registrations::count();
     let mut workers = VecDeque::from([Worker::start(), Worker::start()]);
     let (mut kills, mut next_kill) = (0, 50);
     while registrations.so_far() < wanted {
         if registrations.so_far() >= next_kill {
-            next_kill = registrations.so_far() + 400;
+            next_kill = registrations.so_far() + 150;
             workers.pop_front().expect("two").kill();
             workers.push_back(Worker::start());
             kills += 1;

@@ -24,7 +24,7 @@ fn sent(metrics: &Metrics) -> f64 {
 /// Pins to make; the environment can ask for more than the standing test needs.
 fn many() -> u64 {
     let asked = std::env::var("PINWATCH_TEST_PINS").ok();
-    asked.map_or(5_000, |n| n.parse().expect("a number"))
+    asked.map_or(2_000, |n| n.parse().expect("a number"))
 }
 
 #[test]
@@ -64,7 +64,7 @@ fn a_suspended_tail_costs_the_daemon_nothing_beyond_its_bound() {
     let before = daemon.metrics();
     let (stopped, quick) = (Tail::start(&["--connect"]), Tail::start(&["--connect"]));
     stopped.signal(Signal::SIGSTOP);
-    let pins = 4 * many();
+    let pins = 6 * many();
     load(&[
         "threads",
         "--repeat",
