@@ -155,12 +155,17 @@ fn a_hung_pin_shows_up_everywhere() {
         );
     }
     top.wait_for("faulting");
+    let metrics = daemon.metrics();
     assert_eq!(
-        daemon.metrics().total("pinwatch_pins_total"),
+        metrics.total("pinwatch_pins_total"),
         0.0,
         "all three before it ended"
     );
-    println!("a hung pin: seen {} s old", object["age_seconds"]);
+    let age = metrics.total("pinwatch_pin_in_flight_oldest_seconds");
+    println!(
+        "a hung pin: a line at {} s, seen by all three at {age} s",
+        object["age_seconds"]
+    );
     finish(slow);
     assert_eq!(tail.finish().pins.len(), 1);
 }
