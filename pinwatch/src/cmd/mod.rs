@@ -7,8 +7,10 @@ mod tail;
 mod top;
 mod watch;
 
+use std::future::pending;
 use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Result;
 use tokio::runtime::{Builder, Runtime};
@@ -71,6 +73,14 @@ fn one_heap() {
     // SAFETY: changes a setting of the allocator, before there are other threads.
     unsafe {
         libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
+}
+
+/// Waits for so long; without a limit, for ever.
+async fn passed(limit: Option<Duration>) {
+    match limit {
+        Some(duration) => tokio::time::sleep(duration).await,
+        None => pending().await,
     }
 }
 

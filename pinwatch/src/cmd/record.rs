@@ -5,10 +5,10 @@ use std::future::pending;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::process::{ExitCode, ExitStatus};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use tokio::process::{Child, Command};
 
-use super::{one_thread, stop_signals, watch};
+use super::{one_thread, passed, stop_signals, watch};
 use crate::cli;
 use crate::recording::{Header, Writer};
 use crate::stream::{Lost, Update};
@@ -19,6 +19,9 @@ pub fn run(args: &cli::Record) -> Result<ExitCode> {
 }
 
 async fn record(args: &cli::Record) -> Result<ExitCode> {
+    if args.follow.replay.is_some() {
+        bail!("record takes pins from a kernel or a daemon, not from a recording");
+    }
     let mut stop = stop_signals()?;
     // Before anything that takes time.
     let name = args.output.display();
@@ -27,12 +30,7 @@ async fn record(args: &cli::Record) -> Result<ExitCode> {
         feed = watch::open(&args.follow, None) => feed?,
         _ = stop.recv() => return Ok(ExitCode::SUCCESS),
     };
-    let limit = async {
-        match args.duration {
-            Some(duration) => tokio::time::sleep(duration).await,
-            None => pending().await,
-        }
-    };
+    let limit = passed(args.duration);
     tokio::pin!(limit);
     let mut file = Some(file);
     let mut writer = None;

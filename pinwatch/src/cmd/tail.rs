@@ -1,6 +1,5 @@
 //! `pinwatch tail`: pins as they end, on standard output.
 
-use std::future::pending;
 use std::io::{self, BufWriter, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
@@ -8,7 +7,7 @@ use anstream::AutoStream;
 use anyhow::Result;
 use jiff::tz::TimeZone;
 
-use super::{one_thread, stop_signals, watch};
+use super::{one_thread, passed, stop_signals, watch};
 use crate::cli;
 use crate::output::tail::{Format, Size, Tail};
 use crate::stream::Update;
@@ -25,12 +24,7 @@ async fn tail(args: &cli::Tail) -> Result<()> {
         feed = watch::open(&args.follow, None) => feed?,
         _ = stop.recv() => return Ok(()),
     };
-    let limit = async {
-        match args.duration {
-            Some(duration) => tokio::time::sleep(duration).await,
-            None => pending().await,
-        }
-    };
+    let limit = passed(args.duration);
     tokio::pin!(limit);
     let format = Format {
         json: args.json,

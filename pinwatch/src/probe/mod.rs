@@ -7,3 +7,4 @@ pub mod perf;
 pub mod plan;
 pub mod table;
 pub mod tracefs;
+pub mod wish;

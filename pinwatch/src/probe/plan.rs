@@ -7,89 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use super::choose::{reads_memory, summarise, try_hook, try_row};
 use super::table::{Hook, Measurement, NR_ENTRIES, ROWS, Row, TASK_PT_REGS, TASK_STACK};
+pub use super::wish::{Prefer, Wish};
 use crate::kernel::btf::Returns;
 use crate::kernel::defects::{looks_at_cma_only, sweep_returns_nothing};
 use crate::kernel::facts::Facts;
 use crate::kernel::zones::{ZoneBits, zone_bits};
-
-/// Which kind of hook to prefer on functions.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum Prefer {
-    /// fentry and fexit, but kprobes where the kernel can preempt a program.
-    #[default]
-    Auto,
-    /// fentry and fexit wherever the kernel has them.
-    Fentry,
-    /// kprobe and kretprobe wherever the kernel has them.
-    Kprobe,
-}
-
-/// What the user wants.
-#[derive(Clone, Debug, Default, clap::Args)]
-pub struct Wish {
-    /// Which kind of hook to prefer on kernel functions
-    #[arg(long = "attach", value_name = "KIND", default_value = "auto")]
-    pub prefer: Prefer,
-
-    /// Also take a measurement that is off by default: fast_path (repeatable)
-    #[arg(long, value_name = "MEASUREMENT", value_parser = optional)]
-    pub with: Vec<Measurement>,
-
-    /// Do without a measurement, and without its cost (repeatable); `pinwatch check` lists them
-    #[arg(long, value_name = "MEASUREMENT", value_parser = dispensable)]
-    pub without: Vec<Measurement>,
-}
-
-impl From<Prefer> for Wish {
-    fn from(prefer: Prefer) -> Self {
-        Self {
-            prefer,
-            ..Self::default()
-        }
-    }
-}
-
-impl Wish {
-    /// Why a measurement is not wanted.
-    fn refuses(&self, measurement: Measurement) -> Option<String> {
-        use Measurement as M;
-        // An entry without its return would never end.
-        let given = |unwanted: M| {
-            self.without.contains(&unwanted) && !matches!(unwanted, M::MemfdEntry | M::MemfdReturn)
-        };
-        let memfd = self.without.contains(&M::MemfdEntry) || self.without.contains(&M::MemfdReturn);
-        let of_memfd = matches!(measurement, M::MemfdEntry | M::MemfdReturn);
-        if given(measurement) || (of_memfd && memfd) {
-            Some("--without".to_owned())
-        } else if measurement.is_optional() && !self.with.contains(&measurement) {
-            Some(format!(
-                "taken only --with {}, for its cost",
-                measurement.name()
-            ))
-        } else {
-            None
-        }
-    }
-}
-
-fn optional(name: &str) -> Result<Measurement, String> {
-    by_name(name, Measurement::is_optional)
-}
-
-fn dispensable(name: &str) -> Result<Measurement, String> {
-    use Measurement as M;
-    by_name(name, |m| {
-        !matches!(m, M::PinEntry | M::PinReturn) && !m.is_optional()
-    })
-}
-
-fn by_name(name: &str, may_be: fn(Measurement) -> bool) -> Result<Measurement, String> {
-    let mut all = Measurement::ALL.into_iter().filter(|m| may_be(*m));
-    all.clone().find(|m| m.name() == name).ok_or_else(|| {
-        let names: Vec<_> = all.by_ref().map(Measurement::name).collect();
-        format!("not one of {}", names.join(", "))
-    })
-}
 
 /// How a program is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
