@@ -6,6 +6,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bytemuck::Zeroable as _;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use pinwatch::stream::hub::Hub;
 use pinwatch::stream::serve::Socket;
 use pinwatch_common::record::{Pin, PinEvent};
@@ -184,20 +186,24 @@ fn the_terminal_is_restored_after_a_signal() {
             .trim(),
         "1"
     );
-    let children = Command::new("pkill")
-        .args([
-            "-TERM",
-            "-P",
-            screen
-                .tmux(&["display-message", "-p", "#{pane_pid}"])
-                .trim(),
-            "-x",
-            "pinwatch",
-        ])
-        .status();
-    assert!(children.expect("procps").success());
+    let shell = screen.tmux(&["display-message", "-p", "#{pane_pid}"]);
+    let top = child_of(shell.trim()).expect("the shell runs it");
+    kill(top, Signal::SIGTERM).expect("it runs");
     screen.wait_for("ended with 0");
     screen.is_restored();
+}
+
+/// The process that another has started.
+fn child_of(parent: &str) -> Option<Pid> {
+    let folders = std::fs::read_dir("/proc").expect("procfs").flatten();
+    let mut pids = folders.filter_map(|folder| folder.file_name().to_str()?.parse().ok());
+    pids.find(|pid: &i32| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status"));
+        let status = status.unwrap_or_default();
+        let of = status.lines().find_map(|line| line.strip_prefix("PPid:"));
+        of.is_some_and(|of| of.trim() == parent)
+    })
+    .map(Pid::from_raw)
 }
 
 #[test]
