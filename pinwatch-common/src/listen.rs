@@ -30,9 +30,13 @@ pub struct Listening {
     pub origins: u32,
     /// 1 for pins that returned an error only.
     pub failed_only: u32,
+    /// 1 for pins at the beginning of a retry too.
+    pub passes: u32,
+    /// Always 0.
+    pub reserved: u32,
 }
 
-const _: () = assert!(size_of::<Listening>() == 40);
+const _: () = assert!(size_of::<Listening>() == 48);
 
 impl Listening {
     /// Nobody listens.
@@ -49,15 +53,29 @@ impl Listening {
         comm: [0; 2],
         origins: 0,
         failed_only: 0,
+        passes: 0,
+        reserved: 0,
     };
 
     /// Whether a record of an ended pin is wanted.
     #[inline(always)]
     #[must_use]
     pub fn wants(&self, pin: &Pin, comm: [u64; 2]) -> bool {
-        (self.pid == 0 || self.pid == pin.tgid)
-            && pin.duration_ns >= self.min_ns
+        pin.duration_ns >= self.min_ns
             && (self.failed_only == 0 || pin.returned < 0)
+            && self.wants_of(pin, comm)
+    }
+
+    /// Whether a record of a pin that begins a retry is wanted.
+    #[inline(always)]
+    #[must_use]
+    pub fn wants_retry(&self, pin: &Pin, comm: [u64; 2]) -> bool {
+        self.passes != 0 && self.wants_of(pin, comm)
+    }
+
+    #[inline(always)]
+    fn wants_of(&self, pin: &Pin, comm: [u64; 2]) -> bool {
+        (self.pid == 0 || self.pid == pin.tgid)
             && (self.origins == 0 || self.origins & (1 << (pin.origin & 31)) != 0)
             && (self.comm == [0; 2] || self.comm == comm)
     }
@@ -86,6 +104,8 @@ impl Listening {
                 self.origins | other.origins
             },
             failed_only: self.failed_only & other.failed_only,
+            passes: self.passes | other.passes,
+            reserved: 0,
         }
     }
 }
@@ -104,6 +124,8 @@ mod tests {
                 comm: [comm, 0],
                 origins,
                 failed_only,
+                passes: failed_only ^ 1,
+                reserved: 0,
             },
         );
         prop_oneof![4 => wish, 1 => Just(Listening::NOBODY)]
@@ -119,6 +141,8 @@ mod tests {
             let wants = |wish: &Listening| wish.listeners > 0 && wish.wants(&pin, [comm, 0]);
             let both = a.union(b);
             prop_assert!(!(wants(&a) || wants(&b)) || wants(&both));
+            let retry = |wish: &Listening| wish.listeners > 0 && wish.wants_retry(&pin, [comm, 0]);
+            prop_assert!(!(retry(&a) || retry(&b)) || retry(&both));
             prop_assert_eq!(both.listeners, a.listeners + b.listeners);
             prop_assert_eq!(both, b.union(a));
         }
@@ -156,5 +180,10 @@ mod tests {
             ..all
         };
         assert!(wants(failed) && !failed.wants(&fine, [5, 6]));
+        let passes = Listening {
+            passes: 1,
+            ..failed
+        };
+        assert!(passes.wants_retry(&fine, [5, 6]) && !failed.wants_retry(&fine, [5, 6]));
     }
 }

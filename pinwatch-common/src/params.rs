@@ -2,11 +2,11 @@
 
 /// Version of everything in this crate that crosses the kernel boundary. Raise
 /// it with any change of a `repr(C)` type or of a map's meaning.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// Name of the BPF object's symbol that carries [`ABI_VERSION`]; an object built
 /// for another version does not have it and is refused before it is loaded.
-pub const ABI_SYMBOL: &str = "PINWATCH_ABI_2";
+pub const ABI_SYMBOL: &str = "PINWATCH_ABI_3";
 
 /// Pins that can be in flight at once before one is counted as
 /// [`Loss::SlotsFull`](crate::counter::Loss::SlotsFull) instead of measured.
@@ -24,6 +24,11 @@ pub const SLOT_WAYS: usize = 4;
 /// Bytes of the ring buffer that carries a [`PinEvent`](crate::record::PinEvent)
 /// per pin while somebody listens.
 pub const RING_BYTES: u32 = 1 << 20;
+
+/// Retries of a pin that a listener is told of one by one. Of later ones, only those
+/// whose pass before called `migrate_pages`: a pin that loops on isolation would
+/// fill the ring buffer.
+pub const RETRIES_TOLD: u32 = 16;
 
 /// The set that a thread's slot is in.
 #[inline(always)]

@@ -156,8 +156,12 @@ pub struct Pin {
     /// 1 + the zone (`enum zone_type`) of one of the returned pages, picked at
     /// random; 0 if none was looked at.
     pub sampled_zone: u8,
+    /// 1 once the running pass has called `migrate_pages`.
+    pub migrated: u8,
+    /// 1 once it has returned: an event of a pin without is of a retry's beginning.
+    pub ended: u8,
     /// Always 0.
-    pub reserved: [u8; 3],
+    pub reserved: u8,
 }
 
 impl Pin {
@@ -194,7 +198,8 @@ pub struct Slot {
     pub reserved: u64,
 }
 
-/// What a listener gets for each pin that ended.
+/// What a listener gets for each pin that ended and, if it wants passes, of a pin
+/// at the beginning of each retry.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct PinEvent {

@@ -21,9 +21,25 @@ pub fn emit(pin: &Pin) {
         return;
     }
     let comm = comm();
-    if !listening().wants(pin, comm) {
+    if listening().wants(pin, comm) {
+        send(pin, comm);
+    }
+}
+
+/// Tells of a pin that begins a retry.
+#[inline(always)]
+pub fn emit_retry(pin: &Pin) {
+    if !listened_to() {
         return;
     }
+    let comm = comm();
+    if listening().wants_retry(pin, comm) {
+        send(pin, comm);
+    }
+}
+
+#[inline(always)]
+fn send(pin: &Pin, comm: [u64; 2]) {
     let Some(mut entry) = EVENTS.reserve::<PinEvent>(0) else {
         lose(Loss::RingFull);
         return;

@@ -80,6 +80,7 @@ pub fn exit(
     pin.enter_phase(mark_ns, now, Phase::Other);
     pin.duration_ns = now.wrapping_sub(pin.start_ns);
     pin.returned = returned;
+    pin.ended = 1;
     if let Some(cells) = cells() {
         fold_pin(&mut cells.pins, pin);
     }

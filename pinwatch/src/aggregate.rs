@@ -2,6 +2,7 @@
 //! the verdicts of the hooks. Plain data, made by a source, without a clock and
 //! without I/O.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytemuck::Zeroable as _;
@@ -12,22 +13,25 @@ use pinwatch_common::histogram::{
     duration_upper_ns,
 };
 use pinwatch_common::record::{CAUSE_NAMES, ORIGIN_NAMES, Phase, Pin, ZONES};
+use serde::{Deserialize, Serialize};
 
-use crate::probe::plan::{Attachment, Decision};
+use crate::probe::plan::{Decision, Kind};
 use crate::probe::table::Measurement;
 
 /// One hook and whether it works.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hook {
     pub measurement: Measurement,
-    pub attachment: Attachment,
+    pub kind: Kind,
+    /// The function or tracepoint.
+    pub target: Cow<'static, str>,
     pub attached: bool,
 }
 
 /// What one BPF program has done.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProgramStats {
-    pub program: &'static str,
+    pub program: Cow<'static, str>,
     /// Runs, and nanoseconds in them, where the kernel counts them
     /// (`kernel.bpf_stats_enabled`).
     pub runs: Option<(u64, u64)>,

@@ -9,7 +9,7 @@ use pinwatch_common::listen::{Listening, name_words};
 use pinwatch_common::record::{CAUSE_NAMES, ORIGIN_NAMES, PinEvent};
 use serde::{Deserialize, Serialize};
 
-use crate::text::{name, parse_errno};
+use crate::text::{errno_name, name, parse_errno};
 use crate::view::in_flight::Row;
 
 /// The flags; those that can be are applied in the kernel ([`Filter::kernel`]).
@@ -47,6 +47,11 @@ pub struct Filter {
     /// Pins that failed
     #[arg(long)]
     pub failed: bool,
+
+    /// Whether pins that begin a retry are wanted as well.
+    #[arg(skip)]
+    #[serde(default)]
+    pub passes: bool,
 }
 
 fn one_of<T: PartialEq<U>, U: ?Sized>(wanted: &[T], is: &U) -> bool {
@@ -58,17 +63,31 @@ fn named<'a>(names: &[&'a str], n: u8) -> &'a str {
 }
 
 impl Filter {
+    /// Whether an event is wanted: of an ended pin, or of one that begins a retry.
+    #[must_use]
+    pub fn event(&self, event: &PinEvent) -> bool {
+        if event.pin.ended == 0 {
+            return self.passes && self.whose(event);
+        }
+        self.ended(event)
+    }
+
     /// Whether an ended pin is wanted.
     #[must_use]
-    pub fn ended(&self, PinEvent { pin, comm }: &PinEvent) -> bool {
+    pub fn ended(&self, event: &PinEvent) -> bool {
+        let PinEvent { pin, .. } = event;
         let failed = pin.returned < 0;
-        one_of(&self.pid, &pin.tgid)
-            && one_of(&self.origin, named(&ORIGIN_NAMES, pin.origin))
+        self.whose(event)
             && (!self.wants_failures() || failed)
             && one_of(&self.errno, &(-pin.returned as i32))
             && one_of(&self.cause, CAUSE_NAMES[cause(pin) as usize])
             && u128::from(pin.duration_ns) >= self.min_latency.unwrap_or_default().as_nanos()
             && pin.passes >= self.min_passes.unwrap_or(0)
+    }
+
+    fn whose(&self, PinEvent { pin, comm }: &PinEvent) -> bool {
+        one_of(&self.pid, &pin.tgid)
+            && one_of(&self.origin, named(&ORIGIN_NAMES, pin.origin))
             && (self.comm.is_empty() || one_of(&self.comm, name(comm).as_str()))
     }
 
@@ -82,6 +101,41 @@ impl Filter {
             && row.age_seconds >= self.min_latency.unwrap_or_default().as_secs_f64()
             && row.passes >= self.min_passes.unwrap_or(0)
             && one_of(&self.comm, row.thread.comm.as_deref().unwrap_or_default())
+    }
+
+    /// The flags that are set, as they are given; none for a filter that lets all through.
+    #[must_use]
+    pub fn words(&self) -> Vec<String> {
+        let Self {
+            pid,
+            comm,
+            origin,
+            errno,
+            cause,
+            min_latency,
+            min_passes,
+            failed,
+            passes: _,
+        } = self;
+        let list = |flag: &str, values: Vec<String>| {
+            (!values.is_empty()).then(|| format!("--{flag}={}", values.join(",")))
+        };
+        let text = |values: &[i32]| values.iter().map(|n| errno_name(*n)).collect();
+        let latency = min_latency.map(|least| humantime::format_duration(least).to_string());
+        let words = [
+            list("pid", pid.iter().map(u32::to_string).collect()),
+            list("comm", comm.clone()),
+            list("origin", origin.clone()),
+            list("errno", text(errno)),
+            list("cause", cause.clone()),
+            list("min-latency", latency.into_iter().collect()),
+            list(
+                "min-passes",
+                min_passes.iter().map(u32::to_string).collect(),
+            ),
+            failed.then(|| "--failed".to_owned()),
+        ];
+        words.into_iter().flatten().collect()
     }
 
     fn wants_failures(&self) -> bool {
@@ -107,6 +161,7 @@ impl Filter {
         let latency = self.min_latency.unwrap_or_default().as_nanos();
         listening.min_ns = u64::try_from(latency).unwrap_or(u64::MAX);
         listening.failed_only = u32::from(self.wants_failures());
+        listening.passes = u32::from(self.passes);
         listening
     }
 }

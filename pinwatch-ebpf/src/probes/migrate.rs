@@ -85,6 +85,7 @@ fn end(reason: u32, moved: u64, failed: u64) {
     pin.migrate_calls = pin.migrate_calls.saturating_add(1);
     pin.moved = pin.moved.wrapping_add(moved);
     pin.failed = pin.failed.wrapping_add(failed);
+    pin.migrated = 1;
     pin.awaits_result = 1;
     pin.migrate_ret = 0;
     if pin.phase == Phase::Migrate as u8 {

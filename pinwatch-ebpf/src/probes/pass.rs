@@ -13,8 +13,10 @@
 use aya_ebpf::helpers::bpf_probe_read_kernel;
 use aya_ebpf::macros::{fentry, fexit, kprobe, kretprobe};
 use aya_ebpf::programs::{FEntryContext, FExitContext, ProbeContext, RetProbeContext};
-use pinwatch_common::record::{Phase, Slot};
+use pinwatch_common::params::RETRIES_TOLD;
+use pinwatch_common::record::{Phase, Pin, Slot};
 
+use crate::emit::emit_retry;
 use crate::kernel;
 use crate::slot;
 
@@ -107,8 +109,20 @@ fn sweep(pinned: impl FnOnce() -> u64) -> u32 {
             slot.pin.repinned = slot.pin.repinned.wrapping_add(pinned());
         }
         enter_phase(slot, Phase::Collect);
+        if slot.pin.passes > 1 {
+            retry(&mut slot.pin);
+        }
     }
     0
+}
+
+/// A function of its own: most pins have one pass.
+#[inline(never)]
+fn retry(pin: &mut Pin) {
+    let migrated = core::mem::take(&mut pin.migrated) != 0;
+    if migrated || pin.passes <= RETRIES_TOLD + 1 {
+        emit_retry(pin);
+    }
 }
 
 /// Nothing found is the end of the pin, and nothing to do: it costs most pins

@@ -1,7 +1,11 @@
 //! The commands: each puts the parts together and owns no logic of its own.
 
 mod check;
+mod compare;
+mod progress;
 mod record;
+mod replay;
+pub mod report;
 mod run;
 mod tail;
 mod top;
@@ -29,6 +33,9 @@ pub fn dispatch(cli: Cli) -> Result<ExitCode> {
     match cli.command {
         Command::Run(args) => run::run(&args),
         Command::Record(args) => record::run(&args),
+        Command::Replay(args) => replay::run(*args),
+        Command::Report(args) => report::run(&args),
+        Command::Compare(args) => Ok(compare::run(&args)),
         Command::Tail(args) => tail::run(&args),
         Command::Top(args) => top::run(&args),
         Command::Check(args) => check::check(&args),

@@ -10,7 +10,10 @@ use tokio::process::{Child, Command};
 
 use super::{one_thread, passed, stop_signals, watch};
 use crate::cli;
-use crate::recording::{Header, Writer};
+use crate::filter::Filter;
+use crate::kernel::machine::{FollPins, Machine};
+use crate::passes::Assembler;
+use crate::recording::{End, Header, Writer};
 use crate::stream::{Lost, Update};
 
 pub fn run(args: &cli::Record) -> Result<ExitCode> {
@@ -23,11 +26,18 @@ async fn record(args: &cli::Record) -> Result<ExitCode> {
         bail!("record takes pins from a kernel or a daemon, not from a recording");
     }
     let mut stop = stop_signals()?;
+    let follow = cli::Follow {
+        filter: Filter {
+            passes: true,
+            ..args.follow.filter.clone()
+        },
+        ..args.follow.clone()
+    };
     // Before anything that takes time.
     let name = args.output.display();
     let file = File::create(&args.output).with_context(|| name.to_string())?;
     let mut feed = tokio::select! {
-        feed = watch::open(&args.follow, None) => feed?,
+        feed = watch::open(&follow, None) => feed?,
         _ = stop.recv() => return Ok(ExitCode::SUCCESS),
     };
     let limit = passed(args.duration);
@@ -37,28 +47,33 @@ async fn record(args: &cli::Record) -> Result<ExitCode> {
     let mut child = None;
     let mut status = None;
     let mut finishing = false;
-    let mut lost = Lost::default();
+    let mut end = End::default();
+    let mut assembler = Assembler::default();
     loop {
         tokio::select! {
             update = feed.next() => match update.transpose()? {
                 Some(Update::Start(start)) => {
                     let command = (!args.command.is_empty()).then(|| args.command.clone());
-                    let header = Header::new(start, command);
+                    let mut header = Header::new(start, command, Machine::gather());
+                    header.filter = args.follow.filter.words();
                     let file = file.take().context("it starts twice")?;
-                    writer = Some(Writer::new(file, &header).with_context(|| name.to_string())?);
+                    let begun = Writer::new(file, &header, args.compress);
+                    writer = Some(begun.with_context(|| name.to_string())?);
                     // Only now is everything that it does recorded.
                     child = spawn(&args.command)?;
                 }
                 Some(Update::Pins(pins)) => if let Some(writer) = &mut writer {
+                    let pins = pins.into_iter().filter_map(|event| assembler.take(event));
+                    let pins: Vec<_> = pins.collect();
                     writer.pins(&pins).with_context(|| name.to_string())?;
                 },
-                Some(Update::Tick { lost: so_far, .. }) => if let Some(writer) = &mut writer {
-                    lost = so_far;
+                Some(Update::Tick { lost, .. }) => if let Some(writer) = &mut writer {
+                    end.lost = lost;
                     writer.lost(lost).with_context(|| name.to_string())?;
                     progress(writer.written(), lost)?;
                 },
-                Some(Update::End(all)) => {
-                    lost = all;
+                Some(Update::End { lost, rest }) => {
+                    end = End { lost, rest: *rest, foll_pins: FollPins::read() };
                     break;
                 }
                 None => break,
@@ -83,11 +98,11 @@ async fn record(args: &cli::Record) -> Result<ExitCode> {
         }
     }
     let pins = match writer {
-        Some(writer) => writer.end(lost).with_context(|| name.to_string())?,
+        Some(writer) => writer.end(&end).with_context(|| name.to_string())?,
         None => 0,
     };
     clear()?;
-    eprintln!("{pins} pins in {name}, {} lost", lost.total());
+    eprintln!("{pins} pins in {name}, {} lost", end.lost.total());
     Ok(status.map_or(ExitCode::SUCCESS, exit_code))
 }
 

@@ -40,7 +40,7 @@ async fn tail(args: &cli::Tail) -> Result<()> {
                 let Some(update) = update.transpose()? else { break };
                 tail.update(&update, size(), &mut out)?;
                 out.flush()?;
-                if matches!(update, Update::End(_)) {
+                if matches!(update, Update::End { .. }) {
                     break;
                 }
             }

@@ -3,6 +3,7 @@
 pub mod btf;
 pub mod defects;
 pub mod facts;
+pub mod machine;
 pub mod symbols;
 pub mod threads;
 pub mod zones;

@@ -64,6 +64,13 @@ pub fn zone_bits(facts: &Facts) -> Result<ZoneBits, &'static str> {
     })
 }
 
+/// The label value that a text is, if it is one.
+#[must_use]
+pub fn known(text: &str) -> Option<&'static str> {
+    let mut names = NAMES.iter().map(|(_, name)| *name);
+    names.find(|name| *name == text)
+}
+
 /// Label values by `enum zone_type`.
 #[must_use]
 pub fn zone_names(facts: &Facts) -> [Option<&'static str>; ZONES] {

@@ -256,10 +256,10 @@ pub const METRICS: &[Metric] = &[
         "1 for a hook that is attached, 0 for one that was planned and failed.",
         |state, out| {
             for hook in &state.hooks {
-                let kind = hook.attachment.kind.to_string();
+                let kind = hook.kind.to_string();
                 let labels = [
                     ("measurement", hook.measurement.name()),
-                    ("hook", hook.attachment.target),
+                    ("hook", &hook.target),
                     ("kind", &kind),
                 ];
                 out.value(&labels, hook.attached.into());
@@ -331,7 +331,7 @@ pub const METRICS: &[Metric] = &[
         |state, out| {
             for program in &state.programs {
                 if let Some((_, ns)) = program.runs {
-                    out.float(&[("program", program.program)], ns as f64 / 1e9);
+                    out.float(&[("program", &program.program)], ns as f64 / 1e9);
                 }
             }
         },
@@ -342,7 +342,7 @@ pub const METRICS: &[Metric] = &[
         |state, out| {
             for program in &state.programs {
                 if let Some((runs, _)) = program.runs {
-                    out.value(&[("program", program.program)], runs);
+                    out.value(&[("program", &program.program)], runs);
                 }
             }
         },

@@ -1,9 +1,11 @@
 //! What is shown to whom. Each output is a function of
 //! [`State`](crate::aggregate::State).
 
+pub mod compare;
 pub mod http;
 pub mod metrics;
 mod page;
+pub mod report;
 mod samples;
 pub mod tail;
 pub mod top;

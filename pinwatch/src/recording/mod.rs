@@ -11,9 +11,12 @@ mod write;
 
 use serde::{Deserialize, Serialize};
 
+pub use pin::Recorded;
 pub use read::{Damage, Item, Reader};
 pub use write::Writer;
 
+use crate::kernel::machine::{FollPins, Machine};
+use crate::rest::Rest;
 use crate::stream::{Lost, Start};
 
 /// The format's version. A reader refuses a later one.
@@ -39,17 +42,34 @@ pub struct Header {
     pub start: Start,
     /// What was run while it was recorded, if anything.
     pub command: Option<Vec<String>>,
+    /// What else of the machine bears on pins.
+    #[serde(default)]
+    pub machine: Machine,
+    /// Which pins were wanted, as arguments; empty for all.
+    #[serde(default)]
+    pub filter: Vec<String>,
 }
 
 impl Header {
     #[must_use]
-    pub fn new(start: Start, command: Option<Vec<String>>) -> Self {
+    pub fn new(start: Start, command: Option<Vec<String>>, machine: Machine) -> Self {
         Self {
             format: FORMAT,
             start,
             command,
+            machine,
+            filter: Vec::new(),
         }
     }
+}
+
+/// What is known at the end of a recording.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct End {
+    pub lost: Lost,
+    pub rest: Rest,
+    /// Pages pinned and unpinned on the whole machine since it booted.
+    pub foll_pins: Option<FollPins>,
 }
 
 /// A frame's body, encoded by postcard.
@@ -57,29 +77,16 @@ impl Header {
 enum Body {
     /// A [`Header`] as JSON, which later versions can extend.
     Header(String),
-    Pins(Vec<pin::Recorded>),
+    Pins(Vec<Recorded>),
     /// Since the beginning, up to here.
     Lost {
         ring: u64,
         behind: u64,
     },
-    /// Nothing is missing behind this.
-    End {
-        ring: u64,
-        behind: u64,
-    },
-}
-
-impl Body {
-    fn lost(lost: Lost) -> Self {
-        let Lost { ring, behind } = lost;
-        Self::Lost { ring, behind }
-    }
-
-    fn end(lost: Lost) -> Self {
-        let Lost { ring, behind } = lost;
-        Self::End { ring, behind }
-    }
+    /// Nothing is missing behind this: an [`End`] as JSON.
+    End(String),
+    /// [`Body::Pins`], as zstd compressed them.
+    Compressed(Vec<u8>),
 }
 
 #[cfg(test)]

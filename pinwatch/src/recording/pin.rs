@@ -4,6 +4,8 @@
 use pinwatch_common::record::{ISOLATES, PHASES, Pin, PinEvent};
 use serde::{Deserialize, Serialize};
 
+use crate::passes::{Pass, Traced};
+
 /// Fields are in the order of the format; a change of any is a new format.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recorded {
@@ -30,11 +32,14 @@ pub struct Recorded {
     sampled_zone: u8,
     /// Without the padding.
     comm: Vec<u8>,
+    /// Of a pin with several.
+    passes_told: Vec<Pass>,
 }
 
 impl Recorded {
     /// `before_ns` is the start of the pin before, and becomes that of this one.
-    pub fn new(event: &PinEvent, before_ns: &mut u64) -> Self {
+    #[must_use]
+    pub fn new(event: &PinEvent, passes: &[Pass], before_ns: &mut u64) -> Self {
         let PinEvent { pin, comm } = event;
         let name = comm.split(|byte| *byte == 0).next().unwrap_or_default();
         let start_after_ns = pin.start_ns.wrapping_sub(*before_ns) as i64;
@@ -60,10 +65,20 @@ impl Recorded {
             origin: pin.origin,
             sampled_zone: pin.sampled_zone,
             comm: name.to_vec(),
+            passes_told: passes.to_vec(),
+        }
+    }
+
+    /// The pin as it was, with its passes.
+    pub fn traced(self, before_ns: &mut u64) -> Traced {
+        Traced {
+            event: self.event(before_ns),
+            passes: self.passes_told,
         }
     }
 
     /// The pin as it was.
+    #[must_use]
     pub fn event(&self, before_ns: &mut u64) -> PinEvent {
         let start_ns = before_ns.wrapping_add(self.start_after_ns as u64);
         *before_ns = start_ns;
@@ -91,6 +106,7 @@ impl Recorded {
             migrate_ret: self.migrate_ret,
             origin: self.origin,
             sampled_zone: self.sampled_zone,
+            ended: u8::from(self.duration_ns > 0),
             ..bytemuck::Zeroable::zeroed()
         };
         PinEvent { pin, comm }

@@ -4,19 +4,19 @@ use std::fmt;
 use std::io::{self, BufReader, Read};
 
 use anyhow::{Context as _, Result, bail};
-use pinwatch_common::record::PinEvent;
 
-use super::{Body, FORMAT, FRAME, FRAME_HEAD, Header, MAGIC, MARK};
+use super::{Body, End, FORMAT, FRAME, FRAME_HEAD, Header, MAGIC, MARK, Recorded};
+use crate::passes::Traced;
 use crate::stream::Lost;
 
 /// What a recording holds, in its order.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Item {
-    Pins(Vec<PinEvent>),
+    Pins(Vec<Traced>),
     /// Since the beginning.
     Lost(Lost),
     /// The recording was brought to its end.
-    End(Lost),
+    End(Box<End>),
 }
 
 /// What is wrong with a file.
@@ -91,16 +91,25 @@ impl<R: Read> Reader<R> {
     pub fn next_item(&mut self) -> io::Result<Option<Item>> {
         loop {
             return Ok(Some(match self.frames.next_body()? {
-                Some(Body::Pins(recorded)) => {
-                    let mut before_ns = 0;
-                    let events = recorded.iter().map(|pin| pin.event(&mut before_ns));
-                    Item::Pins(events.collect())
-                }
+                Some(Body::Pins(recorded)) => Item::Pins(traced(recorded)),
+                Some(Body::Compressed(small)) => match expand(&small) {
+                    Some(recorded) => Item::Pins(traced(recorded)),
+                    None => {
+                        self.frames.skipped += (FRAME_HEAD + small.len()) as u64;
+                        continue;
+                    }
+                },
                 Some(Body::Lost { ring, behind }) => Item::Lost(Lost { ring, behind }),
-                Some(Body::End { ring, behind }) => {
-                    self.ended = true;
-                    Item::End(Lost { ring, behind })
-                }
+                Some(Body::End(json)) => match serde_json::from_str(&json) {
+                    Ok(end) => {
+                        self.ended = true;
+                        Item::End(end)
+                    }
+                    Err(_) => {
+                        self.frames.skipped += (FRAME_HEAD + json.len()) as u64;
+                        continue;
+                    }
+                },
                 // A second header belongs to nothing.
                 Some(Body::Header(_)) => continue,
                 None => return Ok(None),
@@ -159,6 +168,21 @@ impl<R: Read> Frames<R> {
     fn skip(&mut self, bytes: usize) {
         self.ahead.drain(..bytes);
         self.skipped += bytes as u64;
+    }
+}
+
+fn traced(recorded: Vec<Recorded>) -> Vec<Traced> {
+    let mut before_ns = 0;
+    let pins = recorded.into_iter();
+    pins.map(|pin| pin.traced(&mut before_ns)).collect()
+}
+
+/// What was compressed; none if it is damaged, or grows beyond a frame.
+fn expand(small: &[u8]) -> Option<Vec<Recorded>> {
+    let body = zstd::bulk::decompress(small, FRAME).ok()?;
+    match postcard::from_bytes(&body).ok()? {
+        Body::Pins(recorded) => Some(recorded),
+        _ => None,
     }
 }
 

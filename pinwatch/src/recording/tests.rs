@@ -4,6 +4,7 @@ use pinwatch_common::record::{Pin, PinEvent};
 use proptest::prelude::*;
 
 use super::*;
+use crate::passes::{PASSES_KEPT, Pass, Traced};
 
 fn header() -> Header {
     let start = Start {
@@ -12,13 +13,15 @@ fn header() -> Header {
         release: "6.12".to_owned(),
         era: "folios".to_owned(),
         wall_offset_ns: 5,
+        rest: Rest::default(),
     };
-    Header::new(start, Some(vec!["pinwatch".to_owned(), "load".to_owned()]))
+    let command = Some(vec!["pinwatch".to_owned(), "load".to_owned()]);
+    Header::new(start, command, Machine::default())
 }
 
 /// A pin of 16 touched pages, as most are.
-fn pin(n: u64) -> PinEvent {
-    PinEvent {
+fn pin(n: u64) -> Traced {
+    let event = PinEvent {
         pin: Pin {
             start_ns: 86_400_000_000_000 + n * 1_000_000,
             duration_ns: 1_000_000 + n % 1000,
@@ -31,24 +34,34 @@ fn pin(n: u64) -> PinEvent {
             phase_ns: [900_000, 100_000, 0, 0, 0],
             origin: 1,
             sampled_zone: 3,
+            ended: 1,
             ..Pin::zeroed()
         },
         comm: *b"qemu-system-x86\0",
+    };
+    let passes = Vec::new();
+    Traced { event, passes }
+}
+
+fn end() -> End {
+    End {
+        lost: Lost { ring: 1, behind: 2 },
+        ..End::default()
     }
 }
 
 fn recording(frames: u64) -> Vec<u8> {
     let mut file = Vec::new();
-    let mut writer = Writer::new(&mut file, &header()).unwrap();
+    let mut writer = Writer::new(&mut file, &header(), false).unwrap();
     for frame in 0..frames {
         writer.pins(&[pin(2 * frame), pin(2 * frame + 1)]).unwrap();
     }
-    assert_eq!(writer.end(Lost { ring: 1, behind: 2 }).unwrap(), 2 * frames);
+    assert_eq!(writer.end(&end()).unwrap(), 2 * frames);
     file
 }
 
 /// Pins of a file, and what is wrong with it; none where it cannot be read at all.
-fn read(file: &[u8]) -> Option<(Vec<PinEvent>, Option<Damage>)> {
+fn read(file: &[u8]) -> Option<(Vec<Traced>, Option<Damage>)> {
     let mut reader = Reader::new(file).ok()?;
     let mut pins = Vec::new();
     while let Some(item) = reader.next_item().unwrap() {
@@ -68,7 +81,7 @@ fn what_is_written_is_read() {
         let pins = vec![pin(2 * frame), pin(2 * frame + 1)];
         assert_eq!(reader.next_item().unwrap(), Some(Item::Pins(pins)));
     }
-    let end = Item::End(Lost { ring: 1, behind: 2 });
+    let end = Item::End(Box::new(end()));
     assert_eq!(reader.next_item().unwrap(), Some(end));
     assert_eq!(reader.next_item().unwrap(), None);
     assert_eq!(reader.damage(), None);
@@ -77,18 +90,47 @@ fn what_is_written_is_read() {
 #[test]
 fn a_pin_of_one_pass_takes_at_most_64_bytes() {
     let mut file = Vec::new();
-    let mut writer = Writer::new(&mut file, &header()).unwrap();
+    let mut writer = Writer::new(&mut file, &header(), false).unwrap();
     let pins: Vec<_> = (0..10_000).map(pin).collect();
     writer.pins(&pins).unwrap();
-    writer.end(Lost::default()).unwrap();
+    writer.end(&End::default()).unwrap();
     let each = file.len() as f64 / 10_000.0;
     assert!(each <= 64.0, "{each} bytes");
 }
 
 #[test]
+fn the_largest_pins_fit_into_frames() {
+    let mut event = pin(0).event;
+    bytemuck::cast_slice_mut::<Pin, u64>(std::slice::from_mut(&mut event.pin)).fill(u64::MAX);
+    let pass = Pass {
+        passes: u32::MAX,
+        unpinnable: u64::MAX,
+        moved: u64::MAX,
+        failed: u64::MAX,
+        repinned: u64::MAX,
+        migrate_calls: u32::MAX,
+        drains: u32::MAX,
+        isolate_failures: [u32::MAX; 3],
+        phase_ns: [u64::MAX; 5],
+    };
+    let passes = vec![pass; PASSES_KEPT];
+    let pins = vec![Traced { event, passes }; 3000];
+    for compress in [false, true] {
+        let mut file = Vec::new();
+        let mut writer = Writer::new(&mut file, &header(), compress).unwrap();
+        writer.pins(&pins).unwrap();
+        writer.end(&end()).unwrap();
+        let (read, damage) = read(&file).unwrap();
+        assert_eq!((read.len(), damage), (3000, None));
+    }
+}
+
+#[test]
 fn cut_anywhere_all_whole_frames_are_read() {
     let file = recording(40);
-    let end_frame = FRAME_HEAD + 3;
+    let json = serde_json::to_string(&end()).unwrap().len();
+    // Behind its kind and its length.
+    let end_frame = FRAME_HEAD + 1 + 2 + json;
     let ends: Vec<_> = (1..=40).map(|n| recording(n).len() - end_frame).collect();
     for length in 0..file.len() {
         let Some((pins, damage)) = read(&file[..length]) else {
@@ -109,7 +151,7 @@ fn a_version_from_the_future_is_a_sentence() {
     newer.format = FORMAT + 1;
     newer.start.version = "9.9.9".to_owned();
     let mut file = Vec::new();
-    Writer::new(&mut file, &newer).unwrap();
+    Writer::new(&mut file, &newer, false).unwrap();
     let error = Reader::new(&file[..]).err().expect("refused").to_string();
     assert!(
         error.contains("9.9.9") && error.contains("format 2"),
@@ -143,15 +185,18 @@ proptest! {
     }
 
     #[test]
-    fn any_pin_survives(words in prop::collection::vec(any::<u64>(), size_of::<Pin>() / 8), comm in "[a-z]{0,15}") {
+    fn any_pin_survives(words in prop::collection::vec(any::<u64>(), size_of::<Pin>() / 8), comm in "[a-z]{0,15}", told in 0..PASSES_KEPT, compress: bool) {
         let mut pin: Pin = bytemuck::cast_slice(&words)[0];
-        (pin.phase, pin.drained_in, pin.awaits_result, pin.reserved) = (0, 0, 0, [0; 3]);
+        (pin.phase, pin.drained_in, pin.awaits_result, pin.migrated, pin.reserved) = (0, 0, 0, 0, 0);
+        pin.ended = u8::from(pin.duration_ns > 0);
         let mut event = PinEvent { pin, comm: [0; 16] };
         event.comm[..comm.len()].copy_from_slice(comm.as_bytes());
+        let pass = Pass { unpinnable: pin.unpinnable, phase_ns: pin.phase_ns, ..Pass::default() };
+        let pins = vec![Traced { event, passes: vec![pass; told] }; 3];
         let mut file = Vec::new();
-        let mut writer = Writer::new(&mut file, &header()).unwrap();
-        writer.pins(&[event; 3]).unwrap();
-        writer.end(Lost::default()).unwrap();
-        prop_assert_eq!(read(&file), Some((vec![event; 3], None)));
+        let mut writer = Writer::new(&mut file, &header(), compress).unwrap();
+        writer.pins(&pins).unwrap();
+        writer.end(&End::default()).unwrap();
+        prop_assert_eq!(read(&file), Some((pins, None)));
     }
 }

@@ -3,29 +3,33 @@
 
 use std::io::{self, Write};
 
-use pinwatch_common::record::PinEvent;
-
-use super::pin::Recorded;
-use super::{Body, FRAME, FRAME_HEAD, Header, MAGIC, MARK};
+use super::{Body, End, FRAME, FRAME_HEAD, Header, MAGIC, MARK, Recorded};
+use crate::passes::{PASSES_KEPT, Traced};
 use crate::stream::Lost;
 
-/// Pins in a frame: with every number at its largest, still far below [`FRAME`].
+/// Pins and passes in a frame: with every number at its largest, still below [`FRAME`].
 const BATCH: usize = 1024;
-const _: () = assert!(BATCH * 300 < FRAME);
+const PASSES: usize = 3 * BATCH;
+const _: () = assert!(BATCH * 300 + (PASSES + PASSES_KEPT) * 150 < FRAME);
+
+/// zstd's own default.
+const LEVEL: i32 = 3;
 
 /// A recording that is being made.
 pub struct Writer<W> {
     out: W,
+    compress: bool,
     pins: u64,
     lost: Lost,
 }
 
 impl<W: Write> Writer<W> {
-    /// Begins one.
-    pub fn new(mut out: W, header: &Header) -> io::Result<Self> {
+    /// Begins one, whose pins are compressed or not.
+    pub fn new(mut out: W, header: &Header, compress: bool) -> io::Result<Self> {
         out.write_all(&MAGIC)?;
         let mut writer = Self {
             out,
+            compress,
             pins: 0,
             lost: Lost::default(),
         };
@@ -35,13 +39,21 @@ impl<W: Write> Writer<W> {
     }
 
     /// Adds pins.
-    pub fn pins(&mut self, pins: &[PinEvent]) -> io::Result<()> {
-        for batch in pins.chunks(BATCH) {
+    pub fn pins(&mut self, mut pins: &[Traced]) -> io::Result<()> {
+        while !pins.is_empty() {
+            let (batch, rest) = pins.split_at(batch(pins));
+            pins = rest;
             let mut before_ns = 0;
-            let batch = batch.iter();
-            let recorded: Vec<_> = batch.map(|e| Recorded::new(e, &mut before_ns)).collect();
-            self.pins += recorded.len() as u64;
-            self.frame(&Body::Pins(recorded))?;
+            let recorded = batch.iter();
+            let recorded = recorded.map(|t| Recorded::new(&t.event, &t.passes, &mut before_ns));
+            let body = Body::Pins(recorded.collect());
+            self.pins += batch.len() as u64;
+            if self.compress {
+                let body = postcard::to_allocvec(&body).map_err(io::Error::other)?;
+                self.frame(&Body::Compressed(zstd::bulk::compress(&body, LEVEL)?))?;
+            } else {
+                self.frame(&body)?;
+            }
         }
         Ok(())
     }
@@ -52,12 +64,14 @@ impl<W: Write> Writer<W> {
             return Ok(());
         }
         self.lost = lost;
-        self.frame(&Body::lost(lost))
+        let Lost { ring, behind } = lost;
+        self.frame(&Body::Lost { ring, behind })
     }
 
     /// Ends it; returns how many pins it has.
-    pub fn end(mut self, lost: Lost) -> io::Result<u64> {
-        self.frame(&Body::end(lost))?;
+    pub fn end(mut self, end: &End) -> io::Result<u64> {
+        let end = serde_json::to_string(end).map_err(io::Error::other)?;
+        self.frame(&Body::End(end))?;
         Ok(self.pins)
     }
 
@@ -75,4 +89,14 @@ impl<W: Write> Writer<W> {
         frame.extend(body);
         self.out.write_all(&frame)
     }
+}
+
+/// How many of these pins go into one frame.
+fn batch(pins: &[Traced]) -> usize {
+    let mut passes = 0;
+    let fits = pins.iter().take(BATCH).take_while(|pin| {
+        passes += pin.passes.len();
+        passes <= PASSES
+    });
+    fits.count().max(1)
 }

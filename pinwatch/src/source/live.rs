@@ -200,7 +200,8 @@ impl Live {
             .count();
         let hooks = self.attached.iter().map(|attached| Hook {
             measurement: attached.measurement,
-            attachment: attached.attachment.clone(),
+            kind: attached.attachment.kind,
+            target: attached.attachment.target.into(),
             attached: attached.error.is_none(),
         });
         State {
@@ -267,7 +268,7 @@ impl Live {
                 .filter(|_| counted);
             let missed = attached.event.as_ref().and_then(|event| event.missed());
             Some(ProgramStats {
-                program: name,
+                program: name.into(),
                 runs,
                 skipped: field("recursion_misses:"),
                 missed,

@@ -1,5 +1,6 @@
-//! Where pins come from: the running kernel.
+//! Where pins come from: the running kernel, or a recording.
 
 pub mod events;
 pub mod live;
+pub mod replay;
 pub mod stack;

@@ -40,7 +40,7 @@ async fn read(mut frames: Framed<UnixStream, wire::Codec>, sink: Sink) {
         tokio::select! {
             frame = frames.next() => {
                 let update = update(frame);
-                let last = matches!(update, Ok(Update::End(_)) | Err(_));
+                let last = matches!(update, Ok(Update::End { .. }) | Err(_));
                 if !sink.send(update).await || last {
                     return;
                 }

@@ -13,6 +13,7 @@ use super::hub::{Hub, Subscription};
 use super::{Lost, Sink, Start, Update};
 use crate::aggregate::State;
 use crate::filter::Filter;
+use crate::rest::Rest;
 use crate::view::View;
 
 /// Between two looks at the state.
@@ -35,7 +36,7 @@ pub async fn follow(hub: Arc<Hub>, state: impl Fn() -> State, filter: Filter, si
         }
     };
     let matching = |mut pins: Vec<PinEvent>| {
-        pins.retain(|pin| filter.ended(pin));
+        pins.retain(|pin| filter.event(pin));
         Some(pins).filter(|pins| !pins.is_empty()).map(Update::Pins)
     };
     if !sink.send(Ok(Update::Start(start(&before)))).await {
@@ -70,7 +71,9 @@ pub async fn follow(hub: Arc<Hub>, state: impl Fn() -> State, filter: Filter, si
             return;
         }
     }
-    sink.send(Ok(Update::End(lost(&state(), &pins)))).await;
+    let state = state();
+    let (lost, rest) = (lost(&state, &pins), Box::new(Rest::of(&state)));
+    sink.send(Ok(Update::End { lost, rest })).await;
 }
 
 fn start(state: &State) -> Start {
@@ -84,5 +87,6 @@ fn start(state: &State) -> Start {
         release: state.release.clone(),
         era: state.era.clone(),
         wall_offset_ns: now(ClockId::CLOCK_REALTIME) - now(ClockId::CLOCK_MONOTONIC),
+        rest: Rest::of(state),
     }
 }

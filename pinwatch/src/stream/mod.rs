@@ -20,6 +20,7 @@ use pinwatch_common::record::PinEvent;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, mpsc};
 
+use crate::rest::Rest;
 use crate::view::View;
 
 /// The first thing a follower learns.
@@ -33,6 +34,9 @@ pub struct Start {
     pub era: String,
     /// What to add to `CLOCK_MONOTONIC` for the time of day, in nanoseconds.
     pub wall_offset_ns: i64,
+    /// Before the first pin.
+    #[serde(default)]
+    pub rest: Rest,
 }
 
 /// Pins that ended and that a follower was not given, since it began.
@@ -55,14 +59,19 @@ impl Lost {
 #[derive(Clone, Debug)]
 pub enum Update {
     Start(Start),
-    /// Pins that ended, in the order in which they did on each CPU.
+    /// Pins that ended, in the order in which they did on each CPU; with
+    /// [`Filter::passes`](crate::filter::Filter::passes) also pins that begin a retry.
     Pins(Vec<PinEvent>),
     /// Twice a second: everything else.
     Tick {
         view: Box<View>,
         lost: Lost,
     },
-    End(Lost),
+    /// What is known after the last pin.
+    End {
+        lost: Lost,
+        rest: Box<Rest>,
+    },
 }
 
 /// Updates between a source and its view that may wait.

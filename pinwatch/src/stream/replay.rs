@@ -6,14 +6,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use pinwatch_common::fold::fold_pin;
-use pinwatch_common::record::PinEvent;
 use tokio::time::{Instant, sleep_until};
 
 use super::{Feed, Lost, Sink, Update, feed};
-use crate::aggregate::State;
 use crate::filter::Filter;
+use crate::passes::Traced;
 use crate::recording::{Item, Reader};
+use crate::rest::Rest;
+use crate::source::replay::Replayed;
 use crate::view::View;
 
 /// Between two looks at the state, in the time of the recording.
@@ -26,9 +26,8 @@ pub fn replay(path: &Path, speed: Option<f64>, filter: Filter) -> Result<Feed> {
     let file = File::open(path).with_context(|| name.clone())?;
     let reader = Reader::new(file).with_context(|| name.clone())?;
     let (sink, feed) = feed();
-    let start = &reader.header().start;
     let replay = Replay {
-        state: State::empty(&start.release, &start.era),
+        replayed: Replayed::new(reader.header()),
         clock: Clock { speed, began: None },
         filter,
         lost: Lost::default(),
@@ -43,7 +42,7 @@ pub fn replay(path: &Path, speed: Option<f64>, filter: Filter) -> Result<Feed> {
 }
 
 struct Replay {
-    state: State,
+    replayed: Replayed,
     clock: Clock,
     filter: Filter,
     lost: Lost,
@@ -61,14 +60,20 @@ impl Replay {
         while let Some(item) = reader.next_item()? {
             let pins = match item {
                 Item::Pins(pins) => pins,
-                Item::Lost(lost) | Item::End(lost) => {
+                Item::Lost(lost) => {
                     self.lost = lost;
                     continue;
                 }
+                Item::End(end) => {
+                    self.lost = end.lost;
+                    self.replayed.end(&end);
+                    continue;
+                }
             };
-            self.fold(&pins);
+            pins.iter().for_each(|pin| self.replayed.add(pin));
+            self.replayed.state.events_sent += pins.len() as u64;
             stopped = tokio::select! {
-                () = self.clock.wait(self.state.now_ns) => false,
+                () = self.clock.wait(self.replayed.state.now_ns) => false,
                 () = sink.finished() => true,
             };
             if stopped || !self.show(pins, sink).await {
@@ -79,35 +84,29 @@ impl Replay {
             tracing::warn!("{name}: {damage}");
         }
         sink.send(Ok(self.tick())).await;
-        sink.send(Ok(Update::End(self.lost))).await;
+        let (lost, rest) = (self.lost, Box::new(Rest::of(&self.replayed.state)));
+        sink.send(Ok(Update::End { lost, rest })).await;
         Ok(())
     }
 
-    fn fold(&mut self, pins: &[PinEvent]) {
-        for PinEvent { pin, .. } in pins {
-            fold_pin(&mut self.state.cells.pins, pin);
-            let ended_ns = pin.start_ns.saturating_add(pin.duration_ns);
-            self.state.now_ns = self.state.now_ns.max(ended_ns);
-        }
-        self.state.events_sent += pins.len() as u64;
-    }
-
     /// False when nobody watches any more.
-    async fn show(&mut self, mut pins: Vec<PinEvent>, sink: &Sink) -> bool {
-        pins.retain(|pin| self.filter.ended(pin));
+    async fn show(&mut self, pins: Vec<Traced>, sink: &Sink) -> bool {
+        let pins = pins.into_iter().map(|pin| pin.event);
+        let pins: Vec<_> = pins.filter(|pin| self.filter.ended(pin)).collect();
         if !pins.is_empty() && !sink.send(Ok(Update::Pins(pins))).await {
             return false;
         }
-        if self.state.now_ns.saturating_sub(self.ticked_ns) < TICK_NS {
+        let now_ns = self.replayed.state.now_ns;
+        if now_ns.saturating_sub(self.ticked_ns) < TICK_NS {
             return true;
         }
-        self.ticked_ns = self.state.now_ns;
+        self.ticked_ns = now_ns;
         sink.send(Ok(self.tick())).await
     }
 
     fn tick(&self) -> Update {
         Update::Tick {
-            view: Box::new(View::new(&self.state)),
+            view: Box::new(View::new(&self.replayed.state)),
             lost: self.lost,
         }
     }

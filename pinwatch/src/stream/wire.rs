@@ -31,7 +31,7 @@ pub fn encode(update: &Result<Update>) -> Result<Bytes> {
         Ok(Update::Start(start)) => json(START, start)?,
         Ok(Update::Pins(pins)) => framed(PINS, bytemuck::cast_slice(pins)),
         Ok(Update::Tick { view, lost }) => json(TICK, &(view, lost))?,
-        Ok(Update::End(lost)) => json(END, lost)?,
+        Ok(Update::End { lost, rest }) => json(END, &(lost, rest))?,
         Err(error) => framed(REFUSED, format!("{error:#}").as_bytes()),
     };
     Ok(body)
@@ -67,7 +67,10 @@ pub fn decode(frame: &[u8]) -> Result<Update> {
             let (view, lost): (Box<View>, Lost) = serde_json::from_slice(body)?;
             Update::Tick { view, lost }
         }
-        END => Update::End(serde_json::from_slice(body)?),
+        END => {
+            let (lost, rest) = serde_json::from_slice(body)?;
+            Update::End { lost, rest }
+        }
         REFUSED => bail!("{}", String::from_utf8_lossy(body)),
         kind => bail!("a frame of the unknown kind {kind}"),
     })
@@ -84,6 +87,7 @@ fn pins(body: &[u8]) -> Result<Vec<PinEvent>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rest::Rest;
     use bytemuck::Zeroable as _;
     use pinwatch_common::record::Pin;
     use proptest::prelude::*;
@@ -95,6 +99,7 @@ mod tests {
             release: "6.12".to_owned(),
             era: "folios".to_owned(),
             wall_offset_ns: -1,
+            rest: Rest::default(),
         }
     }
 
@@ -111,7 +116,15 @@ mod tests {
         let lost = Lost { ring: 1, behind: 2 };
         let round = |update| decode(&encode(&Ok(update)).unwrap()).unwrap();
         assert!(matches!(round(Update::Pins(vec![pin; 3])), Update::Pins(got) if got == [pin; 3]));
-        assert!(matches!(round(Update::End(lost)), Update::End(got) if got == lost));
+        let rest = Box::new(Rest {
+            events_sent: 3,
+            ..Rest::default()
+        });
+        let end = Update::End {
+            lost,
+            rest: rest.clone(),
+        };
+        assert!(matches!(round(end), Update::End { lost: l, rest: r } if (l, &r) == (lost, &rest)));
         let view = Box::new(View {
             in_flight: 5,
             ..View::default()

@@ -78,7 +78,7 @@ pub struct Pages {
 }
 
 /// What became of a measurement: one line per hook, or one for none.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hook {
     pub measurement: String,
     /// `attached`, `failed`, `lost`, `off` or `not_applicable`.
@@ -186,7 +186,9 @@ impl From<crate::aggregate::Failures> for Failures {
     }
 }
 
-fn hooks(state: &State) -> Vec<Hook> {
+/// The lines of [`View::hooks`].
+#[must_use]
+pub fn hooks(state: &State) -> Vec<Hook> {
     let lines = state.decisions.iter().flat_map(|decision| {
         let line = |verdict: &str, hook, note| Hook {
             measurement: decision.measurement.name().to_owned(),
@@ -206,7 +208,7 @@ fn hooks(state: &State) -> Vec<Hook> {
                 hooks
                     .map(|hook| {
                         let verdict = if hook.attached { "attached" } else { "failed" };
-                        let place = format!("{} {}", hook.attachment.kind, hook.attachment.target);
+                        let place = format!("{} {}", hook.kind, hook.target);
                         line(verdict, Some(place), note.clone())
                     })
                     .chain(source)

@@ -69,11 +69,12 @@ pub fn state() -> State {
         ]),
         hooks: vec![Hook {
             measurement: Measurement::PinEntry,
-            attachment,
+            kind: attachment.kind,
+            target: attachment.target.into(),
             attached: true,
         }],
         programs: vec![ProgramStats {
-            program: "pin_enter_fentry",
+            program: "pin_enter_fentry".into(),
             runs: None,
             skipped: Some(5),
             missed: None,

@@ -68,7 +68,13 @@ pub struct Summary {
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 enum Object<'a> {
-    Start(&'a Start),
+    Start {
+        version: &'a str,
+        abi: u32,
+        release: &'a str,
+        era: &'a str,
+        wall_offset_ns: i64,
+    },
     Pin(&'a Ended),
     InFlight {
         time: Timestamp,
@@ -102,7 +108,7 @@ impl Tail {
                 self.summary.lost = *lost;
                 self.in_flight(view, size, out)
             }
-            Update::End(lost) => {
+            Update::End { lost, .. } => {
                 self.summary.lost = *lost;
                 Ok(())
             }
@@ -112,7 +118,22 @@ impl Tail {
     fn begin(&mut self, start: &Start, size: Size, out: &mut impl Write) -> io::Result<()> {
         self.start = Some(start.clone());
         if self.format.json {
-            return json(out, &Object::Start(start));
+            let Start {
+                version,
+                abi,
+                release,
+                era,
+                wall_offset_ns,
+                rest: _,
+            } = start;
+            let start = Object::Start {
+                version,
+                abi: *abi,
+                release,
+                era,
+                wall_offset_ns: *wall_offset_ns,
+            };
+            return json(out, &start);
         }
         self.head(size, out)
     }

@@ -23,6 +23,7 @@ fn start() -> Update {
         release: "6.12.0".to_owned(),
         era: "folios".to_owned(),
         wall_offset_ns: 1_000_000_000,
+        rest: Default::default(),
     })
 }
 
@@ -137,7 +138,10 @@ fn the_summary_says_what_was_lost_where() {
         &[
             start(),
             Update::Pins(vec![pin(1), pin(-12)]),
-            Update::End(lost),
+            Update::End {
+                lost,
+                rest: Box::default(),
+            },
         ],
         None,
     );

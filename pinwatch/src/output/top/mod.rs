@@ -105,7 +105,7 @@ impl Data {
                 self.lost = lost;
                 self.tick(*view);
             }
-            Update::End(lost) => {
+            Update::End { lost, .. } => {
                 self.lost = lost;
                 self.ended = true;
             }

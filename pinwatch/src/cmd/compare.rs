@@ -1,0 +1,108 @@
+//! `pinwatch compare`: two kernels side by side.
+
+use std::fs;
+use std::io::{self, BufWriter, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+
+use super::progress::Progress;
+use crate::cli;
+use crate::evaluation::alike::{Difference, differences};
+use crate::evaluation::capture::{self, Capture};
+use crate::evaluation::compare::compare;
+use crate::output::compare::{Shown, html, json, text};
+use crate::text::printable;
+
+/// Exit status when new is worse, and when the recordings are not alike.
+const WORSE: u8 = 1;
+const REFUSED: u8 = 2;
+
+/// An error is no verdict: it has the status of a refusal.
+pub fn run(args: &cli::Compare) -> ExitCode {
+    super::log_to_stderr("warn");
+    compared(args).unwrap_or_else(|error| {
+        if super::is_broken_pipe(&error) {
+            return ExitCode::SUCCESS;
+        }
+        eprintln!("pinwatch: {error:#}");
+        ExitCode::from(REFUSED)
+    })
+}
+
+fn compared(args: &cli::Compare) -> Result<ExitCode> {
+    let mut progress = Progress::new("read");
+    let mut read = |more: &PathBuf, others: &[PathBuf]| -> Result<Vec<Capture>> {
+        let files = [more].into_iter().chain(others);
+        files
+            .map(|file| capture::read(file, &[], |pins| progress.pins(pins)))
+            .collect()
+    };
+    let base = read(&args.base, &args.more_base)?;
+    let new = read(&args.new, &args.more_new)?;
+    progress.clear();
+    let (allowed, refused) = unalike(&base, &new, args);
+    if !refused.is_empty() {
+        eprintln!("pinwatch: the recordings are not alike:");
+        for Difference { aspect, base, new } in &refused {
+            let name = aspect.words();
+            eprintln!(
+                "  {name}:\n    base: {}\n    new:  {}",
+                printable(base),
+                printable(new)
+            );
+        }
+        let names: Vec<_> = refused
+            .iter()
+            .map(|difference| difference.aspect.words())
+            .collect();
+        eprintln!("--allow {} takes that in", names.join(","));
+        return Ok(ExitCode::from(REFUSED));
+    }
+    let comparison = compare(&base, &new, args.threshold / 100.0);
+    let shown = Shown {
+        base: &base,
+        new: &new,
+        comparison: &comparison,
+        allowed: &allowed,
+    };
+    if let Some(path) = &args.html {
+        fs::write(path, html(&shown)).with_context(|| path.display().to_string())?;
+    }
+    let mut out = BufWriter::new(io::stdout().lock());
+    if args.json {
+        writeln!(out, "{}", json(&shown)?)?;
+    } else {
+        text(&shown, args.all, &mut out)?;
+    }
+    out.flush()?;
+    Ok(if comparison.is_worse() {
+        ExitCode::from(WORSE)
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+/// In which the sides differ, each once: what is allowed, and what is not. Runs of one
+/// side have to be alike as well.
+fn unalike(
+    base: &[Capture],
+    new: &[Capture],
+    args: &cli::Compare,
+) -> (Vec<Difference>, Vec<Difference>) {
+    let mut found: Vec<Difference> = Vec::new();
+    let Some(first) = base.first() else {
+        return Default::default();
+    };
+    for other in base.iter().chain(new) {
+        for difference in differences(first, other) {
+            if found.iter().all(|known| known.aspect != difference.aspect) {
+                found.push(difference);
+            }
+        }
+    }
+    found
+        .into_iter()
+        .partition(|difference| args.allow.contains(&difference.aspect))
+}

@@ -1,0 +1,77 @@
+//! `pinwatch replay`: a recording through the same aggregation as live.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write as _};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, bail};
+use prometheus::{Encoder as _, Registry, TextEncoder};
+
+use super::progress::Progress;
+use super::{report, tail};
+use crate::cli::{self, As};
+use crate::output::metrics::Exporter;
+use crate::recording::{Item, Reader};
+use crate::source::replay::Replayed;
+
+pub fn run(args: cli::Replay) -> Result<ExitCode> {
+    match args.r#as {
+        As::Tail => tail::run(&args.into_tail()),
+        As::Report => report::run(&cli::Report {
+            file: args.file,
+            json: args.json,
+            what_if: Vec::new(),
+        }),
+        As::Metrics => metrics(&args),
+    }
+}
+
+fn metrics(args: &cli::Replay) -> Result<ExitCode> {
+    super::log_to_stderr("warn");
+    if args.json {
+        bail!("metrics have a format of their own: --json goes with tail and report");
+    }
+    let name = args.file.display().to_string();
+    let file = File::open(&args.file).with_context(|| name.clone())?;
+    let mut reader = Reader::new(file).with_context(|| name.clone())?;
+    let mut replayed = Replayed::new(reader.header());
+    let (mut progress, mut pins) = (Progress::new("replayed"), 0);
+    let mut lost = 0;
+    while let Some(item) = reader.next_item().with_context(|| name.clone())? {
+        match item {
+            Item::Pins(some) => {
+                some.iter().for_each(|pin| replayed.add(pin));
+                pins += some.len() as u64;
+                progress.pins(pins);
+            }
+            Item::Lost(so_far) => lost = so_far.total(),
+            Item::End(end) => {
+                lost = end.lost.total();
+                replayed.end(&end);
+            }
+        }
+    }
+    progress.clear();
+    if let Some(damage) = reader.damage() {
+        tracing::warn!("{name}: {damage}");
+    }
+    if lost > 0 {
+        tracing::warn!(
+            "{name}: {lost} pins, or passes of them, are not in the recording: the figures of pins miss them"
+        );
+    }
+    if replayed.untimed > 0 {
+        tracing::warn!(
+            "{name}: {} calls of migrate_pages have no time of their own, and miss in pinwatch_migrate_duration_seconds",
+            replayed.untimed
+        );
+    }
+    // By way of a registry, which brings them into the order that a scrape has.
+    let registry = Registry::new();
+    let state = replayed.state;
+    registry.register(Box::new(Exporter(move || Some(state.clone()))))?;
+    let mut out = BufWriter::new(io::stdout().lock());
+    TextEncoder::new().encode(&registry.gather(), &mut out)?;
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,33 @@
+//! `pinwatch report`: the evaluation of one recording.
+
+use std::io::{self, BufWriter, Write as _};
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use super::progress::Progress;
+use crate::cli;
+use crate::evaluation::capture;
+use crate::evaluation::what_if::Rule;
+use crate::output::report;
+
+pub fn run(args: &cli::Report) -> Result<ExitCode> {
+    super::log_to_stderr("warn");
+    let mut progress = Progress::new("read");
+    let capture = capture::read(&args.file, &args.what_if, |pins| progress.pins(pins))?;
+    progress.clear();
+    let mut out = BufWriter::new(io::stdout().lock());
+    if args.json {
+        serde_json::to_writer_pretty(&mut out, &report::json(&capture))?;
+        writeln!(out)?;
+    } else {
+        report::text(&capture, &mut out)?;
+    }
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Parses `--what-if`.
+pub fn rule(text: &str) -> Result<Rule, String> {
+    text.parse()
+}

@@ -1,0 +1,173 @@
+//! Pins that can be compared with each other: of one kind of thread, one origin and
+//! about one size.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use pinwatch_common::fold::cause;
+use pinwatch_common::record::{CAUSE_NAMES, ISOLATES, ORIGIN_NAMES, PHASES};
+use serde::Serialize;
+
+use super::thinned::Thinned;
+use crate::passes::Traced;
+use crate::text::{errno_name, name};
+
+/// Kinds of pins that are told apart; what comes later is [`Key::others`].
+pub const GROUPS: usize = 32;
+
+/// What pins of a group have in common.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Key {
+    /// The thread's name, with `#` for numbers in it.
+    pub comm: String,
+    pub origin: &'static str,
+    /// Pages asked for: up to so many, and more than half of it.
+    pub pages: u64,
+}
+
+impl Key {
+    #[must_use]
+    pub fn of(traced: &Traced) -> Self {
+        let pin = &traced.event.pin;
+        let origin = ORIGIN_NAMES.get(usize::from(pin.origin));
+        Self {
+            comm: without_numbers(&name(&traced.event.comm)),
+            origin: origin.copied().unwrap_or("other"),
+            pages: pin.requested.clamp(1, 1 << 62).next_power_of_two(),
+        }
+    }
+
+    /// What has no group of its own.
+    #[must_use]
+    pub fn others() -> Self {
+        Self {
+            comm: "(others)".to_owned(),
+            origin: "other",
+            pages: 0,
+        }
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            comm,
+            origin,
+            pages,
+        } = self;
+        match pages {
+            0 => write!(f, "{comm}"),
+            1 => write!(f, "{comm}, {origin}, 1 page"),
+            _ => write!(f, "{comm}, {origin}, {} to {pages} pages", pages / 2 + 1),
+        }
+    }
+}
+
+fn without_numbers(name: &str) -> String {
+    let mut text = String::new();
+    for c in name.chars() {
+        let c = if c.is_ascii_digit() { '#' } else { c };
+        if c != '#' || !text.ends_with('#') {
+            text.push(c);
+        }
+    }
+    text
+}
+
+/// What a comparison looks at, of one pin.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sample {
+    pub duration_ns: f64,
+    pub requested: f64,
+    /// Pages pinned; 0 if it failed.
+    pub returned: f64,
+    pub failed: bool,
+    pub passes: u32,
+    pub unpinnable: f32,
+    pub moved: f32,
+    pub left: f32,
+    pub repinned: f32,
+    pub migrate_calls: u32,
+    pub drains: u32,
+    pub isolate_failures: u32,
+    pub phase_ns: [f32; PHASES],
+    /// Whether the page that was looked at lies in ZONE_MOVABLE.
+    pub movable: Option<bool>,
+}
+
+impl Sample {
+    /// `movable` is the number of that zone, where it is known.
+    #[must_use]
+    pub fn of(traced: &Traced, movable: Option<u8>) -> Self {
+        let pin = &traced.event.pin;
+        let sampled = pin.sampled_zone.checked_sub(1);
+        Self {
+            duration_ns: pin.duration_ns as f64,
+            requested: pin.requested as f64,
+            returned: pin.returned.max(0) as f64,
+            failed: pin.returned < 0,
+            passes: pin.passes,
+            unpinnable: pin.unpinnable as f32,
+            moved: pin.moved as f32,
+            left: pin.failed as f32,
+            repinned: pin.repinned as f32,
+            migrate_calls: pin.migrate_calls,
+            drains: pin.drains,
+            isolate_failures: (0..ISOLATES).map(|kind| pin.isolate_failures[kind]).sum(),
+            phase_ns: pin.phase_ns.map(|ns| ns as f32),
+            movable: sampled.zip(movable).map(|(zone, movable)| zone == movable),
+        }
+    }
+}
+
+/// The pins of a group.
+#[derive(Clone, Debug, Default)]
+pub struct Group {
+    pub pins: u64,
+    pub failed: u64,
+    /// By errno and cause.
+    pub failures: BTreeMap<(String, &'static str), u64>,
+    pub samples: Thinned<Sample>,
+}
+
+/// All groups of a recording.
+#[derive(Clone, Debug, Default)]
+pub struct Groups(pub BTreeMap<Key, Group>);
+
+impl Groups {
+    pub fn add(&mut self, traced: &Traced, movable: Option<u8>) {
+        let key = Key::of(traced);
+        let full = self.0.len() >= GROUPS && !self.0.contains_key(&key);
+        let group = self
+            .0
+            .entry(if full { Key::others() } else { key })
+            .or_default();
+        let pin = &traced.event.pin;
+        group.pins += 1;
+        if pin.returned < 0 {
+            group.failed += 1;
+            // An errno of a made-up file can be anything.
+            let errno = i32::try_from(-i128::from(pin.returned)).unwrap_or(i32::MAX);
+            let class = if (1..4096).contains(&errno) {
+                errno_name(errno)
+            } else {
+                "other".to_owned()
+            };
+            let failure = (class, CAUSE_NAMES[cause(pin) as usize]);
+            *group.failures.entry(failure).or_default() += 1;
+        }
+        group.samples.push(Sample::of(traced, movable));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_without_their_numbers() {
+        assert_eq!(without_numbers("CPU 12/KVM"), "CPU #/KVM");
+        assert_eq!(without_numbers("kworker/u8:3"), "kworker/u#:#");
+        assert_eq!(without_numbers("qemu"), "qemu");
+    }
+}

@@ -1,0 +1,190 @@
+//! Estimates with their uncertainty. All intervals are of 95 %.
+
+use statrs::distribution::{ContinuousCDF as _, StudentsT};
+
+/// The normal distribution's quantile for 95 %, two-sided.
+const Z: f64 = 1.959_964;
+
+/// A figure, with an interval where there is enough to make one from.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Estimate {
+    pub value: f64,
+    pub interval: Option<(f64, f64)>,
+}
+
+impl Estimate {
+    /// Both ends and the value, by a function that keeps their order.
+    #[must_use]
+    pub fn map(self, of: impl Fn(f64) -> f64) -> Self {
+        Self {
+            value: of(self.value),
+            interval: self.interval.map(|(low, high)| (of(low), of(high))),
+        }
+    }
+}
+
+/// Student's t for 95 %, two-sided.
+fn t(degrees: f64) -> f64 {
+    StudentsT::new(0.0, 1.0, degrees).map_or(f64::INFINITY, |t| t.inverse_cdf(0.975))
+}
+
+#[must_use]
+pub fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+/// The square of the standard error of the mean; none with less than two values.
+fn error_squared(values: &[f64]) -> Option<f64> {
+    let n = values.len() as f64;
+    let mean = mean(values);
+    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+    (values.len() > 1).then(|| squares / (n - 1.0) / n)
+}
+
+/// The mean, by Student's t.
+#[must_use]
+pub fn of_mean(values: &[f64]) -> Option<Estimate> {
+    let value = (!values.is_empty()).then(|| mean(values))?;
+    let interval = error_squared(values).map(|error| {
+        let half = t(values.len() as f64 - 1.0) * error.sqrt();
+        (value - half, value + half)
+    });
+    Some(Estimate { value, interval })
+}
+
+/// The difference of two means, new minus base: Welch's interval.
+#[must_use]
+pub fn of_difference(base: &[f64], new: &[f64]) -> Option<Estimate> {
+    if base.is_empty() || new.is_empty() {
+        return None;
+    }
+    let value = mean(new) - mean(base);
+    let interval = error_squared(base).zip(error_squared(new)).map(|(b, n)| {
+        let share = |error: f64, values: &[f64]| error.powi(2) / (values.len() as f64 - 1.0);
+        let below = share(b, base) + share(n, new);
+        let degrees = if below > 0.0 {
+            (b + n).powi(2) / below
+        } else {
+            1.0
+        };
+        let half = if b + n > 0.0 {
+            t(degrees) * (b + n).sqrt()
+        } else {
+            0.0
+        };
+        (value - half, value + half)
+    });
+    Some(Estimate { value, interval })
+}
+
+/// A share, `hits` of `n`: Wilson's interval (1927). `n` may be an effective number.
+#[must_use]
+pub fn of_share(hits: f64, n: f64) -> Option<Estimate> {
+    if n <= 0.0 {
+        return None;
+    }
+    let (share, z2) = (hits / n, Z * Z);
+    let middle = (share + z2 / (2.0 * n)) / (1.0 + z2 / n);
+    let half = Z / (1.0 + z2 / n) * (share * (1.0 - share) / n + z2 / (4.0 * n * n)).sqrt();
+    Some(Estimate {
+        value: share,
+        interval: Some(((middle - half).max(0.0), (middle + half).min(1.0))),
+    })
+}
+
+/// The difference of two shares, new minus base: Newcombe's interval (1998, method 10).
+#[must_use]
+pub fn of_share_difference(base: Estimate, new: Estimate) -> Option<Estimate> {
+    let ((base_low, base_high), (new_low, new_high)) = base.interval.zip(new.interval)?;
+    let value = new.value - base.value;
+    let below = ((new.value - new_low).powi(2) + (base_high - base.value).powi(2)).sqrt();
+    let above = ((new_high - new.value).powi(2) + (base.value - base_low).powi(2)).sqrt();
+    Some(Estimate {
+        value,
+        interval: Some((value - below, value + above)),
+    })
+}
+
+/// A quantile of sorted values, between order statistics.
+#[must_use]
+pub fn of_quantile(sorted: &[f64], q: f64) -> Option<Estimate> {
+    let n = sorted.len() as f64;
+    let at = |rank: f64| sorted[(rank.floor().max(0.0) as usize).min(sorted.len() - 1)];
+    let value = (!sorted.is_empty()).then(|| at(n * q))?;
+    let half = Z * (n * q * (1.0 - q)).sqrt();
+    // Ranks beyond the last value tell nothing of how far it goes.
+    let told = n * q - half >= 0.0 && n * q + half < n;
+    Some(Estimate {
+        value,
+        interval: told.then(|| (at(n * q - half), at(n * q + half))),
+    })
+}
+
+/// The exponent of a power law: least squares over logarithms. None with less than
+/// three points, or with points that do not differ in x.
+#[must_use]
+pub fn of_exponent(points: &[(f64, f64)]) -> Option<Estimate> {
+    let usable = points.iter().filter(|(x, y)| *x > 0.0 && *y > 0.0);
+    let logs: Vec<_> = usable.map(|(x, y)| (x.ln(), y.ln())).collect();
+    let n = logs.len() as f64;
+    let mean_of = |of: fn(&(f64, f64)) -> f64| logs.iter().map(of).sum::<f64>() / n;
+    let (x, y) = (mean_of(|p| p.0), mean_of(|p| p.1));
+    let spread: f64 = logs.iter().map(|p| (p.0 - x).powi(2)).sum();
+    if logs.len() < 3 || spread <= 1e-9 {
+        return None;
+    }
+    let slope = logs.iter().map(|p| (p.0 - x) * (p.1 - y)).sum::<f64>() / spread;
+    let residue = |p: &(f64, f64)| p.1 - y - slope * (p.0 - x);
+    let residues: f64 = logs.iter().map(|p| residue(p).powi(2)).sum();
+    let half = t(n - 2.0) * (residues / (n - 2.0) / spread).sqrt();
+    Some(Estimate {
+        value: slope,
+        interval: Some((slope - half, slope + half)),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn near(got: Estimate, value: f64, low: f64, high: f64) {
+        let interval = got.interval.expect("an interval");
+        for (got, want) in [(got.value, value), (interval.0, low), (interval.1, high)] {
+            assert!((got - want).abs() < 5e-4, "{got} for {want}");
+        }
+    }
+
+    /// By hand from tables of t (2.7764 of 4, 2.4469 of 6 degrees), and Newcombe's own example.
+    #[test]
+    fn textbook_examples() {
+        let values = [5.1, 4.9, 5.6, 5.8, 6.0];
+        near(of_mean(&values).unwrap(), 5.48, 4.9016, 6.0584);
+        near(of_share(8.0, 10.0).unwrap(), 0.8, 0.4902, 0.9433);
+        near(of_share(0.0, 10.0).unwrap(), 0.0, 0.0, 0.2775);
+        let (new, base) = (of_share(56.0, 70.0).unwrap(), of_share(48.0, 80.0).unwrap());
+        near(of_share_difference(base, new).unwrap(), 0.2, 0.0524, 0.3339);
+        let base = [10.0, 12.0, 11.0, 13.0];
+        let new = [14.0, 16.0, 15.0, 17.0];
+        near(of_difference(&base, &new).unwrap(), 4.0, 1.7663, 6.2337);
+    }
+
+    #[test]
+    fn exponents_of_power_laws() {
+        let law =
+            |exponent: f64| (6..14).map(move |n| (2f64.powi(n), 3.0 * 2f64.powi(n).powf(exponent)));
+        for exponent in [0.0, 1.0, 2.0] {
+            let points: Vec<_> = law(exponent).collect();
+            near(of_exponent(&points).unwrap(), exponent, exponent, exponent);
+        }
+        assert_eq!(of_exponent(&[(1.0, 1.0), (1.0, 2.0), (1.0, 3.0)]), None);
+        assert_eq!(of_exponent(&[(1.0, 1.0), (2.0, 0.0), (3.0, 3.0)]), None);
+    }
+
+    #[test]
+    fn quantiles_have_an_interval_only_inside_of_what_was_seen() {
+        let sorted: Vec<f64> = (0..1000).map(f64::from).collect();
+        near(of_quantile(&sorted, 0.5).unwrap(), 500.0, 469.0, 530.0);
+        assert_eq!(of_quantile(&sorted[..50], 0.99).unwrap().interval, None);
+        assert_eq!(of_quantile(&[], 0.5), None);
+    }
+}

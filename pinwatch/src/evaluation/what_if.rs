@@ -1,0 +1,213 @@
+//! What other rules would have made of the recorded pins. A model, not a measurement:
+//! nobody knows what a caller that failed would have done next, nor whether what stood in
+//! the way would have gone meanwhile.
+
+use std::str::FromStr;
+
+use pinwatch_common::record::Phase;
+use serde::Serialize;
+
+use crate::passes::Traced;
+
+/// A rule that the path could have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rule {
+    /// Give up once migration, or isolation, has failed in more passes than this. None: never.
+    /// The proposal of 2020 had 10 and 100 (`PINNABLE_MIGRATE_MAX`, `PINNABLE_ISOLATE_MAX`).
+    Limits {
+        migrate_max: Option<u32>,
+        isolate_max: Option<u32>,
+    },
+    /// Keep the pages that are fine, and pin only the others again.
+    ForwardProgress,
+}
+
+impl FromStr for Rule {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        const HINT: &str = "migrate-max=N, isolate-max=N (or both), immediate, or forward-progress";
+        match text {
+            "immediate" => {
+                return Ok(Self::Limits {
+                    migrate_max: Some(0),
+                    isolate_max: Some(0),
+                });
+            }
+            "forward-progress" => return Ok(Self::ForwardProgress),
+            _ => {}
+        }
+        let (mut migrate_max, mut isolate_max) = (None, None);
+        for part in text.split(',') {
+            let (name, number) = part.split_once('=').ok_or(HINT)?;
+            let number = Some(number.parse().map_err(|_| HINT)?);
+            match name {
+                "migrate-max" => migrate_max = number,
+                "isolate-max" => isolate_max = number,
+                _ => return Err(HINT.to_owned()),
+            }
+        }
+        Ok(Self::Limits {
+            migrate_max,
+            isolate_max,
+        })
+    }
+}
+
+/// What a rule would have made of all pins.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Outcome {
+    pub rule: Rule,
+    pub pins: u64,
+    /// Pins that succeeded and would have failed.
+    pub would_fail: u64,
+    /// Nanoseconds of pins that would not have been spent.
+    pub saved_ns: f64,
+    pub total_ns: f64,
+}
+
+impl Outcome {
+    #[must_use]
+    pub fn new(rule: Rule) -> Self {
+        Self {
+            rule,
+            pins: 0,
+            would_fail: 0,
+            saved_ns: 0.0,
+            total_ns: 0.0,
+        }
+    }
+
+    pub fn add(&mut self, traced: &Traced) {
+        let pin = &traced.event.pin;
+        self.pins += 1;
+        self.total_ns += pin.duration_ns as f64;
+        match self.rule {
+            Rule::Limits {
+                migrate_max,
+                isolate_max,
+            } => {
+                if let Some(spent_ns) = given_up(traced, migrate_max, isolate_max) {
+                    self.would_fail += u64::from(pin.returned >= 0);
+                    self.saved_ns += (pin.duration_ns as f64 - spent_ns).max(0.0);
+                }
+            }
+            Rule::ForwardProgress => self.saved_ns += repinning(traced).min(pin.duration_ns as f64),
+        }
+    }
+}
+
+/// Nanoseconds until a limit is passed; none if none is.
+fn given_up(traced: &Traced, migrate_max: Option<u32>, isolate_max: Option<u32>) -> Option<f64> {
+    let (mut migrate, mut isolate, mut spent_ns) = (0u64, 0u64, 0.0);
+    let beyond = |count: u64, max: Option<u32>| max.is_some_and(|max| count > u64::from(max));
+    for pass in traced.each_pass() {
+        // A sum of several is taken to be alike in all.
+        let several = u64::from(pass.passes.max(1));
+        let ns: f64 = pass.phase_ns.iter().map(|ns| *ns as f64).sum();
+        let step = |happened: bool| if happened { several } else { 0 };
+        let before = (migrate, isolate);
+        migrate += step(pass.failed > 0);
+        isolate += step(pass.isolate_failures.iter().any(|n| *n > 0));
+        if beyond(migrate, migrate_max) || beyond(isolate, isolate_max) {
+            let until = |before: u64, max: Option<u32>, after: u64| match max {
+                Some(max) if after > u64::from(max) => u64::from(max) + 1 - before,
+                _ => several,
+            };
+            let passes =
+                until(before.0, migrate_max, migrate).min(until(before.1, isolate_max, isolate));
+            return Some(spent_ns + ns * passes as f64 / several as f64);
+        }
+        spent_ns += ns;
+    }
+    None
+}
+
+/// Nanoseconds spent on pinning again pages that were fine: the part of `gup` that pages
+/// pinned again have of all pages pinned, times the share of those that were fine.
+fn repinning(traced: &Traced) -> f64 {
+    let pin = &traced.event.pin;
+    let gup_ns = pin.phase_ns[Phase::Gup as usize] as f64;
+    let repinned = pin.repinned as f64;
+    let pinned = pin.requested as f64 + repinned;
+    let unfit = (pin.moved as f64).max(pin.unpinnable as f64);
+    if pinned <= 0.0 || repinned <= 0.0 {
+        return 0.0;
+    }
+    gup_ns * (repinned - unfit).max(0.0) / pinned
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::passes::Pass;
+    use bytemuck::Zeroable as _;
+    use pinwatch_common::record::{Pin, PinEvent};
+
+    fn looping(passes: Vec<Pass>) -> Traced {
+        let sum = |of: fn(&Pass) -> u64| passes.iter().map(of).sum::<u64>();
+        let pin = Pin {
+            requested: 100,
+            returned: 100,
+            repinned: sum(|pass| pass.repinned),
+            unpinnable: sum(|pass| pass.unpinnable),
+            phase_ns: [sum(|pass| pass.phase_ns[0]), 0, 0, 0, 0],
+            duration_ns: sum(|pass| pass.phase_ns[0]),
+            passes: sum(|pass| u64::from(pass.passes)) as u32,
+            ..Pin::zeroed()
+        };
+        let event = PinEvent { pin, comm: [0; 16] };
+        Traced { event, passes }
+    }
+
+    fn isolating(passes: u32) -> Pass {
+        Pass {
+            passes,
+            unpinnable: 1,
+            repinned: 100,
+            isolate_failures: [1, 0, 0],
+            phase_ns: [1000 * u64::from(passes), 0, 0, 0, 0],
+            ..Pass::default()
+        }
+    }
+
+    fn after(rule: &str, traced: &Traced) -> (u64, f64) {
+        let mut outcome = Outcome::new(rule.parse().unwrap());
+        outcome.add(traced);
+        (outcome.would_fail, outcome.saved_ns)
+    }
+
+    #[test]
+    fn limits_end_a_loop_where_they_say() {
+        let done = Pass {
+            passes: 1,
+            phase_ns: [1000, 0, 0, 0, 0],
+            ..Pass::default()
+        };
+        let traced = looping(vec![isolating(1), isolating(9), done]);
+        assert_eq!(after("isolate-max=100", &traced), (0, 0.0));
+        assert_eq!(after("isolate-max=10", &traced), (0, 0.0));
+        assert_eq!(after("isolate-max=9", &traced), (1, 1000.0));
+        assert_eq!(after("isolate-max=4,migrate-max=0", &traced), (1, 6000.0));
+        assert_eq!(after("immediate", &traced), (1, 10_000.0));
+        assert_eq!(after("migrate-max=0", &traced), (0, 0.0));
+    }
+
+    #[test]
+    fn forward_progress_saves_what_was_pinned_again_for_nothing() {
+        let traced = looping(vec![isolating(1), isolating(1)]);
+        let (failed, saved_ns) = after("forward-progress", &traced);
+        assert_eq!(
+            (failed, saved_ns.round()),
+            (0, (2000.0f64 * 198.0 / 300.0).round())
+        );
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for text in ["", "migrate-max", "migrate-max=x", "limit=3", "immediately"] {
+            assert!(text.parse::<Rule>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! What of a machine bears on pins, beside the kernel's form of the path: two
+//! recordings can be compared only where it is alike. Read once; what cannot be
+//! read is empty. Holds no address and nothing that names the machine.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+/// The machine and its settings.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Machine {
+    /// `uname -v`: the kernel's build.
+    pub build: String,
+    pub command_line: String,
+    /// SHA-256 of the kernel's configuration, and of its BTF.
+    pub config_digest: Option<String>,
+    pub btf_digest: Option<String>,
+    pub cpu: String,
+    pub cpus: usize,
+    pub memory_kib: u64,
+    pub nodes: usize,
+    /// Pages under each zone's management, by "node zone".
+    pub zones: BTreeMap<String, u64>,
+    /// Transparent huge pages: the chosen word of each setting, by its file.
+    pub thp: BTreeMap<String, String>,
+    /// Huge pages in the pool, by size.
+    pub hugetlb: BTreeMap<String, u64>,
+    pub clocksource: String,
+    pub foll_pins: Option<FollPins>,
+}
+
+/// Pages pinned and unpinned, by anybody, since the machine booted: `/proc/vmstat`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FollPins {
+    pub acquired: u64,
+    pub released: u64,
+}
+
+impl FollPins {
+    /// Reads them; none before 5.6, or where procfs is not mounted.
+    #[must_use]
+    pub fn read() -> Option<Self> {
+        // Folds what each CPU has not added yet. Needs root; else they lag a little.
+        let _ = fs::read("/proc/sys/vm/stat_refresh");
+        let text = fs::read_to_string("/proc/vmstat").ok()?;
+        let field = |name: &str| {
+            text.lines()
+                .find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+        };
+        Some(Self {
+            acquired: field("nr_foll_pin_acquired ")?,
+            released: field("nr_foll_pin_released ")?,
+        })
+    }
+}
+
+impl Machine {
+    /// Reads all of it.
+    #[must_use]
+    pub fn gather() -> Self {
+        let release = read("/proc/sys/kernel/osrelease");
+        let cpuinfo = read("/proc/cpuinfo");
+        let cpuinfo = |key| cpuinfo.lines().filter_map(move |line| value(line, key));
+        let meminfo = read("/proc/meminfo");
+        let memory = meminfo.lines().find_map(|line| value(line, "MemTotal"));
+        let zones = zones(&read("/proc/zoneinfo"));
+        Self {
+            build: read("/proc/sys/kernel/version"),
+            command_line: read("/proc/cmdline"),
+            config_digest: digest(Path::new(&format!("/boot/config-{release}")))
+                .or_else(|_| digest(Path::new("/proc/config.gz")))
+                .ok(),
+            btf_digest: digest(Path::new("/sys/kernel/btf/vmlinux")).ok(),
+            cpu: cpuinfo("model name").next().unwrap_or_default().to_owned(),
+            cpus: cpuinfo("processor").count(),
+            memory_kib: memory.and_then(first_number).unwrap_or(0),
+            nodes: folders("/sys/devices/system/node", "node").len().max(1),
+            zones,
+            thp: thp(),
+            hugetlb: hugetlb(),
+            clocksource: read("/sys/devices/system/clocksource/clocksource0/current_clocksource"),
+            foll_pins: FollPins::read(),
+        }
+    }
+}
+
+fn read(path: &str) -> String {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    text.trim().to_owned()
+}
+
+/// Of a line `key : value`.
+fn value<'a>(line: &'a str, key: &str) -> Option<&'a str> {
+    let (found, value) = line.split_once(':')?;
+    (found.trim() == key).then(|| value.trim())
+}
+
+fn first_number(text: &str) -> Option<u64> {
+    text.split_whitespace().next()?.parse().ok()
+}
+
+fn digest(path: &Path) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let (mut sha, mut buffer) = (Sha256::new(), vec![0; 1 << 16]);
+    loop {
+        match file.read(&mut buffer)? {
+            0 => break,
+            n => sha.update(&buffer[..n]),
+        }
+    }
+    let bytes = sha.finalize();
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// `managed` of each zone that has pages.
+fn zones(zoneinfo: &str) -> BTreeMap<String, u64> {
+    let mut zones = BTreeMap::new();
+    let mut zone = None;
+    for line in zoneinfo.lines() {
+        if let Some(rest) = line.strip_prefix("Node ")
+            && let Some((node, name)) = rest.split_once(", zone")
+        {
+            zone = Some(format!("{node} {}", name.trim()));
+        } else if let Some(managed) = line.trim().strip_prefix("managed")
+            && let (Some(zone), Some(pages)) = (zone.take(), first_number(managed))
+            && pages > 0
+        {
+            zones.insert(zone, pages);
+        }
+    }
+    zones
+}
+
+fn thp() -> BTreeMap<String, String> {
+    let base = "/sys/kernel/mm/transparent_hugepage";
+    let files = ["enabled", "defrag", "shmem_enabled"].map(str::to_owned);
+    let sizes = folders(base, "hugepages-").into_iter();
+    let sizes = sizes.map(|size| format!("{size}/enabled"));
+    let settings = files.into_iter().chain(sizes).filter_map(|file| {
+        let text = read(&format!("{base}/{file}"));
+        let chosen = text.split_once('[')?.1.split_once(']')?.0.to_owned();
+        Some((file, chosen))
+    });
+    settings.collect()
+}
+
+fn hugetlb() -> BTreeMap<String, u64> {
+    let base = "/sys/kernel/mm/hugepages";
+    let pools = folders(base, "hugepages-").into_iter();
+    let pools = pools.filter_map(|size| {
+        let pages = first_number(&read(&format!("{base}/{size}/nr_hugepages")))?;
+        Some((size, pages))
+    });
+    pools.collect()
+}
+
+/// Names of folders in a folder that begin so, and go on with a number.
+fn folders(path: &str, prefix: &str) -> Vec<String> {
+    let entries = fs::read_dir(path).into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    names
+        .filter(|name| {
+            let rest = name.strip_prefix(prefix);
+            rest.is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zones_that_have_pages() {
+        let text = "Node 0, zone      DMA\n  per-node stats\n      nr_inactive_anon 5\n  pages free     3951\n        managed  3840\nNode 0, zone   Normal\n        managed  0\nNode 0, zone  Movable\n        managed  262144\n";
+        let zones: Vec<_> = zones(text).into_iter().collect();
+        assert_eq!(
+            zones,
+            [
+                ("0 DMA".to_owned(), 3840),
+                ("0 Movable".to_owned(), 262_144)
+            ]
+        );
+    }
+
+    #[test]
+    fn this_machine() {
+        let machine = Machine::gather();
+        assert!(machine.cpus > 0 && machine.memory_kib > 0 && machine.nodes > 0);
+        assert!(machine.zones.values().sum::<u64>() * 4 <= machine.memory_kib * 2);
+        assert!(!machine.build.is_empty());
+    }
+}

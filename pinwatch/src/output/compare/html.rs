@@ -1,0 +1,206 @@
+//! One page that needs nothing else. Names in recordings are of anybody's choosing: maud
+//! escapes them, and the page has no script.
+
+use std::collections::BTreeMap;
+
+use maud::{DOCTYPE, Markup, PreEscaped, html as markup};
+
+use super::{Shown, change, plot, value, verdict, word};
+use crate::evaluation::alike::environment;
+use crate::evaluation::capture::Capture;
+use crate::evaluation::claims::{Finding, findings};
+use crate::evaluation::compare::{Change, Line};
+use crate::evaluation::group::{Key, Sample};
+use crate::output::report::words;
+use crate::text::printable;
+
+const STYLE: &str = include_str!("style.css");
+
+/// The page.
+#[must_use]
+pub fn html(shown: &Shown) -> String {
+    let title = format!(
+        "pinwatch: {} against {}",
+        releases(shown.base),
+        releases(shown.new)
+    );
+    let page = markup! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'";
+                title { (title) }
+                style { (PreEscaped(STYLE)) }
+            }
+            body {
+                h1 { (title) }
+                (banner(shown))
+                (sides(shown))
+                @for group in groups(shown) { (card(shown, group)) }
+                (claims(shown))
+                (environments(shown))
+            }
+        }
+    };
+    page.into_string()
+}
+
+fn releases(side: &[Capture]) -> String {
+    let mut releases: Vec<_> = side
+        .iter()
+        .map(|capture| printable(&capture.header.start.release))
+        .collect();
+    releases.dedup();
+    releases.join(", ")
+}
+
+fn banner(shown: &Shown) -> Markup {
+    let class = match () {
+        () if shown.comparison.is_worse() => "worse",
+        () if shown.comparison.with(Change::Better).next().is_some() => "better",
+        () => "same",
+    };
+    markup! {
+        p.verdict.(class) { (verdict(shown.comparison)) }
+        p.note {
+            "Intervals are of 95 %. A ratio matters from " (format!("{:.0}", 100.0 * shown.comparison.threshold))
+            " % on, a share from " (format!("{:.1}", 20.0 * shown.comparison.threshold))
+            " % on; worse and better are what surely does."
+        }
+    }
+}
+
+fn sides(shown: &Shown) -> Markup {
+    markup! {
+        table {
+            thead { tr { th {} th { "file" } th { "kernel" } th { "pins" } th { "failed" } th { "lost" } } }
+            tbody {
+                @for (name, side) in [("base", shown.base), ("new", shown.new)] {
+                    @for capture in side {
+                        tr {
+                            td { span.key { span.dot.(name) {} (name) } }
+                            td { (printable(&capture.path.display().to_string())) }
+                            td { (printable(&capture.header.start.release)) }
+                            td.n { (capture.evidence.pins) }
+                            td.n { (capture.evidence.failed) }
+                            td.n { (capture.lost.total()) }
+                        }
+                    }
+                }
+            }
+        }
+        @if !shown.allowed.is_empty() {
+            p.note { "The sides differ in what was allowed:" }
+            ul.note {
+                @for difference in shown.allowed {
+                    li { (difference.aspect.words()) ": " (printable(&difference.base)) " | " (printable(&difference.new)) }
+                }
+            }
+        }
+    }
+}
+
+/// Groups that both sides have.
+fn groups<'a>(shown: &Shown<'a>) -> Vec<&'a Key> {
+    let has = |side: &[Capture], key: &Key| {
+        side.iter()
+            .any(|capture| capture.groups.0.contains_key(key))
+    };
+    let mut keys: BTreeMap<&Key, ()> = BTreeMap::new();
+    for capture in shown.base {
+        keys.extend(capture.groups.0.keys().map(|key| (key, ())));
+    }
+    keys.into_keys().filter(|key| has(shown.new, key)).collect()
+}
+
+fn samples<'a>(side: &'a [Capture], key: &Key) -> Vec<&'a Sample> {
+    let groups = side.iter().filter_map(|capture| capture.groups.0.get(key));
+    groups.flat_map(|group| group.samples.iter()).collect()
+}
+
+fn card(shown: &Shown, key: &Key) -> Markup {
+    let (base, new) = (samples(shown.base, key), samples(shown.new, key));
+    let name = key.to_string();
+    let lines: Vec<_> = shown
+        .comparison
+        .lines
+        .iter()
+        .filter(|line| line.group == name)
+        .collect();
+    let worst = [Change::Worse, Change::Better].into_iter();
+    let mut worst = worst.filter(|verdict| lines.iter().any(|line| line.verdict == *verdict));
+    markup! {
+        details open[worst.next().is_some()] {
+            summary { h2 { (printable(&name)) } @for line in &lines { @if matches!(line.verdict, Change::Worse | Change::Better) {
+                span.badge.(word(line.verdict)) { (line.figure) }
+            } } }
+            div.plots {
+                figure { figcaption { "duration" } (plot::durations(&base, &new)) }
+                figure { figcaption { "time per page " (plot::phase_legend()) } (plot::phases(&base, &new)) }
+                figure { figcaption { "passes" } (plot::passes(&base, &new)) }
+            }
+            table {
+                thead { tr { th { "figure" } th { "base" } th { "new" } th { "change" } th {} } }
+                tbody { @for line in lines { (row(line)) } }
+            }
+        }
+    }
+}
+
+fn row(line: &Line) -> Markup {
+    markup! {
+        tr {
+            td { (line.figure) }
+            td.n { (value(line.unit, line.base)) }
+            td.n { (value(line.unit, line.new)) }
+            td.n { (change(line)) }
+            td { @if line.verdict != Change::Unclear { span.badge.(word(line.verdict)) { (word(line.verdict)) } } }
+        }
+    }
+}
+
+fn claims(shown: &Shown) -> Markup {
+    let of = |side: &[Capture]| side.first().map(findings).unwrap_or_default();
+    let (base, new) = (of(shown.base), of(shown.new));
+    markup! {
+        h2 { "Claims" }
+        p.note { "Of the first run of each side." }
+        table.claims {
+            thead { tr { th { "claim" } th { "base" } th { "new" } } }
+            tbody {
+                @for (base, new) in base.iter().zip(&new) {
+                    tr { td { b { (base.id) } " " (base.claim) } td { (finding(base)) } td { (finding(new)) } }
+                }
+            }
+        }
+    }
+}
+
+fn finding(finding: &Finding) -> Markup {
+    markup! {
+        b { (words(&finding.verdict)) }
+        ul { @for (name, value) in &finding.figures { li { (printable(name)) ": " (printable(value)) } } }
+    }
+}
+
+fn environments(shown: &Shown) -> Markup {
+    let of = |side: &[Capture]| {
+        side.first()
+            .map(|capture| environment(capture).collect::<Vec<_>>())
+            .unwrap_or_default()
+    };
+    let (base, new) = (of(shown.base), of(shown.new));
+    markup! {
+        h2 { "Environment" }
+        table.environment {
+            thead { tr { th {} th { "base" } th { "new" } } }
+            tbody {
+                @for ((name, base), (_, new)) in base.iter().zip(&new) {
+                    tr.differs[base != new] { td { (name) } td { (printable(base)) } td { (printable(new)) } }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! The pictures of the page: plain SVG, coloured by the page's style.
+
+use maud::{Markup, html};
+
+use crate::evaluation::group::Sample;
+use crate::text::duration;
+use pinwatch_common::record::{PHASE_NAMES, PHASES};
+
+const WIDTH: f64 = 460.0;
+const HEIGHT: f64 = 150.0;
+/// Room below for the axis.
+const AXIS: f64 = 22.0;
+/// Bins of a distribution, and at most so many per octave.
+const BINS: usize = 80;
+const PER_OCTAVE: f64 = 8.0;
+
+/// Both sides' durations over a logarithmic axis, as shares of each side's pins.
+pub fn durations(base: &[&Sample], new: &[&Sample]) -> Markup {
+    let logs = |pins: &[&Sample]| -> Vec<f64> {
+        pins.iter()
+            .map(|pin| pin.duration_ns.max(1.0).log2())
+            .collect()
+    };
+    let (base, new) = (logs(base), logs(new));
+    let all = || base.iter().chain(&new);
+    let least = all().fold(f64::INFINITY, |a, b| a.min(*b)).floor();
+    let most = all()
+        .fold(f64::NEG_INFINITY, |a, b| a.max(*b))
+        .ceil()
+        .max(least + 1.0);
+    let bins = ((most - least) * PER_OCTAVE).clamp(1.0, BINS as f64) as usize;
+    let shares = |logs: &[f64]| {
+        let mut shares = vec![0.0; bins];
+        for log in logs {
+            let bin = ((log - least) / (most - least) * bins as f64) as usize;
+            shares[bin.min(bins - 1)] += 1.0 / logs.len().max(1) as f64;
+        }
+        shares
+    };
+    let sides = [("base", shares(&base)), ("new", shares(&new))];
+    let top = sides
+        .iter()
+        .flat_map(|(_, shares)| shares)
+        .fold(1e-9f64, |a, b| a.max(*b));
+    let step = ((most - least) / 6.0).ceil().max(1.0) as usize;
+    let ticks = (least as i64..=most as i64).step_by(step);
+    svg(
+        HEIGHT + AXIS,
+        "Distribution of durations, base and new",
+        html! {
+            @for (class, shares) in &sides {
+                path class={ "area " (class) } d=(area(shares, top)) {}
+            }
+            @for tick in ticks {
+                @let x = (tick as f64 - least) / (most - least) * WIDTH;
+                line class="tick" x1=(x) x2=(x) y1=(HEIGHT) y2=(HEIGHT + 4.0) {}
+                text x=(x) y=(HEIGHT + 17.0) text-anchor=(anchor(x)) { (duration(2f64.powi(tick as i32) as u64)) }
+            }
+            line class="axis" x1="0" x2=(WIDTH) y1=(HEIGHT) y2=(HEIGHT) {}
+        },
+    )
+}
+
+fn anchor(x: f64) -> &'static str {
+    if x < 20.0 {
+        "start"
+    } else if x > WIDTH - 20.0 {
+        "end"
+    } else {
+        "middle"
+    }
+}
+
+/// Steps from the left to the right, closed at the bottom.
+fn area(shares: &[f64], top: f64) -> String {
+    let mut path = format!("M0 {HEIGHT}");
+    for (bin, share) in shares.iter().enumerate() {
+        let x = |bin: usize| bin as f64 / shares.len() as f64 * WIDTH;
+        let y = HEIGHT - share / top * (HEIGHT - 6.0);
+        path += &format!("L{:.1} {y:.1}L{:.1} {y:.1}", x(bin), x(bin + 1));
+    }
+    path + &format!("L{WIDTH} {HEIGHT}Z")
+}
+
+/// Both sides' mean time per page, stacked by phase.
+pub fn phases(base: &[&Sample], new: &[&Sample]) -> Markup {
+    const BAR: f64 = 26.0;
+    let each = |pins: &[&Sample]| {
+        let mut sums = [0.0; PHASES];
+        let done: Vec<_> = pins.iter().filter(|pin| pin.returned > 0.0).collect();
+        for pin in &done {
+            for (sum, ns) in sums.iter_mut().zip(pin.phase_ns) {
+                *sum += f64::from(ns) / pin.returned / done.len() as f64;
+            }
+        }
+        sums
+    };
+    let sides = [("base", each(base)), ("new", each(new))];
+    let total = |sums: &[f64; PHASES]| sums.iter().sum::<f64>();
+    let most = sides
+        .iter()
+        .map(|(_, sums)| total(sums))
+        .fold(1e-9f64, f64::max);
+    svg(
+        2.0 * (BAR + 18.0),
+        "Time per page by phase, base and new",
+        html! {
+            @for (row, (name, sums)) in sides.iter().enumerate() {
+                @let y = row as f64 * (BAR + 18.0);
+                @for (phase, ns) in sums.iter().enumerate() {
+                    @let before: f64 = sums[..phase].iter().sum();
+                    rect class={ "phase" (phase) } x=(before / most * WIDTH) y=(y + 14.0) width=(ns / most * WIDTH) height=(BAR) {
+                        title { (PHASE_NAMES[phase]) ": " (format!("{ns:.1} ns per page")) }
+                    }
+                }
+                text x="0" y=(y + 10.0) { (name) ": " (format!("{:.1} ns per page", total(sums))) }
+            }
+        },
+    )
+}
+
+/// What the colours of [`phases`] mean.
+pub fn phase_legend() -> Markup {
+    html! {
+        @for (phase, name) in PHASE_NAMES.iter().enumerate() {
+            span.key { svg.swatch viewBox="0 0 10 10" { rect class={ "phase" (phase) } width="10" height="10" {} } (name) }
+        }
+    }
+}
+
+/// Shares of pins by passes: 1, 2, 3, 4 to 10, 11 to 100, more.
+pub fn passes(base: &[&Sample], new: &[&Sample]) -> Markup {
+    const EDGES: [(&str, u32); 7] = [
+        ("0", 0),
+        ("1", 1),
+        ("2", 2),
+        ("3", 3),
+        ("4-10", 10),
+        ("11-100", 100),
+        (">100", u32::MAX),
+    ];
+    let shares = |pins: &[&Sample]| {
+        let mut shares = [0.0; EDGES.len()];
+        for pin in pins {
+            let bin = EDGES
+                .iter()
+                .position(|(_, most)| pin.passes <= *most)
+                .unwrap_or(EDGES.len() - 1);
+            shares[bin] += 1.0 / pins.len() as f64;
+        }
+        shares
+    };
+    let sides = [("base", shares(base)), ("new", shares(new))];
+    let slot = WIDTH / EDGES.len() as f64;
+    let height = HEIGHT * 0.6;
+    svg(
+        height + AXIS,
+        "Passes per pin, base and new",
+        html! {
+            @for (side, (class, shares)) in sides.iter().enumerate() {
+                @for (bin, share) in shares.iter().enumerate() {
+                    @let x = slot * (bin as f64 + 0.1 + 0.4 * side as f64);
+                    rect class={ "bar " (class) } x=(x) width=(slot * 0.38) y=(height * (1.0 - share)) height=(height * share) {
+                        title { (class) ": " (format!("{:.1} %", 100.0 * share)) }
+                    }
+                }
+            }
+            @for (bin, (name, _)) in EDGES.iter().enumerate() {
+                text x=(slot * (bin as f64 + 0.5)) y=(height + 15.0) text-anchor="middle" { (name) }
+            }
+            line class="axis" x1="0" x2=(WIDTH) y1=(height) y2=(height) {}
+        },
+    )
+}
+
+fn svg(height: f64, label: &str, inside: Markup) -> Markup {
+    html! {
+        svg role="img" aria-label=(label) viewBox={ "0 0 " (WIDTH) " " (height) } { (inside) }
+    }
+}

@@ -1,0 +1,95 @@
+//! For a terminal.
+
+use std::io::{self, Write};
+
+use super::{Shown, change, value, verdict};
+use crate::evaluation::capture::Capture;
+use crate::evaluation::compare::{Change, Line};
+use crate::text::{pad, printable};
+
+/// Writes the verdict first, then what it rests on.
+pub fn text(shown: &Shown, all: bool, out: &mut impl Write) -> io::Result<()> {
+    let comparison = shown.comparison;
+    writeln!(out, "{}", verdict(comparison))?;
+    for (name, side) in [("base", shown.base), ("new", shown.new)] {
+        for capture in side {
+            writeln!(out, "  {name}: {}", described(capture))?;
+        }
+    }
+    for difference in shown.allowed {
+        writeln!(
+            out,
+            "  allowed: {} differs: {} | {}",
+            difference.aspect.words(),
+            printable(&difference.base),
+            printable(&difference.new)
+        )?;
+    }
+    for (verdict, title) in [
+        (Change::Worse, "Worse"),
+        (Change::Better, "Better"),
+        (Change::Different, "Different, and neither"),
+        (Change::Unclear, "No difference shown"),
+        (Change::Same, "Same"),
+    ] {
+        let quiet = matches!(verdict, Change::Unclear | Change::Same);
+        let lines: Vec<_> = comparison.with(verdict).collect();
+        if lines.is_empty() {
+            continue;
+        }
+        if quiet && !all {
+            writeln!(out, "\n{title}: {} figures; --all lists them", lines.len())?;
+            continue;
+        }
+        writeln!(out, "\n{title}")?;
+        for line in lines {
+            write_line(line, out)?;
+        }
+    }
+    for (side, groups) in [
+        ("base", &comparison.only_base),
+        ("new", &comparison.only_new),
+    ] {
+        for (group, pins) in groups {
+            writeln!(out, "\nOnly in {side}: {} ({pins} pins)", printable(group))?;
+        }
+    }
+    writeln!(
+        out,
+        "\nIntervals are of 95 %. A ratio matters from {:.0} % on, a share from {:.1} % on; worse and better are what \
+         surely does.",
+        100.0 * comparison.threshold,
+        20.0 * comparison.threshold
+    )
+}
+
+fn described(capture: &Capture) -> String {
+    let mut text = format!(
+        "{}, kernel {}, {} pins, {} failed, {} lost",
+        printable(&capture.path.display().to_string()),
+        printable(&capture.header.start.release),
+        capture.evidence.pins,
+        capture.evidence.failed,
+        capture.lost.total()
+    );
+    if let Some(damage) = capture.damage {
+        text += &format!("; {damage}");
+    }
+    text
+}
+
+fn write_line(line: &Line, out: &mut impl Write) -> io::Result<()> {
+    let figure = pad(line.figure, 27, false);
+    let values = format!(
+        "{} -> {}",
+        value(line.unit, line.base),
+        value(line.unit, line.new)
+    );
+    writeln!(
+        out,
+        "  {figure} {} {}   {}",
+        pad(&values, 24, false),
+        pad(&change(line), 34, false),
+        printable(&line.group)
+    )
+}

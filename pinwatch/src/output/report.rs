@@ -1,0 +1,233 @@
+//! The report of a recording, as text and as JSON.
+
+use std::io::{self, Write};
+
+use pinwatch_common::record::PHASE_NAMES;
+use serde_json::{Value, json};
+
+use crate::aggregate::quantile_ns;
+use crate::ended::Ended;
+use crate::evaluation::capture::Capture;
+use crate::evaluation::claims::{Finding, Verdict, costs, findings};
+use crate::evaluation::what_if::{Outcome, Rule};
+use crate::text::{duration, printable};
+use crate::view::View;
+
+/// What the model behind [`Outcome`] takes for granted.
+const MODEL: &str = "A model, not a measurement: pins are taken as they were recorded and ended where the rule would \
+have ended them. What the caller would have done after an error, and whether what stood in the way would have gone \
+meanwhile, is not in it. Passes that were recorded as a sum are taken to be alike. Pinning a page again is taken to \
+cost as much as pinning it first.";
+
+/// Writes it for people.
+pub fn text(capture: &Capture, out: &mut impl Write) -> io::Result<()> {
+    let header = &capture.header;
+    let evidence = &capture.evidence;
+    writeln!(
+        out,
+        "{}: kernel {}, era {}, {} pins, {} failed, {} lost",
+        printable(&capture.path.display().to_string()),
+        printable(&header.start.release),
+        printable(&header.start.era),
+        evidence.pins,
+        evidence.failed,
+        capture.lost.total()
+    )?;
+    if let Some(damage) = capture.damage {
+        writeln!(out, "{damage}")?;
+    }
+    if let Some(command) = &header.command {
+        writeln!(out, "load: {}", printable(&command.join(" ")))?;
+    }
+    if !header.filter.is_empty() {
+        writeln!(out, "only: {}", printable(&header.filter.join(" ")))?;
+    }
+    writeln!(out, "\nBy origin and size")?;
+    groups(capture, out)?;
+    writeln!(
+        out,
+        "\nNanoseconds per page of pins that succeeded, by pages asked for"
+    )?;
+    write!(out, "  {:>9} {:>9}", "pages", "pins")?;
+    for phase in PHASE_NAMES {
+        write!(out, " {phase:>9}")?;
+    }
+    writeln!(out)?;
+    for (size, pins, phases) in costs(evidence) {
+        write!(out, "  {size:>9} {pins:>9}")?;
+        for ns in phases {
+            write!(out, " {ns:>9.1}")?;
+        }
+        writeln!(out)?;
+    }
+    writeln!(out, "\nClaims")?;
+    for finding in findings(capture) {
+        claim(&finding, out)?;
+    }
+    if !capture.outcomes.is_empty() {
+        writeln!(out, "\nWhat if")?;
+        for outcome in &capture.outcomes {
+            writeln!(out, "  {}", what_if(outcome))?;
+        }
+        writeln!(out, "  {MODEL}")?;
+    }
+    writeln!(out, "\nSlowest pins")?;
+    for traced in &evidence.slowest {
+        let pin = Ended::new(&traced.event, header.start.wall_offset_ns);
+        let result = match (&pin.errno, pin.cause) {
+            (Some(errno), Some(cause)) => format!("{errno} ({cause})"),
+            _ => format!("{} pages", pin.pages_returned),
+        };
+        writeln!(
+            out,
+            "  {:>8} {} {} {}: {} of {} asked for, {} passes, {} migrated, {} not",
+            duration(pin.duration_ns),
+            printable(&pin.comm),
+            pin.pid,
+            pin.origin,
+            result,
+            pin.pages_requested,
+            pin.passes,
+            pin.migrated,
+            pin.migrate_failed
+        )?;
+    }
+    Ok(())
+}
+
+fn groups(capture: &Capture, out: &mut impl Write) -> io::Result<()> {
+    let view = View::new(&capture.replayed.state);
+    for origin in &view.origins {
+        let quantile = |q| {
+            quantile_ns(&origin.buckets(), q)
+                .map_or_else(|| "-".to_owned(), |ns| duration(ns as u64))
+        };
+        writeln!(
+            out,
+            "  {}: {} pins, p50 {}, p90 {}, p99 {}, {:.2} passes",
+            origin.origin,
+            origin.pins,
+            quantile(0.5),
+            quantile(0.9),
+            quantile(0.99),
+            origin.passes_sum as f64 / origin.pins.max(1) as f64
+        )?;
+    }
+    for (key, group) in &capture.groups.0 {
+        let mut ns: Vec<_> = group.samples.iter().map(|pin| pin.duration_ns).collect();
+        ns.sort_unstable_by(f64::total_cmp);
+        let at = |q: f64| {
+            ns.get((q * ns.len() as f64) as usize)
+                .map_or(0, |ns| *ns as u64)
+        };
+        writeln!(
+            out,
+            "  {}: {} pins, {} failed, p50 {}, p99 {}",
+            printable(&key.to_string()),
+            group.pins,
+            group.failed,
+            duration(at(0.5)),
+            duration(at(0.99))
+        )?;
+    }
+    Ok(())
+}
+
+fn claim(finding: &Finding, out: &mut impl Write) -> io::Result<()> {
+    writeln!(
+        out,
+        "  {} \"{}\": {}",
+        finding.id,
+        finding.claim,
+        words(&finding.verdict)
+    )?;
+    for (name, value) in &finding.figures {
+        writeln!(out, "      {}: {}", printable(name), printable(value))?;
+    }
+    Ok(())
+}
+
+/// A verdict in words.
+#[must_use]
+pub fn words(verdict: &Verdict) -> String {
+    match verdict {
+        Verdict::Supported => "supported".to_owned(),
+        Verdict::Refuted => "refuted".to_owned(),
+        Verdict::NotEnoughData { needs } => format!("not enough data: {needs}"),
+        Verdict::NotMeasured { reason } => format!("not measured: {}", printable(reason)),
+    }
+}
+
+fn what_if(outcome: &Outcome) -> String {
+    let Outcome {
+        rule,
+        pins,
+        would_fail,
+        saved_ns,
+        total_ns,
+    } = outcome;
+    let saved = format!(
+        "{} of {} would not have been spent",
+        duration(*saved_ns as u64),
+        duration(*total_ns as u64)
+    );
+    match rule {
+        Rule::ForwardProgress => format!("forward progress instead of starting again: {saved}"),
+        Rule::Limits {
+            migrate_max,
+            isolate_max,
+        } => {
+            let limit = |max: &Option<u32>| {
+                max.map_or_else(|| "never".to_owned(), |max| format!("after {max}"))
+            };
+            format!(
+                "giving up on migration {}, on isolation {}: {would_fail} of {pins} pins would have failed that \
+                 succeeded; {saved}",
+                limit(migrate_max),
+                limit(isolate_max)
+            )
+        }
+    }
+}
+
+/// The same for scripts.
+#[must_use]
+pub fn json(capture: &Capture) -> Value {
+    let evidence = &capture.evidence;
+    let slowest = evidence.slowest.iter();
+    let slowest =
+        slowest.map(|traced| Ended::new(&traced.event, capture.header.start.wall_offset_ns));
+    let groups = capture.groups.0.iter().map(|(key, group)| {
+        let failures = group.failures.iter();
+        let failures =
+            failures.map(|((errno, cause), n)| json!({"errno": errno, "cause": cause, "pins": n}));
+        json!({
+            "comm": key.comm,
+            "origin": key.origin,
+            "pages": key.pages,
+            "pins": group.pins,
+            "failed": group.failed,
+            "failures": failures.collect::<Vec<_>>(),
+        })
+    });
+    let costs = costs(evidence).into_iter().map(|(pages, pins, phases)| {
+        let phases: serde_json::Map<_, _> = PHASE_NAMES
+            .iter()
+            .zip(phases)
+            .map(|(name, ns)| ((*name).to_owned(), json!(ns)))
+            .collect();
+        json!({"pages": pages, "pins": pins, "ns_per_page": phases})
+    });
+    json!({
+        "header": capture.header,
+        "pins": evidence.pins,
+        "failed": evidence.failed,
+        "lost": capture.lost,
+        "complete": capture.damage.is_none(),
+        "groups": groups.collect::<Vec<_>>(),
+        "costs": costs.collect::<Vec<_>>(),
+        "claims": findings(capture),
+        "what_if": {"model": MODEL, "outcomes": capture.outcomes},
+        "slowest": slowest.collect::<Vec<_>>(),
+    })
+}
