@@ -163,6 +163,7 @@ impl Work<'_> {
         let (out, err) = (Collected::default(), Collected::default());
         let guest = Guest {
             kernel,
+            own: None,
             flavour,
             files: vec![Placed {
                 host: self.pinwatch.clone(),

@@ -99,7 +99,14 @@ impl Flavour {
     }
 }
 
+/// Stands for a kernel of the user's own ([`Fetched::own`]).
+pub static OWN: Kernel = Kernel {
+    series: "of your own",
+    suites: &[],
+};
+
 /// A kernel on this disk.
+#[derive(Clone)]
 pub struct Fetched {
     /// as `uname -r` says
     pub release: String,
@@ -117,6 +124,44 @@ impl Fetched {
 
     pub fn modules(&self) -> PathBuf {
         self.dir.join("modules")
+    }
+
+    /// A kernel of the user's own, a vmlinux or a bzImage, arranged in a folder.
+    pub fn own(image: &Path, modules: Option<&Path>, dir: &Path) -> Result<Self> {
+        const ELF: &[u8] = b"\x7fELF";
+        let data = fs::read(image).with_context(|| format!("cannot read {}", image.display()))?;
+        fs::create_dir_all(dir)?;
+        if data.starts_with(ELF) {
+            fs::write(dir.join("vmlinux"), data)?;
+        } else {
+            let vmlinux = unpack::vmlinux(&data);
+            let vmlinux = vmlinux.with_context(|| {
+                format!("{} is neither a vmlinux nor a bzImage", image.display())
+            })?;
+            fs::write(dir.join("vmlinux"), vmlinux)?;
+        }
+        // Beside the image a build has its configuration.
+        let config = image
+            .ancestors()
+            .skip(1)
+            .map(|folder| folder.join(".config"));
+        let config = config.take(4).find(|path| path.exists());
+        match config {
+            Some(config) => fs::copy(config, dir.join("config")).map(drop)?,
+            None => fs::write(dir.join("config"), "")?,
+        }
+        let modules_dir = dir.join("modules");
+        match modules {
+            Some(modules) => {
+                let modules = modules
+                    .canonicalize()
+                    .with_context(|| modules.display().to_string())?;
+                std::os::unix::fs::symlink(modules, modules_dir)?;
+            }
+            None => fs::create_dir(modules_dir)?,
+        }
+        fs::write(dir.join("release"), "of your own")?;
+        Self::open(dir.to_owned())
     }
 
     fn open(dir: PathBuf) -> Result<Self> {

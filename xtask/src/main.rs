@@ -11,6 +11,7 @@ mod busybox;
 mod cache;
 mod child;
 mod collected;
+mod evaluate;
 mod facts;
 mod guest;
 mod http;
@@ -54,6 +55,7 @@ enum Command {
     Vm(vm::VmArgs),
     Facts(facts::FactsArgs),
     Bench(bench::BenchArgs),
+    Evaluate(evaluate::EvaluateArgs),
 }
 
 fn main() -> ExitCode {
@@ -65,6 +67,7 @@ fn main() -> ExitCode {
         Command::Vm(args) => vm::main(&args),
         Command::Facts(args) => facts::main(&args),
         Command::Bench(args) => bench::main(&args),
+        Command::Evaluate(args) => evaluate::main(&args),
     });
     match done {
         Ok(code) => code,

@@ -123,6 +123,7 @@ fn watch_guest(
     };
     let guest = Guest {
         kernel,
+        own: None,
         flavour: Flavour::Cloud,
         files: vec![
             placed(pinwatch, "/usr/bin/pinwatch"),

@@ -338,6 +338,7 @@ fn live_test(
     let command = command.into_iter().map(str::to_owned);
     let guest = Guest {
         kernel,
+        own: None,
         flavour: run.flavour,
         files: files.to_vec(),
         modules: run.modules.iter().map(|name| (*name).to_owned()).collect(),

@@ -87,6 +87,7 @@ pub fn main(args: &VmArgs) -> Result<ExitCode> {
     }
     let guest = Guest {
         kernel: args.kernel,
+        own: None,
         flavour: args.flavour,
         files,
         modules: args.modules.clone(),

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::capture::Capture;
-use super::figures::{Better, FIGURES, Figure, How, Unit};
+use super::figures::{Better, FAILED, FIGURES, Figure, How, Unit};
 use super::group::{Group, Key, Sample};
 use super::stats::{self, Estimate};
 
@@ -52,6 +52,8 @@ pub struct Line {
     pub interval: Option<(f64, f64)>,
     pub is_ratio: bool,
     pub verdict: Change,
+    /// Of failed pins, why they failed in new, or in base where none did.
+    pub failures: Vec<String>,
 }
 
 /// A comparison.
@@ -82,12 +84,17 @@ pub fn compare(base: &[Capture], new: &[Capture], threshold: f64) -> Comparison 
         let runs = base.len() >= RUNS && new.len() >= RUNS;
         for figure in FIGURES {
             let sides = (Side::new(figure, base, runs), Side::new(figure, new, runs));
-            let (Some(base), Some(new)) = sides else {
+            let (Some(base_side), Some(new_side)) = sides else {
                 continue;
             };
-            comparison
-                .lines
-                .push(line(key, figure, &base, &new, threshold));
+            let mut line = line(key, figure, &base_side, &new_side, threshold);
+            if figure.name == FAILED {
+                line.failures = failures(new);
+                if line.failures.is_empty() {
+                    line.failures = failures(base);
+                }
+            }
+            comparison.lines.push(line);
         }
     }
     comparison
@@ -132,11 +139,16 @@ impl Side {
                 .collect()
         } else {
             // At least two pins in each.
-            let size = all.len().div_ceil(BATCHES).max(2);
-            let whole = all.chunks_exact(size);
-            let enough = !matches!(figure.how, How::Quantile(q) if q > 0.9) || size >= FOR_P99;
-            let batches = whole.filter_map(|batch| self::value(figure.how, batch));
-            batches.filter(|_| enough).collect()
+            let pieces = BATCHES.min(all.len() / 2);
+            let tail = matches!(figure.how, How::Quantile(q) if q > 0.9);
+            let enough = pieces > 0 && (!tail || all.len() / pieces >= FOR_P99);
+            let cut = |n: usize| n * all.len() / pieces;
+            let batches = (0..pieces)
+                .filter(|_| enough)
+                .map(|n| &all[cut(n)..cut(n + 1)]);
+            batches
+                .filter_map(|batch| self::value(figure.how, batch))
+                .collect()
         };
         Some(Self {
             value,
@@ -191,19 +203,23 @@ fn line(key: &Key, figure: &Figure, base: &Side, new: &Side, threshold: f64) -> 
             .map(|value| value.ln())
             .collect::<Vec<_>>()
     };
-    let estimate = if figure.how == How::Share {
-        base.share()
-            .zip(new.share())
-            .and_then(|(b, n)| stats::of_share_difference(b, n))
-    } else if is_ratio {
-        stats::of_difference(&logs(base), &logs(new)).map(|log| log.map(f64::exp))
-    } else {
-        stats::of_difference(&base.pieces, &new.pieces)
-    };
     let change = if is_ratio {
         new.value / base.value
     } else {
         new.value - base.value
+    };
+    // Batches tell how wide an interval is; it lies around the figure of all pins.
+    let around =
+        |estimate: Estimate, middle: f64| estimate.map(|value| value - estimate.value + middle);
+    let estimate = if figure.how == How::Share {
+        let shares = base.share().zip(new.share());
+        shares.and_then(|(base, new)| stats::of_share_difference(base, new))
+    } else if is_ratio {
+        let log = stats::of_difference(&logs(base), &logs(new));
+        log.map(|log| around(log, change.ln()).map(f64::exp))
+    } else {
+        let difference = stats::of_difference(&base.pieces, &new.pieces);
+        difference.map(|difference| around(difference, change))
     };
     let interval = estimate.and_then(|estimate| estimate.interval);
     let (least, most) = if is_ratio {
@@ -232,7 +248,19 @@ fn line(key: &Key, figure: &Figure, base: &Side, new: &Side, threshold: f64) -> 
         interval,
         is_ratio,
         verdict,
+        failures: Vec::new(),
     }
+}
+
+fn failures(runs: &[&Group]) -> Vec<String> {
+    let mut sums = BTreeMap::new();
+    for ((errno, cause), n) in runs.iter().flat_map(|group| &group.failures) {
+        *sums.entry((errno, cause)).or_insert(0) += n;
+    }
+    let lines = sums.into_iter();
+    lines
+        .map(|((errno, cause), n)| format!("{n} {errno} ({cause})"))
+        .collect()
 }
 
 impl Comparison {

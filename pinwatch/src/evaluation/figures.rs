@@ -83,14 +83,13 @@ fn phase(sample: &Sample, phase: Phase) -> Option<f64> {
     page(sample, sample.phase_ns[phase as usize].into())
 }
 
+/// The figure whose lines say why.
+pub const FAILED: &str = "failed pins";
+
 pub const FIGURES: &[Figure] = &[
-    figure(
-        "failed pins",
-        Unit::Share,
-        Better::Lower,
-        How::Share,
-        |pin| Some(f64::from(u8::from(pin.failed))),
-    ),
+    figure(FAILED, Unit::Share, Better::Lower, How::Share, |pin| {
+        Some(f64::from(u8::from(pin.failed)))
+    }),
     figure(
         "pages left in ZONE_MOVABLE",
         Unit::Share,

@@ -21,6 +21,7 @@ Examples:
   pinwatch load --via process_vm --repeat 100    short-term pins: no metric may move
   pinwatch load vfio --device 0000:00:05.0       a DMA mapping, as a virtual machine's memory has
   pinwatch load rdma --device eth0               an RDMA memory region, by soft RoCE
+  pinwatch load --evaluation                     what `pinwatch compare` compares
   pinwatch load --list                           what each scenario does
 
 JSON: one object per pin with the fields
@@ -47,7 +48,7 @@ seconds, interrupted}}.
 Exit status: 0 when the pins were made, whatever the kernel answered; 2 when they cannot be
 made here; 1 otherwise.";
 
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// A named scenario, whose defaults the flags override (see --list)
     #[arg(value_parser = PossibleValuesParser::new(scenario::names()).map(|name| scenario::find(&name)), hide_possible_values = true)]
@@ -56,6 +57,12 @@ pub struct Args {
     /// List the scenarios and what each does
     #[arg(long)]
     pub list: bool,
+
+    /// Make the pins that an evaluation compares: several scenarios, one after the other, in threads that are named
+    /// after them; --repeat multiplies them
+    #[arg(long, conflicts_with_all = ["scenario", "via", "pages", "threads", "memory", "hold", "company", "same_range"])]
+    #[arg(conflicts_with_all = ["hold_for", "stall_for", "fresh", "in_child", "file", "device"])]
+    pub evaluation: bool,
 
     /// The system call that pins [default: io_uring]
     #[arg(long)]

@@ -11,6 +11,7 @@ mod census;
 mod check;
 mod company;
 mod doomed;
+mod evaluation;
 mod hog;
 mod hold;
 mod hugepool;
@@ -50,7 +51,12 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         return report::broken_pipe_is_fine(io::stdout().write_all(scenario::list().as_bytes()))
             .map(|()| ExitCode::SUCCESS);
     }
-    match make(args) {
+    let made = if args.evaluation {
+        evaluation::run(&args)
+    } else {
+        make(&args)
+    };
+    match made {
         Err(error) if error.is::<Unavailable>() => {
             eprintln!("pinwatch load: {error}");
             Ok(ExitCode::from(2))
@@ -59,9 +65,11 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn make(args: Args) -> anyhow::Result<ExitCode> {
-    let style = args.style();
-    let mut plan = Plan::from_args(args)?;
+fn make(args: &Args) -> anyhow::Result<ExitCode> {
+    make_plan(Plan::from_args(args.clone())?, args.style())
+}
+
+fn make_plan(mut plan: Plan, style: report::Style) -> anyhow::Result<ExitCode> {
     sys::stop_on_signals()?;
     sys::raise_memlock_limit();
     let census = Census::open()?;

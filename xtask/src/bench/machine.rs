@@ -52,6 +52,7 @@ impl Machine<'_> {
         let command = [PROGRAM].iter().chain(args);
         Guest {
             kernel,
+            own: None,
             flavour: Flavour::Cloud,
             files: self.files(),
             modules: Vec::new(),

@@ -152,7 +152,7 @@ fn card(shown: &Shown, key: &Key) -> Markup {
 fn row(line: &Line) -> Markup {
     markup! {
         tr {
-            td { (line.figure) }
+            td { (line.figure) @for why in &line.failures { br; span.note { (why) } } }
             td.n { (value(line.unit, line.base)) }
             td.n { (value(line.unit, line.new)) }
             td.n { (change(line)) }

@@ -91,5 +91,9 @@ fn write_line(line: &Line, out: &mut impl Write) -> io::Result<()> {
         pad(&values, 24, false),
         pad(&change(line), 34, false),
         printable(&line.group)
-    )
+    )?;
+    if line.failures.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "  {:27} {}", "", line.failures.join(", "))
 }

@@ -1,0 +1,230 @@
+//! `cargo xtask evaluate`: two kernels, the same load, and what `pinwatch compare` says.
+//!
+//! Where there is no KVM the guests count instructions instead of time: figures then repeat, and
+//! compare what the kernels do, not how fast a machine does it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::apt::MirrorArgs;
+use crate::build;
+use crate::cache::Cache;
+use crate::child::{self, Waited};
+use crate::collected::Collected;
+use crate::guest::{Guest, Placed};
+use crate::kernels::{self, Fetched, Flavour, Kernel, OWN};
+use crate::qemu::Sinks;
+use crate::setup::{self, Purpose};
+
+/// Boot two kernels, record the same load on both, and compare
+///
+/// Writes the recordings, the comparison as text, JSON and HTML into a folder. Exit status: 0 the
+/// new kernel is no worse, 1 it is worse, 2 the recordings cannot be compared.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  cargo xtask evaluate --base 5.10 --new 6.12
+  cargo xtask evaluate --base 6.12 --new 7.3 --repeat 3
+  cargo xtask evaluate --base-kernel ../linux/base/vmlinux --new-kernel ../linux/patched/vmlinux
+
+A kernel of your own needs what docs/evaluation.md lists; --base-modules takes its modules' folder.")]
+pub struct EvaluateArgs {
+    /// The stock kernel that is known
+    #[arg(long, value_name = "SERIES", value_parser = kernels::parse, required_unless_present = "base_kernel")]
+    base: Option<&'static Kernel>,
+    /// The stock kernel in question
+    #[arg(long, value_name = "SERIES", value_parser = kernels::parse, required_unless_present = "new_kernel")]
+    new: Option<&'static Kernel>,
+    /// A kernel of your own in place of --base: a vmlinux or a bzImage
+    #[arg(long, value_name = "PATH", conflicts_with = "base")]
+    base_kernel: Option<PathBuf>,
+    /// A kernel of your own in place of --new
+    #[arg(long, value_name = "PATH", conflicts_with = "new")]
+    new_kernel: Option<PathBuf>,
+    /// Its modules, as `make modules_install` makes lib/modules/RELEASE
+    #[arg(long, value_name = "PATH", requires = "base_kernel")]
+    base_modules: Option<PathBuf>,
+    /// Its modules
+    #[arg(long, value_name = "PATH", requires = "new_kernel")]
+    new_modules: Option<PathBuf>,
+    /// Boots of each kernel; with three or more, boots are compared instead of pins
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=99))]
+    repeat: u32,
+    /// How often the load is made in each boot
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    load: u32,
+    /// Where the results go
+    #[arg(long, value_name = "FOLDER", default_value = "target/evaluate")]
+    output: PathBuf,
+    #[command(flatten)]
+    mirrors: MirrorArgs,
+}
+
+const TIMEOUT: Duration = Duration::from_secs(1800);
+const PINWATCH: &str = "/usr/bin/pinwatch";
+
+/// One of the two kernels.
+struct Side {
+    name: &'static str,
+    kernel: &'static Kernel,
+    own: Option<Fetched>,
+}
+
+pub fn main(args: &EvaluateArgs) -> Result<ExitCode> {
+    let cache = Cache::open()?;
+    setup::ensure(&cache, Purpose::All)?;
+    let scratch = cache.scratch()?;
+    let side = |name,
+                stock: Option<&'static Kernel>,
+                own: &Option<PathBuf>,
+                modules: &Option<PathBuf>|
+     -> Result<Side> {
+        let own = match own {
+            Some(image) => Some(Fetched::own(
+                image,
+                modules.as_deref(),
+                &scratch.path().join(name),
+            )?),
+            None => None,
+        };
+        Ok(Side {
+            name,
+            kernel: stock.unwrap_or(&OWN),
+            own,
+        })
+    };
+    let sides = [
+        side("base", args.base, &args.base_kernel, &args.base_modules)?,
+        side("new", args.new, &args.new_kernel, &args.new_modules)?,
+    ];
+    let pinwatch = build::pinwatch()?;
+    fs::create_dir_all(&args.output).with_context(|| args.output.display().to_string())?;
+    for run in 1..=args.repeat {
+        let record = |side: &Side| record(args, &cache, side, &pinwatch, run);
+        // What a guest that counts instructions measures does not depend on what runs beside it.
+        thread::scope(|scope| {
+            let workers: Vec<_> = sides
+                .iter()
+                .map(|side| scope.spawn(|| record(side)))
+                .collect();
+            workers
+                .into_iter()
+                .try_for_each(|worker| worker.join().expect("a worker does not panic"))
+        })?;
+    }
+    compare(args, &pinwatch)
+}
+
+fn file(args: &EvaluateArgs, side: &str, run: u32) -> PathBuf {
+    args.output.join(format!("{side}-{run}.pw"))
+}
+
+fn record(
+    args: &EvaluateArgs,
+    cache: &Cache,
+    side: &Side,
+    pinwatch: &Path,
+    run: u32,
+) -> Result<()> {
+    let name = side.name;
+    eprintln!(
+        "xtask: {name}: run {run} of {}, a minute or two",
+        args.repeat
+    );
+    let started = Instant::now();
+    // The same kind of hook on both sides, and one that misses nothing.
+    let command = format!(
+        "{PINWATCH} record --compress --attach kprobe -o /tmp/recording -- {PINWATCH} load --evaluation --repeat {} \
+         >/dev/null && base64 /tmp/recording",
+        args.load
+    );
+    let guest = Guest {
+        kernel: side.kernel,
+        own: side.own.clone(),
+        flavour: Flavour::Cloud,
+        files: vec![Placed {
+            host: pinwatch.to_owned(),
+            guest: PINWATCH.to_owned(),
+        }],
+        modules: Vec::new(),
+        append: vec!["norandmaps".to_owned()],
+        memory_mib: 2048,
+        // 5.10 hangs at boot with two whose clock counts instructions.
+        cpus: 1,
+        forwards: Vec::new(),
+        qemu_args: Vec::new(),
+        timeout: Some(TIMEOUT),
+        command: ["sh", "-c", &command].map(str::to_owned).to_vec(),
+    };
+    let (out, err) = (Collected::default(), Collected::default());
+    let sinks = Sinks {
+        out: Box::new(out.clone()),
+        err: Box::new(err.clone()),
+    };
+    let status = guest.run_timed(cache, &args.mirrors, sinks)?;
+    let said = err.text()?;
+    if status != 0 {
+        bail!(
+            "{name}: recording failed with status {status}: {}",
+            said.trim()
+        );
+    }
+    let text: String = out.text()?.split_whitespace().collect();
+    let recording = STANDARD
+        .decode(text)
+        .with_context(|| format!("{name}: no recording came out"))?;
+    let path = file(args, name, run);
+    fs::write(&path, recording).with_context(|| path.display().to_string())?;
+    let pins = said
+        .lines()
+        .last()
+        .unwrap_or_default()
+        .rsplit(['\r', '\n'])
+        .next()
+        .unwrap_or_default();
+    eprintln!(
+        "xtask: {name}: run {run} took {} s: {}",
+        started.elapsed().as_secs(),
+        pins.trim_start_matches("\x1b[K")
+    );
+    Ok(())
+}
+
+/// Compares what was recorded, for people, for scripts, and on the terminal.
+fn compare(args: &EvaluateArgs, pinwatch: &Path) -> Result<ExitCode> {
+    let more = |side| {
+        let files = (2..=args.repeat).map(|run| file(args, side, run).display().to_string());
+        files.collect::<Vec<_>>().join(",")
+    };
+    let html = args.output.join("comparison.html");
+    let compare = || {
+        let mut compare = child::command(pinwatch);
+        // Hooks sit where each kernel has its functions.
+        compare.args(["compare", "--allow", "hooks"]);
+        for (flag, side) in [("--more-base", "base"), ("--more-new", "new")] {
+            if args.repeat > 1 {
+                compare.args([flag, &more(side)]);
+            }
+        }
+        compare.args([file(args, "base", 1), file(args, "new", 1)]);
+        compare
+    };
+    let json = compare().arg("--json").arg("--html").arg(&html).output();
+    let json = json.with_context(|| format!("cannot run {}", pinwatch.display()))?;
+    fs::write(args.output.join("comparison.json"), &json.stdout)?;
+    let mut shown = compare().spawn().context("cannot run pinwatch")?;
+    let Waited::Exited(status) = child::wait(&mut shown, None)? else {
+        bail!("pinwatch compare did not end");
+    };
+    eprintln!(
+        "xtask: recordings, comparison.json and comparison.html are in {}",
+        args.output.display()
+    );
+    Ok(ExitCode::from(status.code().unwrap_or(2) as u8))
+}
