@@ -59,6 +59,10 @@ pub struct EvaluateArgs {
     /// How often the load is made in each boot
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     load: u32,
+    /// Hook the isolation of each page too: claims C3 and C10 need it, and it adds some 700
+    /// instructions to each page that moves
+    #[arg(long)]
+    isolation: bool,
     /// Where the results go
     #[arg(long, value_name = "FOLDER", default_value = "target/evaluate")]
     output: PathBuf,
@@ -67,6 +71,8 @@ pub struct EvaluateArgs {
 }
 
 const TIMEOUT: Duration = Duration::from_secs(1800);
+/// Measurements that hook what is called for each page.
+const ISOLATION: [&str; 3] = ["isolate_lru", "isolate_hugetlb", "isolate_movable"];
 const PINWATCH: &str = "/usr/bin/pinwatch";
 
 /// One of the two kernels.
@@ -138,9 +144,13 @@ fn record(
         args.repeat
     );
     let started = Instant::now();
+    let without = match args.isolation {
+        true => String::new(),
+        false => ISOLATION.map(|each| format!("--without {each}")).join(" "),
+    };
     // The same kind of hook on both sides, and one that misses nothing.
     let command = format!(
-        "{PINWATCH} record --compress --attach kprobe -o /tmp/recording -- {PINWATCH} load --evaluation --repeat {} \
+        "{PINWATCH} record --compress --attach kprobe {without} -o /tmp/recording -- {PINWATCH} load --evaluation --repeat {} \
          >/dev/null && base64 /tmp/recording",
         args.load
     );

@@ -2,6 +2,7 @@
 //! kernel is watched and no root is needed.
 
 mod browser;
+mod comparison;
 mod page;
 mod state;
 mod terminal;
