@@ -73,7 +73,7 @@ const OLD: Kernel = Kernel {
 const MOVABLE: u8 = 3;
 
 fn header(kernel: Kernel) -> Header {
-    let mut rest = Rest::default();
+    let mut rest = Box::<Rest>::default();
     for (zone, name) in ["dma", "dma32", "normal", "movable"].iter().enumerate() {
         rest.zones[zone] = Some((*name).to_owned());
     }

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::capture::Capture;
 use super::evidence::{Evidence, Tries};
-use super::stats::{self, Estimate, of_share};
+use super::stats::{self, Estimate, LEVEL, of_share};
 
 /// A share below which something does not happen, for the purpose of a claim.
 const RARE: f64 = 0.05;
@@ -45,10 +45,13 @@ pub struct Finding {
     pub verdict: Verdict,
 }
 
+/// Names and values, and what they say.
+type Judged = (Vec<(String, String)>, Verdict);
+
 struct Claim {
     id: &'static str,
     claim: &'static str,
-    judge: fn(&Capture) -> (Vec<(String, String)>, Verdict),
+    judge: fn(&Capture) -> Judged,
 }
 
 const CLAIMS: &[Claim] = &[
@@ -124,7 +127,7 @@ fn row(name: &str, value: impl ToString) -> (String, String) {
 }
 
 fn share(tries: Tries) -> Option<Estimate> {
-    of_share(tries.hits as f64, tries.n as f64)
+    of_share(tries.hits as f64, tries.n as f64, LEVEL)
 }
 
 fn of(tries: Tries) -> String {
@@ -169,7 +172,8 @@ fn below(estimate: Option<Estimate>, than: f64, seen: u64, what: &str) -> Verdic
 /// share leaves it: none of them, or twice as many.
 fn more(seen: u64, than: f64, what: &str) -> Verdict {
     let clear = |n: u64, share: f64| {
-        let interval = of_share(share * n as f64, n as f64).and_then(|estimate| estimate.interval);
+        let interval =
+            of_share(share * n as f64, n as f64, LEVEL).and_then(|estimate| estimate.interval);
         interval.is_some_and(|(low, high)| low > than || high < than)
     };
     let likely = if than < 0.5 { 0.0 } else { 1.0 };
@@ -181,7 +185,7 @@ fn more(seen: u64, than: f64, what: &str) -> Verdict {
     Verdict::NotEnoughData { needs }
 }
 
-fn only_under_stress(capture: &Capture) -> (Vec<(String, String)>, Verdict) {
+fn only_under_stress(capture: &Capture) -> Judged {
     let Evidence {
         pins,
         failed,
@@ -217,7 +221,7 @@ fn only_under_stress(capture: &Capture) -> (Vec<(String, String)>, Verdict) {
     )
 }
 
-fn trying_again(capture: &Capture) -> (Vec<(String, String)>, Verdict) {
+fn trying_again(capture: &Capture) -> Judged {
     let Evidence {
         after_failure,
         again,
@@ -251,7 +255,7 @@ fn trying_again(capture: &Capture) -> (Vec<(String, String)>, Verdict) {
     )
 }
 
-fn transient(capture: &Capture) -> (Vec<(String, String)>, Verdict) {
+fn transient(capture: &Capture) -> Judged {
     let evidence = &capture.evidence;
     let mut passes = evidence.passes.to_vec();
     passes.sort_unstable_by(f64::total_cmp);
@@ -293,7 +297,7 @@ fn transient(capture: &Capture) -> (Vec<(String, String)>, Verdict) {
     )
 }
 
-fn linear(capture: &Capture) -> (Vec<(String, String)>, Verdict) {
+fn linear(capture: &Capture) -> Judged {
     let evidence = &capture.evidence;
     let large = evidence.sweeps.iter().filter(|(pages, _)| *pages >= LARGE);
     let points: Vec<_> = large.copied().collect();
@@ -337,7 +341,7 @@ fn linear(capture: &Capture) -> (Vec<(String, String)>, Verdict) {
     )
 }
 
-fn amplification(capture: &Capture) -> (Vec<(String, String)>, Verdict) {
+fn amplification(capture: &Capture) -> Judged {
     let pins = &capture.evidence.pinned;
     let each = pins.iter().filter(|(returned, _)| *returned > 0.0);
     let ratios: Vec<_> = each.map(|(returned, pinned)| pinned / returned).collect();
@@ -368,7 +372,7 @@ fn amplification(capture: &Capture) -> (Vec<(String, String)>, Verdict) {
     )
 }
 
-fn forward_progress(capture: &Capture) -> (Vec<(String, String)>, Verdict) {
+fn forward_progress(capture: &Capture) -> Judged {
     let Evidence {
         unpinned_pages,
         unfit_pages,
@@ -399,7 +403,7 @@ fn forward_progress(capture: &Capture) -> (Vec<(String, String)>, Verdict) {
     )
 }
 
-fn flaky(capture: &Capture) -> (Vec<(String, String)>, Verdict) {
+fn flaky(capture: &Capture) -> Judged {
     let evidence = &capture.evidence;
     let failed = Tries {
         n: evidence.pins,
@@ -433,7 +437,7 @@ fn flaky(capture: &Capture) -> (Vec<(String, String)>, Verdict) {
     (figures, verdict)
 }
 
-fn zero_page(capture: &Capture) -> (Vec<(String, String)>, Verdict) {
+fn zero_page(capture: &Capture) -> Judged {
     let evidence = &capture.evidence;
     let [read, write] = evidence.failed_by_write;
     let [read_again, write_again] = evidence.retried_by_write;
@@ -452,7 +456,7 @@ fn zero_page(capture: &Capture) -> (Vec<(String, String)>, Verdict) {
     )
 }
 
-fn leaks(capture: &Capture) -> (Vec<(String, String)>, Verdict) {
+fn leaks(capture: &Capture) -> Judged {
     let before = capture.header.machine.foll_pins;
     let after = capture.end.as_ref().and_then(|end| end.foll_pins);
     let Some((before, after)) = before.zip(after) else {
@@ -482,7 +486,7 @@ fn leaks(capture: &Capture) -> (Vec<(String, String)>, Verdict) {
     (figures, verdict)
 }
 
-fn slip_back(capture: &Capture) -> (Vec<(String, String)>, Verdict) {
+fn slip_back(capture: &Capture) -> Judged {
     let tries = capture.evidence.after_drain;
     let figures = vec![row(
         "passes that drained and failed to isolate a page",

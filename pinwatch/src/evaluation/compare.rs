@@ -2,8 +2,11 @@
 //!
 //! Pins that follow each other are not independent: the same pages, the same caches, the
 //! same neighbours. So intervals come from batches: the pins of a side in their order, cut
-//! into [`BATCHES`] pieces, each of which gives one value. With three runs or more on both
+//! into [`BATCHES`](super::side::BATCHES) pieces, each of which gives one value. With three runs or more on both
 //! sides each run gives one value instead, which also covers what differs between boots.
+//!
+//! Of a hundred figures some differ by chance. What is shown are intervals of 95 % each;
+//! what is judged are wider ones, all of which together are right in 95 % (Bonferroni).
 
 use std::collections::BTreeMap;
 
@@ -11,13 +14,10 @@ use serde::Serialize;
 
 use super::capture::Capture;
 use super::figures::{Better, FAILED, FIGURES, Figure, How, Unit};
-use super::group::{Group, Key, Sample};
-use super::stats::{self, Estimate};
+use super::group::{Group, Key};
+use super::side::Side;
+use super::stats::{self, Estimate, LEVEL};
 
-/// Pieces of a side with few runs.
-const BATCHES: usize = 20;
-/// Values of a piece that a quantile of 99 % needs.
-const FOR_P99: usize = 50;
 /// A difference of shares matters when it is this part of a ratio that does.
 const SHARE: f64 = 5.0;
 /// Runs of a side from which they, not batches, are what is compared.
@@ -77,6 +77,7 @@ pub fn compare(base: &[Capture], new: &[Capture], threshold: f64) -> Comparison 
         only_new: only(&sides[1], &sides[0]),
         threshold,
     };
+    let mut pairs = Vec::new();
     for (key, base) in &sides[0] {
         let Some(new) = sides[1].get(key) else {
             continue;
@@ -87,16 +88,26 @@ pub fn compare(base: &[Capture], new: &[Capture], threshold: f64) -> Comparison 
             let (Some(base_side), Some(new_side)) = sides else {
                 continue;
             };
-            let mut line = line(key, figure, &base_side, &new_side, threshold);
-            if figure.name == FAILED {
-                line.failures = failures(new);
-                if line.failures.is_empty() {
-                    line.failures = failures(base);
-                }
-            }
-            comparison.lines.push(line);
+            pairs.push(Pair {
+                group: key.to_string(),
+                figure,
+                base: base_side,
+                new: new_side,
+                failures: match figure.name {
+                    FAILED => failures(new, base),
+                    _ => Vec::new(),
+                },
+            });
         }
     }
+    let judged = pairs
+        .iter()
+        .filter(|pair| pair.figure.better == Better::Lower);
+    let level = 1.0 - (1.0 - LEVEL) / judged.count().max(1) as f64;
+    comparison.lines = pairs
+        .into_iter()
+        .map(|pair| pair.line(level, threshold))
+        .collect();
     comparison
 }
 
@@ -118,149 +129,104 @@ fn only(these: &ByGroup, others: &ByGroup) -> Vec<(String, u64)> {
         .collect()
 }
 
-/// A figure on one side.
-struct Side {
-    value: f64,
-    /// One of each batch, or of each run.
-    pieces: Vec<f64>,
-    pins: f64,
-}
-
-impl Side {
-    fn new(figure: &Figure, runs: &[&Group], by_run: bool) -> Option<Self> {
-        let values = |samples: &[Sample]| samples.iter().filter_map(figure.of).collect::<Vec<_>>();
-        let by_runs: Vec<_> = runs.iter().map(|group| values(&group.samples)).collect();
-        let all = by_runs.concat();
-        let value = value(figure.how, &all)?;
-        let pieces = if by_run {
-            by_runs
-                .iter()
-                .filter_map(|run| self::value(figure.how, run))
-                .collect()
-        } else {
-            // At least two pins in each.
-            let pieces = BATCHES.min(all.len() / 2);
-            let tail = matches!(figure.how, How::Quantile(q) if q > 0.9);
-            let enough = pieces > 0 && (!tail || all.len() / pieces >= FOR_P99);
-            let cut = |n: usize| n * all.len() / pieces;
-            let batches = (0..pieces)
-                .filter(|_| enough)
-                .map(|n| &all[cut(n)..cut(n + 1)]);
-            batches
-                .filter_map(|batch| self::value(figure.how, batch))
-                .collect()
-        };
-        Some(Self {
-            value,
-            pieces,
-            pins: all.len() as f64,
-        })
-    }
-
-    /// The share, with as many pins as would be independent: where batches differ by
-    /// more than chance lets independent pins, there are fewer.
-    fn share(&self) -> Option<Estimate> {
-        let p = self.value;
-        let each = self.pins / self.pieces.len().max(1) as f64;
-        let by_chance = p * (1.0 - p) / each;
-        let deviation = |piece: &f64| (piece - p).powi(2);
-        let spread =
-            self.pieces.iter().map(deviation).sum::<f64>() / (self.pieces.len() as f64 - 1.0);
-        let effect = if by_chance > 0.0 && self.pieces.len() > 1 {
-            (spread / by_chance).max(1.0)
-        } else {
-            1.0
-        };
-        stats::of_share(p * self.pins / effect, self.pins / effect)
-    }
-}
-
-fn value(how: How, values: &[f64]) -> Option<f64> {
-    if values.is_empty() {
-        return None;
-    }
-    match how {
-        How::Share | How::Mean => Some(stats::mean(values)),
-        How::Quantile(q) => {
-            let mut sorted = values.to_vec();
-            sorted.sort_unstable_by(f64::total_cmp);
-            stats::of_quantile(&sorted, q).map(|estimate| estimate.value)
-        }
-    }
-}
-
-fn line(key: &Key, figure: &Figure, base: &Side, new: &Side, threshold: f64) -> Line {
-    let positive = |side: &Side| {
-        side.pieces
-            .iter()
-            .chain([&side.value])
-            .all(|value| *value > 0.0)
-    };
-    let is_ratio = figure.how != How::Share && positive(base) && positive(new);
-    let logs = |side: &Side| {
-        side.pieces
-            .iter()
-            .map(|value| value.ln())
-            .collect::<Vec<_>>()
-    };
-    let change = if is_ratio {
-        new.value / base.value
-    } else {
-        new.value - base.value
-    };
-    // Batches tell how wide an interval is; it lies around the figure of all pins.
-    let around =
-        |estimate: Estimate, middle: f64| estimate.map(|value| value - estimate.value + middle);
-    let estimate = if figure.how == How::Share {
-        let shares = base.share().zip(new.share());
-        shares.and_then(|(base, new)| stats::of_share_difference(base, new))
-    } else if is_ratio {
-        let log = stats::of_difference(&logs(base), &logs(new));
-        log.map(|log| around(log, change.ln()).map(f64::exp))
-    } else {
-        let difference = stats::of_difference(&base.pieces, &new.pieces);
-        difference.map(|difference| around(difference, change))
-    };
-    let interval = estimate.and_then(|estimate| estimate.interval);
-    let (least, most) = if is_ratio {
-        (1.0 / (1.0 + threshold), 1.0 + threshold)
-    } else if figure.how == How::Share {
-        (-threshold / SHARE, threshold / SHARE)
-    } else {
-        let matters = threshold * base.value.abs().max(new.value.abs()).max(f64::MIN_POSITIVE);
-        (-matters, matters)
-    };
-    let verdict = match interval {
-        Some((low, _)) if low > most && figure.better == Better::Lower => Change::Worse,
-        Some((_, high)) if high < least && figure.better == Better::Lower => Change::Better,
-        Some((low, high)) if low > most || high < least => Change::Different,
-        Some((low, high)) if low >= least && high <= most => Change::Same,
-        _ => Change::Unclear,
-    };
-    Line {
-        group: key.to_string(),
-        figure: figure.name,
-        unit: figure.unit,
-        better: figure.better,
-        base: base.value,
-        new: new.value,
-        change,
-        interval,
-        is_ratio,
-        verdict,
-        failures: Vec::new(),
-    }
-}
-
-fn failures(runs: &[&Group]) -> Vec<String> {
+/// Why pins failed in new, or in base if none did there.
+fn failures(new: &[&Group], base: &[&Group]) -> Vec<String> {
     let mut sums = BTreeMap::new();
+    let failed = |runs: &[&Group]| runs.iter().any(|group| group.failed > 0);
+    let runs = if failed(new) { new } else { base };
     for ((errno, cause), n) in runs.iter().flat_map(|group| &group.failures) {
         *sums.entry((errno, cause)).or_insert(0) += n;
     }
     let lines = sums.into_iter();
-    lines
-        .map(|((errno, cause), n)| format!("{n} {errno} ({cause})"))
-        .collect()
+    let lines = lines.map(|((errno, cause), n)| format!("{n} {errno} ({cause})"));
+    lines.collect()
+}
+
+/// A figure of a group, before it is judged.
+struct Pair {
+    group: String,
+    figure: &'static Figure,
+    base: Side,
+    new: Side,
+    failures: Vec<String>,
+}
+
+impl Pair {
+    fn is_share(&self) -> bool {
+        self.figure.how == How::Share
+    }
+
+    fn is_ratio(&self) -> bool {
+        !self.is_share() && self.base.is_positive() && self.new.is_positive()
+    }
+
+    /// New divided by base, or less base.
+    fn change(&self) -> f64 {
+        if self.is_ratio() {
+            self.new.value / self.base.value
+        } else {
+            self.new.value - self.base.value
+        }
+    }
+
+    /// Of the change. Batches tell how wide it is; it lies around the figure of all pins.
+    fn interval(&self, level: f64) -> Option<(f64, f64)> {
+        let around =
+            |estimate: Estimate, middle: f64| estimate.map(|value| value - estimate.value + middle);
+        let Self { base, new, .. } = self;
+        let estimate = if self.is_share() {
+            let (base, new) = base.share(level).zip(new.share(level))?;
+            stats::of_share_difference(base, new)?
+        } else if self.is_ratio() {
+            let log = stats::of_difference(&base.logs(), &new.logs(), level)?;
+            around(log, self.change().ln()).map(f64::exp)
+        } else {
+            let difference = stats::of_difference(&base.pieces, &new.pieces, level)?;
+            around(difference, self.change())
+        };
+        estimate.interval
+    }
+
+    /// Changes between these do not matter.
+    fn bounds(&self, threshold: f64) -> (f64, f64) {
+        let matters = if self.is_ratio() {
+            return (1.0 / (1.0 + threshold), 1.0 + threshold);
+        } else if self.is_share() {
+            threshold / SHARE
+        } else {
+            let larger = self.base.value.abs().max(self.new.value.abs());
+            threshold * larger.max(f64::MIN_POSITIVE)
+        };
+        (-matters, matters)
+    }
+
+    fn verdict(&self, level: f64, threshold: f64) -> Change {
+        let (least, most) = self.bounds(threshold);
+        let decides = self.figure.better == Better::Lower;
+        match self.interval(level) {
+            Some((low, _)) if low > most && decides => Change::Worse,
+            Some((_, high)) if high < least && decides => Change::Better,
+            Some((low, high)) if low > most || high < least => Change::Different,
+            Some((low, high)) if low >= least && high <= most => Change::Same,
+            _ => Change::Unclear,
+        }
+    }
+
+    fn line(self, level: f64, threshold: f64) -> Line {
+        Line {
+            figure: self.figure.name,
+            unit: self.figure.unit,
+            better: self.figure.better,
+            base: self.base.value,
+            new: self.new.value,
+            change: self.change(),
+            interval: self.interval(LEVEL),
+            is_ratio: self.is_ratio(),
+            verdict: self.verdict(level, threshold),
+            group: self.group,
+            failures: self.failures,
+        }
+    }
 }
 
 impl Comparison {

@@ -11,6 +11,7 @@ pub mod compare;
 pub mod evidence;
 pub mod figures;
 pub mod group;
+pub mod side;
 pub mod stats;
 pub mod thinned;
 pub mod what_if;

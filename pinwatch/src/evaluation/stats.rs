@@ -1,9 +1,9 @@
-//! Estimates with their uncertainty. All intervals are of 95 %.
+//! Estimates with their uncertainty.
 
-use statrs::distribution::{ContinuousCDF as _, StudentsT};
+use statrs::distribution::{ContinuousCDF as _, Normal, StudentsT};
 
-/// The normal distribution's quantile for 95 %, two-sided.
-const Z: f64 = 1.959_964;
+/// How often an interval that is shown is right.
+pub const LEVEL: f64 = 0.95;
 
 /// A figure, with an interval where there is enough to make one from.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -23,9 +23,15 @@ impl Estimate {
     }
 }
 
-/// Student's t for 95 %, two-sided.
-fn t(degrees: f64) -> f64 {
-    StudentsT::new(0.0, 1.0, degrees).map_or(f64::INFINITY, |t| t.inverse_cdf(0.975))
+/// Student's t, two-sided.
+fn t(degrees: f64, level: f64) -> f64 {
+    let upper = (1.0 + level) / 2.0;
+    StudentsT::new(0.0, 1.0, degrees).map_or(f64::INFINITY, |t| t.inverse_cdf(upper))
+}
+
+/// The normal distribution's quantile, two-sided.
+fn z(level: f64) -> f64 {
+    Normal::standard().inverse_cdf((1.0 + level) / 2.0)
 }
 
 #[must_use]
@@ -46,7 +52,7 @@ fn error_squared(values: &[f64]) -> Option<f64> {
 pub fn of_mean(values: &[f64]) -> Option<Estimate> {
     let value = (!values.is_empty()).then(|| mean(values))?;
     let interval = error_squared(values).map(|error| {
-        let half = t(values.len() as f64 - 1.0) * error.sqrt();
+        let half = t(values.len() as f64 - 1.0, LEVEL) * error.sqrt();
         (value - half, value + half)
     });
     Some(Estimate { value, interval })
@@ -54,7 +60,7 @@ pub fn of_mean(values: &[f64]) -> Option<Estimate> {
 
 /// The difference of two means, new minus base: Welch's interval.
 #[must_use]
-pub fn of_difference(base: &[f64], new: &[f64]) -> Option<Estimate> {
+pub fn of_difference(base: &[f64], new: &[f64], level: f64) -> Option<Estimate> {
     if base.is_empty() || new.is_empty() {
         return None;
     }
@@ -68,7 +74,7 @@ pub fn of_difference(base: &[f64], new: &[f64]) -> Option<Estimate> {
             1.0
         };
         let half = if b + n > 0.0 {
-            t(degrees) * (b + n).sqrt()
+            t(degrees, level) * (b + n).sqrt()
         } else {
             0.0
         };
@@ -79,13 +85,14 @@ pub fn of_difference(base: &[f64], new: &[f64]) -> Option<Estimate> {
 
 /// A share, `hits` of `n`: Wilson's interval (1927). `n` may be an effective number.
 #[must_use]
-pub fn of_share(hits: f64, n: f64) -> Option<Estimate> {
+pub fn of_share(hits: f64, n: f64, level: f64) -> Option<Estimate> {
     if n <= 0.0 {
         return None;
     }
-    let (share, z2) = (hits / n, Z * Z);
+    let (share, z) = (hits / n, z(level));
+    let z2 = z * z;
     let middle = (share + z2 / (2.0 * n)) / (1.0 + z2 / n);
-    let half = Z / (1.0 + z2 / n) * (share * (1.0 - share) / n + z2 / (4.0 * n * n)).sqrt();
+    let half = z / (1.0 + z2 / n) * (share * (1.0 - share) / n + z2 / (4.0 * n * n)).sqrt();
     Some(Estimate {
         value: share,
         interval: Some(((middle - half).max(0.0), (middle + half).min(1.0))),
@@ -111,7 +118,7 @@ pub fn of_quantile(sorted: &[f64], q: f64) -> Option<Estimate> {
     let n = sorted.len() as f64;
     let at = |rank: f64| sorted[(rank.floor().max(0.0) as usize).min(sorted.len() - 1)];
     let value = (!sorted.is_empty()).then(|| at(n * q))?;
-    let half = Z * (n * q * (1.0 - q)).sqrt();
+    let half = z(LEVEL) * (n * q * (1.0 - q)).sqrt();
     // Ranks beyond the last value tell nothing of how far it goes.
     let told = n * q - half >= 0.0 && n * q + half < n;
     Some(Estimate {
@@ -136,7 +143,7 @@ pub fn of_exponent(points: &[(f64, f64)]) -> Option<Estimate> {
     let slope = logs.iter().map(|p| (p.0 - x) * (p.1 - y)).sum::<f64>() / spread;
     let residue = |p: &(f64, f64)| p.1 - y - slope * (p.0 - x);
     let residues: f64 = logs.iter().map(|p| residue(p).powi(2)).sum();
-    let half = t(n - 2.0) * (residues / (n - 2.0) / spread).sqrt();
+    let half = t(n - 2.0, LEVEL) * (residues / (n - 2.0) / spread).sqrt();
     Some(Estimate {
         value: slope,
         interval: Some((slope - half, slope + half)),
@@ -159,13 +166,21 @@ mod tests {
     fn textbook_examples() {
         let values = [5.1, 4.9, 5.6, 5.8, 6.0];
         near(of_mean(&values).unwrap(), 5.48, 4.9016, 6.0584);
-        near(of_share(8.0, 10.0).unwrap(), 0.8, 0.4902, 0.9433);
-        near(of_share(0.0, 10.0).unwrap(), 0.0, 0.0, 0.2775);
-        let (new, base) = (of_share(56.0, 70.0).unwrap(), of_share(48.0, 80.0).unwrap());
+        near(of_share(8.0, 10.0, LEVEL).unwrap(), 0.8, 0.4902, 0.9433);
+        near(of_share(0.0, 10.0, LEVEL).unwrap(), 0.0, 0.0, 0.2775);
+        let (new, base) = (
+            of_share(56.0, 70.0, LEVEL).unwrap(),
+            of_share(48.0, 80.0, LEVEL).unwrap(),
+        );
         near(of_share_difference(base, new).unwrap(), 0.2, 0.0524, 0.3339);
         let base = [10.0, 12.0, 11.0, 13.0];
         let new = [14.0, 16.0, 15.0, 17.0];
-        near(of_difference(&base, &new).unwrap(), 4.0, 1.7663, 6.2337);
+        near(
+            of_difference(&base, &new, LEVEL).unwrap(),
+            4.0,
+            1.7663,
+            6.2337,
+        );
     }
 
     #[test]

@@ -87,6 +87,6 @@ fn start(state: &State) -> Start {
         release: state.release.clone(),
         era: state.era.clone(),
         wall_offset_ns: now(ClockId::CLOCK_REALTIME) - now(ClockId::CLOCK_MONOTONIC),
-        rest: Rest::of(state),
+        rest: Box::new(Rest::of(state)),
     }
 }

@@ -36,7 +36,7 @@ pub struct Start {
     pub wall_offset_ns: i64,
     /// Before the first pin.
     #[serde(default)]
-    pub rest: Rest,
+    pub rest: Box<Rest>,
 }
 
 /// Pins that ended and that a follower was not given, since it began.

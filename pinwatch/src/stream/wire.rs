@@ -99,7 +99,7 @@ mod tests {
             release: "6.12".to_owned(),
             era: "folios".to_owned(),
             wall_offset_ns: -1,
-            rest: Rest::default(),
+            rest: Box::default(),
         }
     }
 

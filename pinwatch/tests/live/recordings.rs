@@ -6,6 +6,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
+use super::daemon::{Daemon, get};
 use super::load::load;
 
 const FILE: &str = "/tmp/recording.pw";
@@ -34,25 +35,61 @@ fn pins(lines: &[Value]) -> usize {
 
 #[test]
 fn what_a_command_pins_is_recorded_whole() {
+    let daemon = Daemon::start(&[]);
+    // Pins with one pass, with several, that fail, and that race with each other.
+    let load = "pinwatch load --pages 16 --repeat 200; pinwatch load touched --repeat 3; \
+                pinwatch load held-one; pinwatch load --memory readonly; pinwatch load contention";
     let status = Command::new("pinwatch")
-        .args([
-            "record", "-o", FILE, "--", "pinwatch", "load", "--pages", "16",
-        ])
-        .args(["--repeat", "200"])
+        .args(["record", "--connect", "-o", FILE, "--", "sh", "-c", load])
         .stdout(Stdio::null())
         .status()
         .expect("pinwatch");
     assert!(status.success());
+    let live = metrics(get("/metrics"));
+    let total = daemon.metrics().total("pinwatch_pins_total");
     let (lines, warnings) = replay(&[]);
-    assert_eq!((pins(&lines), warnings.as_str()), (200, ""));
-    assert!(lines.iter().any(|line| line["pages_requested"] == 16));
+    assert_eq!((pins(&lines) as f64, warnings.as_str()), (total, ""));
+    let sixteen = |line: &&Value| line["pages_requested"] == 16;
+    assert_eq!(lines.iter().filter(sixteen).count(), 200);
     assert_eq!(pins(&replay(&["--origin", "rdma"]).0), 0);
-    assert_eq!(pins(&replay(&["--origin", "io_uring"]).0), 200);
+    assert_eq!(pins(&replay(&["--origin", "io_uring"]).0) as f64, total);
+    let replayed = Command::new("pinwatch")
+        .args(["replay", FILE, "--as", "metrics"])
+        .output()
+        .expect("pinwatch");
+    assert_eq!(String::from_utf8_lossy(&replayed.stderr), "");
+    assert_eq!(
+        metrics(String::from_utf8(replayed.stdout).expect("UTF-8")),
+        live
+    );
     let status = Command::new("pinwatch")
-        .args(["record", "-o", FILE, "--", "sh", "-c", "exit 7"])
+        .args([
+            "record",
+            "--connect",
+            "-o",
+            FILE,
+            "--",
+            "sh",
+            "-c",
+            "exit 7",
+        ])
         .status()
         .expect("pinwatch");
     assert_eq!(status.code(), Some(7), "as the command");
+}
+
+/// What is not of the agent's own process.
+fn metrics(text: String) -> String {
+    const OWN: [&str; 2] = ["process_", "pinwatch_bpf_run"];
+    let name = |line: &str| {
+        line.trim_start_matches("# HELP ")
+            .trim_start_matches("# TYPE ")
+            .to_owned()
+    };
+    let lines = text
+        .lines()
+        .filter(|line| !OWN.iter().any(|own| name(line).starts_with(own)));
+    lines.map(|line| line.to_owned() + "\n").collect()
 }
 
 #[test]
