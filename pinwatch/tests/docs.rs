@@ -1,5 +1,5 @@
 //! The generated docs are what the tables in the code say. To write them anew:
-//! `PINWATCH_UPDATE_DOCS=1 cargo test -p pinwatch --test docs`.
+//! `cargo xtask docs`.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -15,10 +15,7 @@ fn assert_current(file: &str, made: &str) {
         std::fs::write(&path, made).expect("docs can be written");
     }
     let there = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(
-        there == made,
-        "docs/{file} is stale: PINWATCH_UPDATE_DOCS=1 cargo test -p pinwatch --test docs"
-    );
+    assert!(there == made, "docs/{file} is stale: cargo xtask docs");
 }
 
 #[test]

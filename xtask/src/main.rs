@@ -11,6 +11,7 @@ mod busybox;
 mod cache;
 mod child;
 mod collected;
+mod docs;
 mod evaluate;
 mod facts;
 mod guest;
@@ -56,6 +57,7 @@ enum Command {
     Facts(facts::FactsArgs),
     Bench(bench::BenchArgs),
     Evaluate(evaluate::EvaluateArgs),
+    Docs(docs::DocsArgs),
 }
 
 fn main() -> ExitCode {
@@ -68,6 +70,7 @@ fn main() -> ExitCode {
         Command::Facts(args) => facts::main(&args),
         Command::Bench(args) => bench::main(&args),
         Command::Evaluate(args) => evaluate::main(&args),
+        Command::Docs(args) => docs::main(&args),
     });
     match done {
         Ok(code) => code,

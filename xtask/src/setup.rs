@@ -38,7 +38,7 @@ pub enum Purpose {
     Guests,
     /// boot guests and build pinwatch, BPF programs included
     All,
-    /// all of that, and see the page and `pinwatch top` as people do
+    /// all of that, and see the page, `pinwatch top` and the metrics as people do
     Tests,
 }
 
@@ -109,6 +109,12 @@ const NEEDS: &[Need] = &[
         name: "tmux",
         present: in_path,
         package: "tmux",
+        purpose: Purpose::Tests,
+    },
+    Need {
+        name: "prometheus",
+        present: in_path,
+        package: "prometheus",
         purpose: Purpose::Tests,
     },
     Need {

@@ -1,0 +1,251 @@
+//! Every query names metrics and labels that there are, and gets an answer from a
+//! Prometheus that has scraped two hosts.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::net::{SocketAddr, TcpListener};
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+use pinwatch::output::alerts::ALERTS;
+use pinwatch::output::dashboards::DASHBOARDS;
+use pinwatch::output::metrics::{Kind, METRICS, families};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::current::root;
+use super::rules::expression;
+use super::state::{RELEASES, serve, state};
+
+/// Of PromQL, what the queries use. Everything else that looks like a name is one.
+const WORDS: [&str; 21] = [
+    "and",
+    "by",
+    "count",
+    "group_left",
+    "histogram_quantile",
+    "ignoring",
+    "increase",
+    "max",
+    "on",
+    "or",
+    "rate",
+    "sum",
+    "topk",
+    "unless",
+    "vector",
+    "le",
+    "job",
+    "instance",
+    "up",
+    "process_resident_memory_bytes",
+    "release",
+];
+
+/// Expressions of all dashboards with their legends, and the figures of all alerts.
+fn queries() -> Vec<(String, String)> {
+    let panels = DASHBOARDS
+        .iter()
+        .flat_map(|dashboard| dashboard.rows)
+        .flat_map(|row| row.panels);
+    let targets = panels
+        .flat_map(|panel| panel.queries)
+        .flat_map(|query| query.targets());
+    let alerts = ALERTS
+        .iter()
+        .map(|alert| (alert.value.to_owned(), alert.summary.to_owned()));
+    targets.chain(alerts).collect()
+}
+
+/// Labels by metric.
+fn exported() -> BTreeMap<String, BTreeSet<String>> {
+    let families = families(&state(RELEASES[0], 1));
+    let labels = families.iter().map(|family| {
+        let metrics = family.get_metric().iter();
+        let pairs = metrics.flat_map(|metric| metric.get_label());
+        let names = pairs.map(|pair| pair.name().to_owned());
+        (family.name().to_owned(), names.collect())
+    });
+    labels.collect()
+}
+
+/// Names outside strings: not numbers, durations, and variables.
+fn names(expr: &str) -> impl Iterator<Item = &str> {
+    let code = expr.split('"').step_by(2);
+    let words = code
+        .flat_map(|code| code.split(|c: char| !(c.is_ascii_alphanumeric() || "_$".contains(c))));
+    words.filter(|word| word.starts_with(|c: char| c.is_ascii_alphabetic()))
+}
+
+#[test]
+fn every_name_in_a_query_is_of_a_metric_or_of_a_label_that_it_has() {
+    let exported = exported();
+    let of_histograms = METRICS
+        .iter()
+        .filter(|metric| metric.kind == Kind::Histogram);
+    let series: BTreeMap<_, _> = of_histograms
+        .flat_map(|metric| {
+            ["_bucket", "_sum", "_count"].map(|end| (format!("{}{end}", metric.name), metric.name))
+        })
+        .collect();
+    for (expr, _) in queries() {
+        let (mut labels, mut unknown) = (BTreeSet::new(), Vec::new());
+        for name in names(&expr).filter(|name| !WORDS.contains(name)) {
+            let metric = series.get(name).copied().unwrap_or(name);
+            match exported.get(metric) {
+                Some(of_metric) => labels.extend(of_metric.clone()),
+                None => unknown.push(name),
+            }
+        }
+        unknown.retain(|name| !labels.contains(*name));
+        assert!(unknown.is_empty(), "{unknown:?} in {expr}");
+    }
+}
+
+#[test]
+fn prometheus_answers_every_query() {
+    let prometheus = Prometheus::start(RELEASES.map(serve));
+    for (expr, legend) in queries() {
+        let series = prometheus.query(&expr);
+        assert!(!series.is_empty(), "no answer to {expr}");
+        for label in labels_in(&legend) {
+            let has = |one: &Value| one["metric"][label].is_string();
+            assert!(series.iter().all(has), "no {label} in the answer to {expr}");
+        }
+    }
+    for alert in ALERTS {
+        prometheus.query(&expression(alert));
+    }
+    let rules = prometheus.get("/api/v1/rules", &[]);
+    let rules = rules["groups"][0]["rules"]
+        .as_array()
+        .expect("rules")
+        .clone();
+    assert_eq!(rules.len(), ALERTS.len());
+    for rule in rules {
+        assert_eq!(rule["health"], "ok", "{rule}");
+    }
+}
+
+/// `{{label}}` in a legend, `{{ $labels.label }}` in an alert.
+fn labels_in(text: &str) -> impl Iterator<Item = &str> {
+    let templates = text
+        .split("{{")
+        .skip(1)
+        .filter_map(|rest| rest.split_once("}}"));
+    templates.filter_map(|(template, _)| {
+        let template = template.trim();
+        match template.strip_prefix("$labels.") {
+            Some(label) => Some(label),
+            None => (!template.starts_with('$')).then_some(template),
+        }
+    })
+}
+
+/// A Prometheus that scrapes hosts and evaluates the rules four times a second.
+struct Prometheus {
+    child: Child,
+    url: String,
+    hosts: [SocketAddr; 2],
+    _dir: TempDir,
+}
+
+impl Prometheus {
+    /// Starts one and waits until it knows both hosts for a while, and all rules.
+    fn start(hosts: [SocketAddr; 2]) -> Self {
+        let dir = TempDir::new().expect("a folder");
+        let config = dir.path().join("prometheus.yml");
+        let rules = root().join("dashboards/pinwatch-alerts.yml").canonicalize();
+        let text = format!(
+            "global: {{scrape_interval: 250ms, scrape_timeout: 250ms, evaluation_interval: 250ms}}\n\
+             rule_files: [{}]\n\
+             scrape_configs:\n- {{job_name: pinwatch, static_configs: [{{targets: ['{}', '{}']}}]}}\n",
+            rules.expect("there").display(),
+            hosts[0],
+            hosts[1]
+        );
+        fs::write(&config, text).expect("written");
+        let free = TcpListener::bind("127.0.0.1:0").and_then(|port| port.local_addr());
+        let address = free.expect("a port");
+        let child = Command::new("prometheus")
+            .arg(format!("--config.file={}", config.display()))
+            .arg(format!(
+                "--storage.tsdb.path={}",
+                dir.path().join("data").display()
+            ))
+            .arg(format!("--web.listen-address={address}"))
+            .arg("--log.level=error")
+            .spawn()
+            .expect("prometheus is there: cargo xtask setup");
+        let prometheus = Self {
+            child,
+            url: format!("http://{address}"),
+            hosts,
+            _dir: dir,
+        };
+        let started = Instant::now();
+        while !prometheus.knows_enough() {
+            assert!(
+                started.elapsed() < Duration::from_secs(60),
+                "it scrapes nothing"
+            );
+        }
+        prometheus
+    }
+
+    fn knows_enough(&self) -> bool {
+        const SCRAPES: f64 = 4.0;
+        let Some(scrapes) = self.try_get(
+            "/api/v1/query",
+            &[("query", "count_over_time(pinwatch_build_info[1m])")],
+        ) else {
+            return false;
+        };
+        let scrapes = scrapes["result"].as_array().expect("a vector");
+        let many =
+            |one: &&Value| one["value"][1].as_str().and_then(|n| n.parse().ok()) >= Some(SCRAPES);
+        let rules = self.try_get("/api/v1/rules", &[]);
+        let evaluated =
+            rules.is_some_and(|rules| !rules.to_string().contains("\"health\":\"unknown\""));
+        evaluated && scrapes.iter().filter(many).count() == self.hosts.len()
+    }
+
+    /// The series that answer an expression, with Grafana's variables filled in.
+    fn query(&self, expr: &str) -> Vec<Value> {
+        let variables = [
+            ("$__rate_interval", "10s"),
+            ("$instance", &self.hosts[0].to_string()),
+            ("$job", "pinwatch"),
+            ("$base", RELEASES[0]),
+            ("$new", RELEASES[1]),
+        ];
+        let expr = variables
+            .iter()
+            .fold(expr.to_owned(), |expr, (name, value)| {
+                expr.replace(name, value)
+            });
+        assert!(!expr.contains('$'), "an unknown variable in {expr}");
+        let answer = self.get("/api/v1/query", &[("query", &expr)]);
+        answer["result"].as_array().expect("a vector").clone()
+    }
+
+    fn get(&self, path: &str, query: &[(&str, &str)]) -> Value {
+        let answer = self.try_get(path, query);
+        answer.unwrap_or_else(|| panic!("no answer to {path} {query:?}"))
+    }
+
+    fn try_get(&self, path: &str, query: &[(&str, &str)]) -> Option<Value> {
+        let request = ureq::get(format!("{}{path}", self.url));
+        let mut response = request.query_pairs(query.iter().copied()).call().ok()?;
+        let answer = response.body_mut().read_to_string().expect("text");
+        let mut answer: Value = serde_json::from_str(&answer).expect("JSON");
+        Some(answer["data"].take())
+    }
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
