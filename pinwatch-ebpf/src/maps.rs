@@ -34,6 +34,10 @@ pub static FAST: HashMap<u32, u8> = HashMap::with_max_entries(1, 0);
 #[map]
 pub static STACK: Array<StackSample> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
+/// The thread whose stack it is: written by user space, 0 for none.
+#[map]
+pub static STACK_OF: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
 /// One event per ended pin that a listener wants.
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(RING_BYTES, 0);

@@ -10,6 +10,7 @@ use crate::evaluation::alike::Aspect;
 use crate::evaluation::what_if::Rule;
 use crate::filter::Filter;
 use crate::load;
+use crate::privileges::Capabilities;
 use crate::probe::plan::Wish;
 use crate::stream::serve::DEFAULT_SOCKET;
 
@@ -42,6 +43,7 @@ pub enum Command {
   pinwatch run
   pinwatch run --web.listen-address 127.0.0.1:9000 --stuck-after 30s
   pinwatch run --with fast_path --without zones
+  pinwatch run --capabilities keep
   curl http://127.0.0.1:10746/metrics
 
 Exit status: 0 stopped by a signal, 1 error, 2 this kernel cannot be watched.")]
@@ -62,6 +64,10 @@ pub struct Run {
     /// [default: /run/pinwatch/pinwatch.sock]
     #[arg(long, value_name = "PATH")]
     pub socket: Option<PathBuf>,
+
+    /// What becomes of the capabilities that attaching needs
+    #[arg(long, value_name = "WHAT", default_value = "drop")]
+    pub capabilities: Capabilities,
 
     /// Diagnostics of the BPF programs themselves, in the log; off compiles them away
     #[arg(long, value_name = "LEVEL", default_value = "off")]

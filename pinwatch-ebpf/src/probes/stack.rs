@@ -1,5 +1,7 @@
-//! The kernel stack of a thread, taken in the thread's own context by a timer
-//! that user space attaches to it for the moment in which somebody asks.
+//! The kernel stack of a thread, taken in the thread's own context by timers,
+//! one on each CPU, that user space lets run for the moment in which somebody
+//! asks: they are made while the daemon may make them, and letting them run takes
+//! no capability.
 //!
 //! Another thread cannot take it: while a kretprobe is attached, kernels up to
 //! 6.12 warn when somebody else unwinds a running thread
@@ -10,15 +12,19 @@ use aya_ebpf::helpers::generated::bpf_get_stack;
 use aya_ebpf::macros::perf_event;
 use aya_ebpf::programs::PerfEventContext;
 
-use crate::maps::STACK;
+use crate::maps::{STACK, STACK_OF};
 
 #[perf_event]
 fn stack_sample(ctx: PerfEventContext) -> u32 {
-    let Some(sample) = STACK.get_ptr_mut(0) else {
+    let (Some(wanted), Some(sample)) = (STACK_OF.get_ptr(0), STACK.get_ptr_mut(0)) else {
         return 0;
     };
-    // SAFETY: one thread at a time has this program attached; user space reads
-    // when it is detached.
+    // SAFETY: an aligned word that only user space writes.
+    if unsafe { wanted.read_volatile() } != u64::from(ctx.pid()) {
+        return 0;
+    }
+    // SAFETY: only the wanted thread gets here, on one CPU at a time; user space
+    // reads when the timers have stopped.
     let sample = unsafe { &mut *sample };
     let frames = (&raw mut sample.frames).cast();
     let size = size_of_val(&sample.frames) as u32;

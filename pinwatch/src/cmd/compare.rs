@@ -21,7 +21,7 @@ const REFUSED: u8 = 2;
 
 /// An error is no verdict: it has the status of a refusal.
 pub fn run(args: &cli::Compare) -> ExitCode {
-    super::log_to_stderr("warn");
+    super::log::to_stderr("warn");
     compared(args).unwrap_or_else(|error| {
         if super::is_broken_pipe(&error) {
             return ExitCode::SUCCESS;

@@ -2,6 +2,7 @@
 
 mod check;
 mod compare;
+mod log;
 mod progress;
 mod record;
 mod replay;
@@ -12,14 +13,13 @@ mod top;
 mod watch;
 
 use std::future::pending;
-use std::io::{self, IsTerminal as _};
+use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
 use crate::cli::{Cli, Command};
 use crate::load;
@@ -54,17 +54,6 @@ pub fn status_of(error: &anyhow::Error) -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// The log, at a level unless `PINWATCH_LOG` says otherwise.
-fn log_to_stderr(level: &str) {
-    let filter = EnvFilter::try_from_env("PINWATCH_LOG").unwrap_or_else(|_| EnvFilter::new(level));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_target(false)
-        .with_ansi(io::stderr().is_terminal())
-        .with_writer(io::stderr)
-        .init();
 }
 
 /// One thread is enough: the kernel counts, the rest reads.

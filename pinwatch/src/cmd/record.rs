@@ -17,7 +17,7 @@ use crate::recording::{End, Header, Writer};
 use crate::stream::{Lost, Update};
 
 pub fn run(args: &cli::Record) -> Result<ExitCode> {
-    super::log_to_stderr("warn");
+    super::log::to_stderr("warn");
     one_thread()?.block_on(record(args))
 }
 

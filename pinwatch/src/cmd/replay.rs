@@ -27,7 +27,7 @@ pub fn run(args: cli::Replay) -> Result<ExitCode> {
 }
 
 fn metrics(args: &cli::Replay) -> Result<ExitCode> {
-    super::log_to_stderr("warn");
+    super::log::to_stderr("warn");
     if args.json {
         bail!("metrics have a format of their own: --json goes with tail and report");
     }

@@ -12,7 +12,7 @@ use crate::evaluation::what_if::Rule;
 use crate::output::report;
 
 pub fn run(args: &cli::Report) -> Result<ExitCode> {
-    super::log_to_stderr("warn");
+    super::log::to_stderr("warn");
     let mut progress = Progress::new("read");
     let capture = capture::read(&args.file, &args.what_if, |pins| progress.pins(pins))?;
     progress.clear();

@@ -16,13 +16,15 @@ use super::{one_thread, stop_signals};
 use crate::cli::{BpfLog, Run};
 use crate::output::http::{Source, StackSource, Web, router};
 use crate::output::metrics::Exporter;
+use crate::privileges::{self, Capabilities};
+use crate::service;
 use crate::source::live::{Live, Options};
 use crate::stream::hub::Hub;
 use crate::stream::pump::pump;
 use crate::stream::serve::{DEFAULT_SOCKET, Socket};
 
 pub fn run(args: &Run) -> Result<ExitCode> {
-    super::log_to_stderr("info");
+    super::log::to_stderr("info");
     // In a heap this small, huge pages are memory that nobody uses.
     let _ = nix::sys::prctl::set_thp_disable(true);
     one_thread()?.block_on(serve(args))?;
@@ -32,9 +34,21 @@ pub fn run(args: &Run) -> Result<ExitCode> {
 async fn serve(args: &Run) -> Result<()> {
     // Before anything that takes time: the signals, the port, and the socket.
     let mut stop = stop_signals()?;
-    let listener = TcpListener::bind(args.listen).await;
-    let listener = listener.with_context(|| format!("cannot listen on {}", args.listen))?;
+    let listener = match service::listener()? {
+        Some(inherited) => TcpListener::from_std(inherited)?,
+        None => TcpListener::bind(args.listen)
+            .await
+            .with_context(|| format!("cannot listen on {}", args.listen))?,
+    };
+    let address = listener.local_addr()?;
     let socket = socket(args)?;
+
+    privileges::gain_none()?;
+    let attaching = attach(args.wish.clone(), options(args));
+    // Before any other thread is started.
+    if args.capabilities == Capabilities::Drop {
+        privileges::drop_capabilities()?;
+    }
 
     let live: Arc<OnceLock<Live>> = Arc::default();
     let registry = Registry::new();
@@ -52,7 +66,7 @@ async fn serve(args: &Run) -> Result<()> {
     };
     let server = async { axum::serve(listener, router(web)).await };
     let watch = async {
-        let mut attached = attach(args.wish.clone(), options(args)).await?;
+        let mut attached = attaching.await?;
         let events = attached.take_events()?;
         let logger = (args.bpf_log != BpfLog::Off)
             .then(|| attached.take_logger(log::logger()))
@@ -65,10 +79,8 @@ async fn serve(args: &Run) -> Result<()> {
         let _ = live.set(attached);
         let shared = Arc::clone(&live);
         let state = move || shared.get().expect("set above").state();
-        tracing::info!(
-            "watching with {hooks} hooks, metrics on http://{}/metrics",
-            args.listen
-        );
+        tracing::info!("watching with {hooks} hooks, metrics on http://{address}/metrics");
+        service::ready();
         let (hub, syncs) = Hub::new();
         let pump = pump(events, Arc::clone(&hub), syncs);
         let followers = async {
@@ -84,11 +96,14 @@ async fn serve(args: &Run) -> Result<()> {
                 None => pending().await,
             }
         };
-        tokio::try_join!(pump, followers, diagnostics)?;
+        tokio::try_join!(pump, followers, diagnostics, service::watchdog())?;
         Ok(())
     };
     tokio::select! {
-        signal = stop.recv() => tracing::info!("{signal}: detaching"),
+        signal = stop.recv() => {
+            service::stopping();
+            tracing::info!("{signal}: detaching");
+        }
         served = server => served?,
         failed = watch => return failed,
     }

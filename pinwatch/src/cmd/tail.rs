@@ -13,7 +13,7 @@ use crate::output::tail::{Format, Size, Tail};
 use crate::stream::Update;
 
 pub fn run(args: &cli::Tail) -> Result<ExitCode> {
-    super::log_to_stderr("warn");
+    super::log::to_stderr("warn");
     one_thread()?.block_on(tail(args))?;
     Ok(ExitCode::SUCCESS)
 }

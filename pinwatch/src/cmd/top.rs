@@ -17,7 +17,7 @@ pub fn run(args: &cli::Top) -> Result<ExitCode> {
     if !(io::stdout().is_terminal() && io::stdin().is_terminal()) {
         bail!("top needs a terminal; `pinwatch tail` does not");
     }
-    super::log_to_stderr("warn");
+    super::log::to_stderr("warn");
     one_thread()?.block_on(async {
         let mut stop = stop_signals()?;
         let feed = tokio::select! {

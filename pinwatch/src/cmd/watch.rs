@@ -2,14 +2,16 @@
 //! pins, from here or from a daemon.
 
 use std::sync::Arc;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use tokio::sync::oneshot;
 
 use crate::cli::Follow;
 use crate::kernel::facts::Facts;
 use crate::probe::plan::{Plan, Verdict, Wish};
-use crate::source::live::{Live, Options};
+use crate::source::live::{Live, LiveError, Options};
 use crate::stream::connect::connect;
 use crate::stream::follow::follow;
 use crate::stream::hub::Hub;
@@ -20,15 +22,52 @@ use crate::stream::{Feed, feed};
 /// Age from which a pin is stuck, where nothing else is said.
 pub const STUCK_AFTER: Duration = Duration::from_secs(10);
 
-/// Attaches to the running kernel, and says in the log what is lost.
-pub async fn attach(wish: Wish, options: Options) -> Result<Live> {
-    let live = tokio::task::spawn_blocking(move || {
+/// Attaches to the running kernel, and says in the log what is lost. That begins at
+/// once, in a thread of its own, which has the capabilities that the caller has now,
+/// and ends with them.
+pub fn attach(wish: Wish, options: Options) -> impl Future<Output = Result<Live>> {
+    let (done, live) = oneshot::channel();
+    let thread = thread::spawn(move || {
         let facts = Facts::gather();
         let plan = Plan::new(&facts, wish);
         report(&facts, &plan);
-        Live::attach(&facts, &plan, options)
-    })
-    .await??;
+        // Whoever asked may have been stopped meanwhile.
+        let _ = done.send(Live::attach(&facts, &plan, options));
+    });
+    let attaching = Attaching {
+        live,
+        thread: Some(thread),
+    };
+    attaching.done()
+}
+
+/// Dropped before it is done, it waits until it is, and detaches again.
+struct Attaching {
+    live: oneshot::Receiver<Result<Live, LiveError>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Attaching {
+    async fn done(mut self) -> Result<Live> {
+        let live = (&mut self.live).await;
+        let live = live.context("attaching panicked")??;
+        report_hooks(&live);
+        give_memory_back();
+        Ok(live)
+    }
+}
+
+impl Drop for Attaching {
+    fn drop(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            // What it panicked with is on stderr.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// One line for each hook that was planned and failed.
+fn report_hooks(live: &Live) {
     for hook in live.attached() {
         if let Some(reason) = &hook.error {
             tracing::warn!(
@@ -38,8 +77,6 @@ pub async fn attach(wish: Wish, options: Options) -> Result<Live> {
             );
         }
     }
-    give_memory_back();
-    Ok(live)
 }
 
 /// Pins as a follower wants them: from a recording, from a daemon, or attached to

@@ -3,7 +3,7 @@
 //! versions, and never contains an address.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
+use std::fs::{self, OpenOptions};
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::btf::{self, Prototype};
 use super::zones;
-use crate::probe::table;
+use crate::probe::{perf, table};
 
 /// When kernel code can be preempted by another task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,7 +54,7 @@ pub struct Facts {
     pub no_trampolines: Option<String>,
     /// Whether the kernel has kprobes.
     pub kprobes: bool,
-    /// Where tracefs is mounted.
+    /// Where a tracefs is mounted in which this process may define kprobes.
     pub tracefs: Option<String>,
     pub preemption: Preemption,
     /// `none`, `integrity` or `confidentiality`; absent without the LSM.
@@ -62,6 +62,8 @@ pub struct Facts {
     /// Of the capabilities that matter here, the effective ones.
     pub capabilities: BTreeSet<String>,
     pub perf_event_paranoid: Option<i32>,
+    /// Why this process may not open perf events, which kprobes need; `None` if it may.
+    pub no_perf_events: Option<String>,
 }
 
 /// Symbols that are not hooked but tell something.
@@ -124,6 +126,7 @@ impl Facts {
             capabilities: capabilities(),
             perf_event_paranoid: read("/proc/sys/kernel/perf_event_paranoid")
                 .and_then(|text| text.parse().ok()),
+            no_perf_events: perf::refusal().map(|error| format!("perf_event_open: {error}")),
         }
     }
 }
@@ -225,9 +228,14 @@ fn stack_size(lines: impl Iterator<Item = String>) -> Option<u64> {
 
 /// tracefs, alone or inside debugfs.
 fn find_tracefs() -> Option<String> {
+    // Opening it to append changes nothing.
+    let may_define = |dir: &&str| {
+        let file = Path::new(dir).join("kprobe_events");
+        OpenOptions::new().append(true).open(file).is_ok()
+    };
     ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"]
         .into_iter()
-        .find(|dir| Path::new(dir).join("kprobe_events").exists())
+        .find(may_define)
         .map(str::to_owned)
 }
 
@@ -299,7 +307,8 @@ fn bracketed(text: &str, open: char, close: char) -> Option<String> {
 }
 
 fn capabilities() -> BTreeSet<String> {
-    let status = read("/proc/self/status").unwrap_or_default();
+    // Of this thread: those of the process may have been given up.
+    let status = read("/proc/thread-self/status").unwrap_or_default();
     let effective = status
         .lines()
         .find_map(|line| u64::from_str_radix(line.strip_prefix("CapEff:")?.trim(), 16).ok())

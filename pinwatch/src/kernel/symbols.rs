@@ -1,11 +1,24 @@
 //! Names for kernel addresses, which themselves never leave the agent.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Seek as _};
+use std::sync::Mutex;
 
-/// "symbol+0x12" for each return address of a stack, innermost first.
-pub fn resolve(addresses: &[u64]) -> io::Result<Vec<String>> {
-    resolve_in(BufReader::new(File::open("/proc/kallsyms")?), addresses)
+/// `/proc/kallsyms`, opened while this process may see addresses: what is read
+/// depends on who opened it.
+pub struct Symbols(Mutex<File>);
+
+impl Symbols {
+    pub fn open() -> io::Result<Self> {
+        Ok(Self(File::open("/proc/kallsyms")?.into()))
+    }
+
+    /// "symbol+0x12" for each return address of a stack, innermost first.
+    pub fn resolve(&self, addresses: &[u64]) -> io::Result<Vec<String>> {
+        let mut file = self.0.lock().expect("no holder panics");
+        file.rewind()?;
+        resolve_in(BufReader::new(&*file), addresses)
+    }
 }
 
 /// Reads the symbols once and keeps the nearest before each address.

@@ -5,7 +5,7 @@
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::path::Path;
+use std::sync::Arc;
 
 use aya::programs::{Program, ProgramError};
 use aya::{Btf, Ebpf};
@@ -14,7 +14,7 @@ use thiserror::Error;
 use super::perf::{Trigger, trigger};
 use super::plan::{Attachment, Kind, Plan};
 use super::table::Measurement;
-use super::tracefs::{Event, TracefsError};
+use super::tracefs::{Event, Tracefs, TracefsError};
 
 /// Why one program could not be attached.
 #[derive(Debug, Error)]
@@ -52,7 +52,7 @@ pub fn attach_all(
     ebpf: &mut Ebpf,
     plan: &Plan,
     btf: Option<&Btf>,
-    tracefs: Option<&Path>,
+    tracefs: Option<&Arc<Tracefs>>,
     before_entries: impl FnOnce(),
 ) -> Vec<Attached> {
     let mut planned: Vec<_> = plan.attachments().collect();
@@ -137,7 +137,7 @@ fn attach(
     ebpf: &mut Ebpf,
     attachment: &Attachment,
     btf: Option<&Btf>,
-    tracefs: Option<&Path>,
+    tracefs: Option<&Arc<Tracefs>>,
 ) -> Result<Link, AttachError> {
     let Attachment {
         program: name,

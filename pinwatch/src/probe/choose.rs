@@ -161,6 +161,9 @@ fn try_function(
         let Some(program) = program else { continue };
         match kind_obstacle(kind, proto.params.len(), facts) {
             None => {
+                if kind == Kind::Kretprobe && facts.tracefs.is_none() {
+                    obstacles.push(FEW_RETURNS.to_owned());
+                }
                 let note = (!obstacles.is_empty()).then(|| obstacles.join("; "));
                 return Ok((
                     Attachment {
@@ -199,6 +202,10 @@ fn symbol_obstacle(function: &str, facts: &Facts) -> Option<String> {
     }
 }
 
+/// Without tracefs `maxactive` is the kernel's default.
+const FEW_RETURNS: &str = "tracefs cannot be written, so returns are lost, uncounted, when more than 10 threads \
+     and two per CPU are inside";
+
 /// x86 trampolines took six arguments until 6.6, and nothing tells how many
 /// they take but attaching.
 const TRAMPOLINE_ARGS: usize = 6;
@@ -212,6 +219,9 @@ fn kind_obstacle(kind: Kind, args: usize, facts: &Facts) -> Option<String> {
         Kind::Fentry | Kind::Fexit if args > TRAMPOLINE_ARGS => Some(format!("{args} arguments")),
         Kind::Kprobe | Kind::Kretprobe if !facts.kprobes => Some("no CONFIG_KPROBES".to_owned()),
         Kind::Kprobe | Kind::Kretprobe if confidential => Some("kernel lockdown".to_owned()),
+        Kind::Kprobe | Kind::Kretprobe if facts.no_perf_events.is_some() => {
+            facts.no_perf_events.clone()
+        }
         Kind::Fentry | Kind::Fexit | Kind::Kprobe | Kind::Kretprobe | Kind::RawTracepoint => None,
     }
 }

@@ -6,10 +6,14 @@
 //! A definition belongs to no process: it outlives one that is killed, disabled
 //! and with nothing attached. Those of dead processes are removed at the next
 //! start.
+//!
+//! tracefs is root's. Its files are opened once, so that a daemon that has given
+//! its capabilities up still reads what was missed, and removes its definitions.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write as _};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 use thiserror::Error;
 
@@ -27,11 +31,26 @@ pub struct TracefsError {
     source: io::Error,
 }
 
+/// The files of a tracefs that kprobes need.
+#[derive(Debug)]
+pub struct Tracefs {
+    dir: PathBuf,
+    definitions: TraceFile,
+    profile: TraceFile,
+}
+
+/// One of them. Its readers share an offset, so each waits for the other.
+#[derive(Debug)]
+struct TraceFile {
+    path: PathBuf,
+    file: Mutex<File>,
+}
+
 /// A kprobe event; removed when dropped, which must be after everything
 /// attached to it is closed.
 #[derive(Debug)]
 pub struct Event {
-    tracefs: PathBuf,
+    tracefs: Arc<Tracefs>,
     name: String,
     /// The id for `perf_event_open`.
     pub id: u64,
@@ -40,7 +59,7 @@ pub struct Event {
 impl Event {
     /// Defines an event at the entry or the return of a function.
     pub fn define(
-        tracefs: &Path,
+        tracefs: &Arc<Tracefs>,
         name: &str,
         function: &str,
         at_return: bool,
@@ -51,65 +70,98 @@ impl Event {
         } else {
             "p".to_owned()
         };
-        append(tracefs, &format!("{kind}:{group}/{name} {function}"))?;
+        let line = format!("{kind}:{group}/{name} {function}");
+        tracefs.definitions.append(&line)?;
         // From here on the definition is to be removed whatever happens.
         let mut event = Self {
-            tracefs: tracefs.to_owned(),
+            tracefs: Arc::clone(tracefs),
             name: name.to_owned(),
             id: 0,
         };
-        let path = tracefs.join("events").join(group).join(name).join("id");
+        let path = tracefs.dir.join("events").join(group).join(name).join("id");
         let text = fs::read_to_string(&path);
         let id = text.and_then(|text| text.trim().parse().map_err(io::Error::other));
-        event.id = id.map_err(|source| TracefsError {
-            path: path.display().to_string(),
-            source,
-        })?;
+        event.id = id.map_err(|source| at(&path, source))?;
         Ok(event)
     }
 
     /// How often the probe was hit and could not run: `kprobe_profile`.
     #[must_use]
     pub fn missed(&self) -> Option<u64> {
-        let text = fs::read_to_string(self.tracefs.join("kprobe_profile")).ok()?;
-        missed_in(&text, &self.name)
+        missed_in(&self.tracefs.profile.read().ok()?, &self.name)
     }
 }
 
 impl Drop for Event {
     fn drop(&mut self) {
         let line = format!("-:{GROUP}{}/{}", std::process::id(), self.name);
-        if let Err(error) = append(&self.tracefs, &line) {
+        if let Err(error) = self.tracefs.definitions.append(&line) {
             tracing::warn!("could not remove the kprobe event {}: {error}", self.name);
         }
     }
 }
 
-/// Removes what processes that are no more have left behind.
-pub fn remove_leftovers(tracefs: &Path) {
-    let Ok(text) = fs::read_to_string(tracefs.join("kprobe_events")) else {
-        return;
-    };
-    for event in leftovers(&text, |pid| Path::new("/proc").join(pid).exists()) {
-        match append(tracefs, &format!("-:{event}")) {
-            Ok(()) => tracing::info!("removed {event}, left behind by a pinwatch that was killed"),
-            Err(error) => {
-                tracing::warn!("{event}, left behind by a killed pinwatch, stays: {error}")
+impl Tracefs {
+    /// Opens what is mounted there.
+    pub fn open(dir: &Path) -> Result<Self, TracefsError> {
+        Ok(Self {
+            dir: dir.to_owned(),
+            // Appending: opening it in another way to write removes what is there.
+            definitions: TraceFile::open(dir, "kprobe_events", |options| options.append(true))?,
+            profile: TraceFile::open(dir, "kprobe_profile", |options| options)?,
+        })
+    }
+
+    /// Removes what processes that are no more have left behind.
+    pub fn remove_leftovers(&self) {
+        let Ok(text) = self.definitions.read() else {
+            return;
+        };
+        for event in leftovers(&text, |pid| Path::new("/proc").join(pid).exists()) {
+            match self.definitions.append(&format!("-:{event}")) {
+                Ok(()) => {
+                    tracing::info!("removed {event}, left behind by a pinwatch that was killed")
+                }
+                Err(error) => {
+                    tracing::warn!("{event}, left behind by a killed pinwatch, stays: {error}")
+                }
             }
         }
     }
 }
 
-fn append(tracefs: &Path, line: &str) -> Result<(), TracefsError> {
-    let path = tracefs.join("kprobe_events");
-    let written = OpenOptions::new()
-        .append(true)
-        .open(&path)
-        .and_then(|mut file| file.write_all(line.as_bytes()));
-    written.map_err(|source| TracefsError {
+impl TraceFile {
+    fn open(
+        dir: &Path,
+        name: &str,
+        how: fn(&mut OpenOptions) -> &mut OpenOptions,
+    ) -> Result<Self, TracefsError> {
+        let path = dir.join(name);
+        let file = how(OpenOptions::new().read(true)).open(&path);
+        let file = file.map_err(|source| at(&path, source))?.into();
+        Ok(Self { path, file })
+    }
+
+    fn read(&self) -> io::Result<String> {
+        let mut text = String::new();
+        let mut file = self.file.lock().expect("no holder panics");
+        file.rewind()?;
+        file.read_to_string(&mut text)?;
+        Ok(text)
+    }
+
+    fn append(&self, line: &str) -> Result<(), TracefsError> {
+        let mut file = self.file.lock().expect("no holder panics");
+        let written = file.write_all(line.as_bytes());
+        written.map_err(|source| at(&self.path, source))
+    }
+}
+
+fn at(path: &Path, source: io::Error) -> TracefsError {
+    TracefsError {
         path: path.display().to_string(),
         source,
-    })
+    }
 }
 
 /// "group/name" of events whose process is gone.

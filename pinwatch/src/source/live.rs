@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::os::fd::{AsFd as _, AsRawFd as _};
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -28,7 +28,7 @@ use crate::kernel::zones::{ZoneBits, zone_names};
 use crate::probe::attach::{Attached, attach_all};
 use crate::probe::plan::{Decision, Kind, Plan, UserRegs};
 use crate::probe::table::Measurement;
-use crate::probe::tracefs::remove_leftovers;
+use crate::probe::tracefs::Tracefs;
 
 /// The BPF programs, built by the build script.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/pinwatch-ebpf"));
@@ -88,7 +88,7 @@ impl Live {
         if !plan.unusable.is_empty() {
             return Err(LiveError::Unusable(plan.unusable.clone()));
         }
-        raise_memlock();
+        raise_limits();
         let cpus = possible_cpus()?;
         let globals = plan.globals;
         let (user_regs, task_stack, stack_regs) = match globals.user_regs {
@@ -123,13 +123,10 @@ impl Live {
             .map_max_entries("CELLS", cpus as u32)
             .map_max_entries("FAST", if globals.fast_path { SLOTS } else { 1 })
             .load(OBJECT)?;
-        let tracefs = facts.tracefs.as_ref().map(PathBuf::from);
-        if let Some(tracefs) = &tracefs {
-            remove_leftovers(tracefs);
-        }
+        let tracefs = open_tracefs(facts);
         let mut before_start = 0;
         let scan = || before_start = inside_a_pin();
-        let attached = attach_all(&mut ebpf, plan, btf.as_ref(), tracefs.as_deref(), scan);
+        let attached = attach_all(&mut ebpf, plan, btf.as_ref(), tracefs.as_ref(), scan);
         for Attached {
             measurement,
             attachment,
@@ -150,7 +147,7 @@ impl Live {
         let kretprobes = plan
             .attachments()
             .any(|(_, attachment)| attachment.kind == Kind::Kretprobe);
-        let stacks = Stacks::load(&mut ebpf, kretprobes)?;
+        let stacks = Stacks::load(&mut ebpf, !kretprobes)?;
         let slots = share::<Slot>(&ebpf, "SLOTS", SLOTS as usize)?;
         let cells = share::<CpuCells>(&ebpf, "CELLS", cpus)?;
         let sent = Sent::share(&ebpf)?;
@@ -330,12 +327,28 @@ pub fn monotonic_ns() -> u64 {
     now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64
 }
 
-/// Before 5.11 maps are charged to this limit.
-fn raise_memlock() {
-    use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
+/// Before 5.11 maps are charged to the limit of locked memory; descriptors are
+/// needed for each CPU.
+fn raise_limits() {
+    use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
     if let Err(error) = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY) {
         tracing::debug!("RLIMIT_MEMLOCK stays as it is: {error}");
     }
+    let files = Resource::RLIMIT_NOFILE;
+    let raised = getrlimit(files).and_then(|(_, hard)| setrlimit(files, hard, hard));
+    if let Err(error) = raised {
+        tracing::debug!("RLIMIT_NOFILE stays as it is: {error}");
+    }
+}
+
+/// tracefs, without what pinwatches that were killed left there.
+fn open_tracefs(facts: &Facts) -> Option<Arc<Tracefs>> {
+    let dir = facts.tracefs.as_ref()?;
+    let tracefs = Tracefs::open(Path::new(dir))
+        .inspect_err(|error| tracing::warn!("kprobes without tracefs: {error}"))
+        .ok()?;
+    tracefs.remove_leftovers();
+    Some(Arc::new(tracefs))
 }
 
 fn possible_cpus() -> Result<usize, LiveError> {

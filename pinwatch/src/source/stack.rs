@@ -3,22 +3,24 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use aya::Ebpf;
-use aya::programs::{PerfEvent, ProgramFd};
-use memmap2::MmapRaw;
+use aya::maps::Map;
+use aya::programs::PerfEvent;
+use memmap2::{MmapOptions, MmapRaw};
 use nix::errno::Errno;
 use pinwatch_common::record::{STACK_FRAMES, StackSample};
 use serde::Serialize;
 use thiserror::Error;
 
 use super::live::{LiveError, share, word_at};
-use crate::kernel::symbols;
-use crate::probe::perf::{Trigger, trigger};
+use crate::kernel::symbols::Symbols;
+use crate::probe::perf::{Trigger, disable, enable, trigger};
 
 /// How long a thread that runs may take to be sampled.
 const PATIENCE: Duration = Duration::from_millis(200);
@@ -41,6 +43,10 @@ pub enum StackError {
     UserSpace,
     #[error("the thread is runnable and was on no CPU for {} ms", PATIENCE.as_millis())]
     Starved,
+    #[error(
+        "the thread sleeps, and the stack of one that does can be read only with --capabilities keep"
+    )]
+    Asleep,
     #[error("cannot sample the thread: {0}")]
     Sample(String),
     #[error(transparent)]
@@ -49,7 +55,8 @@ pub enum StackError {
 
 /// Takes stacks, one at a time.
 pub struct Stacks {
-    program: Result<ProgramFd, String>,
+    timers: Result<Timers, String>,
+    symbols: io::Result<Symbols>,
     sample: MmapRaw,
     /// Whether a sleeping thread's whole stack may be read from outside: it may
     /// wake meanwhile.
@@ -58,20 +65,13 @@ pub struct Stacks {
 }
 
 impl Stacks {
-    /// Loads the program; it is attached only when somebody asks.
-    pub fn load(ebpf: &mut Ebpf, kretprobes: bool) -> Result<Self, LiveError> {
-        const PROGRAM: &str = "stack_sample";
-        let mut load = || -> Result<ProgramFd, String> {
-            let program = ebpf.program_mut(PROGRAM).ok_or("no such program")?;
-            let program: &mut PerfEvent = program.try_into().map_err(|_| "no such program")?;
-            program.load().map_err(|error| error.to_string())?;
-            let fd = program.fd().map_err(|error| error.to_string())?;
-            fd.try_clone().map_err(|error| error.to_string())
-        };
+    /// Loads the program and makes its timers, which run only when somebody asks.
+    pub fn load(ebpf: &mut Ebpf, may_unwind: bool) -> Result<Self, LiveError> {
         Ok(Self {
-            program: load(),
+            timers: Timers::load(ebpf),
+            symbols: Symbols::open(),
             sample: share::<StackSample>(ebpf, "STACK", 1)?,
-            may_unwind: !kretprobes,
+            may_unwind,
             one_at_a_time: Mutex::new(()),
         })
     }
@@ -80,30 +80,36 @@ impl Stacks {
     pub fn of(&self, tid: u32) -> Result<Stack, StackError> {
         let addresses = self.sampled(tid)?;
         if let Some(addresses) = addresses {
+            let symbols = self.symbols.as_ref();
+            let symbols = symbols.map_err(|error| StackError::Sample(error.to_string()))?;
             return Ok(Stack {
                 taken: "while it ran",
-                frames: symbols::resolve(&addresses)?,
+                frames: symbols.resolve(&addresses)?,
             });
         }
         let ended = |error: io::Error| match error.raw_os_error() {
             Some(libc::ESRCH | libc::ENOENT) => StackError::Ended,
+            Some(libc::EACCES | libc::EPERM) => StackError::Asleep,
             _ => StackError::Io(error),
         };
         let read = |file| fs::read_to_string(format!("/proc/{tid}/{file}")).map_err(ended);
         if state(&read("stat")?) == Some('R') {
             return Err(StackError::Starved);
         }
-        Ok(if self.may_unwind {
-            Stack {
+        if self.may_unwind {
+            return Ok(Stack {
                 taken: "while it slept",
                 frames: read("stack")?.lines().map(frame).collect(),
-            }
-        } else {
-            Stack {
+            });
+        }
+        match read("wchan")?.as_str() {
+            // What the kernel says to those that may not know.
+            "0" => Err(StackError::Asleep),
+            function => Ok(Stack {
                 taken: "while it slept: the function it sleeps in only, since kretprobes are attached",
-                frames: vec![read("wchan")?],
-            }
-        })
+                frames: vec![function.to_owned()],
+            }),
+        }
     }
 
     /// The return addresses of a thread that runs; `None` if it does not.
@@ -111,28 +117,17 @@ impl Stacks {
         const TAKEN: usize = std::mem::offset_of!(StackSample, taken) / 8;
         const BYTES: usize = std::mem::offset_of!(StackSample, bytes) / 8;
         const FRAMES: usize = std::mem::offset_of!(StackSample, frames) / 8;
-        let program = self.program.as_ref();
-        let program = program.map_err(|error| StackError::Sample(error.clone()))?;
+        let timers = self.timers.as_ref();
+        let timers = timers.map_err(|error| StackError::Sample(error.clone()))?;
         let _one = self.one_at_a_time.lock().expect("no holder panics");
         let word = |n| word_at::<StackSample>(&self.sample, 0, n);
         let before = word(TAKEN);
-        let timer = Trigger::Timer {
-            tid,
-            period_ns: PERIOD_NS,
-        };
-        let timer = trigger(timer, program.as_fd()).map_err(|error| {
-            if error.raw_os_error() == Some(libc::ESRCH) {
-                StackError::Ended
-            } else {
-                StackError::Sample(format!("perf_event_open: {error}"))
+        timers.run(tid, || {
+            let asked = Instant::now();
+            while word(TAKEN) == before && asked.elapsed() < PATIENCE {
+                thread::sleep(Duration::from_nanos(PERIOD_NS));
             }
         })?;
-        let asked = Instant::now();
-        while word(TAKEN) == before && asked.elapsed() < PATIENCE {
-            thread::sleep(Duration::from_nanos(PERIOD_NS));
-        }
-        // Nothing writes the sample any more.
-        drop(timer);
         if word(TAKEN) == before {
             return Ok(None);
         }
@@ -147,6 +142,57 @@ impl Stacks {
                 Errno::from_raw(-error as i32).to_string(),
             )),
         }
+    }
+}
+
+/// A timer on each CPU that was online at the start.
+struct Timers {
+    events: Vec<OwnedFd>,
+    /// Whose stack the program takes.
+    of: MmapRaw,
+}
+
+impl Timers {
+    fn load(ebpf: &mut Ebpf) -> Result<Self, String> {
+        const PROGRAM: &str = "stack_sample";
+        const OF: &str = "STACK_OF";
+        let Some(Map::Array(of)) = ebpf.map(OF) else {
+            return Err(format!("no map {OF}"));
+        };
+        let of = MmapOptions::new()
+            .len(size_of::<u64>())
+            .map_raw(of.fd().as_fd().as_raw_fd())
+            .map_err(|error| error.to_string())?;
+        let program = ebpf.program_mut(PROGRAM).ok_or("no such program")?;
+        let program: &mut PerfEvent = program.try_into().map_err(|_| "no such program")?;
+        program.load().map_err(|error| error.to_string())?;
+        let program = program.fd().map_err(|error| error.to_string())?.as_fd();
+        let cpus = aya::util::online_cpus().map_err(|(path, error)| format!("{path}: {error}"))?;
+        let timer = |cpu| {
+            let period_ns = PERIOD_NS;
+            trigger(Trigger::Timer { cpu, period_ns }, program)
+        };
+        let events = cpus.into_iter().map(timer).collect::<io::Result<_>>();
+        let events = events.map_err(|error| format!("perf_event_open: {error}"))?;
+        Ok(Self { events, of })
+    }
+
+    /// Lets them look for a thread meanwhile; afterwards nothing writes the sample.
+    fn run(&self, tid: u32, meanwhile: impl FnOnce()) -> io::Result<()> {
+        self.look_for(tid);
+        let enabled = self.events.iter().try_for_each(enable);
+        if enabled.is_ok() {
+            meanwhile();
+        }
+        let disabled = self.events.iter().map(disable).fold(Ok(()), Result::and);
+        self.look_for(0);
+        enabled.and(disabled)
+    }
+
+    fn look_for(&self, tid: u32) {
+        // SAFETY: the mapping is page-aligned and holds one word.
+        let of = unsafe { &*self.of.as_mut_ptr().cast::<AtomicU64>() };
+        of.store(tid.into(), Ordering::Relaxed);
     }
 }
 

@@ -43,6 +43,10 @@ impl Daemon {
         Self { child, log }
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn metrics(&self) -> Metrics {
         Metrics::parse(&get("/metrics"))
     }

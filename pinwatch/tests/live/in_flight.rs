@@ -126,7 +126,7 @@ fn a_pin_that_sleeps_has_a_stack_too() {
         (&fentry[..], "__gup_longterm_locked"),
         (&["--attach", "kprobe"], "handle_userfault"),
     ] {
-        let _daemon = Daemon::start(args);
+        let _daemon = Daemon::start(&[args, &["--capabilities", "keep"]].concat());
         let slow = spawn(&["slow", "--stall-for", "3s"]);
         let stack = loop {
             let pins = pins_in_flight();

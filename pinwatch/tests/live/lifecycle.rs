@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use super::daemon::{Daemon, get};
 use super::load::load;
 
-const NOBODY: u32 = 65534;
+pub const NOBODY: u32 = 65534;
 
 /// Our programs in the kernel, by name.
 pub fn programs() -> Vec<String> {
@@ -40,7 +40,7 @@ pub fn no_programs_are_left() {
     }
 }
 
-fn kprobe_events() -> String {
+pub fn kprobe_events() -> String {
     let text = fs::read_to_string("/sys/kernel/tracing/kprobe_events").expect("tracefs");
     text.lines()
         .filter(|line| line.contains("pinwatch_"))

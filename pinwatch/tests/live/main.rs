@@ -11,6 +11,7 @@ mod in_flight;
 mod kills;
 mod lifecycle;
 mod load;
+mod privileges;
 mod recordings;
 mod scenarios;
 mod sheet;

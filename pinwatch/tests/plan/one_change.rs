@@ -18,6 +18,45 @@ fn kernel(sheet: &str, change: impl FnOnce(&mut Facts)) -> Facts {
     facts
 }
 
+#[test]
+fn where_perf_events_are_refused_fentry_takes_what_it_can() {
+    const WHY: &str = "perf_event_open: Permission denied";
+    for sheet in ["6.12-cloud", "7.3-cloud"] {
+        let facts = kernel(sheet, |facts| facts.no_perf_events = Some(WHY.to_owned()));
+        let plan = Plan::new(&facts, Prefer::Auto);
+        let kprobes = plan
+            .attachments()
+            .filter(|(_, hook)| matches!(hook.kind, Kind::Kprobe | Kind::Kretprobe));
+        assert_eq!(kprobes.count(), 0, "{sheet}");
+        let lost: Vec<_> = plan
+            .decisions
+            .iter()
+            .filter_map(|decision| match &decision.verdict {
+                Verdict::Lost { reason } => {
+                    Some((decision.measurement.name(), reason.contains(WHY)))
+                }
+                _ => None,
+            })
+            .collect();
+        // It has seven arguments, and trampolines take six.
+        assert_eq!(lost, [("migrate_result", true)], "{sheet}");
+    }
+}
+
+#[test]
+fn kretprobes_without_tracefs_say_that_returns_may_be_lost() {
+    for sheet in ["5.10-cloud", "6.12-cloud", "7.3-cloud"] {
+        let facts = kernel(sheet, |facts| facts.tracefs = None);
+        let plan = Plan::new(&facts, Prefer::Kprobe);
+        assert!(!plan.is_degraded());
+        for measurement in [Measurement::PinReturn, Measurement::PinEntry] {
+            let (_, note) = attached(&plan, measurement);
+            let told = note.is_some_and(|note| note.contains("tracefs cannot be written"));
+            assert_eq!(told, measurement == Measurement::PinReturn, "{note:?}");
+        }
+    }
+}
+
 fn params(names: &str) -> Vec<String> {
     names.split(' ').map(str::to_owned).collect()
 }

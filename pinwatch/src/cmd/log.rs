@@ -1,0 +1,63 @@
+//! The log: for people with time and colour, for the journal with a priority.
+
+use std::fmt;
+use std::io::{self, IsTerminal as _};
+
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::{Format, Full, Writer};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
+
+use crate::service;
+
+/// Logs at a level unless `PINWATCH_LOG` says otherwise.
+pub fn to_stderr(level: &str) {
+    let filter = EnvFilter::try_from_env("PINWATCH_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr);
+    if service::logs_to_journal() {
+        log.with_ansi(false).event_format(Journal::default()).init();
+    } else {
+        log.with_ansi(io::stderr().is_terminal())
+            .with_target(false)
+            .init();
+    }
+}
+
+/// A line as the journal wants it: `<priority>text` (sd-daemon(3)).
+struct Journal(Format<Full, ()>);
+
+impl Default for Journal {
+    fn default() -> Self {
+        let line = tracing_subscriber::fmt::format();
+        Self(line.without_time().with_level(false).with_target(false))
+    }
+}
+
+impl<S, N> FormatEvent<S, N> for Journal
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut line: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        write!(line, "<{}>", priority(*event.metadata().level()))?;
+        self.0.format_event(context, line, event)
+    }
+}
+
+/// As syslog(3) numbers them.
+fn priority(level: Level) -> u8 {
+    match level {
+        Level::ERROR => 3,
+        Level::WARN => 4,
+        Level::INFO => 6,
+        Level::DEBUG | Level::TRACE => 7,
+    }
+}

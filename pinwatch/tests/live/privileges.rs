@@ -1,0 +1,189 @@
+//! The daemon as a user of its own, with the capabilities that its systemd unit
+//! gives it, and without any once it watches.
+
+use std::fs;
+use std::process::Command;
+use std::thread;
+
+use caps::{CapSet, Capability, CapsHashSet};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use super::counts::{NOTHING_LOST, assert_counts};
+use super::daemon::{Daemon, get, try_get};
+use super::lifecycle::{NOBODY, kprobe_events, no_programs_are_left};
+use super::load::{finish, load, spawn};
+use super::watchers::Tail;
+
+const UNIT: &str = include_str!("../../../packaging/pinwatch.service");
+const DEBIAN: &str = include_str!("../../../packaging/debian-kernel.conf");
+const PARANOID: &str = "/proc/sys/kernel/perf_event_paranoid";
+const SOCKET: &str = "/tmp/pinwatch-unprivileged.sock";
+
+/// The capabilities that a unit gives.
+fn given_by(unit: &str) -> CapsHashSet {
+    let line = unit
+        .lines()
+        .find_map(|line| line.strip_prefix("AmbientCapabilities="));
+    let names = line.expect("the unit has them").split(' ');
+    names
+        .map(|name| name.parse().expect("a capability"))
+        .collect()
+}
+
+/// The kernel's own limit for perf events, in place of Debian's, until dropped.
+struct AsUpstream(String);
+
+impl AsUpstream {
+    fn set() -> Self {
+        let before = fs::read_to_string(PARANOID).expect("procfs");
+        fs::write(PARANOID, "2").expect("root may");
+        Self(before)
+    }
+}
+
+impl Drop for AsUpstream {
+    fn drop(&mut self) {
+        let _ = fs::write(PARANOID, &self.0);
+    }
+}
+
+/// Does something in a thread that is nobody's and has some capabilities: programs
+/// started there are as that systemd would start them.
+fn unprivileged<T: Send>(capabilities: &CapsHashSet, act: impl FnOnce() -> T + Send) -> T {
+    let become_nobody = || {
+        let inherited = CapSet::Inheritable;
+        caps::set(None, inherited, capabilities).expect("root may");
+        caps::securebits::set_keepcaps(true).expect("root may");
+        for call in [libc::SYS_setresgid, libc::SYS_setresuid] {
+            // The library's functions change all threads.
+            // SAFETY: takes three integers.
+            let result = unsafe { libc::syscall(call, NOBODY, NOBODY, NOBODY) };
+            assert_eq!(result, 0, "root may");
+        }
+        for set in [CapSet::Permitted, CapSet::Effective, CapSet::Ambient] {
+            caps::set(None, set, capabilities).expect("they were kept");
+        }
+    };
+    let body = || {
+        become_nobody();
+        act()
+    };
+    thread::scope(|scope| scope.spawn(body).join().expect("it does not panic"))
+}
+
+/// `key: value` lines of all threads of a process.
+fn statuses(pid: u32) -> Vec<String> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("it runs");
+    threads
+        .map(|thread| fs::read_to_string(thread.expect("listed").path().join("status")))
+        .map(|status| status.expect("it runs"))
+        .collect()
+}
+
+fn field<'a>(status: &'a str, key: &str) -> &'a str {
+    let lines = status.lines().filter_map(|line| line.split_once(":\t"));
+    let mut values = lines.filter(|(name, _)| *name == key);
+    values.next().expect("the kernel tells it").1
+}
+
+/// Whether maps can be changed without capabilities here: from 5.19 on, which has
+/// the wider choice of preemption too, or where nothing is refused to anybody.
+fn maps_are_open() -> bool {
+    let refused = fs::read_to_string("/proc/sys/kernel/unprivileged_bpf_disabled");
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").expect("procfs");
+    refused.expect("procfs").trim() == "0" || !release.starts_with("5.")
+}
+
+#[test]
+fn a_daemon_of_its_own_user_has_no_capabilities_left_and_does_everything() {
+    let upstream = AsUpstream::set();
+    let daemon = unprivileged(&given_by(UNIT), || {
+        Daemon::start(&["--attach", "kprobe", "--socket", SOCKET])
+    });
+    drop(upstream);
+    let kept = if maps_are_open() {
+        0
+    } else {
+        Capability::CAP_BPF.bitmask()
+    };
+    for status in statuses(daemon.pid()) {
+        assert!(field(&status, "Uid").starts_with(&NOBODY.to_string()));
+        assert_eq!(field(&status, "NoNewPrivs"), "1");
+        for set in ["CapInh", "CapAmb"] {
+            assert_eq!(field(&status, set), "0000000000000000", "{set}");
+        }
+        for set in ["CapPrm", "CapEff"] {
+            assert_eq!(field(&status, set), format!("{kept:016x}"), "{set}");
+        }
+    }
+    // Scrapes: cells, slots, fdinfo, and what tracefs says was missed.
+    let before = daemon.metrics();
+    assert!(
+        before
+            .series("pinwatch_events_lost_total")
+            .any(|(labels, _)| labels.contains("missed:"))
+    );
+    // A follower: the switch in the programs' memory.
+    let tail = Tail::start(&["--connect", SOCKET]);
+    load(&["--pages", "16", "--repeat", "5"]);
+    assert_eq!(tail.finish().pins.len(), 5);
+    let counted = daemon.metrics().since(&before);
+    assert_counts(&counted, &NOTHING_LOST);
+    assert_counts(&counted, &[("pins_total", 5)]);
+    // A stack: timers and symbols.
+    let large = spawn(&["untouched", "--pages", "60000"]);
+    let stack = loop {
+        let pins: Value = serde_json::from_str(&get("/in-flight")).expect("JSON");
+        let asked = try_get(&format!("/in-flight/{}/stack", pins[0]["tid"]));
+        if let Some(stack) = asked {
+            break stack;
+        }
+        let pins = daemon.metrics().since(&before).total("pinwatch_pins_total");
+        assert_eq!(pins, 5.0, "the pin ended before its stack was taken");
+    };
+    assert!(stack.contains("while it ran"), "{stack}");
+    finish(large);
+    // The end: definitions in tracefs.
+    assert_ne!(kprobe_events(), "");
+    daemon.signal(Signal::SIGTERM);
+    let (status, log) = daemon.wait();
+    assert_eq!(
+        (status.code(), kprobe_events().as_str()),
+        (Some(0), ""),
+        "{log}"
+    );
+    no_programs_are_left();
+}
+
+fn check() -> (Option<i32>, String) {
+    let output = Command::new("pinwatch")
+        .args(["check", "--attach", "kprobe"])
+        .output();
+    let output = output.expect("pinwatch is in the PATH");
+    (
+        output.status.code(),
+        String::from_utf8(output.stdout).expect("UTF-8"),
+    )
+}
+
+#[test]
+fn the_units_capabilities_are_as_good_as_root_and_none_is_too_many() {
+    let as_root = check();
+    assert_eq!(as_root.0, Some(0), "{}", as_root.1);
+    let unit = given_by(UNIT);
+    let (status, said) = unprivileged(&unit, check);
+    assert_ne!(status, Some(0), "Debian has a limit of its own: {said}");
+    let debian = &unit | &given_by(DEBIAN);
+    assert_eq!(unprivileged(&debian, check), as_root);
+    let _upstream = AsUpstream::set();
+    assert_eq!(unprivileged(&unit, check), as_root);
+    for dropped in &unit {
+        let mut fewer = unit.clone();
+        fewer.remove(dropped);
+        // Symbols' addresses are for the origin up to 5.14, and for stacks.
+        if *dropped != Capability::CAP_SYSLOG {
+            assert_ne!(unprivileged(&fewer, check), as_root, "{dropped}");
+        }
+    }
+}
