@@ -35,6 +35,8 @@ pub enum Command {
     /// Make long-term page pins on this machine, repeatably
     #[command(after_long_help = load::EXAMPLES)]
     Load(Box<load::Args>),
+    #[command(hide = true)]
+    Manual(Manual),
 }
 
 /// The daemon: attach to the kernel, aggregate, serve metrics.
@@ -330,6 +332,14 @@ pub struct Check {
 
     #[command(flatten)]
     pub wish: Wish,
+}
+
+/// Write the manual pages and the shells' completions into a folder
+#[derive(Debug, Args)]
+pub struct Manual {
+    /// The folder; made if need be
+    #[arg(value_name = "FOLDER")]
+    pub folder: PathBuf,
 }
 
 /// Level of the BPF programs' diagnostics.

@@ -41,7 +41,7 @@ pub struct MirrorArgs {
 }
 
 impl MirrorArgs {
-    fn url(&self, archive: Archive) -> Result<String> {
+    pub fn url(&self, archive: Archive) -> Result<String> {
         let (given, flag) = match archive {
             Archive::Main => (&self.mirror, "--mirror or PINWATCH_MIRROR"),
             Archive::Security => (

@@ -11,6 +11,7 @@ mod busybox;
 mod cache;
 mod child;
 mod collected;
+mod dist;
 mod docs;
 mod evaluate;
 mod facts;
@@ -28,6 +29,7 @@ mod splat;
 mod tally;
 mod test;
 mod toolchain;
+mod trial;
 mod unpack;
 mod vm;
 
@@ -58,6 +60,7 @@ enum Command {
     Bench(bench::BenchArgs),
     Evaluate(evaluate::EvaluateArgs),
     Docs(docs::DocsArgs),
+    Dist(dist::DistArgs),
 }
 
 fn main() -> ExitCode {
@@ -71,6 +74,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::main(&args),
         Command::Evaluate(args) => evaluate::main(&args),
         Command::Docs(args) => docs::main(&args),
+        Command::Dist(args) => dist::main(&args),
     });
     match done {
         Ok(code) => code,

@@ -40,6 +40,8 @@ pub enum Purpose {
     All,
     /// all of that, and see the page, `pinwatch top` and the metrics as people do
     Tests,
+    /// make disks with a whole system
+    Trials,
 }
 
 /// Something that has to be on the machine.
@@ -116,6 +118,24 @@ const NEEDS: &[Need] = &[
         present: in_path,
         package: "prometheus",
         purpose: Purpose::Tests,
+    },
+    Need {
+        name: "systemd-analyze",
+        present: in_path,
+        package: "systemd",
+        purpose: Purpose::Tests,
+    },
+    Need {
+        name: "debootstrap",
+        present: in_path,
+        package: "debootstrap",
+        purpose: Purpose::Trials,
+    },
+    Need {
+        name: "mkfs.ext4",
+        present: in_path,
+        package: "e2fsprogs",
+        purpose: Purpose::Trials,
     },
     Need {
         name: "libc.a",

@@ -3,6 +3,7 @@
 mod check;
 mod compare;
 mod log;
+mod manual;
 mod progress;
 mod record;
 mod replay;
@@ -40,6 +41,7 @@ pub fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Top(args) => top::run(&args),
         Command::Check(args) => check::check(&args),
         Command::Load(args) => load::run(*args),
+        Command::Manual(args) => manual::manual(&args),
     }
 }
 

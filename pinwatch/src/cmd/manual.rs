@@ -1,0 +1,26 @@
+//! `pinwatch manual`: what a package has beside the program, from the command line's
+//! own description.
+
+use std::fs;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use clap::CommandFactory as _;
+use clap_complete::Shell;
+
+use crate::cli::{Cli, Manual};
+
+const SHELLS: [Shell; 3] = [Shell::Bash, Shell::Zsh, Shell::Fish];
+
+pub fn manual(Manual { folder }: &Manual) -> Result<ExitCode> {
+    let written = || -> Result<()> {
+        fs::create_dir_all(folder)?;
+        clap_mangen::generate_to(Cli::command(), folder)?;
+        for shell in SHELLS {
+            clap_complete::generate_to(shell, &mut Cli::command(), "pinwatch", folder)?;
+        }
+        Ok(())
+    };
+    written().with_context(|| format!("cannot write to {}", folder.display()))?;
+    Ok(ExitCode::SUCCESS)
+}

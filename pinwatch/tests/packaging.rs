@@ -1,0 +1,75 @@
+//! What a package has beside the program.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use clap::CommandFactory as _;
+use pinwatch::cli::Cli;
+
+const UNIT: &str = include_str!("../../packaging/pinwatch.service");
+const DAEMONSET: &str = include_str!("../../packaging/daemonset.yml");
+
+fn packaging() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging")
+}
+
+#[test]
+fn systemd_says_that_the_service_is_little_exposed() {
+    // In tenths, of ten; 1.5 is what systemd 252 says.
+    const THRESHOLD: &str = "--threshold=15";
+    let output = Command::new("systemd-analyze")
+        .args(["security", "--offline=true", "--no-pager", THRESHOLD])
+        .arg(packaging().join("pinwatch.service"))
+        .output()
+        .expect("systemd-analyze is there: cargo xtask setup");
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8(said).expect("UTF-8");
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("Overall exposure level"), "{said}");
+}
+
+/// As root of a container, tracefs is open without CAP_DAC_OVERRIDE.
+#[test]
+fn a_container_gets_the_capabilities_of_the_unit_that_a_file_system_does_not_ask_for() {
+    let of_unit = |setting: &str| -> BTreeSet<_> {
+        let line = UNIT.lines().find_map(|line| line.strip_prefix(setting));
+        line.expect("it is set").split(' ').collect()
+    };
+    let ambient = of_unit("AmbientCapabilities=");
+    assert_eq!(ambient, of_unit("CapabilityBoundingSet="));
+    let line = DAEMONSET
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("add: ["));
+    let added = line
+        .and_then(|line| line.strip_suffix(']'))
+        .expect("a list");
+    let added = added.split(", ").map(|name| format!("CAP_{name}"));
+    let mut added: BTreeSet<_> = added.collect();
+    added.insert("CAP_DAC_OVERRIDE".to_owned());
+    assert_eq!(
+        added.iter().map(String::as_str).collect::<BTreeSet<_>>(),
+        ambient
+    );
+}
+
+#[test]
+fn every_command_has_a_manual_page_and_each_shell_its_completions() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let manual = Command::new(env!("CARGO_BIN_EXE_pinwatch"))
+        .arg("manual")
+        .arg(dir.path())
+        .status();
+    assert!(manual.expect("it starts").success());
+    let read = |name: &str| std::fs::read_to_string(dir.path().join(name)).expect(name);
+    for command in Cli::command().get_subcommands() {
+        if !command.is_hide_set() {
+            let page = read(&format!("pinwatch-{}.1", command.get_name()));
+            assert!(page.contains(".SH SYNOPSIS"), "{page}");
+        }
+    }
+    assert!(read("pinwatch.1").contains("pinwatch\\-run(1)"));
+    for file in ["pinwatch.bash", "_pinwatch", "pinwatch.fish"] {
+        assert!(read(file).contains("stuck-after"), "{file}");
+    }
+}

@@ -1,0 +1,124 @@
+//! The package on a whole system: Debian 12 with systemd, Prometheus and Alertmanager, on a stock
+//! kernel. `trial/trial.sh` does everything in there; this makes the disk and boots it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use tempfile::TempDir;
+
+use crate::apt::{Archive, KEYRING, MirrorArgs};
+use crate::cache::Cache;
+use crate::child;
+use crate::guest::{Guest, Placed};
+use crate::kernels::{Flavour, Kernel};
+use crate::qemu::Sinks;
+
+const SUITE: &str = "bookworm";
+const PACKAGES: &str =
+    "systemd,systemd-sysv,prometheus,prometheus-alertmanager,curl,jq,openssl,ca-certificates";
+const DISK: &str = "disk.ext4";
+const DISK_SIZE: &str = "2G";
+const TIMEOUT: Duration = Duration::from_secs(900);
+const MODULES: [&str; 3] = ["virtio_pci", "virtio_blk", "ext4"];
+
+/// Installs, uses, upgrades and removes a package; fails when something is not as it should be.
+pub fn run(
+    kernel: &'static Kernel,
+    cache: &Cache,
+    mirrors: &MirrorArgs,
+    package: &Path,
+    upgrade: &Path,
+) -> Result<()> {
+    let disk = disk(cache, mirrors)?;
+    let dir = TempDir::with_prefix("pinwatch-trial-")?;
+    let written = |name: &str, text: &str| -> Result<PathBuf> {
+        let path = dir.path().join(name);
+        fs::write(&path, text)?;
+        Ok(path)
+    };
+    let placed = |host: PathBuf, guest: &str| Placed {
+        host,
+        guest: guest.to_owned(),
+    };
+    // Before 6.5 a pin cannot wait for a userfaultfd.
+    let stuck = match kernel.series {
+        "5.10" | "6.1" => "starved",
+        _ => "slow",
+    };
+    let guest = Guest {
+        kernel,
+        flavour: Flavour::Cloud,
+        own: None,
+        files: vec![
+            placed(written("init", include_str!("trial/init.sh"))?, "/init"),
+            placed(
+                written("trial.sh", include_str!("trial/trial.sh"))?,
+                "/trial/trial.sh",
+            ),
+            placed(written("stuck", stuck)?, "/trial/stuck"),
+            placed(package.to_owned(), "/trial/first.deb"),
+            placed(upgrade.to_owned(), "/trial/second.deb"),
+        ],
+        modules: MODULES.map(str::to_owned).to_vec(),
+        append: Vec::new(),
+        memory_mib: 3072,
+        cpus: 2,
+        forwards: Vec::new(),
+        qemu_args: [
+            "-drive",
+            // What is written is forgotten.
+            &format!(
+                "file={},if=none,id=disk,format=raw,snapshot=on",
+                disk.display()
+            ),
+            "-device",
+            "virtio-blk-pci,drive=disk",
+        ]
+        .map(str::to_owned)
+        .to_vec(),
+        timeout: Some(TIMEOUT),
+        command: Vec::new(),
+    };
+    let sinks = Sinks {
+        out: Box::new(std::io::stdout()),
+        err: Box::new(std::io::stderr()),
+    };
+    match guest.run(cache, mirrors, sinks)? {
+        0 => Ok(()),
+        status => bail!("the trial on {} failed with status {status}", kernel.series),
+    }
+}
+
+/// A disk with Debian on it, from the cache or from the network.
+fn disk(cache: &Cache, mirrors: &MirrorArgs) -> Result<PathBuf> {
+    let entry = format!("trial/{SUITE}");
+    let disk = cache.path(&entry).join(DISK);
+    if disk.exists() {
+        return Ok(disk);
+    }
+    let _lock = cache.lock(&entry)?;
+    if disk.exists() {
+        return Ok(disk);
+    }
+    eprintln!("xtask: making a disk with Debian {SUITE}");
+    let scratch = cache.scratch()?;
+    let (root, made) = (scratch.path().join("root"), scratch.path().join("made"));
+    fs::create_dir(&made)?;
+    let mut debootstrap = child::command("debootstrap");
+    debootstrap
+        .args(["--variant=minbase", "--keyring", KEYRING])
+        .arg(format!("--include={PACKAGES}"))
+        .arg(SUITE)
+        .arg(&root)
+        .arg(mirrors.url(Archive::Main)?);
+    child::run(&mut debootstrap)?;
+    let mut mkfs = child::command("mkfs.ext4");
+    mkfs.args(["-q", "-d"])
+        .arg(&root)
+        .arg(made.join(DISK))
+        .arg(DISK_SIZE);
+    child::run(&mut mkfs)?;
+    Ok(cache.publish(&made, &entry)?.join(DISK))
+}

@@ -1,0 +1,26 @@
+#!/bin/busybox sh
+# PID 1 of the initrd of a trial: loads what the disk needs, and hands over to the Debian on it.
+/bin/busybox --install -s /bin
+mount -t proc proc /proc
+mount -t devtmpfs devtmpfs /dev
+for module in $(cat /etc/xtask/modules); do
+    insmod "/etc/xtask/$module.ko" || echo "<3>xtask: cannot load $module" >/dev/kmsg
+done
+mkdir -p /disk
+mount -t ext4 /dev/vda /disk || echo "<2>xtask: no disk" >/dev/kmsg
+cp -r /trial /disk/
+# What runs the trial once the system is up.
+cat >/disk/etc/systemd/system/trial.service <<UNIT
+[Unit]
+After=multi-user.target
+[Service]
+Type=oneshot
+ExecStart=/bin/bash /trial/trial.sh
+StandardOutput=null
+StandardError=null
+UNIT
+mkdir -p /disk/etc/systemd/system/graphical.target.wants
+ln -sf ../trial.service /disk/etc/systemd/system/graphical.target.wants/
+ln -sf /dev/null /disk/etc/systemd/system/serial-getty@ttyS0.service
+umount /proc
+exec switch_root /disk /lib/systemd/systemd systemd.log_level=warning
