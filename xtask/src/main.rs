@@ -15,6 +15,7 @@ mod dist;
 mod docs;
 mod evaluate;
 mod facts;
+mod fuzz;
 mod guest;
 mod http;
 mod initrd;
@@ -59,6 +60,7 @@ enum Command {
     Facts(facts::FactsArgs),
     Bench(bench::BenchArgs),
     Evaluate(evaluate::EvaluateArgs),
+    Fuzz(fuzz::FuzzArgs),
     Docs(docs::DocsArgs),
     Dist(dist::DistArgs),
 }
@@ -73,6 +75,7 @@ fn main() -> ExitCode {
         Command::Facts(args) => facts::main(&args),
         Command::Bench(args) => bench::main(&args),
         Command::Evaluate(args) => evaluate::main(&args),
+        Command::Fuzz(args) => fuzz::main(&args),
         Command::Docs(args) => docs::main(&args),
         Command::Dist(args) => dist::main(&args),
     });

@@ -1,0 +1,69 @@
+//! A recording from anybody: read whole, aggregated, evaluated. Input is taken as a file, and
+//! as the bodies of frames with right checksums behind a right header, which bytes alone would
+//! never come to.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use pinwatch::evaluation::evidence::Evidence;
+use pinwatch::evaluation::group::Groups;
+use pinwatch::evaluation::what_if::{Outcome, Rule};
+use pinwatch::kernel::machine::Machine;
+use pinwatch::recording::{Header, Item, Reader, Writer};
+use pinwatch::source::replay::Replayed;
+use pinwatch::stream::Start;
+
+fuzz_target!(|data: &[u8]| {
+    read(data);
+    let start = Start {
+        version: String::new(),
+        abi: 0,
+        release: String::new(),
+        era: String::new(),
+        wall_offset_ns: 0,
+        rest: Box::default(),
+    };
+    let header = Header::new(start, None, Machine::default());
+    let mut file = Vec::new();
+    Writer::new(&mut file, &header, false).expect("a Vec takes all");
+    // Frames are cut where the input says.
+    let mut rest = data;
+    while let Some((length, more)) = rest.split_first() {
+        let (body, more) = more.split_at(more.len().min(usize::from(*length)));
+        file.extend(b"\xf5PwF");
+        file.extend((body.len() as u32).to_le_bytes());
+        file.extend(crc32fast::hash(body).to_le_bytes());
+        file.extend(body);
+        rest = more;
+    }
+    read(&file);
+});
+
+fn read(file: &[u8]) {
+    let Ok(mut reader) = Reader::new(file) else {
+        return;
+    };
+    let mut replayed = Replayed::new(reader.header());
+    let (mut evidence, mut groups) = (Evidence::default(), Groups::default());
+    let rules = [
+        "immediate",
+        "migrate-max=10,isolate-max=100",
+        "forward-progress",
+    ];
+    let rules = rules.map(|rule| rule.parse::<Rule>().expect("a rule"));
+    let mut outcomes = rules.map(Outcome::new);
+    while let Some(item) = reader.next_item().expect("memory can be read") {
+        match item {
+            Item::Pins(pins) => {
+                for traced in &pins {
+                    replayed.add(traced);
+                    evidence.add(traced);
+                    groups.add(traced, Some(3));
+                    outcomes.iter_mut().for_each(|outcome| outcome.add(traced));
+                }
+            }
+            Item::Lost(lost) => drop(lost.total()),
+            Item::End(end) => replayed.end(&end),
+        }
+    }
+    let _ = reader.damage();
+}
