@@ -44,19 +44,25 @@ pub enum Command {
 #[command(after_help = "Examples:
   pinwatch run
   pinwatch run --web.listen-address 127.0.0.1:9000 --stuck-after 30s
+  pinwatch run --web.listen-address 0.0.0.0:10746 --web.config.file /etc/pinwatch/web.yml
   pinwatch run --with fast_path --without zones
   pinwatch run --capabilities keep
   curl http://127.0.0.1:10746/metrics
 
 Exit status: 0 stopped by a signal, 1 error, 2 this kernel cannot be watched.")]
 pub struct Run {
-    /// Address to serve HTTP on
+    /// Address to serve HTTP on (repeatable)
     #[arg(
         long = "web.listen-address",
         value_name = "ADDRESS:PORT",
         default_value = "127.0.0.1:10746"
     )]
-    pub listen: SocketAddr,
+    pub listen: Vec<SocketAddr>,
+
+    /// TLS and passwords, in the format of Prometheus' exporters; a change is seen without a
+    /// restart
+    #[arg(long = "web.config.file", value_name = "FILE")]
+    pub web_config: Option<PathBuf>,
 
     /// Age from which a pin in flight counts as stuck
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]

@@ -3,7 +3,7 @@
 //! One-way flow, and imports point up it only:
 //! `kernel` and `probe` (what is there, what to attach) → `source` (pins and
 //! statistics) → `aggregate` (the state) → `view` and `ended` (in words) → `stream`
-//! (to whoever watches) → `output`. The commands in `cmd` put them together.
+//! (to whoever watches) → `output`; `web` serves what `output` shows. The commands in `cmd` put them together.
 
 pub mod aggregate;
 pub mod cli;
@@ -25,3 +25,4 @@ pub mod source;
 pub mod stream;
 pub mod text;
 pub mod view;
+pub mod web;

@@ -1,10 +1,11 @@
 //! `pinwatch run`: the daemon.
 
 use std::future::pending;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use prometheus::Registry;
 use prometheus::process_collector::ProcessCollector;
 use tokio::io::Interest;
@@ -22,6 +23,8 @@ use crate::source::live::{Live, Options};
 use crate::stream::hub::Hub;
 use crate::stream::pump::pump;
 use crate::stream::serve::{DEFAULT_SOCKET, Socket};
+use crate::web::current::Current;
+use crate::web::serve::{Limits, bind, exposed, serve as serve_http};
 
 pub fn run(args: &Run) -> Result<ExitCode> {
     super::log::to_stderr("info");
@@ -34,13 +37,17 @@ pub fn run(args: &Run) -> Result<ExitCode> {
 async fn serve(args: &Run) -> Result<()> {
     // Before anything that takes time: the signals, the port, and the socket.
     let mut stop = stop_signals()?;
-    let listener = match service::listener()? {
-        Some(inherited) => TcpListener::from_std(inherited)?,
-        None => TcpListener::bind(args.listen)
-            .await
-            .with_context(|| format!("cannot listen on {}", args.listen))?,
+    let current = Arc::new(Current::open(args.web_config.as_deref())?);
+    let listeners = match service::listener()? {
+        Some(inherited) => vec![TcpListener::from_std(inherited)?],
+        None => bind(&args.listen).await?,
     };
-    let address = listener.local_addr()?;
+    let addresses = listeners.iter().map(TcpListener::local_addr);
+    let addresses: Vec<_> = addresses.collect::<Result<_, _>>()?;
+    let settings = current.get();
+    if let Some(warning) = exposed(&addresses, &settings) {
+        tracing::warn!("{warning}");
+    }
     let socket = socket(args)?;
 
     privileges::gain_none()?;
@@ -55,6 +62,7 @@ async fn serve(args: &Run) -> Result<()> {
     registry.register(Box::new(ProcessCollector::for_self()))?;
     let shared = Arc::clone(&live);
     let source: Source = Arc::new(move || Some(shared.get()?.state()));
+    registry.register(Box::new(current.succeeded()))?;
     let exported = Arc::clone(&source);
     registry.register(Box::new(Exporter(move || exported())))?;
     let shared = Arc::clone(&live);
@@ -64,7 +72,7 @@ async fn serve(args: &Run) -> Result<()> {
         source,
         stacks,
     };
-    let server = async { axum::serve(listener, router(web)).await };
+    let server = serve_http(listeners, router(web), current, Limits::DEFAULT);
     let watch = async {
         let mut attached = attaching.await?;
         let events = attached.take_events()?;
@@ -79,7 +87,10 @@ async fn serve(args: &Run) -> Result<()> {
         let _ = live.set(attached);
         let shared = Arc::clone(&live);
         let state = move || shared.get().expect("set above").state();
-        tracing::info!("watching with {hooks} hooks, metrics on http://{address}/metrics");
+        tracing::info!(
+            "watching with {hooks} hooks, metrics on {}",
+            urls(&addresses, settings.tls.is_some())
+        );
         service::ready();
         let (hub, syncs) = Hub::new();
         let pump = pump(events, Arc::clone(&hub), syncs);
@@ -104,10 +115,17 @@ async fn serve(args: &Run) -> Result<()> {
             service::stopping();
             tracing::info!("{signal}: detaching");
         }
-        served = server => served?,
+        served = server => match served? {},
         failed = watch => return failed,
     }
     Ok(())
+}
+
+fn urls(addresses: &[SocketAddr], tls: bool) -> String {
+    let scheme = if tls { "https" } else { "http" };
+    let urls = addresses.iter();
+    let urls: Vec<_> = urls.map(|at| format!("{scheme}://{at}/metrics")).collect();
+    urls.join(" and ")
 }
 
 /// The socket that others follow. The default place may be out of reach of a

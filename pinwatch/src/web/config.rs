@@ -1,0 +1,219 @@
+//! The file of `--web.config.file`, as written. What is not known here is an error:
+//! a rule that is ignored protects nobody.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use bcrypt::HashParts;
+use serde::Deserialize;
+use serde_saphyr::{Spanned, options};
+
+/// The whole file. An empty one sets nothing.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct File {
+    pub tls_server_config: Option<Tls>,
+    pub http_server_config: Http,
+    /// bcrypt hashes by user.
+    pub basic_auth_users: BTreeMap<String, Spanned<String>>,
+}
+
+/// Certificates: each inline or in a file, which is looked for beside the configuration.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tls {
+    pub cert: Option<String>,
+    pub cert_file: Option<PathBuf>,
+    pub key: Option<String>,
+    pub key_file: Option<PathBuf>,
+    pub client_ca: Option<String>,
+    pub client_ca_file: Option<PathBuf>,
+    pub client_auth_type: ClientAuth,
+    pub min_version: Option<Version>,
+    pub max_version: Option<Version>,
+}
+
+/// What is asked of clients. Go's other two ask for a certificate that nobody verifies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub enum ClientAuth {
+    #[default]
+    #[serde(alias = "")]
+    NoClientCert,
+    VerifyClientCertIfGiven,
+    RequireAndVerifyClientCert,
+}
+
+/// Versions of TLS that rustls has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+pub enum Version {
+    #[serde(rename = "TLS12")]
+    Tls12,
+    #[serde(rename = "TLS13")]
+    Tls13,
+}
+
+/// What is said in answers.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Http {
+    /// HTTP/1.1 is spoken whatever this says.
+    #[serde(rename = "http2")]
+    pub _http2: Option<bool>,
+    pub headers: BTreeMap<String, Spanned<String>>,
+}
+
+/// Headers that can be set, with the values that they can have, if not any.
+const HEADERS: [(&str, &[&str]); 5] = [
+    ("Content-Security-Policy", &[]),
+    ("Strict-Transport-Security", &[]),
+    ("X-Content-Type-Options", &["nosniff"]),
+    ("X-Frame-Options", &["deny", "sameorigin"]),
+    ("X-XSS-Protection", &[]),
+];
+
+impl File {
+    /// Reads the text of a file; errors name the file and the line, and show
+    /// nothing of the text, which holds secrets.
+    pub fn parse(path: &Path, text: &str) -> Result<Self> {
+        let options = options! { with_snippet: false };
+        serde_saphyr::from_str_with_options::<Option<Self>>(text, options)
+            .map(Option::unwrap_or_default)
+            .map_err(|error| match error.location() {
+                Some(at) => anyhow!("{}:{}: {error}", path.display(), at.line()),
+                None => anyhow!("{}: {error}", path.display()),
+            })
+    }
+
+    /// The hashes by user.
+    pub fn users(&self, path: &Path) -> Result<BTreeMap<String, String>> {
+        let users = self.basic_auth_users.iter().map(|(user, hash)| {
+            let parts: Result<HashParts, _> = hash.value.parse();
+            parts
+                .map_err(|_| anyhow!("{user:?} has no bcrypt hash"))
+                .with_context(|| at(path, hash, "basic_auth_users"))?;
+            if user.contains(':') {
+                // The header that carries it ends the name there.
+                return Err(anyhow!("{user:?} has a colon"))
+                    .with_context(|| at(path, hash, "basic_auth_users"));
+            }
+            Ok((user.clone(), hash.value.clone()))
+        });
+        users.collect()
+    }
+
+    /// The headers that every answer has.
+    pub fn headers(&self, path: &Path) -> Result<HeaderMap> {
+        let headers = self.http_server_config.headers.iter();
+        let headers = headers.filter(|(_, value)| !value.value.is_empty());
+        let checked = headers.map(|(name, value)| {
+            header(name, &value.value).with_context(|| at(path, value, "headers"))
+        });
+        checked.collect()
+    }
+}
+
+fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue)> {
+    let Some((_, values)) = HEADERS.iter().find(|(known, _)| *known == name) else {
+        bail!("the header {name:?} cannot be set");
+    };
+    if !values.is_empty() && !values.contains(&value) {
+        bail!("{name} can be {}", values.join(" or "));
+    }
+    Ok((name.parse()?, value.parse()?))
+}
+
+fn at<T>(path: &Path, value: &Spanned<T>, key: &str) -> String {
+    format!("{}:{}: {key}", path.display(), value.referenced.line())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HASH: &str = "$2y$10$mDwo.lAisC94iLAyP81MCesa29IzH37oigHC/42V2pdJlUprsJPze";
+
+    fn parse(text: &str) -> Result<File, String> {
+        let path = Path::new("web.yml");
+        let all = || {
+            let file = File::parse(path, text)?;
+            file.users(path)?;
+            file.headers(path)?;
+            Ok(file)
+        };
+        all().map_err(|error: anyhow::Error| format!("{error:#}"))
+    }
+
+    #[test]
+    fn the_toolkits_example() {
+        let text = format!(
+            "# comment\ntls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n  min_version: TLS13\n\
+             http_server_config:\n  http2: false\n  headers:\n    X-Frame-Options: deny\n    X-XSS-Protection: ''\n\
+             basic_auth_users:\n  alice: {HASH}\n"
+        );
+        let file = parse(&text).unwrap();
+        let tls = file.tls_server_config.as_ref().unwrap();
+        assert_eq!(tls.cert_file.as_deref(), Some(Path::new("server.crt")));
+        assert_eq!(tls.min_version, Some(Version::Tls13));
+        assert_eq!(tls.client_auth_type, ClientAuth::NoClientCert);
+        let headers = file.headers(Path::new("")).unwrap();
+        assert_eq!(headers.len(), 1);
+        assert_eq!(headers["x-frame-options"], "deny");
+        assert_eq!(file.users(Path::new("")).unwrap()["alice"], HASH);
+    }
+
+    #[test]
+    fn nothing_is_said_in_an_empty_file() {
+        for text in ["", "# nothing\n", "{}\n"] {
+            let file = parse(text).unwrap();
+            assert!(file.tls_server_config.is_none() && file.basic_auth_users.is_empty());
+        }
+    }
+
+    #[test]
+    fn errors_name_the_line_and_the_key() {
+        for (text, says) in [
+            ("tls_server_config:\n  cert_files: x\n", "web.yml:2: "),
+            ("tls_server_config:\n  cert_files: x\n", "cert_files"),
+            ("\n\nrate_limit:\n  burst: 1\n", "web.yml:3: "),
+            (
+                "tls_server_config:\n  key_file: a\n  key_file: b\n",
+                "web.yml:3: ",
+            ),
+            ("tls_server_config:\n  min_version: TLS10\n", "web.yml:2: "),
+            (
+                "tls_server_config:\n  client_auth_type: RequestClientCert\n",
+                "RequireAndVerifyClientCert",
+            ),
+            (
+                "basic_auth_users:\n  eve: plain\n",
+                "web.yml:2: basic_auth_users: \"eve\"",
+            ),
+            (&format!("basic_auth_users:\n  'e:ve': {HASH}\n"), "colon"),
+            (
+                "http_server_config:\n  headers:\n    X-Frame-Options: maybe\n",
+                "web.yml:3: headers",
+            ),
+            (
+                "http_server_config:\n  headers:\n    Server: me\n",
+                "cannot be set",
+            ),
+            ("a: [\n", "web.yml:"),
+        ] {
+            let error = parse(text).map(|_| ()).unwrap_err();
+            assert!(error.contains(says), "{text:?}: {error}");
+            assert!(!error.contains("plain"), "no secrets: {error}");
+        }
+    }
+
+    #[test]
+    fn aliases_cannot_blow_it_up() {
+        let mut text = "a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n".to_owned();
+        for n in 1..12 {
+            let of = vec![format!("*a{}", n - 1); 10].join(",");
+            text += &format!("a{n}: &a{n} [{of}]\n");
+        }
+        assert!(parse(&text).is_err());
+    }
+}

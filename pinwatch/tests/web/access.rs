@@ -1,0 +1,175 @@
+//! Who is let in, and what answers say.
+
+use std::time::Instant;
+
+use pinwatch::web::current::Current;
+
+use super::client::{basic, get};
+use super::server::{Server, folder};
+
+/// A cheap hash.
+fn hash(password: &str) -> String {
+    bcrypt::hash(password, 4).expect("a hash")
+}
+
+fn users(users: &[(&str, &str)]) -> String {
+    let lines = users
+        .iter()
+        .map(|(user, hash)| format!("  {user}: {hash}\n"));
+    format!("basic_auth_users:\n{}", lines.collect::<String>())
+}
+
+#[tokio::test]
+async fn nobody_is_let_in_without_the_password() {
+    let server = Server::with(&users(&[
+        ("alice", &hash("wonder")),
+        ("bob", &hash("land")),
+    ]))
+    .await;
+    let status = async |path: &'static str, headers: String| {
+        let answer = get(server.address, path, &headers).await;
+        let asks = answer.head.contains("www-authenticate: basic");
+        assert_eq!(asks, answer.status == 401, "{}", answer.head);
+        answer.status
+    };
+    for path in ["/", "/nowhere"] {
+        assert_eq!(status(path, String::new()).await, 401, "{path}");
+        assert_eq!(status(path, basic("alice", "land")).await, 401, "{path}");
+        assert_eq!(status(path, basic("eve", "wonder")).await, 401, "{path}");
+    }
+    for _ in 0..2 {
+        assert_eq!(status("/", basic("alice", "wonder")).await, 200);
+        assert_eq!(status("/", basic("bob", "land")).await, 200);
+        assert_eq!(
+            status("/", basic("bob", "wonder")).await,
+            401,
+            "remembered is one password"
+        );
+    }
+    assert_eq!(status("/nowhere", basic("alice", "wonder")).await, 404);
+    let first = get(server.address, "/", &basic("bob", "land")).await;
+    assert_eq!(first.body, "4", "who is not let in reaches nothing");
+}
+
+#[tokio::test]
+async fn a_password_that_changes_counts_at_once() {
+    let server = Server::with(&users(&[("alice", &hash("old"))])).await;
+    let status = async |password| {
+        get(server.address, "/", &basic("alice", password))
+            .await
+            .status
+    };
+    assert_eq!((status("old").await, status("new").await), (200, 401));
+    server.replace("web.yml", &users(&[("alice", &hash("new"))]));
+    assert_eq!((status("old").await, status("new").await), (401, 200));
+    server.replace("web.yml", &users(&[("bob", &hash("new"))]));
+    assert_eq!(status("new").await, 401);
+    server.replace("web.yml", "");
+    assert_eq!(status("any").await, 200, "no users, no passwords");
+}
+
+#[tokio::test]
+async fn a_change_that_cannot_be_read_changes_nothing_and_is_shown() {
+    let good = users(&[("alice", &hash("wonder"))]);
+    let server = Server::with(&good).await;
+    let status = async || {
+        get(server.address, "/", &basic("alice", "wonder"))
+            .await
+            .status
+    };
+    assert_eq!((status().await, server.current.succeeded().get()), (200, 1));
+    for bad in [
+        "basic_auth_user: {}",
+        "basic_auth_users:\n  alice: wonder\n",
+        "tls_server_config: {}\n",
+    ] {
+        server.replace("web.yml", bad);
+        assert_eq!(
+            (status().await, server.current.succeeded().get()),
+            (200, 0),
+            "{bad}"
+        );
+        assert_eq!(get(server.address, "/", "").await.status, 401, "{bad}");
+    }
+    server.replace("web.yml", &good);
+    assert_eq!((status().await, server.current.succeeded().get()), (200, 1));
+}
+
+#[tokio::test]
+async fn one_who_is_let_in_pays_once() {
+    // What is remembered takes less than a hundredth of it.
+    let dear = bcrypt::hash("wonder", 9).expect("a hash");
+    let server = Server::with(&users(&[("alice", &dear)])).await;
+    let time = async |password: &str| {
+        let started = Instant::now();
+        let status = get(server.address, "/", &basic("alice", password))
+            .await
+            .status;
+        (status, started.elapsed())
+    };
+    let (status, first) = time("wonder").await;
+    assert_eq!(status, 200);
+    let mut again = Vec::new();
+    for _ in 0..5 {
+        again.push(time("wonder").await.1);
+    }
+    let again = again.into_iter().min().expect("some");
+    assert!(again < first / 5, "{again:?} after {first:?}");
+    let (status, wrong) = time("wander").await;
+    assert_eq!(status, 401);
+    assert!(wrong > first / 5, "a refusal is not remembered: {wrong:?}");
+}
+
+#[tokio::test]
+async fn a_user_who_does_not_exist_costs_as_much() {
+    let dear = bcrypt::hash("wonder", 9).expect("a hash");
+    let server = Server::with(&users(&[("alice", &dear)])).await;
+    let fastest = async |user: &str| {
+        let mut times = Vec::new();
+        for _ in 0..3 {
+            let started = Instant::now();
+            assert_eq!(
+                get(server.address, "/", &basic(user, "x")).await.status,
+                401
+            );
+            times.push(started.elapsed());
+        }
+        times.into_iter().min().expect("some")
+    };
+    let (there, not) = (fastest("alice").await, fastest("eve").await);
+    assert!(not > there / 3 && there > not / 3, "{there:?} and {not:?}");
+}
+
+#[tokio::test]
+async fn answers_say_what_they_are_told_to() {
+    let config = format!(
+        "{}http_server_config:\n  headers:\n    X-Content-Type-Options: nosniff\n",
+        users(&[("alice", &hash("wonder"))])
+    );
+    let server = Server::with(&config).await;
+    for headers in [String::new(), basic("alice", "wonder")] {
+        let answer = get(server.address, "/", &headers).await;
+        assert!(
+            answer.head.contains("x-content-type-options: nosniff"),
+            "{}",
+            answer.head
+        );
+    }
+}
+
+#[test]
+fn it_does_not_start_with_what_it_cannot_read() {
+    let refusal = |files: &[(&str, &str)]| {
+        let folder = folder(files);
+        let error = Current::open(Some(&folder.path().join("web.yml"))).map(|_| ());
+        format!("{:#}", error.expect_err("it is wrong"))
+    };
+    assert!(refusal(&[]).contains("web.yml"));
+    assert!(refusal(&[("web.yml", "a: b\n")]).contains("web.yml:1: "));
+    let text = "tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n";
+    let error = refusal(&[("web.yml", text)]);
+    assert!(
+        error.contains("cert_file: ") && error.contains("server.crt"),
+        "{error}"
+    );
+}

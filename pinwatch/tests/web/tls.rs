@@ -1,0 +1,154 @@
+//! Certificates of both sides.
+
+use std::io;
+
+use pinwatch::web::current::Current;
+use rustls::version::{TLS12, TLS13};
+use tokio_rustls::client::TlsStream;
+
+use super::authority::{Authority, Identity};
+use super::client::{Answer, Secure, get};
+use super::server::{NAME, Server, TLS, folder};
+
+fn is_ok(answer: &io::Result<Answer>) -> bool {
+    matches!(answer, Ok(answer) if answer.status == 200)
+}
+
+#[tokio::test]
+async fn what_is_served_is_encrypted() {
+    let authority = Authority::new();
+    let server = Server::with_tls(&authority, "").await;
+    let ours = Secure::new(&authority);
+    assert!(is_ok(&ours.get(server.address, "/", "").await));
+    let foreign = Secure::new(&Authority::new());
+    assert!(foreign.get(server.address, "/", "").await.is_err());
+    let plain = tokio::spawn(get(server.address, "/", "")).await;
+    assert!(plain.is_err(), "plain HTTP gets no answer");
+    assert!(is_ok(&ours.get(server.address, "/", "").await));
+}
+
+#[tokio::test]
+async fn versions_of_tls() {
+    let authority = Authority::new();
+    for (config, old, new) in [
+        ("", true, true),
+        ("  min_version: TLS13\n", false, true),
+        ("  max_version: TLS12\n", true, false),
+    ] {
+        let server = Server::with_tls(&authority, config).await;
+        for (version, works) in [(&TLS12, old), (&TLS13, new)] {
+            let client = Secure::of(&authority, None, &[version]);
+            let answer = client.get(server.address, "/", "").await;
+            assert_eq!(is_ok(&answer), works, "{config:?} {version:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn clients_show_certificates() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    let known = Secure::as_client(&authority, &authority.identity("prometheus"));
+    let stranger = Secure::as_client(&authority, &other.identity("prometheus"));
+    let nobody = Secure::new(&authority);
+    for (kind, without) in [
+        ("RequireAndVerifyClientCert", false),
+        ("VerifyClientCertIfGiven", true),
+    ] {
+        let config = format!("  client_ca_file: ca.crt\n  client_auth_type: {kind}\n");
+        let server = Server::with_tls(&authority, &config).await;
+        assert!(is_ok(&known.get(server.address, "/", "").await), "{kind}");
+        assert!(
+            stranger.get(server.address, "/", "").await.is_err(),
+            "{kind}"
+        );
+        assert_eq!(
+            is_ok(&nobody.get(server.address, "/", "").await),
+            without,
+            "{kind}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn certificates_change_without_a_restart() {
+    let (authority, next) = (Authority::new(), Authority::new());
+    let server = Server::with_tls(&authority, "").await;
+    let leaf = |stream: TlsStream<_>| stream.get_ref().1.peer_certificates().map(<[_]>::to_vec);
+    let (ours, theirs) = (Secure::new(&authority), Secure::new(&next));
+    let before = leaf(ours.connect(server.address).await.expect("trusted"));
+    assert_eq!(
+        leaf(ours.connect(server.address).await.expect("trusted")),
+        before
+    );
+
+    let Identity { certificate, key } = next.identity(NAME);
+    server.replace("server.crt", &certificate);
+    let between = ours.connect(server.address).await;
+    assert_eq!(
+        leaf(between.expect("the old pair is kept until both are new")),
+        before
+    );
+    assert_eq!(server.current.succeeded().get(), 0);
+    server.replace("server.key", &key);
+    assert!(is_ok(&theirs.get(server.address, "/", "").await));
+    assert_eq!(server.current.succeeded().get(), 1);
+    assert!(ours.connect(server.address).await.is_err());
+}
+
+#[tokio::test]
+async fn tls_is_not_switched_off_by_a_change() {
+    let authority = Authority::new();
+    let server = Server::with_tls(&authority, "").await;
+    let ours = Secure::new(&authority);
+    assert!(is_ok(&ours.get(server.address, "/", "").await));
+    server.replace("web.yml", "");
+    assert!(is_ok(&ours.get(server.address, "/", "").await));
+    assert_eq!(server.current.succeeded().get(), 0);
+}
+
+#[test]
+fn certificates_that_do_not_fit_are_refused() {
+    let authority = Authority::new();
+    let Identity { certificate, key } = authority.identity(NAME);
+    let other = authority.identity(NAME).key;
+    let refusal = |key: &str, config: &str| {
+        let files = [
+            ("server.crt", &*certificate),
+            ("server.key", key),
+            ("web.yml", config),
+        ];
+        let folder = folder(&files);
+        let error = Current::open(Some(&folder.path().join("web.yml"))).map(|_| ());
+        error
+            .map_err(|error| format!("{error:#}"))
+            .err()
+            .unwrap_or_default()
+    };
+    assert_eq!(refusal(&key, TLS), "");
+    for (key, more, says) in [
+        (&*other, "", "do not fit"),
+        ("", "", "no private key"),
+        (
+            &key,
+            "  client_auth_type: RequireAndVerifyClientCert\n",
+            "needs a client_ca",
+        ),
+        (
+            &key,
+            "  client_ca_file: server.crt\n",
+            "needs a client_auth_type",
+        ),
+        (&key, "  cert: x\n", "exclude each other"),
+        (
+            &key,
+            "  min_version: TLS13\n  max_version: TLS12\n",
+            "above max_version",
+        ),
+    ] {
+        let error = refusal(key, &format!("{TLS}{more}"));
+        assert!(
+            error.contains(says) && error.contains("web.yml"),
+            "{more:?}: {error}"
+        );
+    }
+}
