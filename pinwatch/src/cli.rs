@@ -47,10 +47,20 @@ pub enum Command {
   pinwatch run --web.listen-address 0.0.0.0:10746 --web.config.file /etc/pinwatch/web.yml
   pinwatch run --with fast_path --without zones
   pinwatch run --capabilities keep
+  pinwatch run --config /etc/pinwatch/pinwatch.toml --check-config
   curl http://127.0.0.1:10746/metrics
 
+Every flag is also an environment variable and a key of --config: docs/configuration.md.
 Exit status: 0 stopped by a signal, 1 error, 2 this kernel cannot be watched.")]
 pub struct Run {
+    /// Settings in a TOML file; flags and the environment win over it
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Read all settings and the files that they name, say what is wrong, and end
+    #[arg(long)]
+    pub check_config: bool,
+
     /// Address to serve HTTP on (repeatable)
     #[arg(
         long = "web.listen-address",

@@ -8,9 +8,11 @@
 pub mod aggregate;
 pub mod cli;
 pub mod cmd;
+pub mod config;
 pub mod ended;
 pub mod enrich;
 pub mod evaluation;
+pub mod files;
 pub mod filter;
 pub mod kernel;
 pub mod load;

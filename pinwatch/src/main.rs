@@ -2,12 +2,19 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-use pinwatch::cli::Cli;
 use pinwatch::cmd;
+use pinwatch::config::{self, Refused};
 
 fn main() -> ExitCode {
-    match cmd::dispatch(Cli::parse()) {
+    let cli = match config::parse(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(Refused::Usage(answer)) => answer.exit(),
+        Err(refused @ Refused::File(_)) => {
+            eprintln!("pinwatch: {refused}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match cmd::dispatch(cli) {
         Ok(status) => status,
         // Whoever read the output has seen enough.
         Err(error) if cmd::is_broken_pipe(&error) => ExitCode::SUCCESS,

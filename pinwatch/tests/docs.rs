@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use pinwatch::config::settings;
 use pinwatch::output::metrics::{Kind, METRICS};
 use pinwatch::probe::table::{Hook, ROWS};
 
@@ -73,4 +74,28 @@ fn probes() {
         .expect("a String");
     }
     assert_current("probes.md", &text);
+}
+
+#[test]
+fn configuration() {
+    let mut text = String::from(
+        "# Configuration of `pinwatch run`\n\nGenerated from the command line's own arguments. Flags win over the environment, and \
+         that over the file.\n\n| Flag | Environment | Key of `--config` | Default | Meaning |\n|---|---|---|---|---|\n",
+    );
+    let code = |text: &str| match text {
+        "" => String::new(),
+        text => format!("`{text}`"),
+    };
+    for setting in settings() {
+        let row = [
+            code(&setting.flag),
+            code(setting.env.as_deref().unwrap_or_default()),
+            code(setting.key.as_deref().unwrap_or_default()),
+            code(&setting.default),
+            setting.help.replace('\n', " "),
+        ];
+        writeln!(text, "| {} |", row.join(" | ")).expect("a String");
+    }
+    text.push_str(include_str!("data/configuration-notes.md"));
+    assert_current("configuration.md", &text);
 }

@@ -8,16 +8,17 @@ use anyhow::{Context as _, Result};
 use clap::CommandFactory as _;
 use clap_complete::Shell;
 
-use crate::cli::{Cli, Manual};
+use crate::cli::Manual;
+use crate::config::command;
 
 const SHELLS: [Shell; 3] = [Shell::Bash, Shell::Zsh, Shell::Fish];
 
 pub fn manual(Manual { folder }: &Manual) -> Result<ExitCode> {
     let written = || -> Result<()> {
         fs::create_dir_all(folder)?;
-        clap_mangen::generate_to(Cli::command(), folder)?;
+        clap_mangen::generate_to(command(), folder)?;
         for shell in SHELLS {
-            clap_complete::generate_to(shell, &mut Cli::command(), "pinwatch", folder)?;
+            clap_complete::generate_to(shell, &mut command(), "pinwatch", folder)?;
         }
         Ok(())
     };

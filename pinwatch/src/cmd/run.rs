@@ -27,6 +27,14 @@ use crate::web::current::Current;
 use crate::web::serve::{Limits, bind, exposed, serve as serve_http};
 
 pub fn run(args: &Run) -> Result<ExitCode> {
+    if args.check_config {
+        let current = Current::open(args.web_config.as_deref())?;
+        if let Some(warning) = exposed(&args.listen, &current.get()) {
+            println!("warning: {warning}");
+        }
+        println!("the configuration is fine");
+        return Ok(ExitCode::SUCCESS);
+    }
     super::log::to_stderr("info");
     // In a heap this small, huge pages are memory that nobody uses.
     let _ = nix::sys::prctl::set_thp_disable(true);

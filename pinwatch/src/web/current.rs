@@ -18,6 +18,7 @@ use rustls::ServerConfig;
 
 use super::config::File;
 use super::tls;
+use crate::files;
 
 /// What is to be done.
 #[derive(Clone, Default)]
@@ -116,8 +117,7 @@ fn load(path: &Path) -> (Vec<(PathBuf, Stamp)>, Result<Settings>) {
     };
     let mut files = vec![stamped(path.to_owned())];
     let read = || -> Result<File> {
-        let text = tls::read(path).with_context(|| path.display().to_string())?;
-        let text = String::from_utf8(text).with_context(|| path.display().to_string())?;
+        let text = files::read_text(path).with_context(|| path.display().to_string())?;
         File::parse(path, &text)
     };
     let file = match read() {

@@ -1,8 +1,6 @@
 //! What rustls needs, from what the file says. Cryptography is `ring`'s: it builds
 //! with a C compiler alone.
 
-use std::fs::File;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,9 +13,7 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
 
 use super::config::{ClientAuth, Tls, Version};
-
-/// More than any chain of certificates has.
-const MOST_BYTES: u64 = 1 << 20;
+use crate::files;
 
 /// The files that it names, where relative paths start at `folder`.
 pub fn files(tls: &Tls, folder: &Path) -> Vec<PathBuf> {
@@ -111,21 +107,10 @@ fn one_of(
         (Some(inline), None) => Ok(Some(inline.clone().into_bytes())),
         (None, Some(file)) => {
             let file = folder.join(file);
-            let bytes = read(&file).with_context(|| format!("{key}_file: {}", file.display()));
+            let bytes =
+                files::read(&file).with_context(|| format!("{key}_file: {}", file.display()));
             bytes.map(Some)
         }
         (None, None) => Ok(None),
     }
-}
-
-/// A file of a size that is to be expected.
-pub fn read(path: &Path) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?
-        .take(MOST_BYTES + 1)
-        .read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MOST_BYTES {
-        bail!("more than {MOST_BYTES} bytes");
-    }
-    Ok(bytes)
 }

@@ -1,0 +1,116 @@
+//! Every flag of `pinwatch run` is also an environment variable and a key of a TOML
+//! file (`--config`), all made from clap's own arguments: none can be forgotten.
+//! Flags win over the environment, and that over the file.
+
+mod file;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::builder::ArgAction;
+use clap::{Arg, ArgMatches, Command, CommandFactory as _, FromArgMatches as _};
+
+use crate::cli::Cli;
+
+/// The command that can be configured.
+const COMMAND: &str = "run";
+/// Names the file, so that it cannot be in it.
+const FILE: &str = "config";
+/// What is asked for once is asked for by a flag.
+const ONLY_FLAG: &str = "check-config";
+
+/// Why there is nothing to run.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// The command line or the environment; also the answer to `--help`.
+    #[error(transparent)]
+    Usage(#[from] clap::Error),
+    /// The file: with its name, the line and the key.
+    #[error("{0}")]
+    File(String),
+}
+
+/// One setting and its three names.
+pub struct Setting {
+    /// As in `--web.listen-address`.
+    pub flag: String,
+    /// Of the environment; lists are separated by commas. None for what only a flag can say.
+    pub env: Option<String>,
+    /// Of the file, where each dot begins a table; a list is an array.
+    pub key: Option<String>,
+    pub default: String,
+    pub help: String,
+}
+
+/// What the user wants, from arguments as a program gets them.
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, Refused> {
+    let args: Vec<_> = args.into_iter().collect();
+    let command = command();
+    let matches = command.clone().try_get_matches_from(&args)?;
+    if let Some((COMMAND, run)) = matches.subcommand()
+        && let Some(path) = run.get_one::<PathBuf>(FILE)
+    {
+        let from_file = file::arguments(path, &command, run).map_err(Refused::File)?;
+        let at = args.iter().position(|arg| arg == COMMAND);
+        let (before, after) = args.split_at(at.map_or(args.len(), |at| at + 1));
+        let all = before.iter().chain(&from_file).chain(after);
+        return read(&command.try_get_matches_from(all)?);
+    }
+    read(&matches)
+}
+
+fn read(matches: &ArgMatches) -> Result<Cli, Refused> {
+    Ok(Cli::from_arg_matches(matches)?)
+}
+
+/// The command line, where the flags that can be configured have an environment variable.
+#[must_use]
+pub fn command() -> Command {
+    Cli::command().mut_subcommand(COMMAND, |run| run.mut_args(configured))
+}
+
+/// All settings, in the order of `pinwatch run --help`.
+#[must_use]
+pub fn settings() -> Vec<Setting> {
+    let command = command();
+    let run = command.find_subcommand(COMMAND).expect("it is there");
+    run.get_arguments().filter_map(setting).collect()
+}
+
+fn setting(arg: &Arg) -> Option<Setting> {
+    let long = arg.get_long()?;
+    let env = arg.get_env().map(|env| env.to_string_lossy().into_owned());
+    let defaults = arg.get_default_values().iter();
+    let defaults: Vec<_> = defaults.map(|value| value.to_string_lossy()).collect();
+    Some(Setting {
+        flag: format!("--{long}"),
+        env,
+        key: in_file(arg).then(|| long.to_owned()),
+        default: defaults.join(", "),
+        help: arg.get_help().map(ToString::to_string).unwrap_or_default(),
+    })
+}
+
+fn configured(arg: Arg) -> Arg {
+    let Some(long) = arg.get_long().filter(|long| *long != ONLY_FLAG) else {
+        return arg;
+    };
+    let env = format!("PINWATCH_{}", long.to_uppercase().replace(['.', '-'], "_"));
+    let arg = arg.env(env).hide_env_values(true);
+    if is_list(&arg) {
+        return arg.value_delimiter(',');
+    }
+    arg
+}
+
+fn in_file(arg: &Arg) -> bool {
+    arg.get_long()
+        .is_some_and(|long| ![FILE, ONLY_FLAG].contains(&long))
+}
+
+fn is_list(arg: &Arg) -> bool {
+    matches!(arg.get_action(), ArgAction::Append)
+}
+
+#[cfg(test)]
+mod tests;
