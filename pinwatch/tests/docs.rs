@@ -5,8 +5,10 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use pinwatch::config::settings;
+use pinwatch::output::http::SCRAPE_SECONDS;
 use pinwatch::output::metrics::{Kind, METRICS};
 use pinwatch::probe::table::{Hook, ROWS};
+use pinwatch::web::current::LAST_RELOAD;
 
 fn assert_current(file: &str, made: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -33,6 +35,9 @@ fn metrics() {
             Kind::Histogram => "histogram",
         };
         writeln!(text, "| `{}` | {kind} | {} |", metric.name, metric.help).expect("a String");
+    }
+    for (kind, (name, help)) in [("histogram", SCRAPE_SECONDS), ("gauge", LAST_RELOAD)] {
+        writeln!(text, "| `{name}` | {kind} | {help} |").expect("a String");
     }
     text.push_str(include_str!("data/metrics-notes.md"));
     assert_current("metrics.md", &text);

@@ -80,7 +80,7 @@ async fn serve(args: &Run) -> Result<()> {
         source,
         stacks,
     };
-    let server = serve_http(listeners, router(web), current, Limits::DEFAULT);
+    let server = serve_http(listeners, router(web)?, current, Limits::DEFAULT);
     let watch = async {
         let mut attached = attaching.await?;
         let events = attached.take_events()?;

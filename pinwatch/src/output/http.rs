@@ -2,14 +2,15 @@
 //! page at `/`. Knows nothing of what the figures mean.
 
 use axum::extract::{Path, State as Shared};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use prometheus::{Encoder as _, Registry, TextEncoder};
+use prometheus::{Histogram, HistogramOpts, Registry, TextEncoder, exponential_buckets};
 use std::sync::Arc;
+use std::time::Instant;
 
-use super::page;
+use super::{openmetrics, page};
 use crate::aggregate::State;
 use crate::source::stack::{Stack, StackError};
 use crate::view::{View, in_flight};
@@ -28,30 +29,52 @@ pub struct Web {
     pub stacks: StackSource,
 }
 
+/// Name and meaning of the histogram that is not made from a state.
+pub const SCRAPE_SECONDS: (&str, &str) = (
+    "pinwatch_scrape_duration_seconds",
+    "Time to gather and to write the answer to a scrape of /metrics, without compressing and sending it.",
+);
+
 /// The routes.
-pub fn router(web: Web) -> Router {
-    Router::new()
+pub fn router(web: Web) -> prometheus::Result<Router> {
+    let (name, help) = SCRAPE_SECONDS;
+    // From a quarter of a millisecond to half a second.
+    let buckets = exponential_buckets(0.000_25, 2.0, 12)?;
+    let scrapes = Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets))?;
+    web.registry.register(Box::new(scrapes.clone()))?;
+    Ok(Router::new()
         .merge(page::router())
-        .route("/metrics", get(metrics))
+        .route(
+            "/metrics",
+            get(|web, headers| metrics(web, headers, scrapes)),
+        )
         .route("/in-flight", get(pins_in_flight))
         .route("/in-flight/{tid}/stack", get(stack))
         .route("/state", get(state))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(readyz))
-        .with_state(web)
+        .with_state(web))
 }
 
-async fn metrics(Shared(web): Shared<Web>) -> Response {
-    let encoder = TextEncoder::new();
-    let mut body = Vec::new();
-    match encoder.encode(&web.registry.gather(), &mut body) {
-        Ok(()) => (
-            [(header::CONTENT_TYPE, encoder.format_type().to_owned())],
-            body,
-        )
-            .into_response(),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
-    }
+async fn metrics(Shared(web): Shared<Web>, headers: HeaderMap, scrapes: Histogram) -> Response {
+    let started = Instant::now();
+    let families = web.registry.gather();
+    let accept = headers.get_all(header::ACCEPT).iter();
+    let accept: Vec<_> = accept.filter_map(|value| value.to_str().ok()).collect();
+    let (kind, body) = if openmetrics::wanted(&accept.join(",")) {
+        (openmetrics::CONTENT_TYPE, openmetrics::encode(&families))
+    } else {
+        match TextEncoder::new().encode_to_string(&families) {
+            Ok(body) => (prometheus::TEXT_FORMAT, body),
+            Err(error) => {
+                let body = format!("{error}\n");
+                return (StatusCode::INTERNAL_SERVER_ERROR, body).into_response();
+            }
+        }
+    };
+    scrapes.observe(started.elapsed().as_secs_f64());
+    let headers = [(header::CONTENT_TYPE, kind), (header::VARY, "accept")];
+    (headers, body).into_response()
 }
 
 async fn readyz(Shared(web): Shared<Web>) -> (StatusCode, &'static str) {

@@ -6,6 +6,7 @@ pub mod compare;
 pub mod dashboards;
 pub mod http;
 pub mod metrics;
+pub mod openmetrics;
 mod page;
 pub mod report;
 mod samples;

@@ -20,6 +20,12 @@ use super::config::File;
 use super::tls;
 use crate::files;
 
+/// Name and meaning of the gauge.
+pub const LAST_RELOAD: (&str, &str) = (
+    "pinwatch_web_config_last_reload_successful",
+    "1 if --web.config.file is served as it is now, 0 if a change to it could not be read.",
+);
+
 /// What is to be done.
 #[derive(Clone, Default)]
 pub struct Settings {
@@ -50,10 +56,8 @@ type Stamp = Option<(u64, u64, u64, (i64, i64), (i64, i64))>;
 impl Current {
     /// Reads the file, if there is one.
     pub fn open(path: Option<&Path>) -> Result<Self> {
-        let succeeded = IntGauge::new(
-            "pinwatch_web_config_last_reload_successful",
-            "1 if --web.config.file is served as it is now, 0 if a change to it could not be read.",
-        )?;
+        let (name, help) = LAST_RELOAD;
+        let succeeded = IntGauge::new(name, help)?;
         succeeded.set(1);
         let (files, settings) = match path {
             Some(path) => load(path),

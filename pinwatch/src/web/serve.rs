@@ -21,6 +21,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt as _;
+use tower_http::compression::CompressionLayer;
 use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::timeout::TimeoutLayer;
 
@@ -104,6 +105,7 @@ pub async fn serve(
 ) -> Result<Infallible> {
     let gatekeeper = Arc::new(Gate::new(Arc::clone(&current))?);
     let router = router
+        .layer(CompressionLayer::new())
         .layer(RequestBodyLimitLayer::new(limits.body))
         .layer(middleware::from_fn_with_state(gatekeeper, gate))
         .layer(TimeoutLayer::with_status_code(

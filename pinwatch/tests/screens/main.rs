@@ -1,8 +1,11 @@
-//! What people see, in the programs that they see it with: Chromium and tmux. No
-//! kernel is watched and no root is needed.
+//! What people see, in the programs that they see it with: Chromium, tmux and
+//! Prometheus. No kernel is watched and no root is needed.
 
+#[path = "../web/authority.rs"]
+mod authority;
 mod browser;
 mod comparison;
 mod page;
+mod prometheus;
 mod state;
 mod terminal;

@@ -34,7 +34,9 @@ fn serve() -> SocketAddr {
         runtime.expect("a runtime").block_on(async {
             listener.set_nonblocking(true).expect("a socket");
             let listener = tokio::net::TcpListener::from_std(listener).expect("a socket");
-            axum::serve(listener, router(web)).await.expect("serves");
+            axum::serve(listener, router(web).expect("new"))
+                .await
+                .expect("serves");
         });
     });
     address
