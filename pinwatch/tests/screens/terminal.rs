@@ -140,6 +140,7 @@ fn pins() -> Vec<PinEvent> {
                 duration_ns: 1_000_000,
                 returned,
                 passes: 1,
+                ended: 1,
                 ..Pin::zeroed()
             },
             comm: name,
