@@ -58,6 +58,14 @@ fn build() -> Result<()> {
     // SAFETY: a build script's main thread, before any other is started.
     unsafe {
         env::set_var("PATH", env::join_paths(dirs)?);
+        // With 32-bit arithmetic and jumps (Linux 5.1). A profile's flags are what
+        // `build_ebpf` leaves alone; macros and build scripts are for this machine.
+        env::set_var("CARGO_UNSTABLE_PROFILE_RUSTFLAGS", "true");
+        env::set_var("CARGO_PROFILE_RELEASE_RUSTFLAGS", "-Ctarget-cpu=v3");
+        env::set_var(
+            "CARGO_PROFILE_RELEASE_BUILD_OVERRIDE_RUSTFLAGS",
+            "-Ctarget-cpu=generic",
+        );
         if toolchain.bootstrap {
             env::set_var("RUSTC_BOOTSTRAP", "1");
         }

@@ -10,7 +10,7 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::counter::LOSSES;
 use crate::histogram::{DURATION_BUCKETS, PASS_BUCKETS, duration_bucket, pass_bucket};
-use crate::record::{CAUSES, Cause, ISOLATES, ORIGINS, PHASES, Pin, ZONES};
+use crate::record::{CAUSES, Cause, ISOLATES, ORIGINS, PHASES, Phase, Pin, ZONES};
 
 /// A histogram of durations.
 #[repr(C)]
@@ -83,6 +83,9 @@ pub struct CpuCells {
     /// Written by the end-of-migration program.
     pub migrate: DurationCells,
     pub fast: FastCells,
+    /// Pins until one more of their pages is looked at; no statistic. Written by
+    /// the pin's exit program only.
+    pub zone_gap: u64,
     /// By [`crate::counter::Loss`].
     pub losses: [u64; LOSSES],
 }
@@ -173,6 +176,13 @@ impl DurationCells {
 /// Adds an ended pin.
 #[inline(always)]
 pub fn fold_pin(cells: &mut PinCells, pin: &Pin) {
+    fold_every(cells, pin);
+    fold_events(cells, pin);
+}
+
+/// What every pin has.
+#[inline(always)]
+pub fn fold_every(cells: &mut PinCells, pin: &Pin) {
     if let Some(origin) = cell(&mut cells.origins, pin.origin as usize) {
         origin.duration.fold(pin.duration_ns);
         add(&mut origin.passes.sum, pin.passes as u64);
@@ -198,23 +208,31 @@ pub fn fold_pin(cells: &mut PinCells, pin: &Pin) {
     {
         add(zone, 1);
     }
-    for phase in 0..PHASES {
+    for phase in [Phase::Gup as usize, Phase::Collect as usize] {
         add(&mut cells.phase_ns[phase], pin.phase_ns[phase]);
     }
-    // Most pins have one pass and need not touch the cache lines of these.
-    if pin.unpinnable != 0 || pin.migrate_calls != 0 || pin.passes > 1 || pin.drains != 0 {
-        add(&mut cells.unpinnable, pin.unpinnable);
-        add(&mut cells.migrate_calls, pin.migrate_calls as u64);
-        add(&mut cells.moved, pin.moved);
-        add(&mut cells.failed, pin.failed);
-        add(&mut cells.repinned, pin.repinned);
-        add(&mut cells.drains, pin.drains as u64);
-        for kind in 0..ISOLATES {
-            add(
-                &mut cells.isolate_failures[kind],
-                pin.isolate_failures[kind] as u64,
-            );
-        }
+}
+
+/// What is 0 of most pins, those of one sweep that found nothing.
+#[inline(always)]
+pub fn fold_events(cells: &mut PinCells, pin: &Pin) {
+    for phase in [Phase::Drain, Phase::Migrate, Phase::Other] {
+        add(
+            &mut cells.phase_ns[phase as usize],
+            pin.phase_ns[phase as usize],
+        );
+    }
+    add(&mut cells.unpinnable, pin.unpinnable);
+    add(&mut cells.migrate_calls, pin.migrate_calls as u64);
+    add(&mut cells.moved, pin.moved);
+    add(&mut cells.failed, pin.failed);
+    add(&mut cells.repinned, pin.repinned);
+    add(&mut cells.drains, pin.drains as u64);
+    for kind in 0..ISOLATES {
+        add(
+            &mut cells.isolate_failures[kind],
+            pin.isolate_failures[kind] as u64,
+        );
     }
 }
 
@@ -279,7 +297,7 @@ mod tests {
             prop_assert_eq!(cells.requested, sum(|pin| pin.requested));
             prop_assert_eq!(cells.returned, sum(|pin| pin.returned.max(0) as u64));
             prop_assert_eq!(cells.unpinnable, sum(|pin| pin.unpinnable));
-            prop_assert_eq!(cells.failed, sum(|pin| pin.failed * u64::from(pin.unpinnable > 0 || pin.migrate_calls > 0 || pin.passes > 1)));
+            prop_assert_eq!(cells.failed, sum(|pin| pin.failed));
             prop_assert_eq!(cells.drains, sum(|pin| pin.drains.into()));
             prop_assert_eq!(cells.writes, sum(|pin| u64::from(pin.gup_flags == 1)));
             for (zone, sampled) in cells.zones.iter().enumerate() {

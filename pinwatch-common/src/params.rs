@@ -30,6 +30,14 @@ pub const RING_BYTES: u32 = 1 << 20;
 /// fill the ring buffer.
 pub const RETRIES_TOLD: u32 = 16;
 
+/// Pins between one of which a page is looked at and the next: 0 to 15, by a
+/// moment that nobody chooses, so that no pattern of a program's pins matters.
+#[inline(always)]
+#[must_use]
+pub const fn zone_gap(ns: u64) -> u64 {
+    ns.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 60
+}
+
 /// The set that a thread's slot is in.
 #[inline(always)]
 #[must_use]

@@ -71,13 +71,14 @@ pub enum Phase {
     /// Pinning the range, faulting pages in, and unpinning it before a retry.
     Gup = 0,
     /// Looking for unpinnable pages and isolating them. The last sweep of a pin
-    /// lasts until the return, unless its function returns nothing.
+    /// lasts until the return, unless its function returns nothing and only that
+    /// tells its end.
     Collect = 1,
     /// Draining every CPU's LRU caches (`lru_add_drain_all`) for that.
     Drain = 2,
     /// Inside `migrate_pages`.
     Migrate = 3,
-    /// From the end of a sweep that returns nothing to the return.
+    /// From the end of such a sweep to the return.
     Other = 4,
 }
 
@@ -169,7 +170,16 @@ impl Pin {
     /// the running one began; it becomes `now_ns`.
     #[inline(always)]
     pub fn enter_phase(&mut self, mark_ns: &mut u64, now_ns: u64, next: Phase) {
-        if let Some(ns) = self.phase_ns.get_mut(black_box(self.phase as usize)) {
+        let [gup, collect, ..] = &mut self.phase_ns;
+        // The two that every pin goes through need no index.
+        let ns = if self.phase == Phase::Gup as u8 {
+            Some(gup)
+        } else if self.phase == Phase::Collect as u8 {
+            Some(collect)
+        } else {
+            self.phase_ns.get_mut(black_box(self.phase as usize))
+        };
+        if let Some(ns) = ns {
             *ns = ns.wrapping_add(now_ns.wrapping_sub(*mark_ns));
         }
         *mark_ns = now_ns;
@@ -194,8 +204,9 @@ pub struct Slot {
     pub max_folios: u64,
     /// Where the caller's array of pages or folios is; 0 where the return tells.
     pub pages: u64,
-    /// Always 0.
-    pub reserved: u64,
+    /// 1 once the pin is more than one sweep that found nothing. Until then all
+    /// that [`crate::fold::fold_events`] adds is 0.
+    pub eventful: u64,
 }
 
 /// What a listener gets for each pin that ended and, if it wants passes, of a pin

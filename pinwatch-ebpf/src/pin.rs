@@ -3,13 +3,14 @@
 use aya_ebpf::EbpfContext;
 use aya_log_ebpf::{debug, warn};
 use pinwatch_common::counter::Loss;
-use pinwatch_common::fold::fold_pin;
+use pinwatch_common::fold::{fold_events, fold_every};
+use pinwatch_common::params::zone_gap;
 use pinwatch_common::record::{Phase, Slot};
 
 use crate::emit::emit;
 use crate::fast;
 use crate::kernel;
-use crate::maps::{cells, lose};
+use crate::maps::{cells, listened_to, lose};
 use crate::slot::{self, Claim};
 
 /// What a caller asked for.
@@ -44,14 +45,14 @@ pub fn enter(ctx: &impl EbpfContext, asked: Asked) {
         }
     };
     slot::clear(slot, asked.max_folios as u64, asked.pages);
-    let Slot { pin, mark_ns, .. } = slot;
-    pin.start_ns = kernel::now();
+    let now = kernel::now();
+    slot.mark_ns = now;
+    let pin = &mut slot.pin;
+    pin.start_ns = now;
     pin.tgid = tgid;
     pin.requested = asked.requested;
     pin.gup_flags = asked.gup_flags;
     pin.origin = kernel::origin();
-    pin.phase = Phase::Gup as u8;
-    *mark_ns = pin.start_ns;
     slot::show(slot, tid);
 }
 
@@ -70,10 +71,7 @@ pub fn exit(
     };
     let returned = base_pages(slot);
     let now = kernel::now();
-    if ret > 0 {
-        // The nanosecond of the return is dice enough.
-        slot.pin.sampled_zone = kernel::sample_zone(|| pages(slot), ret as u64, now);
-    } else if ret < 0 {
+    if ret < 0 {
         fast::slow_path_failed(tid);
     }
     let Slot { pin, mark_ns, .. } = slot;
@@ -81,10 +79,32 @@ pub fn exit(
     pin.duration_ns = now.wrapping_sub(pin.start_ns);
     pin.returned = returned;
     pin.ended = 1;
+    let listened = listened_to();
     if let Some(cells) = cells() {
-        fold_pin(&mut cells.pins, pin);
+        if ret > 0 && is_sampled(&mut cells.zone_gap, now, listened) {
+            // The nanosecond of the return is dice enough.
+            slot.pin.sampled_zone = kernel::sample_zone(|| pages(slot), ret as u64, now);
+        }
+        fold_every(&mut cells.pins, &slot.pin);
+        if slot.eventful != 0 {
+            fold_events(&mut cells.pins, &slot.pin);
+        }
     }
-    emit(pin);
+    if listened {
+        emit(&slot.pin);
+    }
     slot::release(slot);
     true
+}
+
+/// Whether a page of this pin is looked at: a look costs as much as half of the
+/// rest. A listener's event wants it of every pin.
+#[inline(always)]
+fn is_sampled(gap: &mut u64, now: u64, listened: bool) -> bool {
+    if *gap == 0 {
+        *gap = zone_gap(now);
+        return true;
+    }
+    *gap -= 1;
+    listened
 }

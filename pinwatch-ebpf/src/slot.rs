@@ -3,9 +3,10 @@
 //! for insert and delete; a claim costs one atomic addition.
 
 use core::arch::asm;
+use core::mem::offset_of;
 
 use pinwatch_common::params::{SLOT_WAYS, slot_set};
-use pinwatch_common::record::{Pin, Slot};
+use pinwatch_common::record::{Phase, Pin, Slot};
 
 use crate::maps::SLOTS;
 
@@ -35,7 +36,7 @@ fn add_claims(slot: *mut Slot, n: i64) {
     }
 }
 
-const _: () = assert!(core::mem::offset_of!(Slot, claims) == 0);
+const _: () = assert!(offset_of!(Slot, claims) == 0);
 
 #[inline(always)]
 fn owner(slot: *mut Slot) -> u32 {
@@ -90,25 +91,72 @@ pub fn find(tid: u32) -> Option<&'static mut Slot> {
     None
 }
 
-/// Empties a claimed slot by words, but for what the return will want. Volatile,
-/// or it becomes a call of `memset`, which goes byte by byte here.
+/// Empties the words of a claimed slot that its last pin has left something in
+/// and the next may not write, and sets what its return will want. The words of an
+/// eventful one were emptied after it.
 #[inline(always)]
 pub fn clear(slot: &mut Slot, max_folios: u64, pages: u64) {
-    // SAFETY: fields of a live reference.
+    // SAFETY: fields of a live reference. Volatile, as `clear_word`.
     unsafe {
         (&raw mut slot.max_folios).write_volatile(max_folios);
         (&raw mut slot.pages).write_volatile(pages);
     }
-    for word in 0..size_of::<Pin>() / size_of::<u64>() {
-        // SAFETY: a word of a live reference, whose type has no invalid values.
-        unsafe {
-            (&raw mut slot.pin)
-                .cast::<u64>()
-                .add(word)
-                .write_volatile(0)
-        };
+    if slot.eventful != 0 {
+        // Its return was missed.
+        clear_events(slot);
+    }
+    for word in EVERY {
+        clear_word(&mut slot.pin, word);
     }
 }
+
+#[inline(always)]
+fn clear_events(slot: &mut Slot) {
+    slot.eventful = 0;
+    for word in EVENTS {
+        clear_word(&mut slot.pin, word);
+    }
+}
+
+/// Volatile, or a row of them becomes a call of `memset`, which goes byte by byte
+/// here.
+#[inline(always)]
+fn clear_word(pin: &mut Pin, word: usize) {
+    // SAFETY: a word of a live reference, whose type has no invalid values.
+    unsafe { (&raw mut *pin).cast::<u64>().add(word).write_volatile(0) };
+}
+
+const fn word(offset: usize) -> usize {
+    offset / size_of::<u64>()
+}
+
+/// Words that every pin fills, but for those that its entry writes.
+const EVERY: [usize; 6] = [
+    word(offset_of!(Pin, duration_ns)),
+    word(offset_of!(Pin, returned)),
+    word(offset_of!(Pin, phase_ns)) + Phase::Gup as usize,
+    word(offset_of!(Pin, phase_ns)) + Phase::Collect as usize,
+    word(offset_of!(Pin, passes)),
+    word(offset_of!(Pin, origin)),
+];
+/// Words that only an eventful pin fills.
+const EVENTS: [usize; 10] = [
+    word(offset_of!(Pin, unpinnable)),
+    word(offset_of!(Pin, moved)),
+    word(offset_of!(Pin, failed)),
+    word(offset_of!(Pin, repinned)),
+    word(offset_of!(Pin, phase_ns)) + Phase::Drain as usize,
+    word(offset_of!(Pin, phase_ns)) + Phase::Migrate as usize,
+    word(offset_of!(Pin, phase_ns)) + Phase::Other as usize,
+    word(offset_of!(Pin, drains)),
+    word(offset_of!(Pin, isolate_failures)),
+    word(offset_of!(Pin, migrate_ret)),
+];
+/// Words that its entry writes: when, who, and how many pages. It writes the flags
+/// too, which share a word with `drains`.
+const ENTRY: usize = 3;
+const _: () = assert!(Phase::Gup as u8 == 0);
+const _: () = assert!((EVERY.len() + EVENTS.len() + ENTRY) * size_of::<u64>() == size_of::<Pin>());
 
 /// Makes a slot visible as the thread's, after everything else in it is written.
 #[inline(always)]
@@ -122,5 +170,8 @@ pub fn show(slot: &mut Slot, tid: u32) {
 pub fn release(slot: &mut Slot) {
     // SAFETY: a field of a live reference.
     unsafe { (&raw mut slot.pin.tid).write_volatile(0) };
+    if slot.eventful != 0 {
+        clear_events(slot);
+    }
     add_claims(slot, -1);
 }

@@ -95,6 +95,7 @@ fn isolating() -> u32 {
     if let Some(slot) = slot::find(kernel::tid())
         && slot.pin.phase == Phase::Collect as u8
     {
+        slot.eventful = 1;
         slot.pin.unpinnable = slot.pin.unpinnable.wrapping_add(1);
     }
     0
@@ -108,6 +109,7 @@ fn isolated(kind: Isolate, returned: u64) -> u32 {
     if let Some(slot) = slot::find(kernel::tid())
         && slot.pin.phase == Phase::Collect as u8
     {
+        slot.eventful = 1;
         let failures = &mut slot.pin.isolate_failures[kind as usize];
         *failures = failures.saturating_add(1);
     }
@@ -117,6 +119,7 @@ fn isolated(kind: Isolate, returned: u64) -> u32 {
 #[inline(always)]
 fn draining() -> u32 {
     if let Some(slot) = slot::find(kernel::tid()) {
+        slot.eventful = 1;
         slot.pin.drains = slot.pin.drains.saturating_add(1);
         slot.pin.drained_in = slot.pin.phase;
         enter_phase(slot, Phase::Drain);

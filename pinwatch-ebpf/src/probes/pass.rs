@@ -106,6 +106,7 @@ fn sweep(pinned: impl FnOnce() -> u64) -> u32 {
     if let Some(slot) = slot::find(kernel::tid()) {
         slot.pin.passes = slot.pin.passes.saturating_add(1);
         if slot.pin.passes > 1 {
+            slot.eventful = 1;
             slot.pin.repinned = slot.pin.repinned.wrapping_add(pinned());
         }
         enter_phase(slot, Phase::Collect);
@@ -138,6 +139,7 @@ fn found(unpinnable: u64) -> u32 {
 #[inline(always)]
 fn swept(unpinnable: u64, next: Phase) -> u32 {
     if let Some(slot) = slot::find(kernel::tid()) {
+        slot.eventful = 1;
         slot.pin.unpinnable = slot.pin.unpinnable.wrapping_add(unpinnable);
         enter_phase(slot, next);
     }

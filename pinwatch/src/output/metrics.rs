@@ -135,7 +135,7 @@ pub const METRICS: &[Metric] = &[
     ),
     counter(
         "pinwatch_pin_pages_sampled_total",
-        "Pages looked at, one at random of those that a pin returned, by the zone they lie in.",
+        "Pages looked at, one at random of those that a pin returned, of some pins, by the zone they lie in.",
         |state, out| {
             for (name, sampled) in state.zones.iter().zip(state.cells.pins.zones) {
                 if let Some(name) = name {
