@@ -8,7 +8,7 @@ use aya_ebpf::helpers::{
 };
 use aya_ebpf::{EbpfContext, Global};
 use pinwatch_common::origin::syscall_origin;
-use pinwatch_common::record::{Isolate, Origin};
+use pinwatch_common::record::{ISOLATES, Isolate, Origin};
 
 /// `FOLL_LONGTERM`: 0x10000 up to 6.2, an enum constant from 6.3 on.
 #[unsafe(no_mangle)]
@@ -44,6 +44,11 @@ static FAST_PATH: Global<u32> = Global::new(0);
 /// isolated, and not an int, 0 for isolated.
 #[unsafe(no_mangle)]
 static ISOLATE_BOOLS: Global<u32> = Global::new(0);
+
+/// A bit per [`Isolate`] kind: set where its failures are wanted. One more where
+/// isolations tell how many pages were unpinnable.
+#[unsafe(no_mangle)]
+static ISOLATE_COUNTS: Global<u32> = Global::new(0);
 
 /// How to find the registers of the running system call.
 #[unsafe(no_mangle)]
@@ -122,6 +127,18 @@ pub fn isolation_failed(kind: Isolate, returned: u64) -> bool {
     } else {
         returned as u32 != 0
     }
+}
+
+/// Whether failures to isolate pages of a kind are wanted.
+#[inline(always)]
+pub fn counts_failures(kind: Isolate) -> bool {
+    ISOLATE_COUNTS.load() & 1 << kind as u32 != 0
+}
+
+/// Whether isolations tell how many pages were unpinnable.
+#[inline(always)]
+pub fn counts_isolations() -> bool {
+    ISOLATE_COUNTS.load() & 1 << ISOLATES != 0
 }
 
 #[inline(always)]

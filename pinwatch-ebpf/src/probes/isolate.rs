@@ -103,15 +103,21 @@ fn isolating() -> u32 {
 
 #[inline(always)]
 fn isolated(kind: Isolate, returned: u64) -> u32 {
-    if !kernel::isolation_failed(kind, returned) {
-        return 0;
-    }
-    if let Some(slot) = slot::find(kernel::tid())
+    let failed = kernel::counts_failures(kind) && kernel::isolation_failed(kind, returned);
+    // The sweep isolates no others.
+    let counted = kernel::counts_isolations() && !matches!(kind, Isolate::MovableOps);
+    if (failed || counted)
+        && let Some(slot) = slot::find(kernel::tid())
         && slot.pin.phase == Phase::Collect as u8
     {
         slot.eventful = 1;
-        let failures = &mut slot.pin.isolate_failures[kind as usize];
-        *failures = failures.saturating_add(1);
+        if counted {
+            slot.pin.unpinnable = slot.pin.unpinnable.wrapping_add(1);
+        }
+        if failed {
+            let failures = &mut slot.pin.isolate_failures[kind as usize];
+            *failures = failures.saturating_add(1);
+        }
     }
     0
 }

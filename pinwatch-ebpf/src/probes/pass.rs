@@ -1,6 +1,7 @@
 //! Passes, what each found unpinnable, and the phases between them:
 //!
 //! ```c
+//! int migrate_longterm_unpinnable_folios(struct list_head *, ...);  // after a sweep that found something
 //! [unsigned] long collect_longterm_unpinnable_pages(struct list_head *, unsigned long nr, ...);  // to 6.10
 //! [unsigned] long collect_longterm_unpinnable_folios(struct list_head *, unsigned long nr, ...); // 6.11
 //! long collect_longterm_unpinnable_folios(struct list_head *, struct pages_or_folios *);         // 6.12-
@@ -76,6 +77,16 @@ fn unpinnable_fexit3(ctx: FExitContext) -> u32 {
 #[kretprobe]
 fn unpinnable_kretprobe(ctx: RetProbeContext) -> u32 {
     found(ctx.ret())
+}
+
+#[fentry]
+fn found_fentry(_ctx: FEntryContext) -> u32 {
+    swept(0, Phase::Gup)
+}
+
+#[kprobe]
+fn found_kprobe(_ctx: ProbeContext) -> u32 {
+    swept(0, Phase::Gup)
 }
 
 /// The void form: what was found is counted by its isolation.

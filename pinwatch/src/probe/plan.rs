@@ -3,12 +3,13 @@
 
 use std::fmt;
 
+use pinwatch_common::record::ISOLATES;
 use serde::{Deserialize, Serialize};
 
 use super::choose::{reads_memory, summarise, try_hook, try_row};
 use super::table::{Hook, Measurement, NR_ENTRIES, ROWS, Row, TASK_PT_REGS, TASK_STACK};
 pub use super::wish::{Prefer, Wish};
-use crate::kernel::btf::Returns;
+use crate::kernel::btf::{Prototype, Returns};
 use crate::kernel::defects::{looks_at_cma_only, sweep_returns_nothing};
 use crate::kernel::facts::Facts;
 use crate::kernel::zones::{ZoneBits, zone_bits};
@@ -69,6 +70,15 @@ pub struct Decision {
     pub verdict: Verdict,
 }
 
+impl Decision {
+    fn attachments(&self) -> &[Attachment] {
+        match &self.verdict {
+            Verdict::Attach { attachments, .. } => attachments,
+            Verdict::NotApplicable { .. } | Verdict::Off { .. } | Verdict::Lost { .. } => &[],
+        }
+    }
+}
+
 /// Values that the programs get as read-only globals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Globals {
@@ -76,6 +86,9 @@ pub struct Globals {
     pub migrate_reason: u32,
     /// A bit per kind of isolation: its function returns a bool.
     pub isolate_bools: u32,
+    /// A bit per kind whose failures are wanted, and one where isolations tell
+    /// how many pages were unpinnable.
+    pub isolate_counts: u32,
     pub nr_entries_offset: u64,
     pub user_regs: UserRegs,
     /// How to find the zone of a page; `None` where it is not sampled.
@@ -120,7 +133,7 @@ impl Plan {
                 measurement,
                 verdict: match wish.refuses(measurement) {
                     Some(reason) => Verdict::Off { reason },
-                    None => decide(measurement, facts, wish.prefer),
+                    None => decide(measurement, facts, &wish),
                 },
             })
             .collect();
@@ -150,13 +163,8 @@ impl Plan {
     /// Everything to attach, in the order of [`Measurement::ALL`].
     pub fn attachments(&self) -> impl Iterator<Item = (Measurement, &Attachment)> {
         self.decisions.iter().flat_map(|decision| {
-            let attachments = match &decision.verdict {
-                Verdict::Attach { attachments, .. } => attachments.as_slice(),
-                Verdict::NotApplicable { .. } | Verdict::Off { .. } | Verdict::Lost { .. } => &[],
-            };
-            attachments
-                .iter()
-                .map(|attachment| (decision.measurement, attachment))
+            let attachments = decision.attachments().iter();
+            attachments.map(|attachment| (decision.measurement, attachment))
         })
     }
 
@@ -222,6 +230,7 @@ fn globals(facts: &Facts, decisions: &[Decision]) -> Globals {
             .or(constant("MR_CONTIG_RANGE"))
             .unwrap_or(u32::MAX),
         isolate_bools: isolate_bools(facts, decisions),
+        isolate_counts: isolate_counts(decisions),
         nr_entries_offset: nr_entries_offset(facts).unwrap_or(u64::MAX),
         user_regs: if takes(decisions, Measurement::Origin) {
             user_regs(facts)
@@ -240,8 +249,9 @@ fn takes(decisions: &[Decision], measurement: Measurement) -> bool {
     decision.is_some_and(|d| matches!(d.verdict, Verdict::Attach { .. }))
 }
 
-fn decide(measurement: Measurement, facts: &Facts, prefer: Prefer) -> Verdict {
+fn decide(measurement: Measurement, facts: &Facts, wish: &Wish) -> Verdict {
     use Measurement as M;
+    let prefer = wish.prefer;
     let only_cma = "this kernel looks for pages of CMA areas only, and has none";
     match measurement {
         M::Origin if user_regs(facts) == UserRegs::Unknown => {
@@ -280,7 +290,22 @@ fn decide(measurement: Measurement, facts: &Facts, prefer: Prefer) -> Verdict {
         _ => {}
     }
     let mut refusals = Vec::new();
+    // What needs more than its own hooks counts inside sweeps.
+    let sweeps = || {
+        let seen = |m| {
+            wish.refuses(m).is_none() && matches!(decide(m, facts, wish), Verdict::Attach { .. })
+        };
+        seen(M::Passes) && seen(M::Phases)
+    };
     for row in ROWS.iter().filter(|row| row.measurement == measurement) {
+        if let Some(needed) = &row.needs {
+            if !sweeps() {
+                continue;
+            }
+            if try_hook(needed, |_| true, facts, prefer).is_err() {
+                continue;
+            }
+        }
         match try_row(row, facts, prefer) {
             Ok((attachment, note)) => return with_also(row, attachment, note, facts, prefer),
             Err(refusal) => refusals.push(refusal),
@@ -310,7 +335,10 @@ fn with_also(
     }
     let mut attachments = vec![attachment];
     for hook in row.also.iter().filter(|hook| exists(hook.target(), facts)) {
-        match try_hook(hook, |_| true, facts, prefer) {
+        // As it is taken for a measurement of its own.
+        let own = ROWS.iter().find(|row| row.hook == *hook);
+        let fits = own.map_or((|_| true) as fn(&Prototype) -> bool, |own| own.fits);
+        match try_hook(hook, fits, facts, prefer) {
             // A program is loaded for one target.
             Ok((also, _)) if attachments.iter().any(|a| a.program == also.program) => {
                 notes.push(format!("not at {}", also.target));
@@ -341,9 +369,7 @@ fn lose_what_needs_sweeps(decisions: &mut [Decision]) {
         };
         let inside = match decision.measurement {
             M::IsolateLru | M::IsolateHugetlb | M::IsolateMovable => true,
-            M::Unpinnable => attachments
-                .iter()
-                .any(|a| a.program.starts_with("isolate_")),
+            M::Unpinnable => attachments.iter().any(|a| a.program.starts_with("isolat")),
             // The program that ends these phases counts passes too.
             M::Phases => attachments.iter().any(|a| a.program.starts_with("pass_")),
             _ => false,
@@ -394,24 +420,30 @@ fn user_regs(facts: &Facts) -> UserRegs {
 
 /// One bit per kind whose function returns a bool.
 fn isolate_bools(facts: &Facts, decisions: &[Decision]) -> u32 {
-    let kinds = [
-        Measurement::IsolateLru,
-        Measurement::IsolateHugetlb,
-        Measurement::IsolateMovable,
-    ];
-    let bits = kinds.iter().enumerate().filter(|(_, kind)| {
-        let decision = decisions
-            .iter()
-            .find(|decision| decision.measurement == **kind);
-        let Some(Verdict::Attach { attachments, .. }) = decision.map(|d| &d.verdict) else {
-            return false;
-        };
-        let proto = attachments
-            .first()
-            .and_then(|a| facts.functions.get(a.target));
+    let programs = ["isolated_lru", "isolated_hugetlb", "isolated_movable"];
+    bits(programs, |program| {
+        let mut hooks = decisions.iter().flat_map(Decision::attachments);
+        let hook = hooks.find(|hook| hook.program.starts_with(program));
+        let proto = hook.and_then(|hook| facts.functions.get(hook.target));
         proto.is_some_and(|proto| proto.returns == Returns::Bool)
-    });
-    bits.fold(0, |bits, (bit, _)| bits | 1 << bit)
+    })
+}
+
+fn isolate_counts(decisions: &[Decision]) -> u32 {
+    use Measurement as M;
+    let failures = bits(
+        [M::IsolateLru, M::IsolateHugetlb, M::IsolateMovable],
+        |kind| takes(decisions, kind),
+    );
+    let unpinnable = decisions.iter().find(|d| d.measurement == M::Unpinnable);
+    let mut hooks = unpinnable.into_iter().flat_map(Decision::attachments);
+    failures | u32::from(hooks.any(|hook| hook.program.starts_with("isolated_"))) << ISOLATES
+}
+
+/// One bit per item of which something is true.
+fn bits<T, const N: usize>(items: [T; N], is: impl Fn(T) -> bool) -> u32 {
+    let bits = items.into_iter().zip(0..);
+    bits.fold(0, |bits, (item, n)| bits | u32::from(is(item)) << n)
 }
 
 /// The names in the table, for docs and tests.

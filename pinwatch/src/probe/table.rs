@@ -124,7 +124,7 @@ impl Measurement {
 }
 
 /// A place in the kernel, with the BPF programs that can hook it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hook {
     /// A function's entry.
     Entry {
@@ -162,6 +162,8 @@ pub struct Row {
     pub hook: Hook,
     /// Hooks that belong to it where the kernel has them.
     pub also: &'static [Hook],
+    /// Without which it says too little, or costs too much.
+    pub needs: Option<Hook>,
     /// Whether a prototype is the one that the programs were written for.
     pub fits: fn(&Prototype) -> bool,
 }
@@ -236,6 +238,7 @@ const fn row(measurement: Measurement, hook: Hook, fits: fn(&Prototype) -> bool)
         measurement,
         hook,
         also: &[],
+        needs: None,
         fits,
     }
 }
@@ -297,6 +300,46 @@ const ISOLATE_HUGETLB: &[Hook] = &[
     ),
 ];
 
+/// The same at the return, where a sweep's end is to be had without its return.
+const ISOLATED_HUGETLB: &[Hook] = &[
+    returns(
+        "folio_isolate_hugetlb",
+        "isolated_hugetlb_fexit",
+        "isolated_hugetlb_kretprobe",
+    ),
+    returns(
+        "isolate_hugetlb",
+        "isolated_hugetlb_fexit",
+        "isolated_hugetlb_kretprobe",
+    ),
+];
+
+/// What is called after a sweep that found something, and so not by most pins.
+const FOUND: Hook = entry(
+    "migrate_longterm_unpinnable_folios",
+    "found_fentry",
+    "found_kprobe",
+);
+const FOUND_PAGES: Hook = entry(
+    "migrate_longterm_unpinnable_pages",
+    "found_fentry",
+    "found_kprobe",
+);
+
+/// Each sweep isolates each unpinnable folio once, but for device memory.
+const fn isolated(needs: Hook) -> Row {
+    let hook = returns(
+        "folio_isolate_lru",
+        "isolated_lru_fexit",
+        "isolated_lru_kretprobe",
+    );
+    Row {
+        also: ISOLATED_HUGETLB,
+        needs: Some(needs),
+        ..row(Measurement::Unpinnable, hook, returns_with::<1>)
+    }
+}
+
 /// The hooks. Which kernel has which: docs/kernels.md.
 #[rustfmt::skip]
 pub const ROWS: &[Row] = &[
@@ -313,6 +356,8 @@ pub const ROWS: &[Row] = &[
         ..row(Measurement::Passes, kretprobe(GUP, "pass_gup_kretprobe"), gup_flags_fourth)
     },
 
+    isolated(FOUND),
+    isolated(FOUND_PAGES),
     row(Measurement::Unpinnable, returns(SWEEP, "unpinnable_fexit2", "unpinnable_kretprobe"), returns_with::<2>),
     row(Measurement::Unpinnable, returns(SWEEP, "unpinnable_fexit3", "unpinnable_kretprobe"), returns_with::<3>),
     row(Measurement::Unpinnable, returns(SWEEP_PAGES, "unpinnable_fexit3", "unpinnable_kretprobe"), returns_with::<3>),
@@ -337,6 +382,8 @@ pub const ROWS: &[Row] = &[
 
     // The ends of sweeps; most are programs of a measurement above, and are
     // attached once.
+    row(Measurement::Phases, FOUND, any),
+    row(Measurement::Phases, FOUND_PAGES, any),
     row(Measurement::Phases, returns(SWEEP, "unpinnable_fexit2", "unpinnable_kretprobe"), returns_with::<2>),
     row(Measurement::Phases, returns(SWEEP, "unpinnable_fexit3", "unpinnable_kretprobe"), returns_with::<3>),
     row(Measurement::Phases, returns(SWEEP_PAGES, "unpinnable_fexit3", "unpinnable_kretprobe"), returns_with::<3>),

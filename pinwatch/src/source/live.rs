@@ -111,6 +111,7 @@ impl Live {
             .override_global("FOLL_LONGTERM", &globals.foll_longterm, true)
             .override_global("MIGRATE_REASON", &globals.migrate_reason, true)
             .override_global("ISOLATE_BOOLS", &globals.isolate_bools, true)
+            .override_global("ISOLATE_COUNTS", &globals.isolate_counts, true)
             .override_global("NR_ENTRIES_OFFSET", &globals.nr_entries_offset, true)
             .override_global("USER_REGS", &user_regs, true)
             .override_global("TASK_STACK_OFFSET", &task_stack, true)

@@ -9,6 +9,7 @@ use super::{PREFERENCES, SHEETS, verdict};
 
 const GLL: &str = "__gup_longterm_locked";
 const SWEEP: &str = "collect_longterm_unpinnable_folios";
+const FOUND: &str = "migrate_longterm_unpinnable_folios";
 
 /// A kernel that differs from that of a sheet by one change.
 fn kernel(sheet: &str, change: impl FnOnce(&mut Facts)) -> Facts {
@@ -176,35 +177,63 @@ fn a_sweep_that_cannot_be_hooked_is_replaced_by_what_it_calls() {
     ];
     for change in changes {
         let facts = kernel("6.12-cloud", change);
-        for (prefer, isolate, hugetlb) in [
-            (Prefer::Fentry, "isolate_fentry", "isolate_hugetlb_fentry"),
-            (Prefer::Kprobe, "isolate_kprobe", "isolate_hugetlb_kprobe"),
-        ] {
+        for prefer in PREFERENCES {
             let plan = Plan::new(&facts, prefer);
             assert!(plan.unusable.is_empty() && !plan.is_degraded());
             assert_eq!(
                 decided_otherwise(&plan, "6.12-cloud", prefer),
-                [
-                    Measurement::Passes,
-                    Measurement::Unpinnable,
-                    Measurement::Phases
-                ]
+                [Measurement::Passes]
             );
             let gup = "__get_user_pages";
             assert_eq!(
                 attached(&plan, Measurement::Passes).0,
                 [("pass_gup_kretprobe", gup), ("gup_kprobe", gup)]
             );
-            assert_eq!(
-                attached(&plan, Measurement::Phases).0,
-                [("pass_gup_kretprobe", gup)]
-            );
-            assert_eq!(
-                attached(&plan, Measurement::Unpinnable).0,
-                [(isolate, "folio_isolate_lru"), (hugetlb, "isolate_hugetlb")]
-            );
         }
     }
+}
+
+/// Without the function that is called for what a sweep found, the sweep's own
+/// return is seen, and counts.
+#[test]
+fn a_sweep_ends_where_its_end_can_be_seen() {
+    let changes: [fn(&mut Facts); 3] = [
+        |facts| suffixed_only(facts, FOUND, ".isra.0"),
+        |facts| {
+            facts.symbols.remove(FOUND);
+        },
+        |facts| {
+            facts.functions.remove(FOUND);
+        },
+    ];
+    for change in changes {
+        let facts = kernel("6.12-cloud", change);
+        for (prefer, program) in [
+            (Prefer::Fentry, "unpinnable_fexit2"),
+            (Prefer::Kprobe, "unpinnable_kretprobe"),
+        ] {
+            let plan = Plan::new(&facts, prefer);
+            assert!(plan.unusable.is_empty() && !plan.is_degraded());
+            let changed = [Measurement::Unpinnable, Measurement::Phases];
+            assert_eq!(decided_otherwise(&plan, "6.12-cloud", prefer), changed);
+            for measurement in changed {
+                assert_eq!(attached(&plan, measurement).0, [(program, SWEEP)]);
+            }
+            assert_eq!(plan.globals.isolate_counts, 0b0111);
+        }
+    }
+}
+
+/// What is counted by isolations would be lost with one that cannot be hooked.
+#[test]
+fn a_sweep_that_isolates_out_of_sight_counts_by_its_return() {
+    let facts = kernel("6.12-cloud", |facts| {
+        facts.symbols.remove("folio_isolate_lru");
+    });
+    let plan = Plan::new(&facts, Prefer::Kprobe);
+    let by_return = [("unpinnable_kretprobe", SWEEP)];
+    assert_eq!(attached(&plan, Measurement::Unpinnable).0, by_return);
+    assert_eq!(plan.globals.isolate_counts, 0b0110);
 }
 
 #[test]
@@ -217,32 +246,34 @@ fn a_symbol_that_occurs_twice_is_not_hooked() {
 }
 
 #[test]
-fn a_void_sweep_still_counts_passes_but_not_pages() {
+fn a_void_sweep_loses_nothing() {
     let facts = kernel("6.12-cloud", |facts| {
         facts.functions.get_mut(SWEEP).expect("the sweep").returns = Returns::Nothing;
     });
-    for (prefer, pass, end, [isolate, hugetlb]) in [
+    for prefer in PREFERENCES {
+        let plan = Plan::new(&facts, prefer);
+        assert_eq!(plan.era, "void");
+        assert!(plan.unusable.is_empty() && !plan.is_degraded());
+        assert_eq!(decided_otherwise(&plan, "6.12-cloud", prefer), []);
+    }
+    let facts = kernel("6.12-cloud", |facts| {
+        facts.functions.get_mut(SWEEP).expect("the sweep").returns = Returns::Nothing;
+        facts.symbols.remove(FOUND);
+    });
+    for (prefer, end, [isolate, hugetlb]) in [
         (
             Prefer::Fentry,
-            "pass_pofs_fentry",
             "swept_fexit",
             ["isolate_fentry", "isolate_hugetlb_fentry"],
         ),
         (
             Prefer::Kprobe,
-            "pass_pofs_kprobe",
             "swept_kretprobe",
             ["isolate_kprobe", "isolate_hugetlb_kprobe"],
         ),
     ] {
         let plan = Plan::new(&facts, prefer);
-        assert_eq!(plan.era, "void");
         assert!(plan.unusable.is_empty() && !plan.is_degraded());
-        assert_eq!(
-            decided_otherwise(&plan, "6.12-cloud", prefer),
-            [Measurement::Unpinnable, Measurement::Phases]
-        );
-        assert_eq!(attached(&plan, Measurement::Passes).0, [(pass, SWEEP)]);
         assert_eq!(attached(&plan, Measurement::Phases).0, [(end, SWEEP)]);
         assert_eq!(
             attached(&plan, Measurement::Unpinnable).0,
@@ -300,6 +331,7 @@ fn a_sweep_with_three_arguments_has_programs_of_its_own() {
     let facts = kernel("6.12-cloud", |facts| {
         facts.functions.get_mut(SWEEP).expect("the sweep").params =
             params("movable_folio_list nr_folios folios");
+        facts.symbols.remove(FOUND);
     });
     for (prefer, pass, end) in [
         (Prefer::Fentry, "pass_nr_fentry", "unpinnable_fexit3"),

@@ -10,13 +10,13 @@ use super::{OBJECT, PREFERENCES, SHEETS, everything, verdict};
 /// What each kernel is found to be, cloud and full alike: its era, what
 /// `--attach auto` comes to, and the programs' globals.
 const KERNELS: &str = "
-    kernel  era     auto    FOLL_LONGTERM  MIGRATE_REASON  ISOLATE_BOOLS  NR_ENTRIES  ZONE_BITS  USER_REGS
-    5.10    cma     fentry  0x10000        6               0b000          -           0>>51&7   stack+24+16216
-    6.1     pages   fentry  0x10000        7               0b000          -           0>>51&7   helper
-    6.12    folios  fentry  0x100          7               0b111          16          0>>51&7   helper
-    6.18    folios  kprobe  0x100          7               0b111          16          0>>51&7   helper
-    7.2     folios  kprobe  0x100          7               0b111          16          0>>51&7   helper
-    7.3     folios  kprobe  0x100          7               0b111          16          0>>51&7   helper
+    kernel  era     auto    FOLL_LONGTERM  MIGRATE_REASON  ISOLATE_BOOLS  ISOLATE_COUNTS  NR_ENTRIES  ZONE_BITS  USER_REGS
+    5.10    cma     fentry  0x10000        6               0b000          0b0000          -           0>>51&7   stack+24+16216
+    6.1     pages   fentry  0x10000        7               0b000          0b0111          -           0>>51&7   helper
+    6.12    folios  fentry  0x100          7               0b111          0b1111          16          0>>51&7   helper
+    6.18    folios  kprobe  0x100          7               0b111          0b1111          16          0>>51&7   helper
+    7.2     folios  kprobe  0x100          7               0b111          0b1111          16          0>>51&7   helper
+    7.3     folios  kprobe  0x100          7               0b111          0b1111          16          0>>51&7   helper
 ";
 
 /// What is attached where, cloud and full alike; a row for each hook. `-` is a
@@ -71,11 +71,12 @@ const PLANS: &str = "
     6.12    pin_entry       __gup_longterm_locked               pin_enter_fentry        pin_enter_kprobe
     6.12    pin_return      __gup_longterm_locked               pin_exit_fexit          pin_exit_kretprobe
     6.12    passes          collect_longterm_unpinnable_folios  pass_pofs_fentry        pass_pofs_kprobe
-    6.12    unpinnable      collect_longterm_unpinnable_folios  unpinnable_fexit2       unpinnable_kretprobe
+    6.12    unpinnable      folio_isolate_lru                   isolated_lru_fexit      isolated_lru_kretprobe
+    6.12    unpinnable      isolate_hugetlb                     isolated_hugetlb_fexit  isolated_hugetlb_kretprobe
     6.12    migrations      mm_migrate_pages                    migrate_end_tp8         migrate_end_tp8
     6.12    migrate_time    mm_migrate_pages_start              migrate_start_tp        migrate_start_tp
     6.12    migrate_result  migrate_pages                       migrate_ret_kretprobe   migrate_ret_kretprobe
-    6.12    phases          collect_longterm_unpinnable_folios  unpinnable_fexit2       unpinnable_kretprobe
+    6.12    phases          migrate_longterm_unpinnable_folios  found_fentry            found_kprobe
     6.12    drains          lru_add_drain_all                   drain_fentry            drain_kprobe
     6.12    drains          lru_add_drain_all                   drained_fexit           drained_kretprobe
     6.12    isolate_lru     folio_isolate_lru                   isolated_lru_fexit      isolated_lru_kretprobe
@@ -92,11 +93,12 @@ const PLANS: &str = "
     6.18    pin_entry       __gup_longterm_locked               pin_enter_kprobe        pin_enter_kprobe
     6.18    pin_return      __gup_longterm_locked               pin_exit_fexit          pin_exit_kretprobe
     6.18    passes          collect_longterm_unpinnable_folios  pass_pofs_fentry        pass_pofs_kprobe
-    6.18    unpinnable      collect_longterm_unpinnable_folios  unpinnable_fexit2       unpinnable_kretprobe
+    6.18    unpinnable      folio_isolate_lru                   isolated_lru_fexit      isolated_lru_kretprobe
+    6.18    unpinnable      folio_isolate_hugetlb               isolated_hugetlb_fexit  isolated_hugetlb_kretprobe
     6.18    migrations      mm_migrate_pages                    migrate_end_tp8         migrate_end_tp8
     6.18    migrate_time    mm_migrate_pages_start              migrate_start_tp        migrate_start_tp
     6.18    migrate_result  migrate_pages                       migrate_ret_kretprobe   migrate_ret_kretprobe
-    6.18    phases          collect_longterm_unpinnable_folios  unpinnable_fexit2       unpinnable_kretprobe
+    6.18    phases          migrate_longterm_unpinnable_folios  found_fentry            found_kprobe
     6.18    drains          lru_add_drain_all                   drain_fentry            drain_kprobe
     6.18    drains          lru_add_drain_all                   drained_fexit           drained_kretprobe
     6.18    isolate_lru     folio_isolate_lru                   isolated_lru_fexit      isolated_lru_kretprobe
@@ -113,11 +115,12 @@ const PLANS: &str = "
     7.2     pin_entry       __gup_longterm_locked               pin_enter_kprobe        pin_enter_kprobe
     7.2     pin_return      __gup_longterm_locked               pin_exit_fexit          pin_exit_kretprobe
     7.2     passes          collect_longterm_unpinnable_folios  pass_pofs_fentry        pass_pofs_kprobe
-    7.2     unpinnable      collect_longterm_unpinnable_folios  unpinnable_fexit2       unpinnable_kretprobe
+    7.2     unpinnable      folio_isolate_lru                   isolated_lru_fexit      isolated_lru_kretprobe
+    7.2     unpinnable      folio_isolate_hugetlb               isolated_hugetlb_fexit  isolated_hugetlb_kretprobe
     7.2     migrations      mm_migrate_pages                    migrate_end_tp8         migrate_end_tp8
     7.2     migrate_time    mm_migrate_pages_start              migrate_start_tp        migrate_start_tp
     7.2     migrate_result  migrate_pages                       migrate_ret_kretprobe   migrate_ret_kretprobe
-    7.2     phases          collect_longterm_unpinnable_folios  unpinnable_fexit2       unpinnable_kretprobe
+    7.2     phases          migrate_longterm_unpinnable_folios  found_fentry            found_kprobe
     7.2     drains          lru_add_drain_all                   drain_fentry            drain_kprobe
     7.2     drains          lru_add_drain_all                   drained_fexit           drained_kretprobe
     7.2     isolate_lru     folio_isolate_lru                   isolated_lru_fexit      isolated_lru_kretprobe
@@ -134,11 +137,12 @@ const PLANS: &str = "
     7.3     pin_entry       __gup_longterm_locked               pin_enter_kprobe        pin_enter_kprobe
     7.3     pin_return      __gup_longterm_locked               pin_exit_fexit          pin_exit_kretprobe
     7.3     passes          collect_longterm_unpinnable_folios  pass_pofs_fentry        pass_pofs_kprobe
-    7.3     unpinnable      collect_longterm_unpinnable_folios  unpinnable_fexit2       unpinnable_kretprobe
+    7.3     unpinnable      folio_isolate_lru                   isolated_lru_fexit      isolated_lru_kretprobe
+    7.3     unpinnable      folio_isolate_hugetlb               isolated_hugetlb_fexit  isolated_hugetlb_kretprobe
     7.3     migrations      mm_migrate_pages                    migrate_end_tp8         migrate_end_tp8
     7.3     migrate_time    mm_migrate_pages_start              migrate_start_tp        migrate_start_tp
     7.3     migrate_result  migrate_pages                       migrate_ret_kretprobe   migrate_ret_kretprobe
-    7.3     phases          collect_longterm_unpinnable_folios  unpinnable_fexit2       unpinnable_kretprobe
+    7.3     phases          migrate_longterm_unpinnable_folios  found_fentry            found_kprobe
     7.3     drains          lru_add_drain_all                   drain_fentry            drain_kprobe
     7.3     drains          lru_add_drain_all                   drained_fexit           drained_kretprobe
     7.3     isolate_lru     folio_isolate_lru                   isolated_lru_fexit      isolated_lru_kretprobe
@@ -274,11 +278,12 @@ fn every_kernel_is_what_the_table_says() {
 }
 
 /// As in [`KERNELS`].
-fn globals(plan: &Plan) -> [String; 6] {
+fn globals(plan: &Plan) -> [String; 7] {
     let Globals {
         foll_longterm,
         migrate_reason,
         isolate_bools,
+        isolate_counts,
         nr_entries_offset,
         user_regs,
         zone_bits,
@@ -300,6 +305,7 @@ fn globals(plan: &Plan) -> [String; 6] {
         format!("{foll_longterm:#x}"),
         migrate_reason.to_string(),
         format!("{isolate_bools:#05b}"),
+        format!("{isolate_counts:#06b}"),
         match nr_entries_offset {
             u64::MAX => "-".to_owned(),
             offset => offset.to_string(),
