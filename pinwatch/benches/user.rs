@@ -1,15 +1,21 @@
-//! What user space costs: turning events of the ring buffer into statistics, and
-//! statistics into the text that Prometheus reads. Run by `cargo xtask bench user`.
+//! What user space costs: turning events of the ring buffer and recordings into
+//! statistics, and statistics into the text that Prometheus reads. Run by
+//! `cargo xtask bench user`: as it is for times, and with `--count` for one piece
+//! of work whose instructions somebody else counts.
 
 use std::alloc::System;
 use std::hint::black_box;
 
 use bytemuck::Zeroable as _;
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BenchmarkId, Criterion, Throughput};
 use pinwatch::aggregate::State;
 use pinwatch::output::metrics::families;
+use pinwatch::recording::{Header, Item, Reader, Writer};
+use pinwatch::stream::{Lost, Start};
 use pinwatch_common::fold::{CpuCells, ERRNO_CLASSES, PinCells, fold_pin};
+use pinwatch_common::params::ABI_VERSION;
 use pinwatch_common::record::{ORIGINS, Pin, PinEvent};
+use prometheus::proto::{LabelPair, MetricFamily};
 use prometheus::{Encoder as _, TextEncoder};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
@@ -17,13 +23,18 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 const EVENTS: usize = 4096;
+/// Series of `/metrics` to encode; the last is more than a scrape should have.
+const SERIES: [usize; 4] = [100, 1_000, 10_000, 100_000];
 
 /// A pin of its own kind for each number: origins, results and durations vary.
 fn pin(n: usize) -> Pin {
     let failed = n % 8 == 7;
     let errno = ERRNO_CLASSES[n / 8 % ERRNO_CLASSES.len()].0;
     Pin {
+        start_ns: n as u64 * 10_000,
         duration_ns: 500 << (n % 20),
+        tgid: 4_000 + n as u32 % 7,
+        tid: 4_100 + n as u32 % 31,
         requested: 256,
         returned: if failed { -i64::from(errno) } else { 256 },
         passes: 1 + (n % 4 == 3) as u32,
@@ -33,67 +44,170 @@ fn pin(n: usize) -> Pin {
     }
 }
 
-/// From bytes, as the ring buffer gives them, to cells.
-fn fold(criterion: &mut Criterion) {
-    let events: Vec<_> = (0..EVENTS)
-        .map(|n| {
-            let (pin, comm) = (pin(n), *b"pinwatch\0\0\0\0\0\0\0\0");
-            bytemuck::bytes_of(&PinEvent { pin, comm }).to_vec()
-        })
-        .collect();
-    let mut cells = Box::new(PinCells::zeroed());
-    let mut group = criterion.benchmark_group("fold");
-    group.throughput(Throughput::Elements(EVENTS as u64));
-    group.bench_function("events", |bencher| {
-        bencher.iter(|| {
-            for event in &events {
-                let event: PinEvent = bytemuck::pod_read_unaligned(black_box(event));
-                fold_pin(&mut cells, &event.pin);
-            }
-        });
-    });
-    group.finish();
+fn events() -> Vec<PinEvent> {
+    let event = |n| PinEvent {
+        pin: pin(n),
+        comm: *b"pinwatch\0\0\0\0\0\0\0\0",
+    };
+    (0..EVENTS).map(event).collect()
 }
 
-/// A state after pins of so many kinds.
-fn state(kinds: usize) -> State {
-    let mut cells = Box::new(CpuCells::zeroed());
-    for n in 0..kinds {
-        fold_pin(&mut cells.pins, &pin(n));
+/// From bytes, as the ring buffer gives them, to cells.
+fn fold(events: &[Vec<u8>], cells: &mut PinCells) {
+    for event in events {
+        let event: PinEvent = bytemuck::pod_read_unaligned(black_box(event));
+        fold_pin(cells, &event.pin);
     }
-    State {
+}
+
+fn as_bytes(events: &[PinEvent]) -> Vec<Vec<u8>> {
+    let bytes = events.iter().map(|e| bytemuck::bytes_of(e).to_vec());
+    bytes.collect()
+}
+
+/// A recording in memory.
+fn recording(events: &[PinEvent]) -> Vec<u8> {
+    let start = Start {
+        abi: ABI_VERSION,
+        version: String::new(),
+        release: "6.12.0".to_owned(),
+        era: "folios".to_owned(),
+        wall_offset_ns: 0,
+    };
+    let mut file = Vec::new();
+    let mut writer = Writer::new(&mut file, &Header::new(start, None)).expect("memory");
+    writer.pins(events).expect("memory");
+    writer.end(Lost::default()).expect("memory");
+    file
+}
+
+/// From a recording to cells.
+fn replay(recording: &[u8], cells: &mut PinCells) {
+    let mut reader = Reader::new(black_box(recording)).expect("a recording");
+    while let Some(item) = reader.next_item().expect("memory") {
+        if let Item::Pins(pins) = item {
+            pins.iter().for_each(|event| fold_pin(cells, &event.pin));
+        }
+    }
+}
+
+/// What there is to encode after pins of all kinds, over and over with one more
+/// label, until it is so many series.
+fn many(series: usize) -> Vec<MetricFamily> {
+    let mut cells = Box::new(CpuCells::zeroed());
+    (0..EVENTS).for_each(|n| fold_pin(&mut cells.pins, &pin(n)));
+    let state = State {
         cells,
         ..State::empty("6.12.0", "folios")
+    };
+    let once = families(&state);
+    let mut all: Vec<MetricFamily> = Vec::new();
+    let mut left = series;
+    for copy in 0.. {
+        for (n, family) in once.iter().enumerate() {
+            if copy == 0 {
+                let mut empty = family.clone();
+                empty.clear_metric();
+                all.push(empty);
+            }
+            for metric in family.get_metric() {
+                // A histogram is a series for each bucket, the last and the two sums.
+                let buckets = metric.get_histogram().get_bucket().len();
+                let size = if buckets == 0 { 1 } else { buckets + 3 };
+                if size > left {
+                    continue;
+                }
+                left -= size;
+                let mut metric = metric.clone();
+                let mut labels = metric.get_label().to_vec();
+                let mut label = LabelPair::default();
+                label.set_name("process".to_owned());
+                label.set_value(format!("qemu-system-x86 {copy}"));
+                labels.push(label);
+                metric.set_label(labels);
+                all[n].mut_metric().push(metric);
+            }
+        }
+        if left == 0 {
+            break;
+        }
     }
+    all.retain(|family| !family.get_metric().is_empty());
+    all
 }
 
-fn text(state: &State) -> Vec<u8> {
+/// As a scrape does: makes all samples anew, here as copies, and spells them out.
+fn text(families: &[MetricFamily]) -> Vec<u8> {
     let mut text = Vec::new();
-    let encoded = TextEncoder::new().encode(&families(state), &mut text);
+    let encoded = TextEncoder::new().encode(&families.to_vec(), &mut text);
     encoded.expect("families are consistent");
     text
 }
 
-/// The series that there are after nothing, a pin of one origin, and pins of all.
-fn encode(criterion: &mut Criterion) {
+fn times(criterion: &mut Criterion) {
+    let events = events();
+    let (bytes, recording) = (as_bytes(&events), recording(&events));
+    let mut cells = Box::new(PinCells::zeroed());
+    let mut group = criterion.benchmark_group("fold");
+    group.throughput(Throughput::Elements(EVENTS as u64));
+    group.bench_function("events", |bencher| {
+        bencher.iter(|| fold(&bytes, &mut cells));
+    });
+    group.bench_function("recording", |bencher| {
+        bencher.iter(|| replay(&recording, &mut cells));
+    });
+    group.finish();
     let mut group = criterion.benchmark_group("encode");
-    for kinds in [0, 1, 5, EVENTS] {
-        let state = state(kinds);
+    for series in SERIES {
+        let families = many(series);
         let region = Region::new(ALLOCATOR);
-        let text_once = text(&state);
+        let text_once = text(&families);
         let allocations = region.change().allocations;
         let bytes = text_once.len();
         let lines = text_once.split(|byte| *byte == b'\n');
-        let series = lines.filter(|l| !l.is_empty() && l[0] != b'#').count();
+        let there = lines.filter(|l| !l.is_empty() && l[0] != b'#').count();
+        assert_eq!(there, series);
         // For `cargo xtask bench user`, which has the times from criterion's own files.
         println!("encode {series} {bytes} {allocations}");
         group.throughput(Throughput::Elements(series as u64));
         group.bench_function(BenchmarkId::from_parameter(series), |bencher| {
-            bencher.iter(|| black_box(text(&state)));
+            bencher.iter(|| black_box(text(&families)));
         });
     }
     group.finish();
 }
 
-criterion_group!(benches, fold, encode);
-criterion_main!(benches);
+/// Does `times` over what `work` names. The difference of two counts leaves out
+/// everything else.
+fn count(work: &str, times: usize) {
+    let events = events();
+    let mut cells = Box::new(PinCells::zeroed());
+    match work.split_once('/') {
+        Some(("fold", "events")) => {
+            let bytes = as_bytes(&events);
+            (0..times).for_each(|_| fold(&bytes, &mut cells));
+        }
+        Some(("fold", "recording")) => {
+            let recording = recording(&events);
+            (0..times).for_each(|_| replay(&recording, &mut cells));
+        }
+        Some(("encode", series)) => {
+            let families = many(series.parse().expect("a number of series"));
+            (0..times).for_each(|_| drop(black_box(text(&families))));
+        }
+        _ => panic!("{work} is no work"),
+    }
+    black_box(&cells);
+}
+
+fn main() {
+    let args: Vec<_> = std::env::args().collect();
+    if let [_, flag, work, times] = &args[..]
+        && flag == "--count"
+    {
+        return count(work, times.parse().expect("a number"));
+    }
+    let mut criterion = Criterion::default().configure_from_args();
+    times(&mut criterion);
+    criterion.final_summary();
+}

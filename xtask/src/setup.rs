@@ -42,6 +42,17 @@ pub enum Purpose {
     Tests,
     /// make disks with a whole system
     Trials,
+    /// build pinwatch, and count what user space executes
+    Counts,
+}
+
+impl Purpose {
+    fn wants(self, need: Self) -> bool {
+        match self {
+            Self::Counts => need == self || need <= Self::All,
+            _ => need <= self,
+        }
+    }
 }
 
 /// Something that has to be on the machine.
@@ -138,6 +149,12 @@ const NEEDS: &[Need] = &[
         purpose: Purpose::Trials,
     },
     Need {
+        name: "valgrind",
+        present: in_path,
+        package: "valgrind",
+        purpose: Purpose::Counts,
+    },
+    Need {
         name: "libc.a",
         present: cc_finds,
         package: "libc6-dev",
@@ -191,7 +208,7 @@ pub fn ensure(cache: &Cache, purpose: Purpose) -> Result<()> {
 fn missing_packages(purpose: Purpose) -> Result<Vec<&'static str>> {
     let mut packages: Vec<_> = NEEDS
         .iter()
-        .filter(|need| need.purpose <= purpose && !(need.present)(need.name))
+        .filter(|need| purpose.wants(need.purpose) && !(need.present)(need.name))
         .map(|need| need.package)
         .collect();
     if purpose >= Purpose::All && !prebuilt() && Compiler::find()?.is_none() {

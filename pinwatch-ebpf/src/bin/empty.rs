@@ -1,8 +1,14 @@
 //! Programs that do nothing, of each kind that pinwatch attaches: what a hook
-//! costs before anything is measured with it. Only `cargo xtask bench` loads them.
+//! costs before anything is measured with it; and some that ask the kernel for one
+//! thing each. Only `cargo xtask bench` loads them.
 #![no_std]
 #![no_main]
 
+use aya_ebpf::EbpfContext as _;
+use aya_ebpf::helpers::{
+    bpf_get_current_pid_tgid, bpf_get_current_task_btf, bpf_ktime_get_ns, bpf_probe_read_kernel,
+    bpf_task_pt_regs,
+};
 use aya_ebpf::macros::{fentry, fexit, kprobe, kretprobe, raw_tracepoint};
 use aya_ebpf::programs::{
     FEntryContext, FExitContext, ProbeContext, RawTracePointContext, RetProbeContext,
@@ -30,6 +36,33 @@ fn empty_kretprobe(_ctx: RetProbeContext) -> u32 {
 
 #[raw_tracepoint]
 fn empty_tracepoint(_ctx: RawTracePointContext) -> i32 {
+    0
+}
+
+#[fentry]
+fn clock_fentry(_ctx: FEntryContext) -> u32 {
+    // SAFETY: takes no arguments.
+    unsafe { bpf_ktime_get_ns() };
+    0
+}
+
+#[fentry]
+fn thread_fentry(_ctx: FEntryContext) -> u32 {
+    bpf_get_current_pid_tgid();
+    0
+}
+
+#[fentry]
+fn registers_fentry(_ctx: FEntryContext) -> u32 {
+    // SAFETY: the helpers take and return the running task.
+    unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) };
+    0
+}
+
+#[fentry]
+fn memory_fentry(ctx: FEntryContext) -> u32 {
+    // SAFETY: the helper checks the address.
+    let _ = unsafe { bpf_probe_read_kernel(ctx.as_ptr().cast::<u64>()) };
     0
 }
 

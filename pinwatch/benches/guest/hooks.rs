@@ -33,6 +33,8 @@ enum Hooks {
     Nothing,
     /// Empty programs on the pin path.
     Empty(&'static [Kind]),
+    /// A program that asks the kernel for one thing, at the pin's entry.
+    Asking(&'static str),
     /// Empty programs wherever pinwatch has one.
     EmptyEverywhere(Prefer),
     Pinwatch {
@@ -43,6 +45,13 @@ enum Hooks {
     Peer(peer::Command),
 }
 
+const NOTHING: Set = Set {
+    name: "nothing",
+    pair: None,
+    hooks: Hooks::Nothing,
+};
+
+const ORIGIN: &[Measurement] = &[Measurement::Origin];
 const ZONES: &[Measurement] = &[Measurement::Zones];
 /// Zones, and what is measured by hooks on sweeps.
 const SWEEPS: &[Measurement] = &[
@@ -84,11 +93,7 @@ const fn listened_to(prefer: Prefer) -> Hooks {
 }
 
 pub const SETS: &[Set] = &[
-    Set {
-        name: "nothing",
-        pair: None,
-        hooks: Hooks::Nothing,
-    },
+    NOTHING,
     fentry("empty fentry", Hooks::Empty(&[Kind::Fentry])),
     fentry(FENTRY_PAIR, Hooks::Empty(&[Kind::Fentry, Kind::Fexit])),
     fentry(
@@ -100,6 +105,8 @@ pub const SETS: &[Set] = &[
         "pinwatch, fentry, with a listener",
         listened_to(Prefer::Fentry),
     ),
+    fentry("pinwatch tail, fentry", Hooks::Peer(peer::tail_fentry)),
+    fentry("pinwatch record, fentry", Hooks::Peer(peer::record_fentry)),
     fentry(
         "pinwatch, fentry, --without zones",
         pinwatch(Prefer::Fentry, ZONES),
@@ -133,6 +140,25 @@ pub const SETS: &[Set] = &[
     kprobe("funclatency, kprobe", Hooks::Peer(peer::funclatency_kprobe)),
 ];
 
+/// What a pin of one page is taken apart with: what each question to the kernel
+/// costs, and pinwatch with one measurement left out.
+pub const PARTS: &[Set] = &[
+    NOTHING,
+    fentry("empty fentry", Hooks::Empty(&[Kind::Fentry])),
+    fentry("clock", Hooks::Asking("clock_fentry")),
+    fentry("thread", Hooks::Asking("thread_fentry")),
+    fentry("registers", Hooks::Asking("registers_fentry")),
+    fentry("memory", Hooks::Asking("memory_fentry")),
+    fentry("hooks, fentry", Hooks::EmptyEverywhere(Prefer::Fentry)),
+    fentry("all, fentry", pinwatch(Prefer::Fentry, &[])),
+    fentry("no origin, fentry", pinwatch(Prefer::Fentry, ORIGIN)),
+    fentry("no zones, fentry", pinwatch(Prefer::Fentry, ZONES)),
+    kprobe("hooks, kprobe", Hooks::EmptyEverywhere(Prefer::Kprobe)),
+    kprobe("all, kprobe", pinwatch(Prefer::Kprobe, &[])),
+    kprobe("no origin, kprobe", pinwatch(Prefer::Kprobe, ORIGIN)),
+    kprobe("no zones, kprobe", pinwatch(Prefer::Kprobe, ZONES)),
+];
+
 /// Attached for as long as this lives.
 pub enum Held {
     Nothing,
@@ -160,13 +186,24 @@ impl Set {
                 });
                 empty(facts, at)
             }
+            Hooks::Asking(program) => {
+                let at = Attachment {
+                    program,
+                    target: PIN_PATH,
+                    kind: Kind::Fentry,
+                };
+                empty(facts, [at])
+            }
             Hooks::EmptyEverywhere(prefer) => {
                 let plan = Plan::new(facts, prefer);
                 let mut at: Vec<_> = plan.attachments().map(|(_, at)| at.clone()).collect();
                 // One program may serve several measurements.
                 at.sort_by_key(|at| at.program);
                 at.dedup();
-                empty(facts, at)
+                empty(
+                    facts,
+                    at.into_iter().map(|at| Attachment { program: "", ..at }),
+                )
             }
             Hooks::Pinwatch {
                 prefer,
@@ -224,7 +261,8 @@ pub fn attach_pinwatch(facts: &Facts, wish: impl Into<Wish>) -> Result<Live> {
     Ok(Live::attach(facts, &Plan::new(facts, wish), options)?)
 }
 
-/// Attaches an empty program in each place, in the way that pinwatch attaches its own.
+/// Attaches an empty program in each place that names none, in the way that pinwatch
+/// attaches its own.
 fn empty(facts: &Facts, places: impl IntoIterator<Item = Attachment>) -> Result<Held> {
     let btf = Btf::from_sys_fs()?;
     let (mut attached, mut objects) = (Vec::new(), Vec::new());
@@ -233,6 +271,7 @@ fn empty(facts: &Facts, places: impl IntoIterator<Item = Attachment>) -> Result<
         let mut object = Ebpf::load(EMPTY)
             .context("the object with empty programs (PINWATCH_EBPF_OBJECT leaves it out)")?;
         let program = match place.kind {
+            _ if !place.program.is_empty() => place.program,
             Kind::Fentry => "empty_fentry",
             Kind::Fexit => "empty_fexit",
             Kind::Kprobe => "empty_kprobe",

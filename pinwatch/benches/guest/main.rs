@@ -11,7 +11,7 @@ use clap::{Parser, Subcommand};
 use pinwatch::kernel::facts::Facts;
 use serde_json::json;
 
-use hooks::SETS;
+use hooks::{PARTS, SETS, Set};
 use pins::{Pin, Pins};
 
 /// Measures what watching costs, in a guest of `cargo xtask bench`.
@@ -29,6 +29,8 @@ enum Command {
         #[arg(long = "set")]
         sets: Vec<String>,
     },
+    /// The parts of what pinwatch adds to a pin of one page.
+    Profile,
     /// What the daemon needs, and its reader of the ring buffer.
     Agent,
     /// What the verifier had to look at, by program.
@@ -37,32 +39,33 @@ enum Command {
 
 fn main() -> Result<()> {
     match Cli::parse().command {
-        Command::Overhead { sets } => overhead(&sets),
+        Command::Overhead { sets } => {
+            let wanted = |set: &&Set| sets.is_empty() || sets.iter().any(|name| name == set.name);
+            measure(SETS.iter().filter(wanted), &Pin::ALL)
+        }
+        Command::Profile => measure(PARTS, &[Pin::One]),
         Command::Agent => agent::agent(),
         Command::Verifier => verifier::verifier(),
     }
 }
 
-fn overhead(wanted: &[String]) -> Result<()> {
+fn measure<'a>(sets: impl IntoIterator<Item = &'a Set>, kinds: &[Pin]) -> Result<()> {
     let facts = Facts::gather();
-    let chosen = SETS
-        .iter()
-        .filter(|set| wanted.is_empty() || wanted.iter().any(|name| name == set.name));
-    for set in chosen {
+    for set in sets {
         // Fresh, so that none sees what another has left in memory.
         let mut pins = Pins::new()?;
         let measured = set.attach(&facts, &mut pins).and_then(|mut held| {
             let before = pins.made;
-            let mut medians = Vec::new();
-            for pin in Pin::ALL {
-                medians.push((pin, pins.median(pin, || held.between())?));
+            let mut prices = Vec::new();
+            for &pin in kinds {
+                prices.push((pin, pins.price(pin, || held.between())?));
             }
             held.detach(pins.made - before)?;
-            Ok(medians)
+            Ok(prices)
         });
         match measured {
-            Ok(medians) => {
-                for (pin, clock) in medians {
+            Ok(prices) => {
+                for (pin, clock) in prices {
                     println!(
                         "{}",
                         json!({ "set": set.name, "pair": set.pair, "pin": pin, "clock": clock })

@@ -1,4 +1,5 @@
-//! The tools that people use for this today, run as they would run them.
+//! The tools that people use for this today, and pinwatch's own commands, run as
+//! people run them.
 
 use std::io::Read as _;
 use std::process::{Child, Stdio};
@@ -70,11 +71,30 @@ pub fn funclatency_kprobe(facts: &Facts) -> std::process::Command {
     funclatency
 }
 
+/// Every pin as a line, into nothing.
+pub fn tail_fentry(_facts: &Facts) -> std::process::Command {
+    shell("exec pinwatch tail --attach fentry >/dev/null")
+}
+
+/// Every pin into a file in memory.
+pub fn record_fentry(_facts: &Facts) -> std::process::Command {
+    shell("exec pinwatch record --attach fentry -o /tmp/overhead.pw")
+}
+
+fn shell(script: &str) -> std::process::Command {
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", script]);
+    shell
+}
+
+/// What each tool says at its end, if it has seen pins and lost none.
+const PROOFS: [&str; 4] = ["|@", "|*", "; none lost", ", 0 lost"];
+
 impl Peer {
     /// Starts a tool and waits until its probes are attached. Neither tool says so
     /// reliably; the price of a pin does.
     pub fn start(mut command: std::process::Command, pins: &mut Pins) -> Result<Self> {
-        let without = pins.median(Pin::One, || {})?;
+        let without = pins.price(Pin::One, || {})?;
         let name = command.get_program().to_string_lossy().into_owned();
         let child = command
             .stdin(Stdio::null())
@@ -91,7 +111,7 @@ impl Peer {
             }
             ensure!(Instant::now() < deadline, "{name} attaches nothing");
             sleep(TICK);
-            let with = pins.median(Pin::One, || {})?;
+            let with = pins.price(Pin::One, || {})?;
             let same = with.abs_diff(last) <= with / 100;
             let more = with > without + without / 50;
             steady = if same && more { steady + 1 } else { 0 };
@@ -100,13 +120,13 @@ impl Peer {
         Ok(peer)
     }
 
-    /// Ends it as Ctrl-C does, and fails unless it shows a histogram.
+    /// Ends it as Ctrl-C does, and fails unless it shows what it has seen.
     pub fn stop(mut self) -> Result<()> {
         kill(Pid::from_raw(self.child.id() as i32), Signal::SIGINT)?;
         let said = self.output()?;
         ensure!(
-            said.contains("|@") || said.contains("|*"),
-            "no histogram: {}",
+            PROOFS.iter().any(|proof| said.contains(proof)),
+            "nothing seen, or some lost: {}",
             said.trim()
         );
         Ok(())

@@ -8,6 +8,7 @@ pub mod floor;
 mod machine;
 mod overhead;
 mod peers;
+mod profile;
 mod user;
 mod verifier;
 
@@ -21,6 +22,7 @@ use clap::Subcommand;
 #[command(after_help = "Examples:
   cargo xtask bench overhead
   cargo xtask bench overhead --kernel 6.12 --runs 1 --set nothing --set 'pinwatch, fentry'
+  cargo xtask bench profile
   cargo xtask bench user
   cargo xtask bench agent
   cargo xtask bench verifier")]
@@ -32,6 +34,7 @@ pub struct BenchArgs {
 #[derive(Subcommand)]
 enum What {
     Overhead(overhead::OverheadArgs),
+    Profile(profile::ProfileArgs),
     User(user::UserArgs),
     Agent(agent::AgentArgs),
     Verifier(verifier::VerifierArgs),
@@ -40,6 +43,7 @@ enum What {
 pub fn main(args: &BenchArgs) -> Result<ExitCode> {
     match &args.what {
         What::Overhead(args) => overhead::main(args),
+        What::Profile(args) => profile::main(args),
         What::User(args) => user::main(args),
         What::Agent(args) => agent::main(args),
         What::Verifier(args) => verifier::main(args),

@@ -1,4 +1,5 @@
-//! `cargo xtask bench user`: what user space costs, on this host, by criterion.
+//! `cargo xtask bench user`: what user space costs, on this host: times by criterion, instructions
+//! by callgrind.
 
 use std::fmt::Write;
 use std::fs;
@@ -21,28 +22,42 @@ use crate::setup::{self, Purpose};
 #[derive(clap::Args)]
 pub struct UserArgs {}
 
-/// Events in one iteration of the benchmark "fold".
+/// Events in one iteration of the benchmarks of the group "fold".
 const EVENTS: f64 = 4096.0;
+/// Its benchmarks, and what each is.
+const FOLDS: [(&str, &str); 2] = [
+    (
+        "fold/events",
+        "events of the ring buffer, decoded and folded",
+    ),
+    ("fold/recording", "a recording, read, decoded and folded"),
+];
 
 pub fn main(_args: &UserArgs) -> Result<ExitCode> {
     let cache = Cache::open()?;
-    setup::ensure(&cache, Purpose::All)?;
+    setup::ensure(&cache, Purpose::Counts)?;
     let program = build::bench_user()?;
-    eprintln!("xtask: measuring, about a minute");
+    eprintln!("xtask: measuring, some two minutes");
     let results = TempDir::with_prefix("pinwatch-bench-")?;
     let said = child::output(
-        child::command(program)
+        child::command(&program)
             .args(["--bench", "--noplot"])
             .env("CRITERION_HOME", results.path()),
     )?;
     child::check_interrupted()?;
     let estimate = |benchmark: &str| estimate(results.path(), benchmark);
-    let fold = EVENTS / estimate("fold/events")? * 1e3;
     let mut table = format!(
-        "One core of {}: {fold:.1} million events a second decoded and folded.\n\n\
-         | Series of `/metrics` | encoding | bytes | allocations |\n|---|---|---|---|\n",
-        processor()?
+        "One core of {}; instructions by {}.\n\n\
+         | | million pins a second | instructions for a pin |\n|---|---|---|\n",
+        processor()?,
+        child::output(child::command("valgrind").arg("--version"))?.trim()
     );
+    for (benchmark, what) in FOLDS {
+        let rate = EVENTS / estimate(benchmark)? * 1e3;
+        let each = instructions(&program, benchmark)? as f64 / EVENTS;
+        let _ = writeln!(table, "| {what} | {rate:.1} | {each:.0} |");
+    }
+    table += "\n| Series of `/metrics` | encoding | instructions | bytes | allocations |\n|---|---|---|---|---|\n";
     for line in said.lines() {
         let Some(counts) = line.strip_prefix("encode ") else {
             continue;
@@ -54,17 +69,42 @@ pub fn main(_args: &UserArgs) -> Result<ExitCode> {
         let [series, bytes, allocations] = counts[..] else {
             bail!("not what the benchmark prints: {line}");
         };
-        let us = estimate(&format!("encode/{series}"))? / 1e3;
-        let (bytes, allocations) = (thousands(bytes), thousands(allocations));
+        let benchmark = format!("encode/{series}");
+        let ms = estimate(&benchmark)? / 1e6;
+        let counts = [instructions(&program, &benchmark)?, bytes, allocations];
+        let [instructions, bytes, allocations] = counts.map(thousands);
         let _ = writeln!(
             table,
-            "| {} | {us:.0} us | {bytes} | {allocations} |",
+            "| {} | {ms:.2} ms | {instructions} | {bytes} | {allocations} |",
             thousands(series)
         );
     }
     println!("\n{table}");
     document::write("user", &table)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What a benchmark executes in one iteration: the difference between three and one.
+fn instructions(program: &Path, benchmark: &str) -> Result<i64> {
+    let count = |times: &str| -> Result<i64> {
+        let mut valgrind = child::command("valgrind");
+        valgrind
+            .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+            .arg("--log-fd=1")
+            .arg(program)
+            .args(["--count", benchmark, times]);
+        collected(&child::output(&mut valgrind)?)
+    };
+    Ok((count("3")? - count("1")?) / 2)
+}
+
+/// The instructions in what callgrind says at its end.
+fn collected(said: &str) -> Result<i64> {
+    let count = said
+        .lines()
+        .find_map(|line| line.split_once("Collected : "))
+        .context("callgrind says no count")?;
+    Ok(count.1.trim().parse()?)
 }
 
 /// The median of a benchmark, in nanoseconds.
@@ -84,4 +124,16 @@ fn processor() -> Result<String> {
     Ok(name
         .map_or("an unnamed processor", |(_, name)| name)
         .to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_callgrind_says() {
+        let said = "==7== Events    : Ir\n==7== Collected : 1234567\n==7== \n";
+        assert_eq!(collected(said).unwrap(), 1_234_567);
+        assert!(collected("==7== \n").is_err());
+    }
 }
