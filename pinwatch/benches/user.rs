@@ -9,9 +9,11 @@ use std::hint::black_box;
 use bytemuck::Zeroable as _;
 use criterion::{BenchmarkId, Criterion, Throughput};
 use pinwatch::aggregate::State;
+use pinwatch::kernel::machine::Machine;
 use pinwatch::output::metrics::families;
-use pinwatch::recording::{Header, Item, Reader, Writer};
-use pinwatch::stream::{Lost, Start};
+use pinwatch::passes::Traced;
+use pinwatch::recording::{End, Header, Item, Reader, Writer};
+use pinwatch::stream::Start;
 use pinwatch_common::fold::{CpuCells, ERRNO_CLASSES, PinCells, fold_pin};
 use pinwatch_common::params::ABI_VERSION;
 use pinwatch_common::record::{ORIGINS, Pin, PinEvent};
@@ -73,11 +75,18 @@ fn recording(events: &[PinEvent]) -> Vec<u8> {
         release: "6.12.0".to_owned(),
         era: "folios".to_owned(),
         wall_offset_ns: 0,
+        rest: Box::default(),
     };
+    let header = Header::new(start, None, Machine::default());
+    let pins = events.iter().map(|event| Traced {
+        event: *event,
+        passes: Vec::new(),
+    });
+    let pins: Vec<_> = pins.collect();
     let mut file = Vec::new();
-    let mut writer = Writer::new(&mut file, &Header::new(start, None)).expect("memory");
-    writer.pins(events).expect("memory");
-    writer.end(Lost::default()).expect("memory");
+    let mut writer = Writer::new(&mut file, &header, false).expect("memory");
+    writer.pins(&pins).expect("memory");
+    writer.end(&End::default()).expect("memory");
     file
 }
 
@@ -86,7 +95,8 @@ fn replay(recording: &[u8], cells: &mut PinCells) {
     let mut reader = Reader::new(black_box(recording)).expect("a recording");
     while let Some(item) = reader.next_item().expect("memory") {
         if let Item::Pins(pins) = item {
-            pins.iter().for_each(|event| fold_pin(cells, &event.pin));
+            pins.iter()
+                .for_each(|traced| fold_pin(cells, &traced.event.pin));
         }
     }
 }
@@ -106,8 +116,10 @@ fn many(series: usize) -> Vec<MetricFamily> {
     for copy in 0.. {
         for (n, family) in once.iter().enumerate() {
             if copy == 0 {
-                let mut empty = family.clone();
-                empty.clear_metric();
+                let mut empty = MetricFamily::default();
+                empty.set_name(family.name().to_owned());
+                empty.set_help(family.help().to_owned());
+                empty.set_field_type(family.get_field_type());
                 all.push(empty);
             }
             for metric in family.get_metric() {
@@ -139,7 +151,8 @@ fn many(series: usize) -> Vec<MetricFamily> {
 /// As a scrape does: makes all samples anew, here as copies, and spells them out.
 fn text(families: &[MetricFamily]) -> Vec<u8> {
     let mut text = Vec::new();
-    let encoded = TextEncoder::new().encode(&families.to_vec(), &mut text);
+    let copies = families.to_vec();
+    let encoded = TextEncoder::new().encode(&copies, &mut text);
     encoded.expect("families are consistent");
     text
 }

@@ -78,7 +78,9 @@ pub fn serve(release: &'static str) -> SocketAddr {
         runtime.expect("a runtime").block_on(async {
             listener.set_nonblocking(true).expect("a socket");
             let listener = tokio::net::TcpListener::from_std(listener).expect("a socket");
-            axum::serve(listener, router(web)).await.expect("serves");
+            axum::serve(listener, router(web).expect("new"))
+                .await
+                .expect("serves");
         });
     });
     address
