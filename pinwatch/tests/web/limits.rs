@@ -1,5 +1,6 @@
-//! What a client can take of the daemon. Time is the runtime's and passes when
-//! nothing else is to be done, so that no limit is waited for.
+//! What a client can take of the daemon.
+
+use std::time::Duration;
 
 use pinwatch::web::serve::Limits;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -7,6 +8,9 @@ use tokio::net::TcpStream;
 
 use super::client::{get, request, send};
 use super::server::{LARGE, Server};
+
+/// A limit that is waited for.
+const SOON: Duration = Duration::from_millis(200);
 
 /// Reads until the other side ends it; what was read.
 async fn rest(stream: &mut TcpStream) -> String {
@@ -16,9 +20,13 @@ async fn rest(stream: &mut TcpStream) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn who_does_not_finish_asking_is_sent_away() {
-    let server = Server::plain(Limits::DEFAULT).await;
+    let server = Server::plain(Limits {
+        asking: SOON,
+        ..Limits::DEFAULT
+    })
+    .await;
     for part in ["", "GET / HTTP/1.1\r\nHost: x\r\nX-Slow: "] {
         let mut stream = TcpStream::connect(server.address)
             .await
@@ -28,7 +36,7 @@ async fn who_does_not_finish_asking_is_sent_away() {
     }
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn who_asks_for_too_much_is_told() {
     let server = Server::plain(Limits::DEFAULT).await;
     let long = format!("X-Long: {}\r\n", "x".repeat(Limits::DEFAULT.headers));
@@ -44,16 +52,21 @@ async fn who_asks_for_too_much_is_told() {
     assert_eq!(send(server.address, &body).await.status, 413);
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn an_answer_that_does_not_begin_ends() {
-    let server = Server::plain(Limits::DEFAULT).await;
+    let server = Server::plain(Limits {
+        answering: SOON,
+        ..Limits::DEFAULT
+    })
+    .await;
     assert_eq!(get(server.address, "/never", "").await.status, 503);
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn who_does_not_take_the_answer_is_sent_away() {
     let server = Server::plain(Limits {
         connections: 1,
+        answering: SOON,
         ..Limits::DEFAULT
     })
     .await;
