@@ -2,6 +2,8 @@
 //! the verdicts of the hooks. Plain data, made by a source, without a clock and
 //! without I/O.
 
+pub mod series;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -17,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::probe::plan::{Decision, Kind};
 use crate::probe::table::Measurement;
+use series::Snapshot;
 
 /// One hook and whether it works.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,6 +69,8 @@ pub struct State {
     pub programs: Vec<ProgramStats>,
     /// Records that were put into the ring buffer for listeners.
     pub events_sent: u64,
+    /// By who pinned; none without `--per`.
+    pub series: Option<Snapshot>,
 }
 
 impl State {
@@ -86,6 +91,7 @@ impl State {
             hooks: Vec::new(),
             programs: Vec::new(),
             events_sent: 0,
+            series: None,
         }
     }
 

@@ -1,11 +1,13 @@
 //! The command line.
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::aggregate::series::Per;
 use crate::evaluation::alike::Aspect;
 use crate::evaluation::what_if::Rule;
 use crate::filter::Filter;
@@ -47,6 +49,7 @@ pub enum Command {
   pinwatch run --web.listen-address 0.0.0.0:10746 --web.config.file /etc/pinwatch/web.yml
   pinwatch run --with fast_path --without zones
   pinwatch run --capabilities keep
+  pinwatch run --per process --max-series 500
   pinwatch run --config /etc/pinwatch/pinwatch.toml --check-config
   curl http://127.0.0.1:10746/metrics
 
@@ -77,6 +80,14 @@ pub struct Run {
     /// Age from which a pin in flight counts as stuck
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
     pub stuck_after: Duration,
+
+    /// Also count pins by who pinned, from a record of each pin; docs/metrics.md says at what cost
+    #[arg(long, value_name = "WHAT", default_value = "none")]
+    pub per: Per,
+
+    /// Series of --per; the one that has not pinned for longest makes room, and its sums go to `other`
+    #[arg(long, value_name = "N", default_value = "200")]
+    pub max_series: NonZeroUsize,
 
     /// Unix socket for `pinwatch tail --connect` and `top --connect`; only root can use it
     /// [default: /run/pinwatch/pinwatch.sock]

@@ -18,6 +18,7 @@ pub mod kernel;
 pub mod load;
 pub mod output;
 pub mod passes;
+pub mod per;
 pub mod privileges;
 pub mod probe;
 pub mod recording;

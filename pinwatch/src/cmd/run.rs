@@ -1,5 +1,6 @@
 //! `pinwatch run`: the daemon.
 
+use std::convert::Infallible;
 use std::future::pending;
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -14,9 +15,12 @@ use tokio::net::TcpListener;
 
 use super::watch::attach;
 use super::{one_thread, stop_signals};
+use crate::aggregate::State;
+use crate::aggregate::series::Per;
 use crate::cli::{BpfLog, Run};
 use crate::output::http::{Source, StackSource, Web, router};
 use crate::output::metrics::Exporter;
+use crate::per::{Board, keep};
 use crate::privileges::{self, Capabilities};
 use crate::service;
 use crate::source::live::{Live, Options};
@@ -72,7 +76,12 @@ async fn serve(args: &Run) -> Result<()> {
     let source: Source = Arc::new(move || Some(shared.get()?.state()));
     registry.register(Box::new(current.succeeded()))?;
     let exported = Arc::clone(&source);
-    registry.register(Box::new(Exporter(move || exported())))?;
+    let board = (args.per != Per::None).then(|| Arc::new(Board::new(args.per, args.max_series)));
+    let shown = board.clone();
+    registry.register(Box::new(Exporter(move || {
+        let series = shown.as_ref().map(|board| board.snapshot());
+        exported().map(|state| State { series, ..state })
+    })))?;
     let shared = Arc::clone(&live);
     let stacks: StackSource = Arc::new(move |tid| Some(shared.get()?.stacks().of(tid)));
     let web = Web {
@@ -102,9 +111,15 @@ async fn serve(args: &Run) -> Result<()> {
         service::ready();
         let (hub, syncs) = Hub::new();
         let pump = pump(events, Arc::clone(&hub), syncs);
+        let series = async {
+            match &board {
+                Some(board) => Ok(keep(board, Arc::clone(&hub), state.clone()).await?),
+                None => pending::<Result<Infallible>>().await,
+            }
+        };
         let followers = async {
             match &socket {
-                Some(socket) => socket.serve(hub, state).await,
+                Some(socket) => socket.serve(Arc::clone(&hub), state.clone()).await,
                 None => pending().await,
             };
             Ok(())
@@ -115,7 +130,7 @@ async fn serve(args: &Run) -> Result<()> {
                 None => pending().await,
             }
         };
-        tokio::try_join!(pump, followers, diagnostics, service::watchdog())?;
+        tokio::try_join!(pump, series, followers, diagnostics, service::watchdog())?;
         Ok(())
     };
     tokio::select! {

@@ -4,6 +4,7 @@
 use std::fs;
 
 use super::*;
+use crate::aggregate::series::Per;
 use crate::cli;
 
 fn run(args: &[&str]) -> Result<cli::Run, Refused> {
@@ -60,6 +61,8 @@ fn every_key_can_be_set() {
         "bpf-log" => "\"warn\"",
         "attach" => "\"kprobe\"",
         "capabilities" => "\"keep\"",
+        "per" => "\"cgroup\"",
+        "max-series" => "7",
         "with" => "[\"fast_path\"]",
         "without" => "[\"zones\", \"drains\"]",
         other => panic!("{other} is not tested"),
@@ -73,6 +76,7 @@ fn every_key_can_be_set() {
     assert_eq!(run.stuck_after.as_secs(), 30);
     assert_eq!(run.bpf_log, cli::BpfLog::Warn);
     assert_eq!(run.wish.without.len(), 2);
+    assert_eq!((run.per, run.max_series.get()), (Per::Cgroup, 7));
     assert_eq!(run.socket.as_deref(), Some("/nowhere".as_ref()));
 }
 
@@ -142,6 +146,10 @@ fn errors_name_the_file_the_line_and_the_key() {
         (
             "without = [\"zones\",\n\"pin_entry\"]\n",
             "pinwatch.toml:1: without: invalid value 'pin_entry'",
+        ),
+        (
+            "max-series = 0\n",
+            "pinwatch.toml:1: max-series: invalid value '0'",
         ),
         ("bpf-log = \"loud\"\n", "possible values: off, warn, debug"),
         ("socket = \"a\"\nsocket = \"b\"\n", "pinwatch.toml:2: "),

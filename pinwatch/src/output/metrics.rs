@@ -9,6 +9,8 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto;
 
 use super::samples::Samples;
+use super::series;
+use crate::aggregate::series::Per;
 use crate::aggregate::{Failures, State, failures, losses};
 use crate::probe::table::Measurement;
 
@@ -309,6 +311,63 @@ pub const METRICS: &[Metric] = &[
                 &[("side", "exit")],
                 state.lost(Loss::ExitUnmatched) + state.before_start,
             );
+        },
+    ),
+    counter(
+        "pinwatch_process_pins_total",
+        "Pins by thread name, container, pod and unit; with those of kind other (series that made room) and unseen (no record was read) the sum is pinwatch_pins_total, a few seconds behind. Only --per process.",
+        |state, out| series::counts(state, Per::Process, |sums| sums.pins, out),
+    ),
+    counter(
+        "pinwatch_process_pin_failures_total",
+        "Failed pins by the same; the sum is pinwatch_pin_failures_total.",
+        |state, out| series::counts(state, Per::Process, |sums| sums.failures, out),
+    ),
+    counter(
+        "pinwatch_process_pin_seconds_total",
+        "Time of pins by the same; the sum is pinwatch_pin_duration_seconds_sum.",
+        |state, out| series::seconds(state, Per::Process, out),
+    ),
+    counter(
+        "pinwatch_cgroup_pins_total",
+        "Pins by cgroup, container, pod and unit; kinds and sum as of pinwatch_process_pins_total. Only --per cgroup.",
+        |state, out| series::counts(state, Per::Cgroup, |sums| sums.pins, out),
+    ),
+    counter(
+        "pinwatch_cgroup_pin_failures_total",
+        "Failed pins by the same.",
+        |state, out| series::counts(state, Per::Cgroup, |sums| sums.failures, out),
+    ),
+    counter(
+        "pinwatch_cgroup_pin_seconds_total",
+        "Time of pins by the same.",
+        |state, out| series::seconds(state, Per::Cgroup, out),
+    ),
+    gauge(
+        "pinwatch_series",
+        "Processes or cgroups that have a series; only with --per.",
+        |state, out| {
+            if let Some(series) = &state.series {
+                out.value(&[], series.all.len() as u64);
+            }
+        },
+    ),
+    gauge(
+        "pinwatch_series_max",
+        "How many can have one (--max-series); only with --per.",
+        |state, out| {
+            if let Some(series) = &state.series {
+                out.value(&[], series.most as u64);
+            }
+        },
+    ),
+    counter(
+        "pinwatch_series_evicted_total",
+        "Series that made room for others, and whose sums went to those of kind other; only with --per.",
+        |state, out| {
+            if let Some(series) = &state.series {
+                out.value(&[], series.evicted);
+            }
         },
     ),
     gauge(

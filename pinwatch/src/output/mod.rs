@@ -10,5 +10,6 @@ pub mod openmetrics;
 mod page;
 pub mod report;
 mod samples;
+mod series;
 pub mod tail;
 pub mod top;

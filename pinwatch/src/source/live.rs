@@ -216,6 +216,7 @@ impl Live {
             decisions: Arc::clone(&self.decisions),
             hooks: hooks.collect(),
             events_sent: self.sent.records(),
+            series: None,
             programs: self.program_stats(),
         }
     }

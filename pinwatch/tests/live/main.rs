@@ -14,6 +14,7 @@ mod load;
 mod privileges;
 mod recordings;
 mod scenarios;
+mod series;
 mod sheet;
 mod tail;
 mod verifier;

@@ -56,6 +56,16 @@ const RULES: &[(&str, &str, f64)] = &[
         0.0,
     ),
     (
+        "t:series",
+        "sum(pinwatch_process_pins_total) - sum(pinwatch_pins_total)",
+        0.0,
+    ),
+    (
+        "t:qemu",
+        "sum by (comm) (pinwatch_process_pins_total{comm='qemu', kind='process'})",
+        700.0,
+    ),
+    (
         "t:passes",
         "sum(pinwatch_pin_passes_bucket{le='2'}) or sum(pinwatch_pin_passes_bucket{le='2.0'})",
         750.0,

@@ -3,11 +3,38 @@
 use std::sync::Arc;
 
 use bytemuck::Zeroable as _;
+use pinwatch::aggregate::series::{Per, Snapshot, Sums};
 use pinwatch::aggregate::{Hook, ProgramStats, State};
 use pinwatch::probe::plan::{Attachment, Decision, Kind, Verdict};
 use pinwatch::probe::table::Measurement;
 use pinwatch_common::fold::{CpuCells, fold_pin};
 use pinwatch_common::record::{Origin, Pin};
+
+/// All of those pins, by processes one of which has a name that tries things.
+fn series() -> Snapshot {
+    let sums = |pins| Sums {
+        pins,
+        failures: pins / 10,
+        duration_ns: pins * 525_350,
+    };
+    let who = |comm: &str, container: &str| {
+        let labels = [("comm", comm), ("container_id", container)];
+        labels
+            .map(|(name, value)| (name, value.to_owned()))
+            .to_vec()
+    };
+    Snapshot {
+        per: Per::Process,
+        all: vec![
+            (who("qemu", &"0f".repeat(32)), sums(700)),
+            (who("x\"} 1\nup 1\n\\", "x"), sums(300)),
+        ],
+        other: sums(400),
+        unseen: sums(100),
+        evicted: 3,
+        most: 2,
+    }
+}
 
 /// Pins of three origins, some of which failed.
 pub fn state() -> State {
@@ -80,6 +107,7 @@ pub fn state() -> State {
             missed: None,
         }],
         events_sent: 77,
+        series: Some(series()),
         ..State::empty("6.12.0-test", "folios")
     }
 }

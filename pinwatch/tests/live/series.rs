@@ -1,0 +1,62 @@
+//! Series per process, against what the load did and what the kernel has counted.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::process::{Command, Stdio};
+
+use super::daemon::{Daemon, Metrics};
+
+const PINS: u32 = 50;
+
+/// Pins of a process with this name.
+fn load_as(name: &str) {
+    let path = std::env::temp_dir().join(name);
+    let _ = fs::remove_file(&path);
+    symlink("/usr/bin/pinwatch", &path).expect("a link");
+    let status = Command::new(&path)
+        .args(["load", "--json", "--pages", "16", "--repeat"])
+        .arg(PINS.to_string())
+        .stdout(Stdio::null())
+        .status();
+    assert!(status.expect("it runs").success());
+}
+
+/// Metrics in which all pins have been told apart: within seconds, by themselves.
+fn complete(daemon: &Daemon) -> Metrics {
+    loop {
+        let metrics = daemon.metrics();
+        let pins = metrics.total("pinwatch_pins_total");
+        let told = metrics.total("pinwatch_process_pins_total");
+        assert!(told <= pins, "{told} of {pins}");
+        if told == pins {
+            return metrics;
+        }
+    }
+}
+
+#[test]
+fn processes_add_up_to_all_pins() {
+    let daemon = Daemon::start(&["--per", "process", "--max-series", "2"]);
+    let names = ["one", "two", "x\"} 1 #\\"];
+    for name in names {
+        load_as(name);
+    }
+    let metrics = complete(&daemon);
+    let pins = |label: &str| metrics.sum("pinwatch_process_pins_total", label);
+    assert_eq!(metrics.total("pinwatch_pins_total"), f64::from(3 * PINS));
+    assert_eq!(pins(""), f64::from(3 * PINS));
+    assert_eq!(metrics.total("pinwatch_series"), 2.0);
+    // Nothing is lost before a record is read but what ended before it listened.
+    let rest = pins("kind=\"unseen\"") + metrics.sum("pinwatch_events_lost_total", "ring_full");
+    if rest == 0.0 {
+        assert_eq!(pins("comm=\"two\""), f64::from(PINS));
+        assert_eq!(pins("comm=\"x\\\"} 1 #"), f64::from(PINS));
+        assert_eq!(
+            pins("kind=\"other\""),
+            f64::from(PINS),
+            "the first made room"
+        );
+        assert_eq!(metrics.total("pinwatch_series_evicted_total"), 1.0);
+    }
+    println!("{} unseen", pins("kind=\"unseen\""));
+}
