@@ -56,6 +56,16 @@ mod tests {
     }
 
     #[test]
+    fn gaps_are_any_of_sixteen_whatever_the_clocks_step() {
+        for step in [1, 10, 41, 1000, 4_000_000] {
+            let mut counts = [0; 16];
+            (0..16_000).for_each(|n| counts[zone_gap(7 + n * step) as usize] += 1);
+            let even = counts.iter().all(|count| (800..1200).contains(count));
+            assert!(even, "{step}: {counts:?}");
+        }
+    }
+
+    #[test]
     fn every_run_of_thread_ids_fits() {
         let first = u32::MAX - SLOTS / 2;
         let mut threads = [0; SLOT_SETS as usize];
