@@ -99,8 +99,7 @@ pub fn main(args: &DistArgs) -> Result<ExitCode> {
 
 /// The Debian package of what was built, as a revision.
 fn package(cache: &Cache, to: &Path, revision: &str) -> Result<PathBuf> {
-    let deb = DEB.command(cache, "deb")?;
-    let mut deb = deb;
+    let mut deb = DEB.command(cache, "deb")?;
     deb.args(["--no-build", "--no-strip", "--package", "pinwatch"])
         .args(["--target", TARGET, "--deb-revision", revision])
         .arg("--output")

@@ -1,7 +1,8 @@
 //! The package on a whole system: Debian 12 with systemd, Prometheus and Alertmanager, on a stock
 //! kernel. `trial/trial.sh` does everything in there; this makes the disk and boots it.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -36,6 +37,7 @@ pub fn run(
     let written = |name: &str, text: &str| -> Result<PathBuf> {
         let path = dir.path().join(name);
         fs::write(&path, text)?;
+        fs::set_permissions(&path, Permissions::from_mode(0o755))?;
         Ok(path)
     };
     let placed = |host: PathBuf, guest: &str| Placed {

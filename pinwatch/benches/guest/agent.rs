@@ -20,7 +20,7 @@ use super::hooks::attach_pinwatch;
 use super::pins::{Pin, Pins, now};
 
 const URL: &str = "http://127.0.0.1:10746/metrics";
-/// The thread that attached ends itself when it has had nothing to do for a while.
+/// By then all that the start left to do is done.
 const SETTLE: Duration = Duration::from_secs(30);
 const IDLE: Duration = Duration::from_secs(60);
 const SCRAPES: u64 = 20;
