@@ -69,7 +69,13 @@ pub fn main(args: &DistArgs) -> Result<ExitCode> {
     let _ = fs::remove_dir_all(&dist);
     fs::create_dir_all(&dist)?;
     let pinwatch = build::pinwatch()?;
-    fs::copy(&pinwatch, dist.join("pinwatch"))?;
+    // Line tables are two thirds of it.
+    let mut strip = child::command("strip");
+    strip
+        .arg("--strip-debug")
+        .arg("-o")
+        .arg(dist.join("pinwatch"));
+    child::run(strip.arg(&pinwatch))?;
     child::run(
         child::command(&pinwatch)
             .arg("manual")
@@ -129,7 +135,10 @@ fn list_parts(cache: &Cache, dist: &Path) -> Result<()> {
     for member in ["pinwatch", "pinwatch-common", "pinwatch-ebpf", "xtask"] {
         let made = Path::new(ROOT).join(member).join(format!("{NAME}.json"));
         if member == "pinwatch" {
-            fs::copy(&made, dist.join(format!("{NAME}.json")))?;
+            // Identifiers are paths of this machine.
+            let root = Path::new(ROOT).canonicalize()?.display().to_string();
+            let parts = fs::read_to_string(&made)?.replace(&root, "");
+            fs::write(dist.join(format!("{NAME}.json")), parts)?;
         }
         let _ = fs::remove_file(&made);
     }
