@@ -1,33 +1,30 @@
-//! What the daemon and systemd tell each other: a socket that is already bound,
+//! What the daemon and systemd tell each other: sockets that are already bound,
 //! readiness, signs of life, and whether the log goes to the journal. Each does
 //! nothing where systemd is not what started it.
 
 use std::future::pending;
 use std::io;
-use std::net::TcpListener;
 use std::os::fd::{AsFd as _, FromRawFd as _};
 use std::os::unix::fs::MetadataExt as _;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use sd_notify::NotifyState;
+use tokio::net::TcpListener;
 use tokio::time::interval;
 
-/// The socket of `pinwatch.socket`, if there is one.
-pub fn listener() -> Result<Option<TcpListener>> {
-    let mut inherited = sd_notify::listen_fds().context("socket activation")?;
-    let Some(fd) = inherited.next() else {
-        return Ok(None);
-    };
-    ensure!(inherited.len() == 0, "more than one inherited socket");
-    // SAFETY: systemd opened it for this process; nobody else here knows it.
-    let listener = unsafe { TcpListener::from_raw_fd(fd) };
-    let address = listener.local_addr();
-    let address = address.context("the inherited socket is not a TCP socket")?;
-    listener.set_nonblocking(true)?;
-    tracing::info!(
-        "the socket that was inherited, {address}, is used in place of --web.listen-address"
-    );
-    Ok(Some(listener))
+/// The sockets of `pinwatch.socket`, if there are any.
+pub fn listeners() -> Result<Vec<TcpListener>> {
+    let inherited = sd_notify::listen_fds().context("socket activation")?;
+    let listeners = inherited.map(|fd| {
+        // SAFETY: systemd opened it for this process; nobody else here knows it.
+        let listener = unsafe { std::net::TcpListener::from_raw_fd(fd) };
+        let address = listener.local_addr();
+        let address = address.context("an inherited socket is not a TCP socket")?;
+        listener.set_nonblocking(true)?;
+        tracing::info!("{address}, inherited, in place of --web.listen-address");
+        Ok(TcpListener::from_std(listener)?)
+    });
+    listeners.collect()
 }
 
 /// Everything is attached.

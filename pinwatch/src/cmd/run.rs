@@ -50,10 +50,10 @@ async fn serve(args: &Run) -> Result<()> {
     // Before anything that takes time: the signals, the port, and the socket.
     let mut stop = stop_signals()?;
     let current = Arc::new(Current::open(args.web_config.as_deref())?);
-    let listeners = match service::listener()? {
-        Some(inherited) => vec![TcpListener::from_std(inherited)?],
-        None => bind(&args.listen).await?,
-    };
+    let mut listeners = service::listeners()?;
+    if listeners.is_empty() {
+        listeners = bind(&args.listen).await?;
+    }
     let addresses = listeners.iter().map(TcpListener::local_addr);
     let addresses: Vec<_> = addresses.collect::<Result<_, _>>()?;
     let settings = current.get();
