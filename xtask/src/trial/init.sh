@@ -9,6 +9,8 @@ done
 mkdir -p /disk
 mount -t ext4 /dev/vda /disk || echo "<2>xtask: no disk" >/dev/kmsg
 cp -r /trial /disk/
+# A minimal Debian has no names at all.
+echo '127.0.0.1 localhost' >/disk/etc/hosts
 # What runs the trial once the system is up.
 cat >/disk/etc/systemd/system/trial.service <<UNIT
 [Unit]

@@ -13,8 +13,9 @@ end() {
 say() { echo "trial: $*"; }
 fail() {
     say "FAILED: $*"
-    systemctl --no-pager --full status pinwatch.service pinwatch.socket prometheus | cat
-    journalctl --no-pager -b -u pinwatch.service -u prometheus | tail -60
+    systemctl --no-pager --full status pinwatch.service pinwatch.socket | cat
+    journalctl --no-pager -b -u pinwatch.service | tail -30
+    curl -fsS http://localhost:9090/api/v1/targets | jq -c '.data.activeTargets[] | [.scrapeUrl, .health, .lastError]'
     end 1
     sleep infinity
 }
