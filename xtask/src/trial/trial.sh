@@ -90,8 +90,12 @@ until_true "the pins are not counted" counted
 say "3 pins made, Prometheus has $(ask 'sum(pinwatch_pins_total)')"
 pinwatch load "$(cat /trial/stuck)" --stall-for 10m >/dev/null 2>&1 &
 load=$!
-firing() { curl -fsS http://localhost:9093/api/v2/alerts 2>/dev/null | jq -re '.[] | select(.labels.alertname == "PinwatchPinStuck") | .annotations.summary'; }
-until_true "no alert" firing >/trial/alert
+firing() {
+    curl -fsS http://localhost:9093/api/v2/alerts 2>/dev/null |
+        jq -r '.[] | select(.labels.alertname == "PinwatchPinStuck") | .annotations.summary' >/trial/alert
+    [ -s /trial/alert ]
+}
+until_true "no alert" firing
 say "a pin that hangs: Alertmanager has \"$(cat /trial/alert)\""
 kill -9 $load
 wait $load 2>/dev/null
