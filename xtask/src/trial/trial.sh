@@ -15,6 +15,8 @@ fail() {
     say "FAILED: $*"
     systemctl --no-pager --full status pinwatch.service pinwatch.socket | cat
     journalctl --no-pager -b -u pinwatch.service | tail -30
+    curl -fsS http://localhost:9090/api/v1/alerts
+    systemctl --no-pager --full status prometheus-alertmanager | tail -5
     curl -fsS http://localhost:9090/api/v1/targets | jq -c '.data.activeTargets[] | [.scrapeUrl, .health, .lastError]'
     end 1
     sleep infinity
@@ -78,6 +80,8 @@ printf 'a long password' >/etc/prometheus/pinwatch-password
     cat /usr/share/pinwatch/prometheus.yml
 } >/etc/prometheus/prometheus.yml
 promtool check config /etc/prometheus/prometheus.yml >/trial/promtool || { cat /trial/promtool; fail "the configuration"; }
+# It looks for an address of a cluster, and here is none.
+echo 'ARGS="--cluster.listen-address="' >/etc/default/prometheus-alertmanager
 systemctl restart prometheus-alertmanager prometheus
 ask() { curl -fsS -G http://localhost:9090/api/v1/query --data-urlencode "query=$1" 2>/dev/null | jq -r '.data.result[0].value[1] // empty'; }
 is_up() { [ "$(ask 'up{job="pinwatch"}')" = 1 ]; }
