@@ -80,7 +80,12 @@ fn what_a_command_pins_is_recorded_whole() {
 
 /// What is not of the agent's own process.
 fn metrics(text: String) -> String {
-    const OWN: [&str; 2] = ["process_", "pinwatch_bpf_run"];
+    const OWN: [&str; 4] = [
+        "process_",
+        "pinwatch_bpf_run",
+        "pinwatch_scrape_duration",
+        "pinwatch_web_config",
+    ];
     let name = |line: &str| {
         line.trim_start_matches("# HELP ")
             .trim_start_matches("# TYPE ")
