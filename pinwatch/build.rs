@@ -70,6 +70,7 @@ fn build() -> Result<()> {
             env::set_var("RUSTC_BOOTSTRAP", "1");
         }
     }
+    share_target(&out)?;
     let root = Path::new("../pinwatch-ebpf");
     build_ebpf(
         [Package {
@@ -79,6 +80,28 @@ fn build() -> Result<()> {
         }],
         Toolchain::Custom(&toolchain.name),
     )
+}
+
+/// Lets all profiles and targets that pinwatch is built for have one folder for the
+/// BPF crate, which is the same for all and takes a minute from nothing.
+fn share_target(out: &Path) -> Result<()> {
+    // What cargo marks the root of its folders with.
+    let root = out
+        .ancestors()
+        .find(|dir| dir.join("CACHEDIR.TAG").exists());
+    let Some(root) = root else { return Ok(()) };
+    let (shared, folder) = (root.join("ebpf"), out.join("aya-build"));
+    fs::create_dir_all(&shared)?;
+    fs::create_dir_all(&folder)?;
+    // Where `build_ebpf` builds.
+    let target = folder.join("target");
+    if target.is_symlink() {
+        return Ok(());
+    }
+    if target.exists() {
+        fs::remove_dir_all(&target)?;
+    }
+    symlink(&shared, &target).with_context(|| target.display().to_string())
 }
 
 /// The compiler of the BPF crate.
