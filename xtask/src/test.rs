@@ -48,7 +48,7 @@ pub struct TestArgs {
 /// Guests at a time: under emulation each keeps a processor busy, but for the grace periods that
 /// attaching waits for.
 const GUESTS: usize = 3;
-const TIMEOUT: Duration = Duration::from_secs(900);
+const TIMEOUT: Duration = Duration::from_secs(1500);
 /// Where the program with the live tests is in a guest.
 const LIVE_TESTS: &str = "/usr/bin/pinwatch-live-tests";
 
