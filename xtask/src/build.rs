@@ -66,6 +66,15 @@ pub fn bench_user() -> Result<PathBuf> {
 pub fn cargo() -> Command {
     let mut cargo = child::command(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    // What cargo told xtask of itself. Build scripts that look at it (ring's does) would
+    // run again whenever a cargo of the user's and one of xtask's take turns.
+    for (name, _) in env::vars_os() {
+        let of_xtask =
+            |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+        if name.to_str().is_some_and(of_xtask) {
+            cargo.env_remove(name);
+        }
+    }
     cargo
 }
 

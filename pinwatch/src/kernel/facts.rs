@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, OpenOptions};
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -103,8 +103,8 @@ impl Facts {
             Ok(found) => (found, None),
             Err(error) => (btf::Found::default(), Some(error)),
         };
-        let (symbols, suffixed) = read_kallsyms(&functions);
-        let has = |name: &str| symbols.contains_key(name);
+        let kallsyms = Kallsyms::read(&functions);
+        let has = |name: &str| kallsyms.plain.contains_key(name);
         Self {
             release: read("/proc/sys/kernel/osrelease").unwrap_or_default(),
             machine: std::env::consts::ARCH.to_owned(),
@@ -118,9 +118,9 @@ impl Facts {
             constants: found.constants,
             members: found.members,
             lengths: found.lengths,
-            stack_size: read_stack_size(),
-            symbols,
-            suffixed,
+            stack_size: kallsyms.stack_size,
+            symbols: kallsyms.plain,
+            suffixed: kallsyms.suffixed,
             lockdown: read("/sys/kernel/security/lockdown")
                 .and_then(|text| bracketed(&text, '[', ']')),
             capabilities: capabilities(),
@@ -164,66 +164,69 @@ fn root_cause(error: &dyn std::error::Error) -> String {
     cause.to_string()
 }
 
-/// Plain and suffixed occurrences of the wanted symbols.
-fn read_kallsyms(functions: &[&str]) -> (BTreeMap<String, u32>, BTreeMap<String, Vec<String>>) {
-    let Ok(file) = fs::File::open("/proc/kallsyms") else {
-        return Default::default();
-    };
-    let lines = BufReader::new(file).lines().map_while(Result::ok);
-    count_symbols(lines, functions)
+/// What `/proc/kallsyms` tells. The kernel makes its text anew for each reader,
+/// which is most of what gathering facts costs: it is read once.
+#[derive(Debug, Default)]
+struct Kallsyms {
+    /// How often each wanted symbol stands there under its plain name.
+    plain: BTreeMap<String, u32>,
+    /// Wanted symbols with a suffix.
+    suffixed: BTreeMap<String, Vec<String>>,
+    /// The linker gives the first task's stack exactly the size of any other.
+    stack_size: Option<u64>,
 }
 
-fn count_symbols(
-    lines: impl Iterator<Item = String>,
-    functions: &[&str],
-) -> (BTreeMap<String, u32>, BTreeMap<String, Vec<String>>) {
-    let mut plain: BTreeMap<String, u32> = BTreeMap::new();
-    let mut suffixed: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for line in lines {
-        // "address type name [module]"; the address is not looked at.
-        let mut words = line.split_whitespace().skip(1);
-        let (Some("t" | "T" | "w" | "W"), Some(symbol)) = (words.next(), words.next()) else {
-            continue;
-        };
+impl Kallsyms {
+    /// Empty where it cannot be read.
+    fn read(functions: &[&str]) -> Self {
+        match fs::File::open("/proc/kallsyms") {
+            Ok(file) => Self::parse(BufReader::new(file), functions),
+            Err(_) => Self::default(),
+        }
+    }
+
+    fn parse(mut text: impl BufRead, functions: &[&str]) -> Self {
+        let mut found = Self::default();
+        let (mut start, mut end) = (None, None);
+        let mut line = String::new();
+        while text.read_line(&mut line).is_ok_and(|length| length > 0) {
+            // "address type name [module]"
+            let mut words = line.split_ascii_whitespace();
+            if let (Some(address), Some(kind), Some(symbol)) =
+                (words.next(), words.next(), words.next())
+            {
+                let address = || u64::from_str_radix(address, 16).ok();
+                match symbol {
+                    "__start_init_task" => start = address(),
+                    "__end_init_task" => end = address(),
+                    _ if matches!(kind, "t" | "T" | "w" | "W") => found.count(symbol, functions),
+                    _ => {}
+                }
+            }
+            line.clear();
+        }
+        let size = start
+            .zip(end)
+            .and_then(|(start, end)| end.checked_sub(start));
+        // Where addresses are hidden, all are 0.
+        found.stack_size = size.filter(|size| *size > 0);
+        found
+    }
+
+    fn count(&mut self, symbol: &str, functions: &[&str]) {
         let base = symbol.split('.').next().unwrap_or(symbol);
         if !functions.contains(&base) && !TELLING.contains(&base) {
-            continue;
+            return;
         }
         if symbol.ends_with(".cold") {
             // The unlikely half of a function that stands elsewhere.
         } else if base == symbol {
-            *plain.entry(symbol.to_owned()).or_default() += 1;
+            *self.plain.entry(symbol.to_owned()).or_default() += 1;
         } else {
-            suffixed
-                .entry(base.to_owned())
-                .or_default()
-                .push(symbol.to_owned());
+            let suffixed = self.suffixed.entry(base.to_owned()).or_default();
+            suffixed.push(symbol.to_owned());
         }
     }
-    (plain, suffixed)
-}
-
-/// The linker gives the first task's stack exactly the size of any other.
-fn read_stack_size() -> Option<u64> {
-    let file = fs::File::open("/proc/kallsyms").ok()?;
-    stack_size(BufReader::new(file).lines().map_while(Result::ok))
-}
-
-fn stack_size(lines: impl Iterator<Item = String>) -> Option<u64> {
-    let (mut start, mut end) = (None, None);
-    for line in lines {
-        let mut words = line.split(' ');
-        let (address, name) = (words.next()?, words.nth(1)?);
-        match name {
-            "__start_init_task" => start = u64::from_str_radix(address, 16).ok(),
-            "__end_init_task" => end = u64::from_str_radix(address, 16).ok(),
-            _ => {}
-        }
-        if let (Some(start), Some(end)) = (start, end) {
-            return end.checked_sub(start).filter(|size| *size > 0);
-        }
-    }
-    None
 }
 
 /// tracefs, alone or inside debugfs.
@@ -333,15 +336,16 @@ mod tests {
                     0000000000000000 t folio_isolate_lru\t[some_module]\n\
                     0000000000000000 d isolate_hugetlb\n\
                     cut";
-        let (plain, suffixed) = count_symbols(text.lines().map(str::to_owned), &table::functions());
+        let found = Kallsyms::parse(text.as_bytes(), &table::functions());
         let expected = [("__gup_longterm_locked", 1), ("folio_isolate_lru", 2)];
-        assert_eq!(plain, expected.map(|(name, n)| (name.to_owned(), n)).into());
-        assert_eq!(suffixed["migrate_pages"], ["migrate_pages.isra.0"]);
+        let expected = expected.map(|(name, n)| (name.to_owned(), n));
+        assert_eq!(found.plain, expected.into());
+        assert_eq!(found.suffixed["migrate_pages"], ["migrate_pages.isra.0"]);
     }
 
     #[test]
     fn the_stack_size_is_a_difference_and_hidden_with_the_addresses() {
-        let of = |text: &str| stack_size(text.lines().map(str::to_owned));
+        let of = |text: &str| Kallsyms::parse(text.as_bytes(), &[]).stack_size;
         assert_eq!(
             of("ffff8000 D __start_init_task\nffffc000 D __end_init_task"),
             Some(0x4000)

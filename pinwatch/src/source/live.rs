@@ -104,7 +104,11 @@ impl Live {
             shift: 0,
             mask: 0,
         });
-        let btf = Btf::from_sys_fs().ok();
+        // Nothing of the object is relocated by it: it is for trampolines alone.
+        let trampolines = plan
+            .attachments()
+            .any(|(_, attachment)| matches!(attachment.kind, Kind::Fentry | Kind::Fexit));
+        let btf = trampolines.then(|| Btf::from_sys_fs().ok()).flatten();
         let mut ebpf = EbpfLoader::new()
             .btf(btf.as_ref())
             .override_global(ABI_SYMBOL, &ABI_VERSION, true)
