@@ -37,7 +37,7 @@ pub fn with_live_tests() -> Result<[PathBuf; 3]> {
     let mut build = cargo();
     build
         .args(["test", "--no-run", "--release", "--package", "pinwatch"])
-        .args(["--test", "live", "--bench", "guest", "--features", "live"]);
+        .args(["--test", "live", "--bench", "guest"]);
     executables(&mut build, ["pinwatch", "live", "guest"])
 }
 
@@ -47,7 +47,7 @@ pub fn bench_programs() -> Result<[PathBuf; 2]> {
     let mut build = cargo();
     build
         .args(["test", "--no-run", "--release", "--package", "pinwatch"])
-        .args(["--bench", "guest", "--features", "live"]);
+        .args(["--bench", "guest"]);
     executables(&mut build, ["guest", "pinwatch"])
 }
 
@@ -57,7 +57,7 @@ pub fn bench_user() -> Result<PathBuf> {
     let mut build = cargo();
     build
         .args(["test", "--no-run", "--release", "--package", "pinwatch"])
-        .args(["--bench", "user", "--features", "live"]);
+        .args(["--bench", "user"]);
     let [user] = executables(&mut build, ["user"])?;
     Ok(user)
 }
