@@ -176,6 +176,16 @@ impl Evidence {
         }
     }
 
+    /// Pages asked for (rounded up to a power of two), pins of that size, and the
+    /// nanoseconds per page of each phase.
+    pub fn costs_per_page(&self) -> impl Iterator<Item = (u64, u64, [f64; PHASES])> {
+        let rows = self.costs.iter().filter(|(_, cost)| cost.pages > 0);
+        rows.map(|(size, cost)| {
+            let each = cost.phase_ns.map(|ns| ns as f64 / cost.pages as f64);
+            (*size, cost.pins, each)
+        })
+    }
+
     fn keep_slowest(&mut self, traced: &Traced) {
         let ns = |traced: &Traced| traced.event.pin.duration_ns;
         let full = self.slowest.len() >= SLOWEST;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::aggregate::quantile_ns;
 use crate::ended::Ended;
 use crate::evaluation::capture::Capture;
-use crate::evaluation::claims::{Finding, Verdict, costs, findings};
+use crate::evaluation::claims::{Finding, Verdict, findings};
 use crate::evaluation::what_if::{Outcome, Rule};
 use crate::text::{duration, printable};
 use crate::view::View;
@@ -53,7 +53,7 @@ pub fn text(capture: &Capture, out: &mut impl Write) -> io::Result<()> {
         write!(out, " {phase:>9}")?;
     }
     writeln!(out)?;
-    for (size, pins, phases) in costs(evidence) {
+    for (size, pins, phases) in evidence.costs_per_page() {
         write!(out, "  {size:>9} {pins:>9}")?;
         for ns in phases {
             write!(out, " {ns:>9.1}")?;
@@ -210,7 +210,7 @@ pub fn json(capture: &Capture) -> Value {
             "failures": failures.collect::<Vec<_>>(),
         })
     });
-    let costs = costs(evidence).into_iter().map(|(pages, pins, phases)| {
+    let costs = evidence.costs_per_page().map(|(pages, pins, phases)| {
         let phases: serde_json::Map<_, _> = PHASE_NAMES
             .iter()
             .zip(phases)

@@ -1,0 +1,91 @@
+//! C7, C8 and C9: which pins fail, and what they leave.
+
+use super::verdict::{above, more, of, row, share};
+use super::{Judged, RARE, Verdict};
+use crate::evaluation::capture::Capture;
+use crate::evaluation::evidence::Tries;
+use crate::evaluation::stats;
+
+pub fn flaky(capture: &Capture) -> Judged {
+    let evidence = &capture.evidence;
+    let failed = Tries {
+        n: evidence.pins,
+        hits: evidence.failed,
+    };
+    let mut figures = vec![row("failed pins", of(failed))];
+    let mut mixed = 0;
+    for (key, group) in &capture.groups.0 {
+        if group.failed > 0 {
+            let failures = group.failures.iter();
+            let failures = failures.map(|((errno, cause), n)| format!("{n} {errno} ({cause})"));
+            let text = format!(
+                "{} of {}: {}",
+                group.failed,
+                group.pins,
+                failures.collect::<Vec<_>>().join(", ")
+            );
+            figures.push(row(&key.to_string(), text));
+            mixed += u64::from(group.failed < group.pins);
+        }
+    }
+    let verdict = match mixed {
+        0 if evidence.failed > 0 => Verdict::Supported,
+        0 => more(evidence.pins, 0.001, "pins"),
+        _ => Verdict::Refuted,
+    };
+    figures.push(row(
+        "groups in which some pins failed and some did not",
+        mixed,
+    ));
+    (figures, verdict)
+}
+
+pub fn zero_page(capture: &Capture) -> Judged {
+    let evidence = &capture.evidence;
+    let [read, write] = evidence.failed_by_write;
+    let [read_again, write_again] = evidence.retried_by_write;
+    let difference = share(write)
+        .zip(share(read))
+        .and_then(|(write, read)| stats::of_share_difference(write, read));
+    let figures = vec![
+        row("failed, without FOLL_WRITE", of(read)),
+        row("failed, with it", of(write)),
+        row("with retries, without FOLL_WRITE", of(read_again)),
+        row("with retries, with it", of(write_again)),
+    ];
+    let verdict = match above(difference, 0.0, read.n, "") {
+        Verdict::NotEnoughData { .. } => more(read.n, RARE, "pins without FOLL_WRITE"),
+        clear => clear,
+    };
+    (figures, verdict)
+}
+
+pub fn leaks(capture: &Capture) -> Judged {
+    let before = capture.header.machine.foll_pins;
+    let after = capture.end.as_ref().and_then(|end| end.foll_pins);
+    let Some((before, after)) = before.zip(after) else {
+        let reason = "the recording has no count of pinned pages at both of its ends".to_owned();
+        return (Vec::new(), Verdict::NotMeasured { reason });
+    };
+    let acquired = after.acquired.wrapping_sub(before.acquired);
+    let released = after.released.wrapping_sub(before.released);
+    let still = acquired.wrapping_sub(released) as i64;
+    let figures = vec![
+        row("pages pinned on the machine meanwhile", acquired),
+        row("pages unpinned meanwhile", released),
+        row("more pinned at the end", still),
+        row("failed pins", capture.evidence.failed),
+    ];
+    let verdict = if capture.evidence.failed == 0 {
+        Verdict::NotEnoughData {
+            needs: "pins that fail".to_owned(),
+        }
+    } else if still <= 0 {
+        Verdict::Supported
+    } else {
+        Verdict::NotEnoughData {
+            needs: "an end of the recording at which nobody holds pins that succeeded".to_owned(),
+        }
+    };
+    (figures, verdict)
+}
