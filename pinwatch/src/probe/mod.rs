@@ -3,6 +3,7 @@
 
 pub mod attach;
 mod choose;
+mod globals;
 pub mod perf;
 pub mod plan;
 pub mod table;
