@@ -1,0 +1,243 @@
+//! What the kernel or an administrator refuses: kprobes, trampolines, perf events,
+//! capabilities, lockdown; and what preemption makes unwise.
+
+use pinwatch::kernel::facts::Preemption;
+use pinwatch::probe::plan::{Kind, Plan, Prefer, UserRegs, Verdict};
+use pinwatch::probe::table::Measurement;
+
+use super::{GLL, SWEEP, attached, kernel, lost};
+use crate::{PREFERENCES, SHEETS, verdict};
+
+#[test]
+fn where_perf_events_are_refused_fentry_takes_what_it_can() {
+    const WHY: &str = "perf_event_open: Permission denied";
+    for sheet in ["6.12-cloud", "7.3-cloud"] {
+        let facts = kernel(sheet, |facts| facts.no_perf_events = Some(WHY.to_owned()));
+        let plan = Plan::new(&facts, Prefer::Auto);
+        let kprobes = plan
+            .attachments()
+            .filter(|(_, hook)| matches!(hook.kind, Kind::Kprobe | Kind::Kretprobe));
+        assert_eq!(kprobes.count(), 0, "{sheet}");
+        let lost: Vec<_> = plan
+            .decisions
+            .iter()
+            .filter_map(|decision| match &decision.verdict {
+                Verdict::Lost { reason } => {
+                    Some((decision.measurement.name(), reason.contains(WHY)))
+                }
+                _ => None,
+            })
+            .collect();
+        // It has seven arguments, and trampolines take six.
+        assert_eq!(lost, [("migrate_result", true)], "{sheet}");
+    }
+}
+
+#[test]
+fn kretprobes_without_tracefs_say_that_returns_may_be_lost() {
+    for sheet in ["5.10-cloud", "6.12-cloud", "7.3-cloud"] {
+        let facts = kernel(sheet, |facts| facts.tracefs = None);
+        let plan = Plan::new(&facts, Prefer::Kprobe);
+        assert!(!plan.is_degraded());
+        for measurement in [Measurement::PinReturn, Measurement::PinEntry] {
+            let (_, note) = attached(&plan, measurement);
+            let told = note.is_some_and(|note| note.contains("tracefs cannot be written"));
+            assert_eq!(told, measurement == Measurement::PinReturn, "{note:?}");
+        }
+    }
+}
+
+#[test]
+fn without_kprobes_what_has_no_other_hook_is_lost_by_name() {
+    use Measurement::*;
+    const NEWER: &[Measurement] = &[MigrateResult];
+    const OLD: &[Measurement] = &[Passes, MigrateTime, Phases];
+    // Its sweep is inlined: no function but one of seven arguments tells of it.
+    const INLINED: &[Measurement] = &[
+        Passes,
+        Unpinnable,
+        MigrateResult,
+        Phases,
+        IsolateLru,
+        IsolateHugetlb,
+        IsolateMovable,
+    ];
+    for (sheet, expected) in [
+        ("5.10-cloud", OLD),
+        ("6.1-cloud", INLINED),
+        ("6.12-cloud", NEWER),
+        ("7.3-cloud", NEWER),
+    ] {
+        let facts = kernel(sheet, |facts| facts.kprobes = false);
+        for prefer in PREFERENCES {
+            let plan = Plan::new(&facts, prefer);
+            assert!(plan.unusable.is_empty(), "{:?}", plan.unusable);
+            for (measurement, hook) in plan.attachments() {
+                assert!(
+                    matches!(hook.kind, Kind::Fentry | Kind::Fexit | Kind::RawTracepoint),
+                    "{}: {hook:?}",
+                    measurement.name()
+                );
+            }
+            let losses = Measurement::ALL
+                .into_iter()
+                .filter(|m| matches!(verdict(&plan, *m), Verdict::Lost { .. }));
+            let losses: Vec<_> = losses.collect();
+            assert_eq!(losses, expected, "{sheet}, {prefer:?}");
+            for measurement in losses {
+                let reason = lost(&plan, measurement);
+                let why = ["(no CONFIG_KPROBES)", "passes are lost"];
+                assert!(why.iter().any(|why| reason.contains(why)), "{reason}");
+            }
+        }
+        let plan = Plan::new(&facts, Prefer::Kprobe);
+        let (hooks, note) = attached(&plan, PinEntry);
+        assert_eq!(hooks, [("pin_enter_fentry", GLL)]);
+        let note = note.expect("a note");
+        assert!(
+            note.starts_with("takes no kprobe (no CONFIG_KPROBES)"),
+            "{note}"
+        );
+        let skips = facts.preemption == Preemption::Lazy;
+        assert_eq!(note.contains("can preempt and skip"), skips, "{note}");
+    }
+}
+
+#[test]
+fn where_trampolines_are_refused_kprobes_take_all_and_say_why() {
+    let reason = "refused: Operation not permitted (os error 1)";
+    for sheet in SHEETS.keys() {
+        let facts = kernel(sheet, |facts| {
+            facts.no_trampolines = Some(reason.to_owned())
+        });
+        let plan = Plan::new(&facts, Prefer::Fentry);
+        assert!(plan.unusable.is_empty() && !plan.is_degraded(), "{sheet}");
+        for (measurement, hook) in plan.attachments() {
+            assert!(
+                !matches!(hook.kind, Kind::Fentry | Kind::Fexit),
+                "{}",
+                measurement.name()
+            );
+        }
+        let (hooks, note) = attached(&plan, Measurement::PinReturn);
+        assert_eq!(hooks, [("pin_exit_kretprobe", GLL)]);
+        assert_eq!(note, Some(format!("takes no fexit ({reason})").as_str()));
+    }
+}
+
+#[test]
+fn with_neither_kprobes_nor_trampolines_both_are_named() {
+    let facts = kernel("6.12-cloud", |facts| {
+        facts.kprobes = false;
+        facts.no_trampolines = Some("no tracing programs".to_owned());
+    });
+    let reasons = [
+        "takes no kprobe (no CONFIG_KPROBES)",
+        "takes no fentry (no tracing programs)",
+    ];
+    let unusable = Plan::new(&facts, Prefer::Fentry).unusable;
+    assert_eq!(unusable, [format!("{GLL} {}, {}", reasons[1], reasons[0])]);
+    let unusable = Plan::new(&facts, Prefer::Kprobe).unusable;
+    assert_eq!(unusable, [format!("{GLL} {}, {}", reasons[0], reasons[1])]);
+}
+
+#[test]
+fn lockdown_for_confidentiality_refuses_kprobes_and_for_integrity_does_not() {
+    for sheet in SHEETS.keys() {
+        let locked = |mode: &str| kernel(sheet, |facts| facts.lockdown = Some(mode.to_owned()));
+        for prefer in PREFERENCES {
+            let plan = Plan::new(&locked("integrity"), prefer);
+            assert_eq!(plan, Plan::new(&SHEETS[sheet], prefer), "{sheet}");
+            let plan = Plan::new(&locked("confidentiality"), prefer);
+            assert!(plan.unusable.is_empty(), "{sheet}: {:?}", plan.unusable);
+            for (measurement, hook) in plan.attachments() {
+                assert!(
+                    !matches!(hook.kind, Kind::Kprobe | Kind::Kretprobe),
+                    "{}",
+                    measurement.name()
+                );
+            }
+            assert!(plan.is_degraded());
+        }
+    }
+    let facts = kernel("6.12-cloud", |facts| {
+        facts.lockdown = Some("confidentiality".to_owned())
+    });
+    let plan = Plan::new(&facts, Prefer::Auto);
+    let reason = "migrate_pages takes no kretprobe (kernel lockdown)";
+    assert_eq!(lost(&plan, Measurement::MigrateResult), reason);
+    // It refuses programs that read kernel memory too.
+    let note =
+        "repinned pages stay 0: pages_or_folios.nr_entries may not be read (kernel lockdown)";
+    assert_eq!(
+        attached(&plan, Measurement::Passes),
+        (vec![("pass_pofs_fentry", SWEEP)], Some(note))
+    );
+    assert_eq!(plan.globals.nr_entries_offset, u64::MAX);
+    let facts = kernel("5.10-cloud", |facts| {
+        facts.lockdown = Some("confidentiality".to_owned());
+    });
+    let plan = Plan::new(&facts, Prefer::Auto);
+    assert_eq!(plan.globals.user_regs, UserRegs::Unknown);
+    assert!(lost(&plan, Measurement::Origin).contains("kernel lockdown"));
+}
+
+#[test]
+fn missing_capabilities_are_named() {
+    let unusable = |held: &[&str]| {
+        let facts = kernel("6.12-cloud", |facts| {
+            facts.capabilities = held.iter().map(|name| (*name).to_owned()).collect();
+        });
+        Plan::new(&facts, Prefer::Auto).unusable
+    };
+    assert_eq!(
+        unusable(&["CAP_BPF"]),
+        ["missing CAP_PERFMON (or run as root)"]
+    );
+    assert_eq!(
+        unusable(&["CAP_PERFMON"]),
+        ["missing CAP_BPF (or run as root)"]
+    );
+    let both = "missing CAP_BPF and CAP_PERFMON (or run as root)";
+    assert_eq!(unusable(&[]), [both]);
+    assert_eq!(unusable(&["CAP_NET_ADMIN"]), [both]);
+    assert!(unusable(&["CAP_SYS_ADMIN"]).is_empty());
+    assert!(unusable(&["CAP_BPF", "CAP_PERFMON"]).is_empty());
+}
+
+#[test]
+fn where_a_program_can_be_preempted_the_entry_of_a_pin_stays_a_kprobe() {
+    for (preemption, preemptible) in [
+        (Preemption::None, false),
+        (Preemption::Voluntary, false),
+        (Preemption::Full, true),
+        (Preemption::Lazy, true),
+        (Preemption::Realtime, true),
+        (Preemption::Unknown, true),
+    ] {
+        for sheet in SHEETS.keys() {
+            let mut facts = SHEETS[sheet].clone();
+            facts.preemption = preemption;
+            let plan = Plan::new(&facts, Prefer::Fentry);
+            let (hooks, note) = attached(&plan, Measurement::PinEntry);
+            if preemptible {
+                assert_eq!(hooks, [("pin_enter_kprobe", GLL)]);
+                let note = note.expect("a note");
+                assert!(
+                    note.contains("can preempt and skip a tracing program"),
+                    "{note}"
+                );
+            } else {
+                assert_eq!((hooks, note), (vec![("pin_enter_fentry", GLL)], None));
+            }
+            let returns = attached(&plan, Measurement::PinReturn);
+            assert_eq!(returns, (vec![("pin_exit_fexit", GLL)], None));
+            let auto = if preemptible {
+                Prefer::Kprobe
+            } else {
+                Prefer::Fentry
+            };
+            assert_eq!(Plan::new(&facts, Prefer::Auto), Plan::new(&facts, auto));
+        }
+    }
+}

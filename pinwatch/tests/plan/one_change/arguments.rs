@@ -1,0 +1,156 @@
+//! Prototypes and layouts that differ.
+
+use pinwatch::kernel::facts::Facts;
+use pinwatch::probe::plan::{Plan, Prefer, UserRegs};
+use pinwatch::probe::table::Measurement;
+
+use super::{GLL, attached, decided_otherwise, kernel, lost, params};
+use crate::PREFERENCES;
+
+/// 6.2 to 6.4: more arguments than an x86 trampoline took.
+#[test]
+fn the_flags_of_a_pin_with_seven_arguments_are_read_from_the_stack() {
+    for sheet in ["6.1-cloud", "6.12-cloud", "7.3-cloud"] {
+        let facts = kernel(sheet, |facts| {
+            facts.functions.get_mut(GLL).expect("the pin").params =
+                params("mm start nr_pages pages vmas locked gup_flags");
+        });
+        for prefer in PREFERENCES {
+            let plan = Plan::new(&facts, prefer);
+            assert!(plan.unusable.is_empty() && !plan.is_degraded());
+            assert_eq!(
+                attached(&plan, Measurement::PinEntry).0,
+                [("pin_enter_kprobe_stack", GLL)]
+            );
+            assert_eq!(
+                attached(&plan, Measurement::PinReturn).0,
+                [("pin_exit_kretprobe", GLL)]
+            );
+        }
+    }
+}
+
+#[test]
+fn a_pin_with_arguments_in_another_order_is_refused() {
+    for names in [
+        "mm start nr_pages pages gup_flags locked",
+        "mm start pages nr_pages locked gup_flags",
+        "mm start nr_pages pages vmas locked more gup_flags",
+        "tsk mm start nr_pages pages vmas gup_flags",
+    ] {
+        let facts = kernel("6.12-cloud", |facts| {
+            facts.functions.get_mut(GLL).expect("the pin").params = params(names);
+        });
+        for prefer in PREFERENCES {
+            let plan = Plan::new(&facts, prefer);
+            assert_eq!(
+                plan.unusable,
+                [format!("{GLL} has another prototype here")],
+                "{names}"
+            );
+        }
+    }
+}
+
+#[test]
+fn where_zones_are_is_not_guessed() {
+    for (without, missing) in [
+        ("__MAX_NR_ZONES", "__MAX_NR_ZONES"),
+        ("zonelist._zonerefs", "zonelist._zonerefs"),
+        ("page.flags", "page.flags"),
+        ("vmemmap_populate", "vmemmap_populate"),
+    ] {
+        let facts = kernel("6.12-cloud", |facts| {
+            facts.constants.remove(without);
+            facts.lengths.remove(without);
+            facts.members.remove(without);
+            facts.symbols.remove(without);
+        });
+        let plan = Plan::new(&facts, Prefer::Auto);
+        assert!(lost(&plan, Measurement::Zones).ends_with(missing));
+        assert_eq!(plan.globals.zone_bits, None);
+    }
+    // A length that is no multiple of the number of zones.
+    let facts = kernel("6.12-cloud", |facts| {
+        facts.lengths.insert("zonelist._zonerefs".to_owned(), 1000);
+    });
+    assert!(lost(&Plan::new(&facts, Prefer::Auto), Measurement::Zones).contains("_zonerefs"));
+}
+
+#[test]
+fn a_tracepoint_with_an_argument_that_is_not_known_is_not_read() {
+    for (sheet, at) in [("6.12-cloud", 2), ("6.12-cloud", 8), ("7.3-full", 0)] {
+        let facts = kernel(sheet, |facts| {
+            let proto = facts.tracepoints.get_mut("mm_migrate_pages");
+            proto
+                .expect("the tracepoint")
+                .params
+                .insert(at, "new".to_owned());
+        });
+        for prefer in PREFERENCES {
+            let plan = Plan::new(&facts, prefer);
+            assert_eq!(
+                decided_otherwise(&plan, sheet, prefer),
+                [Measurement::Migrations]
+            );
+            let reason = "mm_migrate_pages has another prototype here";
+            assert_eq!(lost(&plan, Measurement::Migrations), reason);
+            assert!(plan.unusable.is_empty() && plan.is_degraded());
+        }
+    }
+}
+
+/// x86 took no more until 6.6.
+#[test]
+fn a_trampoline_takes_six_arguments() {
+    for (names, program, note) in [
+        ("a b c d e f", "isolate_fentry", None),
+        (
+            "a b c d e f g",
+            "isolate_kprobe",
+            Some("takes no fentry (7 arguments)"),
+        ),
+    ] {
+        let facts = kernel("6.1-cloud", |facts| {
+            let isolate = facts.functions.get_mut("folio_isolate_lru");
+            isolate.expect("the function").params = params(names);
+        });
+        let plan = Plan::new(&facts, Prefer::Fentry);
+        let (hooks, seen) = attached(&plan, Measurement::Unpinnable);
+        assert_eq!((hooks[0], seen), ((program, "folio_isolate_lru"), note));
+    }
+}
+
+/// 5.8 and before.
+#[test]
+fn a_tracepoint_with_four_arguments_has_a_program_of_its_own() {
+    let facts = kernel("5.10-cloud", |facts| {
+        let proto = facts
+            .tracepoints
+            .get_mut("mm_migrate_pages")
+            .expect("the tracepoint");
+        proto.params = params("succeeded failed mode reason");
+    });
+    let plan = Plan::new(&facts, Prefer::Auto);
+    assert_eq!(
+        attached(&plan, Measurement::Migrations).0,
+        [("migrate_end_tp4", "mm_migrate_pages")]
+    );
+}
+
+#[test]
+fn the_origin_needs_the_helper_or_the_top_of_the_stack() {
+    let without = |change: fn(&mut Facts)| Plan::new(&kernel("5.10-cloud", change), Prefer::Auto);
+    for change in [
+        |facts: &mut Facts| facts.stack_size = None,
+        |facts: &mut Facts| facts.members.retain(|name, _| name != "task_struct.stack"),
+    ] {
+        let plan = without(change);
+        assert_eq!(plan.globals.user_regs, UserRegs::Unknown);
+        assert!(lost(&plan, Measurement::Origin).contains("bpf_task_pt_regs"));
+        assert_eq!(
+            decided_otherwise(&plan, "5.10-cloud", Prefer::Auto),
+            [Measurement::Origin]
+        );
+    }
+}

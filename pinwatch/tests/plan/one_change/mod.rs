@@ -1,0 +1,62 @@
+//! Kernels that are one change of the facts away from a stock kernel.
+
+mod access;
+mod arguments;
+mod sweep;
+mod symbols;
+
+use pinwatch::kernel::facts::Facts;
+use pinwatch::probe::plan::{Plan, Prefer, Verdict};
+use pinwatch::probe::table::Measurement;
+
+use super::{SHEETS, verdict};
+
+const GLL: &str = "__gup_longterm_locked";
+const SWEEP: &str = "collect_longterm_unpinnable_folios";
+const FOUND: &str = "migrate_longterm_unpinnable_folios";
+
+/// A kernel that differs from that of a sheet by one change.
+fn kernel(sheet: &str, change: impl FnOnce(&mut Facts)) -> Facts {
+    let mut facts = SHEETS[sheet].clone();
+    change(&mut facts);
+    assert_ne!(facts, SHEETS[sheet], "the change changes something");
+    facts
+}
+
+fn params(names: &str) -> Vec<String> {
+    names.split(' ').map(str::to_owned).collect()
+}
+
+fn suffixed_only(facts: &mut Facts, function: &str, suffix: &str) {
+    facts.symbols.remove(function);
+    facts
+        .suffixed
+        .insert(function.to_owned(), vec![format!("{function}{suffix}")]);
+}
+
+/// Programs with their targets, and the note.
+fn attached(plan: &Plan, measurement: Measurement) -> (Vec<(&str, &str)>, Option<&str>) {
+    match verdict(plan, measurement) {
+        Verdict::Attach { attachments, note } => {
+            let hooks = attachments.iter().map(|hook| (hook.program, hook.target));
+            (hooks.collect(), note.as_deref())
+        }
+        other => panic!("{}: {other:?}", measurement.name()),
+    }
+}
+
+/// Why a measurement is lost.
+fn lost(plan: &Plan, measurement: Measurement) -> &str {
+    match verdict(plan, measurement) {
+        Verdict::Lost { reason } => reason,
+        other => panic!("{}: {other:?}", measurement.name()),
+    }
+}
+
+/// The measurements on which a plan decides otherwise than that of a sheet.
+fn decided_otherwise(plan: &Plan, sheet: &str, prefer: Prefer) -> Vec<Measurement> {
+    let original = Plan::new(&SHEETS[sheet], prefer);
+    let pairs = plan.decisions.iter().zip(&original.decisions);
+    let changed = pairs.filter(|(changed, original)| changed != original);
+    changed.map(|(changed, _)| changed.measurement).collect()
+}

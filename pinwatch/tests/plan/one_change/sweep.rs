@@ -1,0 +1,215 @@
+//! The sweep that collects unpinnable pages, in the shapes that kernels had.
+
+use pinwatch::kernel::btf::{Prototype, Returns};
+use pinwatch::kernel::facts::Facts;
+use pinwatch::probe::plan::{Plan, Prefer};
+use pinwatch::probe::table::Measurement;
+
+use super::{FOUND, SWEEP, attached, decided_otherwise, kernel, params, suffixed_only};
+use crate::PREFERENCES;
+
+#[test]
+fn a_sweep_that_cannot_be_hooked_is_replaced_by_what_it_calls() {
+    let changes: [fn(&mut Facts); 4] = [
+        |facts| suffixed_only(facts, SWEEP, ".constprop.0"),
+        |facts| *facts.symbols.get_mut(SWEEP).expect("the sweep") = 2,
+        |facts| {
+            facts.symbols.remove(SWEEP);
+        },
+        |facts| {
+            facts.functions.remove(SWEEP);
+        },
+    ];
+    for change in changes {
+        let facts = kernel("6.12-cloud", change);
+        for prefer in PREFERENCES {
+            let plan = Plan::new(&facts, prefer);
+            assert!(plan.unusable.is_empty() && !plan.is_degraded());
+            assert_eq!(
+                decided_otherwise(&plan, "6.12-cloud", prefer),
+                [Measurement::Passes]
+            );
+            let gup = "__get_user_pages";
+            assert_eq!(
+                attached(&plan, Measurement::Passes).0,
+                [("pass_gup_kretprobe", gup), ("gup_kprobe", gup)]
+            );
+        }
+    }
+}
+
+/// Without the function that is called for what a sweep found, the sweep's own
+/// return is seen, and counts.
+#[test]
+fn a_sweep_ends_where_its_end_can_be_seen() {
+    let changes: [fn(&mut Facts); 3] = [
+        |facts| suffixed_only(facts, FOUND, ".isra.0"),
+        |facts| {
+            facts.symbols.remove(FOUND);
+        },
+        |facts| {
+            facts.functions.remove(FOUND);
+        },
+    ];
+    for change in changes {
+        let facts = kernel("6.12-cloud", change);
+        for (prefer, program) in [
+            (Prefer::Fentry, "unpinnable_fexit2"),
+            (Prefer::Kprobe, "unpinnable_kretprobe"),
+        ] {
+            let plan = Plan::new(&facts, prefer);
+            assert!(plan.unusable.is_empty() && !plan.is_degraded());
+            let changed = [Measurement::Unpinnable, Measurement::Phases];
+            assert_eq!(decided_otherwise(&plan, "6.12-cloud", prefer), changed);
+            for measurement in changed {
+                assert_eq!(attached(&plan, measurement).0, [(program, SWEEP)]);
+            }
+            assert_eq!(plan.globals.isolate_counts, 0b0111);
+        }
+    }
+}
+
+/// What is counted by isolations would be lost with one that cannot be hooked.
+#[test]
+fn a_sweep_that_isolates_out_of_sight_counts_by_its_return() {
+    let facts = kernel("6.12-cloud", |facts| {
+        facts.symbols.remove("folio_isolate_lru");
+    });
+    let plan = Plan::new(&facts, Prefer::Kprobe);
+    let by_return = [("unpinnable_kretprobe", SWEEP)];
+    assert_eq!(attached(&plan, Measurement::Unpinnable).0, by_return);
+    assert_eq!(plan.globals.isolate_counts, 0b0110);
+}
+
+#[test]
+fn a_void_sweep_loses_nothing() {
+    let facts = kernel("6.12-cloud", |facts| {
+        facts.functions.get_mut(SWEEP).expect("the sweep").returns = Returns::Nothing;
+    });
+    for prefer in PREFERENCES {
+        let plan = Plan::new(&facts, prefer);
+        assert_eq!(plan.era, "void");
+        assert!(plan.unusable.is_empty() && !plan.is_degraded());
+        assert_eq!(decided_otherwise(&plan, "6.12-cloud", prefer), []);
+    }
+    let facts = kernel("6.12-cloud", |facts| {
+        facts.functions.get_mut(SWEEP).expect("the sweep").returns = Returns::Nothing;
+        facts.symbols.remove(FOUND);
+    });
+    for (prefer, end, [isolate, hugetlb]) in [
+        (
+            Prefer::Fentry,
+            "swept_fexit",
+            ["isolate_fentry", "isolate_hugetlb_fentry"],
+        ),
+        (
+            Prefer::Kprobe,
+            "swept_kretprobe",
+            ["isolate_kprobe", "isolate_hugetlb_kprobe"],
+        ),
+    ] {
+        let plan = Plan::new(&facts, prefer);
+        assert!(plan.unusable.is_empty() && !plan.is_degraded());
+        assert_eq!(attached(&plan, Measurement::Phases).0, [(end, SWEEP)]);
+        assert_eq!(
+            attached(&plan, Measurement::Unpinnable).0,
+            [(isolate, "folio_isolate_lru"), (hugetlb, "isolate_hugetlb")]
+        );
+    }
+}
+
+/// 6.1.129 to 154, had Debian's compiler left the sweep out of line.
+#[test]
+fn a_void_sweep_of_pages_is_the_same() {
+    let facts = kernel("6.1-cloud", |facts| {
+        let name = "collect_longterm_unpinnable_pages".to_owned();
+        let params = params("movable_page_list nr_pages pages");
+        facts.symbols.insert(name.clone(), 1);
+        facts.functions.insert(
+            name,
+            Prototype {
+                params,
+                returns: Returns::Nothing,
+            },
+        );
+    });
+    let plan = Plan::new(&facts, Prefer::Fentry);
+    assert_eq!(plan.era, "void");
+    assert_eq!(
+        decided_otherwise(&plan, "6.1-cloud", Prefer::Fentry),
+        [Measurement::Passes, Measurement::Phases]
+    );
+    for (measurement, program) in [
+        (Measurement::Passes, "pass_nr_fentry"),
+        (Measurement::Phases, "swept_fexit"),
+    ] {
+        let sweep = "collect_longterm_unpinnable_pages";
+        assert_eq!(attached(&plan, measurement).0, [(program, sweep)]);
+    }
+}
+
+/// 6.11: the sweep takes an array of folios and its length.
+#[test]
+fn a_sweep_with_three_arguments_has_programs_of_its_own() {
+    let facts = kernel("6.12-cloud", |facts| {
+        facts.functions.get_mut(SWEEP).expect("the sweep").params =
+            params("movable_folio_list nr_folios folios");
+        facts.symbols.remove(FOUND);
+    });
+    for (prefer, pass, end) in [
+        (Prefer::Fentry, "pass_nr_fentry", "unpinnable_fexit3"),
+        (Prefer::Kprobe, "pass_nr_kprobe", "unpinnable_kretprobe"),
+    ] {
+        let plan = Plan::new(&facts, prefer);
+        assert_eq!(attached(&plan, Measurement::Passes).0, [(pass, SWEEP)]);
+        assert_eq!(attached(&plan, Measurement::Unpinnable).0, [(end, SWEEP)]);
+        assert_eq!(attached(&plan, Measurement::Phases).0, [(end, SWEEP)]);
+    }
+}
+
+#[test]
+fn an_old_kernel_with_cma_has_unpinnable_pages() {
+    let facts = kernel("5.10-cloud", |facts| {
+        facts.symbols.insert("cma_alloc".to_owned(), 1);
+    });
+    for (prefer, isolate, hugetlb) in [
+        (Prefer::Fentry, "isolate_fentry", "isolate_hugetlb_fentry"),
+        (Prefer::Kprobe, "isolate_kprobe", "isolate_hugetlb_kprobe"),
+    ] {
+        let plan = Plan::new(&facts, prefer);
+        assert_eq!(plan.era, "cma");
+        assert!(!plan.is_degraded());
+        assert_eq!(
+            decided_otherwise(&plan, "5.10-cloud", prefer),
+            [
+                Measurement::Unpinnable,
+                Measurement::Drains,
+                Measurement::IsolateLru,
+                Measurement::IsolateHugetlb,
+                Measurement::IsolateMovable
+            ]
+        );
+        assert_eq!(
+            attached(&plan, Measurement::Unpinnable).0,
+            [(isolate, "isolate_lru_page"), (hugetlb, "isolate_hugetlb")]
+        );
+    }
+}
+
+/// 5.13 to 5.17, had Debian's compiler inlined the sweep there.
+#[test]
+fn a_kernel_that_moves_pages_without_folios_has_unpinnable_pages() {
+    let facts = kernel("5.10-cloud", |facts| {
+        facts.constants.insert("MR_LONGTERM_PIN".to_owned(), 7);
+    });
+    let plan = Plan::new(&facts, Prefer::Auto);
+    assert_eq!((plan.era, plan.globals.migrate_reason), ("pages", 7));
+    assert!(!plan.is_degraded());
+    assert_eq!(
+        attached(&plan, Measurement::Unpinnable).0,
+        [
+            ("isolate_fentry", "isolate_lru_page"),
+            ("isolate_hugetlb_fentry", "isolate_hugetlb")
+        ]
+    );
+}

@@ -1,0 +1,118 @@
+//! Symbols and BTF that are missing, twice there, or renamed.
+
+use pinwatch::probe::plan::{Plan, Prefer, Verdict};
+use pinwatch::probe::table::Measurement;
+
+use super::{GLL, attached, kernel, lost, suffixed_only};
+use crate::{PREFERENCES, SHEETS, verdict};
+
+#[test]
+fn a_kernel_nobody_has_seen_is_planned_by_what_it_has() {
+    for (name, facts) in SHEETS.iter() {
+        for release in ["9.9.9", "2.6.32-754.el6.x86_64", ""] {
+            let unseen = kernel(name, |facts| facts.release = release.to_owned());
+            for prefer in PREFERENCES {
+                assert_eq!(
+                    Plan::new(&unseen, prefer),
+                    Plan::new(facts, prefer),
+                    "{name}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn without_btf_nothing_can_be_measured_and_that_is_the_reason() {
+    for sheet in SHEETS.keys() {
+        let facts = kernel(sheet, |facts| {
+            facts.btf_error = Some("the kernel has no BTF (CONFIG_DEBUG_INFO_BTF)".to_owned());
+            facts.functions.clear();
+            facts.tracepoints.clear();
+            facts.constants.clear();
+            facts.members.clear();
+        });
+        for prefer in PREFERENCES {
+            let plan = Plan::new(&facts, prefer);
+            let why = "has no known prototype (the kernel has no BTF (CONFIG_DEBUG_INFO_BTF))";
+            assert_eq!(plan.unusable, [format!("{GLL} {why}")]);
+            assert_eq!(plan.era, "unknown");
+            assert_eq!(plan.attachments().count(), 0);
+            for measurement in Measurement::ALL {
+                match verdict(&plan, measurement) {
+                    Verdict::Attach { .. } => panic!("{sheet}: {}", measurement.name()),
+                    Verdict::NotApplicable { reason } => assert!(reason.contains("memfd")),
+                    Verdict::Off { .. } => assert!(measurement.is_optional()),
+                    Verdict::Lost { reason } => assert!(!reason.is_empty()),
+                }
+            }
+            for measurement in [
+                Measurement::PinReturn,
+                Measurement::Migrations,
+                Measurement::Drains,
+            ] {
+                assert!(
+                    lost(&plan, measurement).contains(why),
+                    "{sheet}: {}",
+                    measurement.name()
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_pin_function_with_a_suffix_only_makes_the_kernel_unusable() {
+    let facts = kernel("6.12-cloud", |facts| suffixed_only(facts, GLL, ".isra.0"));
+    for prefer in PREFERENCES {
+        let plan = Plan::new(&facts, prefer);
+        let reason = format!("{GLL} exists only as {GLL}.isra.0");
+        assert_eq!(lost(&plan, Measurement::PinEntry), reason);
+        assert_eq!(lost(&plan, Measurement::PinReturn), reason);
+        assert_eq!(plan.unusable, [reason]);
+    }
+}
+
+#[test]
+fn a_symbol_that_occurs_twice_is_not_hooked() {
+    let facts = kernel("7.3-full", |facts| {
+        facts.symbols.insert(GLL.to_owned(), 2);
+    });
+    let reason = format!("{GLL} occurs 2 times in kallsyms");
+    assert_eq!(Plan::new(&facts, Prefer::Auto).unusable, [reason]);
+}
+
+#[test]
+fn what_belongs_to_a_hook_and_cannot_be_hooked_is_named() {
+    let facts = kernel("6.1-cloud", |facts| {
+        facts.symbols.insert("folio_isolate_hugetlb".to_owned(), 2);
+    });
+    let plan = Plan::new(&facts, Prefer::Auto);
+    let note = "without folio_isolate_hugetlb occurs 2 times in kallsyms";
+    assert_eq!(
+        attached(&plan, Measurement::Unpinnable),
+        (vec![("isolate_fentry", "folio_isolate_lru")], Some(note))
+    );
+}
+
+#[test]
+fn another_architecture_is_unusable() {
+    let facts = kernel("6.12-cloud", |facts| facts.machine = "aarch64".to_owned());
+    let plan = Plan::new(&facts, Prefer::Auto);
+    assert_eq!(plan.unusable, ["aarch64 is not supported, only x86_64"]);
+}
+
+#[test]
+fn an_empty_kallsyms_is_said_to_be_that() {
+    // As `Facts::gather` has it then.
+    let facts = kernel("6.12-cloud", |facts| {
+        facts.symbols.clear();
+        facts.suffixed.clear();
+        facts.kprobes = false;
+        facts.no_trampolines = Some("no CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS".to_owned());
+    });
+    let plan = Plan::new(&facts, Prefer::Auto);
+    let reason = format!("{GLL} is not to be found: /proc/kallsyms shows no symbols");
+    assert_eq!(plan.unusable, [reason]);
+    assert!(lost(&plan, Measurement::Passes).contains("/proc/kallsyms shows no symbols"));
+}
