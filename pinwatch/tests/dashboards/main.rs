@@ -6,6 +6,8 @@ mod grafana;
 mod promtool;
 mod queries;
 mod rules;
+#[path = "../screens/served.rs"]
+mod served;
 #[path = "../screens/state.rs"]
 mod some;
 mod state;

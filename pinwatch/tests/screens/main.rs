@@ -7,5 +7,6 @@ mod browser;
 mod comparison;
 mod page;
 mod prometheus;
+mod served;
 mod state;
 mod terminal;

@@ -1,46 +1,12 @@
 //! The page in a browser, against `/metrics` of the same state.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::thread;
 
-use pinwatch::output::http::{Source, Web, router};
-use pinwatch::output::metrics::Exporter;
-use prometheus::Registry;
 use serde_json::json;
 
 use super::browser::Browser;
+use super::served::serve;
 use super::state::state;
-
-/// Serves the state on a port of its own.
-fn serve() -> SocketAddr {
-    let source: Source = Arc::new(|| Some(state()));
-    let registry = Registry::new();
-    let exported = Arc::clone(&source);
-    registry
-        .register(Box::new(Exporter(move || exported())))
-        .expect("new");
-    let web = Web {
-        registry,
-        source,
-        stacks: Arc::new(|_| None),
-    };
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = listener.local_addr().expect("bound");
-    thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build();
-        runtime.expect("a runtime").block_on(async {
-            listener.set_nonblocking(true).expect("a socket");
-            let listener = tokio::net::TcpListener::from_std(listener).expect("a socket");
-            axum::serve(listener, router(web).expect("new"))
-                .await
-                .expect("serves");
-        });
-    });
-    address
-}
 
 /// A browser with the page, which has drawn a state.
 fn open(address: SocketAddr) -> Browser {
@@ -83,7 +49,7 @@ fn number(text: &str) -> f64 {
 
 #[test]
 fn figures_on_the_page_equal_metrics() {
-    let address = serve();
+    let address = serve(state);
     let document = open(address).evaluate("document.documentElement.outerHTML");
     let document = document.as_str().expect("text");
     let metrics = ureq::get(format!("http://{address}/metrics"))
@@ -164,7 +130,7 @@ fn figures_on_the_page_equal_metrics() {
 
 #[test]
 fn the_page_asks_nobody_else_and_makes_no_markup_of_text() {
-    let address = serve();
+    let address = serve(state);
     let mut answer = ureq::get(format!("http://{address}/"))
         .call()
         .expect("it answers");
@@ -197,7 +163,7 @@ fn the_page_asks_nobody_else_and_makes_no_markup_of_text() {
 
 #[test]
 fn it_fits_a_phone_and_can_be_used_by_keyboard() {
-    let mut browser = open(serve());
+    let mut browser = open(serve(state));
     browser.call(
         "Emulation.setDeviceMetricsOverride",
         json!({ "width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": true }),
@@ -226,7 +192,7 @@ fn it_fits_a_phone_and_can_be_used_by_keyboard() {
 
 #[test]
 fn it_is_dark_where_the_system_is() {
-    let mut browser = open(serve());
+    let mut browser = open(serve(state));
     let mut back = |scheme: &str| {
         let features = json!([{ "name": "prefers-color-scheme", "value": scheme }]);
         browser.call(

@@ -1,0 +1,42 @@
+//! The web side on a port of its own, for a state without a kernel.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::thread;
+
+use pinwatch::aggregate::State;
+use pinwatch::output::http::{Source, Web, router};
+use pinwatch::output::metrics::Exporter;
+use prometheus::Registry;
+use prometheus::process_collector::ProcessCollector;
+
+/// Serves what `state` returns at each look, until the test's process ends.
+pub fn serve(state: impl Fn() -> State + Send + Sync + 'static) -> SocketAddr {
+    let source: Source = Arc::new(move || Some(state()));
+    let registry = Registry::new();
+    let exported = Arc::clone(&source);
+    let exporter = Exporter(move || exported());
+    registry.register(Box::new(exporter)).expect("new");
+    let process = ProcessCollector::for_self();
+    registry.register(Box::new(process)).expect("new");
+    let web = Web {
+        registry,
+        source,
+        stacks: Arc::new(|_| None),
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("bound");
+    thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        runtime.expect("a runtime").block_on(async {
+            listener.set_nonblocking(true).expect("a socket");
+            let listener = tokio::net::TcpListener::from_std(listener).expect("a socket");
+            axum::serve(listener, router(web).expect("new"))
+                .await
+                .expect("serves");
+        });
+    });
+    address
+}
