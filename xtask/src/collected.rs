@@ -1,15 +1,31 @@
-//! A sink that keeps what it gets, for the output of a guest that is read afterwards.
+//! Sinks that keep what they get, for the output of a guest that is read afterwards.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+
+use crate::qemu::Sinks;
+
+/// Runs a guest; returns what it wrote to stdout and to stderr if its command succeeded.
+pub fn collect(run: impl FnOnce(Sinks) -> Result<u8>) -> Result<[String; 2]> {
+    let (out, err) = (Collected::default(), Collected::default());
+    let status = run(Sinks {
+        out: Box::new(out.clone()),
+        err: Box::new(err.clone()),
+    })?;
+    let said = err.text()?;
+    if status != 0 {
+        bail!("failed with status {status}: {}", said.trim());
+    }
+    Ok([out.text()?, said])
+}
 
 #[derive(Clone, Default)]
-pub struct Collected(Arc<Mutex<Vec<u8>>>);
+struct Collected(Arc<Mutex<Vec<u8>>>);
 
 impl Collected {
-    pub fn text(&self) -> Result<String> {
+    fn text(&self) -> Result<String> {
         let bytes = self.0.lock().expect(NO_PANIC).clone();
         String::from_utf8(bytes).context("the guest's output is not UTF-8")
     }

@@ -17,10 +17,9 @@ use crate::apt::MirrorArgs;
 use crate::build;
 use crate::cache::Cache;
 use crate::child::{self, Waited};
-use crate::collected::Collected;
+use crate::collected::collect;
 use crate::guest::{Guest, Placed};
 use crate::kernels::{self, Fetched, Flavour, Kernel, OWN};
-use crate::qemu::Sinks;
 use crate::setup::{self, Purpose};
 
 /// Boot two kernels, record the same load on both, and compare
@@ -172,20 +171,9 @@ fn record(
         timeout: Some(TIMEOUT),
         command: ["sh", "-c", &command].map(str::to_owned).to_vec(),
     };
-    let (out, err) = (Collected::default(), Collected::default());
-    let sinks = Sinks {
-        out: Box::new(out.clone()),
-        err: Box::new(err.clone()),
-    };
-    let status = guest.run_timed(cache, &args.mirrors, sinks)?;
-    let said = err.text()?;
-    if status != 0 {
-        bail!(
-            "{name}: recording failed with status {status}: {}",
-            said.trim()
-        );
-    }
-    let text: String = out.text()?.split_whitespace().collect();
+    let boot = |sinks| guest.run_timed(cache, &args.mirrors, sinks);
+    let [out, said] = collect(boot).with_context(|| format!("{name}: the recording"))?;
+    let text: String = out.split_whitespace().collect();
     let recording = STANDARD
         .decode(text)
         .with_context(|| format!("{name}: no recording came out"))?;

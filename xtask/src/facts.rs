@@ -20,10 +20,9 @@ use crate::apt::MirrorArgs;
 use crate::build;
 use crate::cache::Cache;
 use crate::child::Interrupted;
-use crate::collected::Collected;
+use crate::collected::collect;
 use crate::guest::{Guest, Placed};
 use crate::kernels::{self, Flavour, KERNELS, Kernel};
-use crate::qemu::Sinks;
 use crate::setup::{self, Purpose};
 
 /// Write the fact sheets of the stock kernels, which the planner is tested on
@@ -160,7 +159,6 @@ impl Work<'_> {
 
     /// What pinwatch says in a guest.
     fn sheet(&self, Source { kernel, flavour }: Source) -> Result<String> {
-        let (out, err) = (Collected::default(), Collected::default());
         let guest = Guest {
             kernel,
             own: None,
@@ -178,17 +176,9 @@ impl Work<'_> {
             timeout: Some(TIMEOUT),
             command: ["pinwatch", "check", "--facts"].map(str::to_owned).into(),
         };
-        let sinks = Sinks {
-            out: Box::new(out.clone()),
-            err: Box::new(err.clone()),
-        };
-        match guest.run(&self.cache, &self.args.mirrors, sinks)? {
-            0 => out.text(),
-            status => bail!(
-                "pinwatch in the guest failed with status {status}: {}",
-                err.text()?.trim()
-            ),
-        }
+        let run = |sinks| guest.run(&self.cache, &self.args.mirrors, sinks);
+        let [out, _] = collect(run).context("pinwatch in the guest")?;
+        Ok(out)
     }
 
     /// Writes a sheet, or compares it with the one that is there.

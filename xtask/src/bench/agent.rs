@@ -33,11 +33,8 @@ pub fn main(args: &AgentArgs) -> Result<ExitCode> {
     setup::ensure(&cache, Purpose::All)?;
     let [program, pinwatch] = build::bench_programs()?;
     let machine = Machine {
-        cache: &cache,
-        mirrors: &args.mirrors,
-        program,
         pinwatch: Some(pinwatch),
-        peers: None,
+        ..Machine::new(&cache, &args.mirrors, program)
     };
     let kernels = kernels_or_default(&args.kernels);
     let mut columns = Vec::new();

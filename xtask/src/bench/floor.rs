@@ -27,13 +27,7 @@ const SETS: [(&str, &str); 2] = [
 ];
 
 pub fn check(cache: &Cache, mirrors: &MirrorArgs, program: PathBuf) -> Result<()> {
-    let machine = Machine {
-        cache,
-        mirrors,
-        program,
-        pinwatch: None,
-        peers: None,
-    };
+    let machine = Machine::new(cache, mirrors, program);
     let recorded: Value = serde_json::from_str(&fs::read_to_string(JSON)?)?;
     let sets: Vec<_> = ["nothing"]
         .into_iter()

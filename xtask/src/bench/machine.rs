@@ -4,12 +4,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result};
 
 use super::peers::Peers;
 use crate::apt::MirrorArgs;
 use crate::cache::Cache;
-use crate::collected::Collected;
+use crate::collected::collect;
 use crate::guest::{Guest, Placed};
 use crate::kernels::{Flavour, Kernel};
 use crate::qemu::Sinks;
@@ -26,7 +26,18 @@ pub struct Machine<'a> {
     pub peers: Option<Peers>,
 }
 
-impl Machine<'_> {
+impl<'a> Machine<'a> {
+    /// With nothing in it but what measures.
+    pub fn new(cache: &'a Cache, mirrors: &'a MirrorArgs, program: PathBuf) -> Self {
+        Self {
+            cache,
+            mirrors,
+            program,
+            pinwatch: None,
+            peers: None,
+        }
+    }
+
     /// What `uname -r` says in the guest.
     pub fn release(&self, kernel: &Kernel) -> Result<String> {
         let fetched = kernel.fetch(Flavour::Cloud, self.cache, self.mirrors)?;
@@ -72,18 +83,9 @@ impl Machine<'_> {
         guest: &Guest,
         run: fn(&Guest, &Cache, &MirrorArgs, Sinks) -> Result<u8>,
     ) -> Result<String> {
-        let (out, err) = (Collected::default(), Collected::default());
-        let sinks = Sinks {
-            out: Box::new(out.clone()),
-            err: Box::new(err.clone()),
-        };
-        match run(guest, self.cache, self.mirrors, sinks)? {
-            0 => out.text(),
-            status => bail!(
-                "the measurement failed with status {status}: {}",
-                err.text()?.trim()
-            ),
-        }
+        let run = |sinks| run(guest, self.cache, self.mirrors, sinks);
+        let [out, _] = collect(run).context("the measurement")?;
+        Ok(out)
     }
 
     fn files(&self) -> Vec<Placed> {

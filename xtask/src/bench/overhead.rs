@@ -51,11 +51,9 @@ pub fn main(args: &OverheadArgs) -> Result<ExitCode> {
     setup::ensure(&cache, Purpose::All)?;
     let [program, pinwatch] = build::bench_programs()?;
     let machine = Machine {
-        cache: &cache,
-        mirrors: &args.mirrors,
-        program,
         pinwatch: Some(pinwatch),
         peers: Some(Peers::fetch(&cache, &args.mirrors)?),
+        ..Machine::new(&cache, &args.mirrors, program)
     };
     let (mut text, mut json) = (String::new(), Map::new());
     for kernel in kernels_or_default(&args.kernels) {

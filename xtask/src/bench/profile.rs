@@ -41,13 +41,7 @@ pub fn main(args: &ProfileArgs) -> Result<ExitCode> {
     let cache = Cache::open()?;
     setup::ensure(&cache, Purpose::All)?;
     let [program, _] = build::bench_programs()?;
-    let machine = Machine {
-        cache: &cache,
-        mirrors: &args.mirrors,
-        program,
-        pinwatch: None,
-        peers: None,
-    };
+    let machine = Machine::new(&cache, &args.mirrors, program);
     let mut figures = Figures::default();
     figures.read(&machine.run(kernels::parse(KERNEL)?, &["profile"])?)?;
     let table = table(&figures)?;

@@ -34,13 +34,7 @@ pub fn main(args: &VerifierArgs) -> Result<ExitCode> {
     let cache = Cache::open()?;
     setup::ensure(&cache, Purpose::All)?;
     let [program, _] = build::bench_programs()?;
-    let machine = Machine {
-        cache: &cache,
-        mirrors: &args.mirrors,
-        program,
-        pinwatch: None,
-        peers: None,
-    };
+    let machine = Machine::new(&cache, &args.mirrors, program);
     let mut recorded = BTreeMap::new();
     for kernel in KERNELS {
         let mut programs = BTreeMap::new();
