@@ -10,11 +10,11 @@ use tempfile::TempDir;
 
 use crate::accel;
 use crate::apt::MirrorArgs;
-use crate::busybox;
 use crate::cache::Cache;
 use crate::initrd::Initrd;
 use crate::kernels::{Fetched, Flavour, Kernel};
 use crate::modules::Modules;
+use crate::programs::BUSYBOX;
 use crate::qemu::{Accel, Ending, Forward, Machine, Outcome, Sinks, Tcg};
 use crate::splat;
 
@@ -66,7 +66,7 @@ impl Guest {
     /// By KVM where it works, else as [`Self::run_counting`].
     pub fn run_timed(&self, cache: &Cache, mirrors: &MirrorArgs, sinks: Sinks) -> Result<u8> {
         let kernel = self.fetch(cache, mirrors)?;
-        let busybox = busybox::fetch(cache, mirrors)?;
+        let busybox = BUSYBOX.fetch(cache, mirrors)?.join("busybox");
         let accel = match accel::choose(cache, &kernel, &busybox)? {
             Accel::Kvm => Accel::Kvm,
             Accel::Tcg(_) => Accel::Tcg(Tcg::Counting),
@@ -92,7 +92,7 @@ impl Guest {
             check_port(forward.host)?;
         }
         let kernel = self.fetch(cache, mirrors)?;
-        let busybox = busybox::fetch(cache, mirrors)?;
+        let busybox = BUSYBOX.fetch(cache, mirrors)?.join("busybox");
         let dir = TempDir::with_prefix("pinwatch-vm-")?;
         let initrd = dir.path().join("initrd");
         self.write_initrd(&initrd, &kernel, &busybox)?;

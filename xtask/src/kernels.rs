@@ -29,7 +29,7 @@ const BOOKWORM_SECURITY: Suite = Suite {
     name: "bookworm-security",
     archive: Archive::Security,
 };
-const BOOKWORM: Suite = Suite {
+pub const BOOKWORM: Suite = Suite {
     name: "bookworm",
     archive: Archive::Main,
 };

@@ -125,12 +125,6 @@ const NEEDS: &[Need] = &[
         purpose: Purpose::Tests,
     },
     Need {
-        name: "prometheus",
-        present: in_path,
-        package: "prometheus",
-        purpose: Purpose::Tests,
-    },
-    Need {
         name: "systemd-analyze",
         present: in_path,
         package: "systemd",

@@ -11,7 +11,7 @@ fn promtool(args: &[&str]) -> String {
         .args(args)
         .current_dir(root().join("dashboards"))
         .output()
-        .expect("promtool is there: cargo xtask setup");
+        .expect("promtool in PATH, as `cargo xtask test` has it");
     let said = [output.stdout, output.stderr].concat();
     let said = String::from_utf8(said).expect("UTF-8");
     assert!(output.status.success(), "{said}");

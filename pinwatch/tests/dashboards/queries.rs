@@ -176,7 +176,7 @@ impl Prometheus {
             .arg(format!("--web.listen-address={address}"))
             .arg("--log.level=error")
             .spawn()
-            .expect("prometheus is there: cargo xtask setup");
+            .expect("prometheus in PATH, as `cargo xtask test` has it");
         let prometheus = Self {
             child,
             url: format!("http://{address}"),

@@ -188,7 +188,7 @@ impl Prometheus {
             .stderr(fs::File::create(folder.join("log")).expect("a file"))
             .spawn();
         Self {
-            child: child.expect("prometheus: `cargo xtask setup` installs it"),
+            child: child.expect("prometheus in PATH, as `cargo xtask test` has it"),
             url: format!("http://{address}/api/v1/"),
         }
     }
@@ -277,7 +277,7 @@ fn promtool_finds_nothing() {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .expect("promtool: `cargo xtask setup` installs it");
+        .expect("promtool in PATH, as `cargo xtask test` has it");
     let mut stdin = promtool.stdin.take().expect("piped");
     stdin.write_all(text.as_bytes()).expect("it reads");
     drop(stdin);
