@@ -243,7 +243,8 @@ fn decide(measurement: Measurement, facts: &Facts, wish: &Wish) -> Verdict {
     };
     for row in ROWS.iter().filter(|row| row.measurement == measurement) {
         if let Some(needed) = &row.needs {
-            if !sweeps() {
+            // Counting by isolations costs what who refuses to look at them would not pay.
+            if !sweeps() || wish.refuses(Measurement::IsolateLru).is_some() {
                 continue;
             }
             if try_hook(needed, |_| true, facts, prefer).is_err() {

@@ -3,7 +3,7 @@
 use pinwatch::probe::plan::{Plan, Prefer, UserRegs, Verdict, Wish};
 use pinwatch::probe::table::Measurement;
 
-use super::{SHEETS, verdict};
+use super::{PREFERENCES, SHEETS, verdict};
 
 #[test]
 fn what_is_not_wanted_is_off_and_no_loss() {
@@ -29,4 +29,28 @@ fn what_is_not_wanted_is_off_and_no_loss() {
     // An entry without its return would never end.
     let plan = Plan::new(&SHEETS["6.12-cloud"], wish);
     assert!(matches!(verdict(&plan, M::MemfdEntry), Verdict::Off { .. }));
+}
+
+/// A hook on every isolation is what the user wants to be spared: the sweep's return counts.
+#[test]
+fn without_isolations_none_is_hooked_to_count_unpinnable_pages() {
+    use Measurement as M;
+    for (name, by_return) in [("6.12-cloud", true), ("6.1-cloud", false)] {
+        for prefer in PREFERENCES {
+            let wish = Wish {
+                without: vec![M::IsolateLru, M::IsolateHugetlb, M::IsolateMovable],
+                with: Vec::new(),
+                prefer,
+            };
+            let plan = Plan::new(&SHEETS[name], wish);
+            let mut hooks = plan.attachments();
+            let hooked = hooks.any(|(_, hook)| hook.target == "folio_isolate_lru");
+            // Where the sweep is inlined there is no other way.
+            assert_eq!(hooked, !by_return, "{name}");
+            assert!(matches!(
+                verdict(&plan, M::Unpinnable),
+                Verdict::Attach { .. }
+            ));
+        }
+    }
 }

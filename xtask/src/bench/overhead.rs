@@ -41,7 +41,7 @@ pub struct OverheadArgs {
     mirrors: MirrorArgs,
 }
 
-const RUNS: u32 = 2;
+const RUNS: u32 = 3;
 const MEASURED: [&str; 3] = ["6.1", "6.12", "7.3"];
 /// For the floor in `cargo xtask test`.
 pub const JSON: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/performance.json");
