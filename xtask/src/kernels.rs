@@ -108,7 +108,7 @@ pub static OWN: Kernel = Kernel {
 /// A kernel on this disk.
 #[derive(Clone)]
 pub struct Fetched {
-    /// as `uname -r` says
+    /// as `uname -r` says, or the file that it came from
     pub release: String,
     dir: PathBuf,
 }
@@ -160,7 +160,7 @@ impl Fetched {
             }
             None => fs::create_dir(modules_dir)?,
         }
-        fs::write(dir.join("release"), "of your own")?;
+        fs::write(dir.join("release"), image.display().to_string())?;
         Self::open(dir.to_owned())
     }
 

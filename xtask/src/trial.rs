@@ -44,10 +44,11 @@ pub fn run(
         host,
         guest: guest.to_owned(),
     };
-    // Before 6.5 a pin cannot wait for a userfaultfd.
-    let stuck = match kernel.series {
-        "5.10" | "6.1" => "starved",
-        _ => "slow",
+    // Before 6.5 a pin cannot wait for a userfaultfd: a thread of higher priority keeps it off its
+    // processor, and RCU from its grace periods, for longer than it stands.
+    let (stuck, append) = match kernel.series {
+        "5.10" | "6.1" => ("starved", "rcupdate.rcu_cpu_stall_suppress=1"),
+        _ => ("slow", ""),
     };
     let guest = Guest {
         kernel,
@@ -64,7 +65,7 @@ pub fn run(
             placed(upgrade.to_owned(), "/trial/second.deb"),
         ],
         modules: MODULES.map(str::to_owned).to_vec(),
-        append: Vec::new(),
+        append: vec![append.to_owned()],
         memory_mib: 3072,
         cpus: 2,
         forwards: Vec::new(),

@@ -25,4 +25,4 @@ mkdir -p /disk/etc/systemd/system/graphical.target.wants
 ln -sf ../trial.service /disk/etc/systemd/system/graphical.target.wants/
 ln -sf /dev/null /disk/etc/systemd/system/serial-getty@ttyS0.service
 umount /proc
-exec switch_root /disk /lib/systemd/systemd systemd.log_level=warning
+exec switch_root /disk /lib/systemd/systemd systemd.log_level=warning systemd.show_status=no
