@@ -2,8 +2,9 @@
 //!
 //! Pins that follow each other are not independent: the same pages, the same caches, the
 //! same neighbours. So intervals come from batches: the pins of a side in their order, cut
-//! into [`BATCHES`](super::side::BATCHES) pieces, each of which gives one value. With three runs or more on both
-//! sides each run gives one value instead, which also covers what differs between boots.
+//! into [`BATCHES`](super::side::BATCHES) pieces, each of which gives one value. Where neighbouring batches are alike as
+//! well, as when the machine gets busier meanwhile, intervals are wider for it. With three runs or more on both sides each
+//! run gives one value instead, which also covers what differs between boots.
 //!
 //! Of a hundred figures some differ by chance. What is shown are intervals of 95 % each;
 //! what is judged are wider ones, all of which together are right in 95 % (Bonferroni).
@@ -178,10 +179,12 @@ impl Pair {
             let (base, new) = base.share(level).zip(new.share(level))?;
             stats::of_share_difference(base, new)?
         } else if self.is_ratio() {
-            let log = stats::of_difference(&base.logs(), &new.logs(), level)?;
+            let inflations = [base.inflation(), new.inflation()];
+            let log = stats::of_difference(&base.logs(), &new.logs(), inflations, level)?;
             around(log, self.change().ln()).map(f64::exp)
         } else {
-            let difference = stats::of_difference(&base.pieces, &new.pieces, level)?;
+            let inflations = [base.inflation(), new.inflation()];
+            let difference = stats::of_difference(&base.pieces, &new.pieces, inflations, level)?;
             around(difference, self.change())
         };
         estimate.interval

@@ -14,6 +14,7 @@ pub struct Side {
     pub value: f64,
     /// One of each batch, or of each run.
     pub pieces: Vec<f64>,
+    by_run: bool,
     pins: f64,
 }
 
@@ -23,6 +24,16 @@ impl Side {
     pub fn is_positive(&self) -> bool {
         let all = self.pieces.iter().chain([&self.value]);
         all.copied().all(|value| value > 0.0)
+    }
+
+    /// Of the squared error, since batches that follow each other are not independent. Runs are.
+    #[must_use]
+    pub fn inflation(&self) -> f64 {
+        if self.by_run {
+            1.0
+        } else {
+            stats::inflation(&self.pieces)
+        }
     }
 
     #[must_use]
@@ -57,6 +68,7 @@ impl Side {
         Some(Self {
             value,
             pieces,
+            by_run,
             pins: all.len() as f64,
         })
     }

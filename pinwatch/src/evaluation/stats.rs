@@ -47,6 +47,25 @@ fn error_squared(values: &[f64]) -> Option<f64> {
     (values.len() > 1).then(|| squares / (n - 1.0) / n)
 }
 
+/// How much larger the square of the mean's standard error is than that of independent
+/// values, by the correlation of neighbours (a process of order one). Never less than 1.
+#[must_use]
+pub fn inflation(values: &[f64]) -> f64 {
+    /// With few values the correlation is not better known than that.
+    const MOST: f64 = 0.8;
+    let mean = mean(values);
+    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+    let neighbours = values.windows(2);
+    let products: f64 = neighbours
+        .map(|pair| (pair[0] - mean) * (pair[1] - mean))
+        .sum();
+    if squares <= 0.0 {
+        return 1.0;
+    }
+    let correlation = (products / squares).clamp(0.0, MOST);
+    (1.0 + correlation) / (1.0 - correlation)
+}
+
 /// The mean, by Student's t.
 #[must_use]
 pub fn of_mean(values: &[f64]) -> Option<Estimate> {
@@ -58,14 +77,21 @@ pub fn of_mean(values: &[f64]) -> Option<Estimate> {
     Some(Estimate { value, interval })
 }
 
-/// The difference of two means, new minus base: Welch's interval.
+/// The difference of two means, new minus base: Welch's interval, for values whose squared
+/// errors are so much larger than those of independent ones.
 #[must_use]
-pub fn of_difference(base: &[f64], new: &[f64], level: f64) -> Option<Estimate> {
+pub fn of_difference(
+    base: &[f64],
+    new: &[f64],
+    [base_inflation, new_inflation]: [f64; 2],
+    level: f64,
+) -> Option<Estimate> {
     if base.is_empty() || new.is_empty() {
         return None;
     }
     let value = mean(new) - mean(base);
     let interval = error_squared(base).zip(error_squared(new)).map(|(b, n)| {
+        let (b, n) = (b * base_inflation, n * new_inflation);
         let share = |error: f64, values: &[f64]| error.powi(2) / (values.len() as f64 - 1.0);
         let below = share(b, base) + share(n, new);
         let degrees = if below > 0.0 {
@@ -176,11 +202,26 @@ mod tests {
         let base = [10.0, 12.0, 11.0, 13.0];
         let new = [14.0, 16.0, 15.0, 17.0];
         near(
-            of_difference(&base, &new, LEVEL).unwrap(),
+            of_difference(&base, &new, [1.0; 2], LEVEL).unwrap(),
             4.0,
             1.7663,
             6.2337,
         );
+    }
+
+    #[test]
+    fn values_that_drift_are_worth_fewer_than_values_that_do_not() {
+        let drift: Vec<f64> = (0..10).map(f64::from).collect();
+        let back_and_forth: Vec<f64> = (0..10).map(|n| f64::from(n % 2)).collect();
+        // Of ten in a row the correlation is exactly 0.7.
+        assert!((inflation(&drift) - 1.7 / 0.3).abs() < 1e-9);
+        assert_eq!(inflation(&back_and_forth), 1.0);
+        assert_eq!(inflation(&[3.0; 5]), 1.0);
+        let half = |inflations| {
+            let got = of_difference(&drift, &drift, inflations, LEVEL).unwrap();
+            got.interval.unwrap().1
+        };
+        assert!((half([4.0; 2]) / half([1.0; 2]) - 2.0).abs() < 1e-9);
     }
 
     #[test]
