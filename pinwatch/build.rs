@@ -85,20 +85,24 @@ fn build() -> Result<()> {
 /// Lets all profiles and targets that pinwatch is built for have one folder for the
 /// BPF crate, which is the same for all and takes a minute from nothing.
 fn share_target(out: &Path) -> Result<()> {
-    // What cargo marks the root of its folders with.
+    // What cargo marks the roots of its folders with: also that of each target named to it, so
+    // the outermost is the one that all builds share.
     let root = out
         .ancestors()
-        .find(|dir| dir.join("CACHEDIR.TAG").exists());
+        .filter(|dir| dir.join("CACHEDIR.TAG").exists())
+        .last();
     let Some(root) = root else { return Ok(()) };
     let (shared, folder) = (root.join("ebpf"), out.join("aya-build"));
     fs::create_dir_all(&shared)?;
     fs::create_dir_all(&folder)?;
     // Where `build_ebpf` builds.
     let target = folder.join("target");
-    if target.is_symlink() {
+    if target.read_link().is_ok_and(|to| to == shared) {
         return Ok(());
     }
-    if target.exists() {
+    if target.is_symlink() {
+        fs::remove_file(&target)?;
+    } else if target.exists() {
         fs::remove_dir_all(&target)?;
     }
     symlink(&shared, &target).with_context(|| target.display().to_string())
