@@ -1,15 +1,13 @@
 //! The fold: adds one ended pin, or one ended migration, to the statistics.
 //! The BPF programs and the daemon both call it, on the same cells.
 //!
-//! Every index goes through [`cell`]: LLVM would otherwise prove the bound,
-//! remove the check, and leave the BPF verifier without one.
-
-use core::hint::black_box;
+//! Every index goes through [`cell`], so that the BPF verifier sees its bound checked.
 
 use bytemuck::{Pod, Zeroable};
 
 use crate::counter::LOSSES;
 use crate::histogram::{DURATION_BUCKETS, PASS_BUCKETS, duration_bucket, pass_bucket};
+use crate::opaque::opaque;
 use crate::record::{CAUSES, Cause, ISOLATES, ORIGINS, PHASES, Phase, Pin, ZONES};
 
 /// A histogram of durations.
@@ -28,13 +26,29 @@ pub struct PassCells {
     pub buckets: [u64; PASS_BUCKETS],
 }
 
+/// What most pins have in common is counted once: see [`Plain`]. All of it is part of what the
+/// accessors of [`OriginCells`] and [`PinCells`] give, each a sum of cells that only grow.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+struct PlainCells {
+    /// Pins without and with write access.
+    pins: [u64; 2],
+    pages: u64,
+    gup_ns: u64,
+    collect_ns: u64,
+}
+
 /// What is kept per origin. The number of pins is the sum of either histogram's
 /// buckets.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct OriginCells {
-    pub duration: DurationCells,
-    pub passes: PassCells,
+    plain: PlainCells,
+    /// By duration, of all pins.
+    pub durations: [u64; DURATION_BUCKETS],
+    /// Of pins that are not plain, as what follows.
+    duration_ns: u64,
+    passes: PassCells,
     /// Failures by cause and errno class.
     pub failures: [u64; CAUSES * ERRNOS],
 }
@@ -44,22 +58,81 @@ pub struct OriginCells {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct PinCells {
     pub origins: [OriginCells; ORIGINS],
-    pub requested: u64,
-    pub returned: u64,
+    /// Sampled pages by `enum zone_type`.
+    pub zones: [u64; ZONES],
+    /// Of pins that are not plain, as the next three.
+    requested: u64,
+    returned: u64,
+    writes: u64,
+    /// By [`Phase`](crate::record::Phase).
+    phase_ns: [u64; PHASES],
     pub unpinnable: u64,
     pub migrate_calls: u64,
     pub moved: u64,
     pub failed: u64,
     pub repinned: u64,
     pub drains: u64,
-    /// Pins that asked for write access.
-    pub writes: u64,
-    /// Nanoseconds by [`Phase`](crate::record::Phase).
-    pub phase_ns: [u64; PHASES],
     /// By [`Isolate`](crate::record::Isolate).
     pub isolate_failures: [u64; ISOLATES],
-    /// Sampled pages by `enum zone_type`.
-    pub zones: [u64; ZONES],
+}
+
+impl OriginCells {
+    /// From entry to return, in nanoseconds.
+    #[must_use]
+    pub fn duration_ns(&self) -> u64 {
+        let PlainCells {
+            gup_ns, collect_ns, ..
+        } = self.plain;
+        gup_ns
+            .wrapping_add(collect_ns)
+            .wrapping_add(self.duration_ns)
+    }
+
+    #[must_use]
+    pub fn passes(&self) -> PassCells {
+        let mut passes = self.passes;
+        let [reads, writes] = self.plain.pins;
+        for cell in [&mut passes.sum, &mut passes.buckets[pass_bucket(1)]] {
+            add(cell, reads.wrapping_add(writes));
+        }
+        passes
+    }
+}
+
+impl PinCells {
+    fn with_plain(&self, rest: u64, plain: fn(&PlainCells) -> u64) -> u64 {
+        let origins = self.origins.iter().map(|origin| plain(&origin.plain));
+        origins.fold(rest, u64::wrapping_add)
+    }
+
+    /// Base pages that pins asked for.
+    #[must_use]
+    pub fn requested(&self) -> u64 {
+        self.with_plain(self.requested, |plain| plain.pages)
+    }
+
+    /// Base pages that pins returned.
+    #[must_use]
+    pub fn returned(&self) -> u64 {
+        self.with_plain(self.returned, |plain| plain.pages)
+    }
+
+    /// Pins that asked for write access.
+    #[must_use]
+    pub fn writes(&self) -> u64 {
+        self.with_plain(self.writes, |plain| plain.pins[1])
+    }
+
+    /// Nanoseconds by [`Phase`](crate::record::Phase).
+    #[must_use]
+    pub fn phase_ns(&self) -> [u64; PHASES] {
+        let mut phase_ns = self.phase_ns;
+        let gup = &mut phase_ns[Phase::Gup as usize];
+        *gup = self.with_plain(*gup, |plain| plain.gup_ns);
+        let collect = &mut phase_ns[Phase::Collect as usize];
+        *collect = self.with_plain(*collect, |plain| plain.collect_ns);
+        phase_ns
+    }
 }
 
 /// Long-term calls of GUP-fast. Written by its return program only.
@@ -79,13 +152,13 @@ pub struct FastCells {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct CpuCells {
+    /// Pins until one more of their pages is looked at; no statistic. Written by
+    /// the pin's exit program only.
+    pub zone_gap: u64,
     pub pins: PinCells,
     /// Written by the end-of-migration program.
     pub migrate: DurationCells,
     pub fast: FastCells,
-    /// Pins until one more of their pages is looked at; no statistic. Written by
-    /// the pin's exit program only.
-    pub zone_gap: u64,
     /// By [`crate::counter::Loss`].
     pub losses: [u64; LOSSES],
 }
@@ -155,7 +228,7 @@ pub fn cause(pin: &Pin) -> Cause {
 /// The cell at `index`, if there is one, with the bound checked at run time.
 #[inline(always)]
 fn cell<T, const N: usize>(cells: &mut [T; N], index: usize) -> Option<&mut T> {
-    cells.get_mut(black_box(index))
+    cells.get_mut(opaque(index))
 }
 
 #[inline(always)]
@@ -163,64 +236,103 @@ fn add(cell: &mut u64, n: u64) {
     *cell = cell.wrapping_add(n);
 }
 
-impl DurationCells {
-    #[inline(always)]
-    fn fold(&mut self, ns: u64) {
-        add(&mut self.sum_ns, ns);
-        if let Some(bucket) = cell(&mut self.buckets, duration_bucket(ns)) {
-            add(bucket, 1);
-        }
+#[inline(always)]
+fn count<const N: usize>(cells: &mut [u64; N], index: usize) {
+    if let Some(cell) = cell(cells, index) {
+        add(cell, 1);
+    }
+}
+
+/// A pin of one sweep that found nothing, and got all pages that it asked for: nearly
+/// every one. This is all that such a pin adds.
+#[derive(Clone, Copy)]
+pub struct Plain {
+    pub origin: u8,
+    /// Base pages asked for, and pinned.
+    pub pages: u64,
+    pub gup_flags: u32,
+    pub gup_ns: u64,
+    pub collect_ns: u64,
+}
+
+impl Plain {
+    /// A pin as one, if it is.
+    fn of(pin: &Pin) -> Option<Self> {
+        let [gup_ns, collect_ns, later @ ..] = pin.phase_ns;
+        let is_plain = pin.passes == 1
+            && pin.returned == pin.requested as i64
+            && later == [0; PHASES - 2]
+            && [pin.unpinnable, pin.moved, pin.failed, pin.repinned] == [0; 4]
+            && [pin.migrate_calls, pin.drains] == [0; 2]
+            && pin.isolate_failures == [0; ISOLATES]
+            && pin.duration_ns == gup_ns.wrapping_add(collect_ns);
+        is_plain.then_some(Self {
+            origin: pin.origin,
+            pages: pin.requested,
+            gup_flags: pin.gup_flags,
+            gup_ns,
+            collect_ns,
+        })
     }
 }
 
 /// Adds an ended pin.
 #[inline(always)]
 pub fn fold_pin(cells: &mut PinCells, pin: &Pin) {
-    fold_every(cells, pin);
-    fold_events(cells, pin);
+    fold_zone(cells, pin.sampled_zone);
+    fold_course(cells, pin);
 }
 
-/// What every pin has.
+/// Adds what was seen of one of its pages: 1 + its zone, or 0.
 #[inline(always)]
-pub fn fold_every(cells: &mut PinCells, pin: &Pin) {
-    if let Some(origin) = cell(&mut cells.origins, pin.origin as usize) {
-        origin.duration.fold(pin.duration_ns);
-        add(&mut origin.passes.sum, pin.passes as u64);
-        if let Some(bucket) = cell(&mut origin.passes.buckets, pass_bucket(pin.passes)) {
-            add(bucket, 1);
-        }
-        if pin.returned < 0 {
-            let class = cause(pin) as usize * ERRNOS + errno_class(-pin.returned as i32);
-            if let Some(failures) = cell(&mut origin.failures, class) {
-                add(failures, 1);
-            }
-        }
+pub fn fold_zone(cells: &mut PinCells, sampled_zone: u8) {
+    if sampled_zone != 0 {
+        count(&mut cells.zones, sampled_zone as usize - 1);
     }
+}
+
+/// Adds everything else of it.
+#[inline(always)]
+pub fn fold_course(cells: &mut PinCells, pin: &Pin) {
+    match Plain::of(pin) {
+        Some(plain) => fold_plain(cells, plain),
+        None => fold_eventful(cells, pin),
+    }
+}
+
+/// Adds a plain pin.
+#[inline(always)]
+pub fn fold_plain(cells: &mut PinCells, pin: Plain) {
+    let Some(origin) = cell(&mut cells.origins, pin.origin as usize) else {
+        return;
+    };
+    let PlainCells {
+        pins,
+        pages,
+        gup_ns,
+        collect_ns,
+    } = &mut origin.plain;
+    add(&mut pins[(pin.gup_flags & FOLL_WRITE) as usize], 1);
+    add(pages, pin.pages);
+    add(gup_ns, pin.gup_ns);
+    add(collect_ns, pin.collect_ns);
+    // Last, when nothing else needs a register.
+    count(
+        &mut origin.durations,
+        duration_bucket(pin.gup_ns.wrapping_add(pin.collect_ns)),
+    );
+}
+
+/// What takes many ways through it comes last, since the verifier goes each of them to its end.
+#[inline(always)]
+fn fold_eventful(cells: &mut PinCells, pin: &Pin) {
     add(&mut cells.requested, pin.requested);
     if pin.returned > 0 {
         add(&mut cells.returned, pin.returned as u64);
     }
-    if pin.gup_flags & FOLL_WRITE != 0 {
-        add(&mut cells.writes, 1);
-    }
-    if pin.sampled_zone != 0
-        && let Some(zone) = cell(&mut cells.zones, pin.sampled_zone as usize - 1)
-    {
-        add(zone, 1);
-    }
-    for phase in [Phase::Gup as usize, Phase::Collect as usize] {
+    add(&mut cells.writes, (pin.gup_flags & FOLL_WRITE) as u64);
+    for phase in 0..PHASES {
         add(&mut cells.phase_ns[phase], pin.phase_ns[phase]);
-    }
-}
-
-/// What is 0 of most pins, those of one sweep that found nothing.
-#[inline(always)]
-pub fn fold_events(cells: &mut PinCells, pin: &Pin) {
-    for phase in [Phase::Drain, Phase::Migrate, Phase::Other] {
-        add(
-            &mut cells.phase_ns[phase as usize],
-            pin.phase_ns[phase as usize],
-        );
     }
     add(&mut cells.unpinnable, pin.unpinnable);
     add(&mut cells.migrate_calls, pin.migrate_calls as u64);
@@ -234,12 +346,24 @@ pub fn fold_events(cells: &mut PinCells, pin: &Pin) {
             pin.isolate_failures[kind] as u64,
         );
     }
+    let Some(origin) = cell(&mut cells.origins, pin.origin as usize) else {
+        return;
+    };
+    add(&mut origin.duration_ns, pin.duration_ns);
+    add(&mut origin.passes.sum, pin.passes as u64);
+    if pin.returned < 0 {
+        let class = cause(pin) as usize * ERRNOS + errno_class(-pin.returned as i32);
+        count(&mut origin.failures, class);
+    }
+    count(&mut origin.passes.buckets, pass_bucket(pin.passes));
+    count(&mut origin.durations, duration_bucket(pin.duration_ns));
 }
 
 /// Adds an ended call of `migrate_pages`.
 #[inline(always)]
 pub fn fold_migrate(cells: &mut DurationCells, ns: u64) {
-    cells.fold(ns);
+    add(&mut cells.sum_ns, ns);
+    count(&mut cells.buckets, duration_bucket(ns));
 }
 
 #[cfg(test)]
@@ -283,7 +407,53 @@ mod tests {
                     ..Pin::zeroed()
                 }
             });
+        let pin = (pin, 0..4u32, any::<bool>()).prop_map(|(pin, parts, plain)| {
+            let gup = pin.duration_ns * u64::from(parts) / 4;
+            let pin = Pin {
+                phase_ns: [gup, pin.duration_ns - gup, 0, 0, 0],
+                ..pin
+            };
+            if plain { as_plain(pin) } else { pin }
+        });
         prop::collection::vec(pin, 0..40)
+    }
+
+    fn as_plain(pin: Pin) -> Pin {
+        Pin {
+            passes: 1,
+            returned: pin.requested as i64,
+            unpinnable: 0,
+            failed: 0,
+            drains: 0,
+            migrate_calls: 0,
+            ..pin
+        }
+    }
+
+    #[test]
+    fn plain_is_what_is_one_sweep_and_no_more() {
+        let plain = as_plain(Pin {
+            requested: 3,
+            duration_ns: 5,
+            phase_ns: [4, 1, 0, 0, 0],
+            ..Pin::zeroed()
+        });
+        assert!(Plain::of(&plain).is_some());
+        let changes: [fn(&mut Pin); 8] = [
+            |pin| pin.passes = 0,
+            |pin| pin.passes = 2,
+            |pin| pin.returned = 2,
+            |pin| pin.returned = -12,
+            |pin| pin.drains = 1,
+            |pin| pin.unpinnable = 1,
+            |pin| pin.isolate_failures[2] = 1,
+            |pin| pin.phase_ns = [3, 1, 1, 0, 0],
+        ];
+        for change in changes {
+            let mut pin = plain;
+            change(&mut pin);
+            assert!(Plain::of(&pin).is_none(), "{pin:?}");
+        }
     }
 
     proptest! {
@@ -294,27 +464,31 @@ mod tests {
             let mut cells = PinCells::zeroed();
             pins.iter().for_each(|pin| fold_pin(&mut cells, pin));
             let sum = |value: fn(&Pin) -> u64| pins.iter().map(value).sum::<u64>();
-            prop_assert_eq!(cells.requested, sum(|pin| pin.requested));
-            prop_assert_eq!(cells.returned, sum(|pin| pin.returned.max(0) as u64));
+            prop_assert_eq!(cells.requested(), sum(|pin| pin.requested));
+            prop_assert_eq!(cells.returned(), sum(|pin| pin.returned.max(0) as u64));
             prop_assert_eq!(cells.unpinnable, sum(|pin| pin.unpinnable));
             prop_assert_eq!(cells.failed, sum(|pin| pin.failed));
             prop_assert_eq!(cells.drains, sum(|pin| pin.drains.into()));
-            prop_assert_eq!(cells.writes, sum(|pin| u64::from(pin.gup_flags == 1)));
+            for (phase, ns) in cells.phase_ns().iter().enumerate() {
+                prop_assert_eq!(*ns, pins.iter().map(|pin| pin.phase_ns[phase]).sum::<u64>());
+            }
+            prop_assert_eq!(cells.writes(), sum(|pin| u64::from(pin.gup_flags == 1)));
             for (zone, sampled) in cells.zones.iter().enumerate() {
                 let there = pins.iter().filter(|pin| usize::from(pin.sampled_zone) == zone + 1);
                 prop_assert_eq!(*sampled, there.count() as u64);
             }
             for (n, origin) in cells.origins.iter().enumerate() {
                 let mine: Vec<_> = pins.iter().filter(|pin| pin.origin as usize == n).collect();
-                prop_assert_eq!(origin.duration.sum_ns, mine.iter().map(|pin| pin.duration_ns).sum::<u64>());
+                prop_assert_eq!(origin.passes().sum, mine.iter().map(|pin| u64::from(pin.passes)).sum::<u64>());
+                prop_assert_eq!(origin.duration_ns(), mine.iter().map(|pin| pin.duration_ns).sum::<u64>());
                 for bucket in 0..DURATION_BUCKETS {
                     let upper = duration_upper_ns(bucket).unwrap_or(u64::MAX);
                     let below = mine.iter().filter(|pin| pin.duration_ns <= upper).count();
-                    prop_assert_eq!(origin.duration.buckets[..=bucket].iter().sum::<u64>(), below as u64);
+                    prop_assert_eq!(origin.durations[..=bucket].iter().sum::<u64>(), below as u64);
                 }
                 for (bucket, edge) in PASS_EDGES.iter().enumerate() {
                     let below = mine.iter().filter(|pin| pin.passes <= *edge).count();
-                    prop_assert_eq!(origin.passes.buckets[..=bucket].iter().sum::<u64>(), below as u64);
+                    prop_assert_eq!(origin.passes().buckets[..=bucket].iter().sum::<u64>(), below as u64);
                 }
                 let failed = mine.iter().filter(|pin| pin.returned < 0).count();
                 prop_assert_eq!(origin.failures.iter().sum::<u64>(), failed as u64);

@@ -4,6 +4,8 @@
 //! A duration bucket holds `(lower, upper]`, so that Prometheus' inclusive `le`
 //! is exact at every edge.
 
+use crate::opaque::opaque;
+
 /// log2 of the buckets per octave: 8, so that the middle of a bucket is within
 /// 6 % of everything in it.
 const SUB_BITS: u32 = 3;
@@ -16,34 +18,49 @@ const MAX_EXP: u32 = 43;
 /// Number of duration buckets.
 pub const DURATION_BUCKETS: usize = (((MAX_EXP - MIN_EXP) << SUB_BITS) + 2) as usize;
 
+/// The bucket of a number whose highest bit is one of these, by trying one after the other: two
+/// instructions each, where a shift by a variable needs more. Spelled out, since LLVM makes such a
+/// shift out of a loop.
+macro_rules! tried {
+    ($ns:ident: $($exp:literal)*) => {
+        $(if $ns <= 2 << $exp {
+            return bucket_of($ns - 1, $exp);
+        })*
+    };
+}
+
 /// The bucket for a duration in nanoseconds.
 #[inline(always)]
 #[must_use]
-pub const fn duration_bucket(ns: u64) -> usize {
+pub fn duration_bucket(ns: u64) -> usize {
     if ns <= 1 << MIN_EXP {
         return 0;
     }
-    let n = ns - 1;
+    if ns <= 1 << 12 {
+        tried!(ns: 8 9 10 11);
+    }
+    // Most are below 16 ms.
+    tried!(ns: 12 13 14 15 16 17 18 19 20 21 22 23);
+    bucket_of_long(ns - 1)
+}
+
+/// The bucket of any other number above 2^`MIN_EXP`. A function of its own, for the registers that
+/// it takes; not `cold`, whose section of the BPF object aya does not know.
+#[inline(never)]
+fn bucket_of_long(n: u64) -> usize {
     if n >> MAX_EXP != 0 {
-        return DURATION_BUCKETS - 1;
+        DURATION_BUCKETS - 1
+    } else {
+        bucket_of(n, log2(n))
     }
-    // Most are below 16 ms: trying one exponent after the other is two instructions
-    // each, and spares those for a shift by a variable.
-    let mut exp = MIN_EXP;
-    while exp < 24 {
-        if n >> (exp + 1) == 0 {
-            return bucket_of(n, exp);
-        }
-        exp += 1;
-    }
-    bucket_of(n, log2(n))
 }
 
 /// The bucket of a number whose highest bit is `exp`.
 #[inline(always)]
-const fn bucket_of(n: u64, exp: u32) -> usize {
-    let sub = (n >> (exp - SUB_BITS)) as u32 & ((1 << SUB_BITS) - 1);
-    (1 + ((exp - MIN_EXP) << SUB_BITS) + sub) as usize
+fn bucket_of(n: u64, exp: u32) -> usize {
+    // From 8 to 15, whatever `exp` is. Opaque, or the shifts by constants become one by a variable.
+    let leading = opaque((n >> (exp - SUB_BITS)) as usize);
+    leading + (((exp - MIN_EXP) << SUB_BITS) as usize) + 1 - (1 << SUB_BITS)
 }
 
 /// The exponent of the highest bit of a number below 2^64 that is not 0. BPF has

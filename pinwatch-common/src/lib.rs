@@ -6,12 +6,14 @@
 //! daemon, where it fills the same cells from recorded pins. Nothing here may
 //! depend on a kernel version.
 #![no_std]
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 pub mod counter;
 pub mod fold;
 pub mod histogram;
 pub mod listen;
+mod opaque;
 pub mod origin;
 pub mod params;
 pub mod record;

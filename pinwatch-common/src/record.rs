@@ -2,9 +2,9 @@
 //! a listener gets when it ends. All `repr(C)` without padding: they are map
 //! values and go over the ring buffer as they are.
 
-use core::hint::black_box;
-
 use bytemuck::{Pod, Zeroable};
+
+use crate::opaque::opaque;
 
 /// Who asked for a pin.
 #[repr(u8)]
@@ -112,15 +112,16 @@ pub const ZONES: usize = 8;
 pub struct Pin {
     /// Entry, `CLOCK_MONOTONIC`, in nanoseconds.
     pub start_ns: u64,
-    /// From entry to return, in nanoseconds; 0 while in flight.
+    /// From entry to return, in nanoseconds; 0 while in flight, once out of its slot.
     pub duration_ns: u64,
-    /// Process id in the initial namespace.
-    pub tgid: u32,
     /// Thread id in the initial namespace.
     pub tid: u32,
+    /// Process id in the initial namespace. After the thread's, as `bpf_get_current_pid_tgid`
+    /// gives both.
+    pub tgid: u32,
     /// Base pages asked for.
     pub requested: u64,
-    /// Base pages pinned, or `-errno`.
+    /// Base pages pinned, or `-errno`; 0 while in flight, once out of its slot.
     pub returned: i64,
     /// Pages (folios from 6.11 on) that passes found unfit for a long-term pin.
     pub unpinnable: u64,
@@ -130,56 +131,51 @@ pub struct Pin {
     pub failed: u64,
     /// Pages that retries pinned again (folios for `memfd_pin_folios`).
     pub repinned: u64,
-    /// Nanoseconds by [`Phase`]; of a pin in flight, without the running one.
+    /// Nanoseconds by [`Phase`]; of an eventful pin in flight, without the running one.
     pub phase_ns: [u64; PHASES],
     /// Calls of `migrate_pages`.
     pub migrate_calls: u32,
-    /// Sweeps for unpinnable pages.
-    pub passes: u32,
     /// Calls of `lru_add_drain_all`.
     pub drains: u32,
-    /// `FOLL_*` as passed; the values differ between kernels. 0 for
-    /// `memfd_pin_folios`, which takes none.
-    pub gup_flags: u32,
     /// Failures to isolate a page, by [`Isolate`].
     pub isolate_failures: [u32; ISOLATES],
     /// What the last `migrate_pages` returned: pages left behind, or `-errno`; 0
     /// when all were moved, and where the return cannot be hooked.
     pub migrate_ret: i32,
+    /// `FOLL_*` as passed; the values differ between kernels. 0 for
+    /// `memfd_pin_folios`, which takes none.
+    pub gup_flags: u32,
     /// An [`Origin`].
     pub origin: u8,
+    /// 1 + the zone (`enum zone_type`) of one of the returned pages, picked at
+    /// random; 0 if none was looked at.
+    pub sampled_zone: u8,
+    /// 1 once it has returned: an event of a pin without is of a retry's beginning.
+    pub ended: u8,
+    /// 1 once the running pass has called `migrate_pages`.
+    pub migrated: u8,
+    /// Sweeps for unpinnable pages.
+    pub passes: u32,
     /// The running [`Phase`].
     pub phase: u8,
+    /// 1 once the pin is more than one sweep that found nothing: see [`Slot::begin_events`].
+    pub eventful: u8,
     /// The phase to go back to after a drain.
     pub drained_in: u8,
     /// 1 between the event of a migration and the return of `migrate_pages`.
     pub awaits_result: u8,
-    /// 1 + the zone (`enum zone_type`) of one of the returned pages, picked at
-    /// random; 0 if none was looked at.
-    pub sampled_zone: u8,
-    /// 1 once the running pass has called `migrate_pages`.
-    pub migrated: u8,
-    /// 1 once it has returned: an event of a pin without is of a retry's beginning.
-    pub ended: u8,
-    /// Always 0.
-    pub reserved: u8,
 }
+
+/// The last word of a [`Pin`], from `passes` on, of one whose first sweep runs or was
+/// its last. Of one that was not swept yet it is 0.
+pub const ONE_SWEEP: u64 = 1 | (Phase::Collect as u64) << u32::BITS;
 
 impl Pin {
     /// Ends the running phase at `now_ns` and begins another. `mark_ns` is when
     /// the running one began; it becomes `now_ns`.
     #[inline(always)]
     pub fn enter_phase(&mut self, mark_ns: &mut u64, now_ns: u64, next: Phase) {
-        let [gup, collect, ..] = &mut self.phase_ns;
-        // The two that every pin goes through need no index.
-        let ns = if self.phase == Phase::Gup as u8 {
-            Some(gup)
-        } else if self.phase == Phase::Collect as u8 {
-            Some(collect)
-        } else {
-            self.phase_ns.get_mut(black_box(self.phase as usize))
-        };
-        if let Some(ns) = ns {
+        if let Some(ns) = self.phase_ns.get_mut(opaque(self.phase as usize)) {
             *ns = ns.wrapping_add(now_ns.wrapping_sub(*mark_ns));
         }
         *mark_ns = now_ns;
@@ -196,7 +192,7 @@ pub struct Slot {
     /// atomically: 5.10 has no BPF compare-and-swap. A thread that finds another
     /// value than 1 after its own addition takes it back and tries elsewhere.
     pub claims: u64,
-    /// When the running phase began.
+    /// When the running phase began; not set before the first sweep of a pin without events.
     pub mark_ns: u64,
     /// What is known of the pin so far.
     pub pin: Pin,
@@ -204,9 +200,29 @@ pub struct Slot {
     pub max_folios: u64,
     /// Where the caller's array of pages or folios is; 0 where the return tells.
     pub pages: u64,
-    /// 1 once the pin is more than one sweep that found nothing. Until then all
-    /// that [`crate::fold::fold_events`] adds is 0.
-    pub eventful: u64,
+    /// Always 0.
+    pub reserved: u64,
+}
+
+impl Slot {
+    /// Readies what a pin of one sweep does without, since most pins are no more than that:
+    /// the times of its phases follow from its entry and the beginning of the sweep, and
+    /// what it returned and how long it took is written when it returns.
+    #[inline(always)]
+    pub fn begin_events(&mut self) {
+        let Self { mark_ns, pin, .. } = self;
+        if pin.eventful != 0 {
+            return;
+        }
+        pin.eventful = 1;
+        if pin.phase == Phase::Gup as u8 {
+            *mark_ns = pin.start_ns;
+        }
+        pin.phase_ns[Phase::Gup as usize] = mark_ns.wrapping_sub(pin.start_ns);
+        pin.phase_ns[Phase::Collect as usize] = 0;
+        pin.duration_ns = 0;
+        pin.returned = 0;
+    }
 }
 
 /// What a listener gets for each pin that ended and, if it wants passes, of a pin

@@ -152,12 +152,12 @@ pub fn nr_entries_offset() -> Option<u64> {
 /// 1 + the zone of one page or folio of an array of `count`, picked by `dice`;
 /// 0 if it cannot be told.
 #[inline(always)]
-pub fn sample_zone(pages: impl FnOnce() -> u64, count: u64, dice: u64) -> u8 {
+pub fn sample_zone(pages: u64, count: u64, dice: u64) -> u8 {
     let mask = ZONE_MASK.load();
     if mask == 0 || count == 0 {
         return 0;
     }
-    let at = pages().wrapping_add(dice % count * size_of::<u64>() as u64) as *const u64;
+    let at = pages.wrapping_add(dice % count * size_of::<u64>() as u64) as *const u64;
     // SAFETY: the helper checks the address.
     let Ok(page) = (unsafe { bpf_probe_read_kernel(at) }) else {
         return 0;
@@ -206,14 +206,23 @@ pub fn cpu() -> u32 {
     unsafe { bpf_get_smp_processor_id() }
 }
 
-/// Process and thread id in the initial namespace.
-#[inline(always)]
-pub fn tgid_tid() -> (u32, u32) {
-    let both = bpf_get_current_pid_tgid();
-    ((both >> 32) as u32, both as u32)
+/// Process and thread id in the initial namespace, in one word.
+#[derive(Clone, Copy)]
+pub struct Thread(pub u64);
+
+impl Thread {
+    #[inline(always)]
+    pub fn running() -> Self {
+        Self(bpf_get_current_pid_tgid())
+    }
+
+    #[inline(always)]
+    pub fn tid(self) -> u32 {
+        self.0 as u32
+    }
 }
 
 #[inline(always)]
 pub fn tid() -> u32 {
-    bpf_get_current_pid_tgid() as u32
+    Thread::running().tid()
 }

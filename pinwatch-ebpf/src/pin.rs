@@ -3,91 +3,88 @@
 use aya_ebpf::EbpfContext;
 use aya_log_ebpf::{debug, warn};
 use pinwatch_common::counter::Loss;
-use pinwatch_common::fold::{fold_events, fold_every};
+use pinwatch_common::fold::{CpuCells, Plain, fold_course, fold_plain, fold_zone};
 use pinwatch_common::params::zone_gap;
-use pinwatch_common::record::{Phase, Slot};
+use pinwatch_common::record::{ONE_SWEEP, Phase, Slot};
 
 use crate::emit::emit;
 use crate::fast;
-use crate::kernel;
+use crate::kernel::{self, Thread};
 use crate::maps::{cells, listened_to, lose};
 use crate::slot::{self, Claim};
 
-/// What a caller asked for.
-pub struct Asked {
-    pub gup_flags: u32,
-    /// In base pages.
-    pub requested: u64,
-    /// The array for what is pinned, where the return cannot tell: a kretprobe.
-    pub pages: u64,
-    /// Its room, where the caller names it: `memfd_pin_folios`.
-    pub max_folios: u32,
-}
-
+/// Begins this thread's pin of so many base pages. `keep` keeps what its return will want.
 #[inline(always)]
-pub fn enter(ctx: &impl EbpfContext, asked: Asked) {
-    let (tgid, tid) = kernel::tgid_tid();
+pub fn enter(ctx: &impl EbpfContext, gup_flags: u32, requested: u64, keep: impl FnOnce(&mut Slot)) {
+    let thread = Thread::running();
+    let tid = thread.tid();
     fast::slow_path_taken(tid);
     let slot = match slot::claim(tid) {
         Claim::New(slot) => slot,
         Claim::Stale(slot) => {
-            lose(Loss::EntryStale);
-            debug!(
-                ctx,
-                "thread {}: its previous pin was not seen to return", tid
-            );
+            stale(ctx, tid);
             slot
         }
-        Claim::Full => {
-            lose(Loss::SlotsFull);
-            warn!(ctx, "thread {}: no slot for a pin in flight", tid);
-            return;
-        }
+        Claim::Full => return full(ctx, tid),
     };
-    slot::clear(slot, asked.max_folios as u64, asked.pages);
-    let now = kernel::now();
-    slot.mark_ns = now;
-    let pin = &mut slot.pin;
-    pin.start_ns = now;
-    pin.tgid = tgid;
-    pin.requested = asked.requested;
-    pin.gup_flags = asked.gup_flags;
-    pin.origin = kernel::origin();
-    slot::show(slot, tid);
+    slot::begin(slot, gup_flags, requested);
+    keep(slot);
+    slot.pin.origin = kernel::origin();
+    slot.pin.start_ns = kernel::now();
+    slot::show(slot, thread);
+}
+
+/// A function of its own, as the next, so that no other pin makes room for its message.
+#[inline(never)]
+fn stale(ctx: &impl EbpfContext, tid: u32) {
+    lose(Loss::EntryStale);
+    debug!(
+        ctx,
+        "thread {}: its previous pin was not seen to return", tid
+    );
+}
+
+#[inline(never)]
+fn full(ctx: &impl EbpfContext, tid: u32) {
+    lose(Loss::SlotsFull);
+    warn!(ctx, "thread {}: no slot for a pin in flight", tid);
 }
 
 /// Ends this thread's pin; false if it has none. `ret` is what the function
 /// returned: so many entries of the array, or `-errno`. `base_pages` turns it
 /// into base pages, `pages` tells where the array is.
 #[inline(always)]
-pub fn exit(
-    ret: i64,
-    base_pages: impl FnOnce(&Slot) -> i64,
-    pages: impl FnOnce(&Slot) -> u64,
-) -> bool {
+pub fn exit(ret: i64, base_pages: impl FnOnce(&Slot) -> i64, pages: impl Fn(&Slot) -> u64) -> bool {
     let tid = kernel::tid();
     let Some(slot) = slot::find(tid) else {
         return false;
     };
-    let returned = base_pages(slot);
     let now = kernel::now();
-    if ret < 0 {
-        fast::slow_path_failed(tid);
-    }
-    let Slot { pin, mark_ns, .. } = slot;
-    pin.enter_phase(mark_ns, now, Phase::Other);
-    pin.duration_ns = now.wrapping_sub(pin.start_ns);
-    pin.returned = returned;
-    pin.ended = 1;
+    let returned = base_pages(slot);
     let listened = listened_to();
     if let Some(cells) = cells() {
-        if ret > 0 && is_sampled(&mut cells.zone_gap, now, listened) {
-            // The nanosecond of the return is dice enough.
-            slot.pin.sampled_zone = kernel::sample_zone(|| pages(slot), ret as u64, now);
-        }
-        fold_every(&mut cells.pins, &slot.pin);
-        if slot.eventful != 0 {
-            fold_events(&mut cells.pins, &slot.pin);
+        let look = |slot: &mut Slot, cells: &mut CpuCells| {
+            if is_sampled(&mut cells.zone_gap, now, listened) {
+                // The nanosecond of the return is dice enough.
+                slot.pin.sampled_zone = kernel::sample_zone(pages(slot), ret as u64, now);
+                fold_zone(&mut cells.pins, slot.pin.sampled_zone);
+            }
+        };
+        if slot::course(slot) == ONE_SWEEP && returned == slot.pin.requested as i64 {
+            look(slot, cells);
+            fold_plain(&mut cells.pins, plain(slot, now));
+            if !listened {
+                slot::release_plain(slot);
+                return true;
+            }
+            end(slot, now, returned);
+        } else {
+            if ret > 0 {
+                look(slot, cells);
+            } else if ret < 0 {
+                fast::slow_path_failed(tid);
+            }
+            exit_eventful(slot, cells, now, returned);
         }
     }
     if listened {
@@ -95,6 +92,36 @@ pub fn exit(
     }
     slot::release(slot);
     true
+}
+
+#[inline(always)]
+fn plain(slot: &Slot, now: u64) -> Plain {
+    let Slot { mark_ns, pin, .. } = slot;
+    Plain {
+        origin: pin.origin,
+        pages: pin.requested,
+        gup_flags: pin.gup_flags,
+        gup_ns: mark_ns.wrapping_sub(pin.start_ns),
+        collect_ns: now.wrapping_sub(*mark_ns),
+    }
+}
+
+/// Ends a pin that is not plain. A function of its own: few are.
+#[inline(never)]
+fn exit_eventful(slot: &mut Slot, cells: &mut CpuCells, now: u64, returned: i64) {
+    end(slot, now, returned);
+    fold_course(&mut cells.pins, &slot.pin);
+}
+
+/// Writes what only the end tells.
+#[inline(always)]
+fn end(slot: &mut Slot, now: u64, returned: i64) {
+    slot.begin_events();
+    let Slot { mark_ns, pin, .. } = slot;
+    pin.enter_phase(mark_ns, now, Phase::Other);
+    pin.duration_ns = now.wrapping_sub(pin.start_ns);
+    pin.returned = returned;
+    pin.ended = 1;
 }
 
 /// Whether a page of this pin is looked at: a look costs as much as half of the

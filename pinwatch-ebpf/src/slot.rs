@@ -6,8 +6,9 @@ use core::arch::asm;
 use core::mem::offset_of;
 
 use pinwatch_common::params::{SLOT_WAYS, slot_set};
-use pinwatch_common::record::{Phase, Pin, Slot};
+use pinwatch_common::record::{ONE_SWEEP, Phase, Pin, Slot};
 
+use crate::kernel::Thread;
 use crate::maps::SLOTS;
 
 /// What [`claim`] found.
@@ -62,7 +63,9 @@ pub fn claim(tid: u32) -> Claim {
     for slot in slots(tid) {
         if owner(slot) == tid {
             // SAFETY: the slot is this thread's: nobody else writes its pin.
-            return Claim::Stale(unsafe { &mut *slot });
+            let slot = unsafe { &mut *slot };
+            clear_events(slot);
+            return Claim::Stale(slot);
         }
         if claims(slot) != 0 {
             continue;
@@ -91,55 +94,60 @@ pub fn find(tid: u32) -> Option<&'static mut Slot> {
     None
 }
 
-/// Empties the words of a claimed slot that its last pin has left something in
-/// and the next may not write, and sets what its return will want. The words of an
-/// eventful one were emptied after it.
+/// Begins a pin in a claimed slot, by as few words as that takes: what a return writes is left
+/// as the last pin left it, and what an eventful pin leaves was emptied after it. All but when and
+/// for whom, which is asked for next.
 #[inline(always)]
-pub fn clear(slot: &mut Slot, max_folios: u64, pages: u64) {
-    // SAFETY: fields of a live reference. Volatile, as `clear_word`.
-    unsafe {
-        (&raw mut slot.max_folios).write_volatile(max_folios);
-        (&raw mut slot.pages).write_volatile(pages);
-    }
-    if slot.eventful != 0 {
-        // Its return was missed.
-        clear_events(slot);
-    }
-    for word in EVERY {
-        clear_word(&mut slot.pin, word);
-    }
+pub fn begin(slot: &mut Slot, gup_flags: u32, requested: u64) {
+    set_word(&mut slot.pin, word(offset_of!(Pin, requested)), requested);
+    set_word(
+        &mut slot.pin,
+        word(offset_of!(Pin, gup_flags)),
+        gup_flags.into(),
+    );
+    set_word(&mut slot.pin, COURSE, 0);
+}
+
+/// What a pin has done so far: 0, then [`ONE_SWEEP`], and then any number.
+#[inline(always)]
+pub fn course(slot: &Slot) -> u64 {
+    // SAFETY: a word of a live reference.
+    unsafe { (&raw const slot.pin).cast::<u64>().add(COURSE).read() }
+}
+
+/// The first sweep begins.
+#[inline(always)]
+pub fn begin_sweep(slot: &mut Slot, now: u64) {
+    slot.mark_ns = now;
+    set_word(&mut slot.pin, COURSE, ONE_SWEEP);
 }
 
 #[inline(always)]
 fn clear_events(slot: &mut Slot) {
-    slot.eventful = 0;
-    for word in EVENTS {
-        clear_word(&mut slot.pin, word);
+    for at in EVENTS {
+        set_word(&mut slot.pin, at, 0);
     }
+    set_word(&mut slot.pin, COURSE, 0);
 }
 
 /// Volatile, or a row of them becomes a call of `memset`, which goes byte by byte
 /// here.
 #[inline(always)]
-fn clear_word(pin: &mut Pin, word: usize) {
+fn set_word(pin: &mut Pin, at: usize, value: u64) {
     // SAFETY: a word of a live reference, whose type has no invalid values.
-    unsafe { (&raw mut *pin).cast::<u64>().add(word).write_volatile(0) };
+    unsafe { (&raw mut *pin).cast::<u64>().add(at).write_volatile(value) };
 }
 
 const fn word(offset: usize) -> usize {
+    assert!(offset.is_multiple_of(size_of::<u64>()));
     offset / size_of::<u64>()
 }
 
-/// Words that every pin fills, but for those that its entry writes.
-const EVERY: [usize; 6] = [
-    word(offset_of!(Pin, duration_ns)),
-    word(offset_of!(Pin, returned)),
-    word(offset_of!(Pin, phase_ns)) + Phase::Gup as usize,
-    word(offset_of!(Pin, phase_ns)) + Phase::Collect as usize,
-    word(offset_of!(Pin, passes)),
-    word(offset_of!(Pin, origin)),
-];
-/// Words that only an eventful pin fills.
+/// Its fields are as [`ONE_SWEEP`] has them.
+const COURSE: usize = word(offset_of!(Pin, passes));
+const _: () = assert!(offset_of!(Pin, phase) == offset_of!(Pin, passes) + size_of::<u32>());
+
+/// Words that only an eventful pin fills, but for those that [`Slot::begin_events`] does.
 const EVENTS: [usize; 10] = [
     word(offset_of!(Pin, unpinnable)),
     word(offset_of!(Pin, moved)),
@@ -148,30 +156,38 @@ const EVENTS: [usize; 10] = [
     word(offset_of!(Pin, phase_ns)) + Phase::Drain as usize,
     word(offset_of!(Pin, phase_ns)) + Phase::Migrate as usize,
     word(offset_of!(Pin, phase_ns)) + Phase::Other as usize,
-    word(offset_of!(Pin, drains)),
+    word(offset_of!(Pin, migrate_calls)),
     word(offset_of!(Pin, isolate_failures)),
-    word(offset_of!(Pin, migrate_ret)),
+    word(offset_of!(Pin, isolate_failures)) + 1,
 ];
-/// Words that its entry writes: when, who, and how many pages. It writes the flags
-/// too, which share a word with `drains`.
-const ENTRY: usize = 3;
-const _: () = assert!(Phase::Gup as u8 == 0);
-const _: () = assert!((EVERY.len() + EVENTS.len() + ENTRY) * size_of::<u64>() == size_of::<Pin>());
+/// Words that every pin writes: when it began, the threads, how many pages, flags, course;
+/// how long it took, what it returned, and two phases.
+const EVERY: usize = 5 + 4;
+const _: () = assert!((EVERY + EVENTS.len()) * size_of::<u64>() == size_of::<Pin>());
 
 /// Makes a slot visible as the thread's, after everything else in it is written.
 #[inline(always)]
-pub fn show(slot: &mut Slot, tid: u32) {
-    // SAFETY: a field of a live reference.
-    unsafe { (&raw mut slot.pin.tid).write_volatile(tid) };
+pub fn show(slot: &mut Slot, thread: Thread) {
+    set_word(&mut slot.pin, OWNER, thread.0);
 }
+
+/// Its fields are as [`Thread`] has them.
+const OWNER: usize = word(offset_of!(Pin, tid));
+const _: () = assert!(offset_of!(Pin, tgid) == offset_of!(Pin, tid) + size_of::<u32>());
 
 /// Gives a slot back.
 #[inline(always)]
 pub fn release(slot: &mut Slot) {
-    // SAFETY: a field of a live reference.
-    unsafe { (&raw mut slot.pin.tid).write_volatile(0) };
-    if slot.eventful != 0 {
+    if slot.pin.eventful != 0 {
         clear_events(slot);
     }
+    release_plain(slot);
+}
+
+/// Gives the slot of a pin without events back.
+#[inline(always)]
+pub fn release_plain(slot: &mut Slot) {
+    // SAFETY: a field of a live reference.
+    unsafe { (&raw mut slot.pin.tid).write_volatile(0) };
     add_claims(slot, -1);
 }

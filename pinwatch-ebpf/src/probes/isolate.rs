@@ -95,7 +95,7 @@ fn isolating() -> u32 {
     if let Some(slot) = slot::find(kernel::tid())
         && slot.pin.phase == Phase::Collect as u8
     {
-        slot.eventful = 1;
+        slot.begin_events();
         slot.pin.unpinnable = slot.pin.unpinnable.wrapping_add(1);
     }
     0
@@ -110,7 +110,7 @@ fn isolated(kind: Isolate, returned: u64) -> u32 {
         && let Some(slot) = slot::find(kernel::tid())
         && slot.pin.phase == Phase::Collect as u8
     {
-        slot.eventful = 1;
+        slot.begin_events();
         if counted {
             slot.pin.unpinnable = slot.pin.unpinnable.wrapping_add(1);
         }
@@ -125,10 +125,9 @@ fn isolated(kind: Isolate, returned: u64) -> u32 {
 #[inline(always)]
 fn draining() -> u32 {
     if let Some(slot) = slot::find(kernel::tid()) {
-        slot.eventful = 1;
-        slot.pin.drains = slot.pin.drains.saturating_add(1);
         slot.pin.drained_in = slot.pin.phase;
         enter_phase(slot, Phase::Drain);
+        slot.pin.drains = slot.pin.drains.saturating_add(1);
     }
     0
 }

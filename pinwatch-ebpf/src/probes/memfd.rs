@@ -18,7 +18,7 @@ use pinwatch_common::record::Slot;
 
 use crate::kernel;
 use crate::maps::lose;
-use crate::pin::{Asked, enter, exit};
+use crate::pin::{enter, exit};
 
 const PAGE_SHIFT: u32 = 12;
 
@@ -62,13 +62,11 @@ fn entered(
     max_folios: u32,
 ) -> u32 {
     let (first, last) = (bytes.start() >> PAGE_SHIFT, bytes.end() >> PAGE_SHIFT);
-    let asked = Asked {
-        gup_flags: 0,
-        requested: last.wrapping_sub(first).wrapping_add(1),
-        pages: folios,
-        max_folios,
-    };
-    enter(ctx, asked);
+    let requested = last.wrapping_sub(first).wrapping_add(1);
+    enter(ctx, 0, requested, |slot| {
+        slot.pages = folios;
+        slot.max_folios = max_folios.into();
+    });
     0
 }
 

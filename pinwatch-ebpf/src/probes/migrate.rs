@@ -69,7 +69,6 @@ fn start(reason: u32) {
     if kernel::is_longterm_migration(reason)
         && let Some(slot) = slot::find(kernel::tid())
     {
-        slot.eventful = 1;
         enter_phase(slot, Phase::Migrate);
     }
 }
@@ -82,7 +81,7 @@ fn end(reason: u32, moved: u64, failed: u64) {
     let Some(slot) = slot::find(kernel::tid()) else {
         return;
     };
-    slot.eventful = 1;
+    slot.begin_events();
     let pin = &mut slot.pin;
     pin.migrate_calls = pin.migrate_calls.saturating_add(1);
     pin.moved = pin.moved.wrapping_add(moved);

@@ -15,7 +15,7 @@ use aya_ebpf::helpers::bpf_probe_read_kernel;
 use aya_ebpf::macros::{fentry, fexit, kprobe, kretprobe};
 use aya_ebpf::programs::{FEntryContext, FExitContext, ProbeContext, RetProbeContext};
 use pinwatch_common::params::RETRIES_TOLD;
-use pinwatch_common::record::{Phase, Pin, Slot};
+use pinwatch_common::record::{Phase, Slot};
 
 use crate::emit::emit_retry;
 use crate::kernel;
@@ -47,6 +47,7 @@ fn gup_kprobe(ctx: ProbeContext) -> u32 {
     if let Some(gup_flags) = ctx.arg(3)
         && kernel::is_longterm(gup_flags)
         && let Some(slot) = slot::find(kernel::tid())
+        && slot::course(slot) != 0
     {
         enter_phase(slot, Phase::Gup);
     }
@@ -115,14 +116,10 @@ fn entries(pofs: u64) -> u64 {
 #[inline(always)]
 fn sweep(pinned: impl FnOnce() -> u64) -> u32 {
     if let Some(slot) = slot::find(kernel::tid()) {
-        slot.pin.passes = slot.pin.passes.saturating_add(1);
-        if slot.pin.passes > 1 {
-            slot.eventful = 1;
-            slot.pin.repinned = slot.pin.repinned.wrapping_add(pinned());
-        }
-        enter_phase(slot, Phase::Collect);
-        if slot.pin.passes > 1 {
-            retry(&mut slot.pin);
+        if slot::course(slot) == 0 {
+            slot::begin_sweep(slot, kernel::now());
+        } else {
+            sweep_again(slot, pinned());
         }
     }
     0
@@ -130,10 +127,16 @@ fn sweep(pinned: impl FnOnce() -> u64) -> u32 {
 
 /// A function of its own: most pins have one pass.
 #[inline(never)]
-fn retry(pin: &mut Pin) {
-    let migrated = core::mem::take(&mut pin.migrated) != 0;
-    if migrated || pin.passes <= RETRIES_TOLD + 1 {
-        emit_retry(pin);
+fn sweep_again(slot: &mut Slot, pinned: u64) {
+    enter_phase(slot, Phase::Collect);
+    let pin = &mut slot.pin;
+    pin.passes = pin.passes.saturating_add(1);
+    if pin.passes > 1 {
+        pin.repinned = pin.repinned.wrapping_add(pinned);
+        let migrated = core::mem::take(&mut pin.migrated) != 0;
+        if migrated || pin.passes <= RETRIES_TOLD + 1 {
+            emit_retry(pin);
+        }
     }
 }
 
@@ -150,16 +153,16 @@ fn found(unpinnable: u64) -> u32 {
 #[inline(always)]
 fn swept(unpinnable: u64, next: Phase) -> u32 {
     if let Some(slot) = slot::find(kernel::tid()) {
-        slot.eventful = 1;
-        slot.pin.unpinnable = slot.pin.unpinnable.wrapping_add(unpinnable);
         enter_phase(slot, next);
+        slot.pin.unpinnable = slot.pin.unpinnable.wrapping_add(unpinnable);
     }
     0
 }
 
-/// Begins a phase now.
+/// Begins a phase now, of a pin that is no plain one for it.
 #[inline(always)]
 pub fn enter_phase(slot: &mut Slot, next: Phase) {
+    slot.begin_events();
     let Slot { pin, mark_ns, .. } = slot;
     pin.enter_phase(mark_ns, kernel::now(), next);
 }

@@ -18,17 +18,18 @@ use pinwatch_common::counter::Loss;
 
 use crate::kernel;
 use crate::maps::lose;
-use crate::pin::{Asked, enter, exit};
+use crate::pin::{enter, exit};
 
 #[fentry]
 fn pin_enter_fentry(ctx: FEntryContext) -> u32 {
-    entered(&ctx, ctx.arg(5), ctx.arg(2), 0)
+    // The return tells where the array is.
+    entered(&ctx, ctx.arg(5), ctx.arg(2), None)
 }
 
 #[kprobe]
 fn pin_enter_kprobe(ctx: ProbeContext) -> u32 {
     if let (Some(flags), Some(nr_pages), Some(pages)) = (ctx.arg(5), ctx.arg(2), ctx.arg(3)) {
-        entered(&ctx, flags, nr_pages, pages);
+        entered(&ctx, flags, nr_pages, Some(pages));
     }
     0
 }
@@ -42,29 +43,32 @@ fn pin_enter_kprobe_stack(ctx: ProbeContext) -> u32 {
     // address, with the seventh argument above it.
     let flags = unsafe { bpf_probe_read_kernel((sp + 8) as *const u32) };
     if let (Ok(flags), Some(nr_pages), Some(pages)) = (flags, ctx.arg(2), ctx.arg(3)) {
-        entered(&ctx, flags, nr_pages, pages);
+        entered(&ctx, flags, nr_pages, Some(pages));
     }
     0
 }
 
 #[inline(always)]
-fn entered(ctx: &impl EbpfContext, gup_flags: u32, requested: u64, pages: u64) -> u32 {
+fn entered(ctx: &impl EbpfContext, gup_flags: u32, requested: u64, pages: Option<u64>) -> u32 {
     if kernel::is_longterm(gup_flags) {
-        enter_longterm(ctx, gup_flags, requested, pages);
+        match pages {
+            None => enter_longterm(ctx, gup_flags, requested),
+            Some(pages) => enter_longterm_keeping(ctx, gup_flags, requested, pages),
+        }
     }
     0
 }
 
 /// A function of its own, so that a short-term pin saves no registers for it.
 #[inline(never)]
-fn enter_longterm(ctx: &impl EbpfContext, gup_flags: u32, requested: u64, pages: u64) {
-    let asked = Asked {
-        gup_flags,
-        requested,
-        pages,
-        max_folios: 0,
-    };
-    enter(ctx, asked);
+fn enter_longterm(ctx: &impl EbpfContext, gup_flags: u32, requested: u64) {
+    enter(ctx, gup_flags, requested, |_| ());
+}
+
+/// The same, for a return that cannot tell where the array is.
+#[inline(never)]
+fn enter_longterm_keeping(ctx: &impl EbpfContext, gup_flags: u32, requested: u64, pages: u64) {
+    enter(ctx, gup_flags, requested, |slot| slot.pages = pages);
 }
 
 #[fexit]

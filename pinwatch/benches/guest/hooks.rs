@@ -244,7 +244,7 @@ impl Held {
             Self::Pinwatch { live, .. } => {
                 let state = live.state();
                 let origins = &state.cells.pins.origins;
-                let seen: u64 = origins.iter().flat_map(|o| o.duration.buckets).sum();
+                let seen: u64 = origins.iter().flat_map(|o| o.durations).sum();
                 ensure!(seen == pins, "pinwatch saw {seen} of {pins} pins");
             }
             Self::Peer(peer) => peer.stop()?,

@@ -37,9 +37,9 @@ impl Sums {
         let mut sums = Self::default();
         for origin in &cells.origins {
             sums += Self {
-                pins: origin.duration.buckets.iter().sum(),
+                pins: origin.durations.iter().sum(),
                 failures: origin.failures.iter().sum(),
-                duration_ns: origin.duration.sum_ns,
+                duration_ns: origin.duration_ns(),
             };
         }
         sums

@@ -86,11 +86,7 @@ pub const METRICS: &[Metric] = &[
         "Time from entry to return of a pin.",
         |state, out| {
             for (name, origin) in seen_origins(state) {
-                out.durations(
-                    &[("origin", name)],
-                    origin.duration.sum_ns,
-                    &origin.duration.buckets,
-                );
+                out.durations(&[("origin", name)], origin.duration_ns(), &origin.durations);
             }
         },
     ),
@@ -99,11 +95,8 @@ pub const METRICS: &[Metric] = &[
         "Sweeps for unpinnable pages in a pin; each after the first is a retry.",
         |state, out| {
             for (name, origin) in seen_origins(state) {
-                out.passes(
-                    &[("origin", name)],
-                    origin.passes.sum,
-                    &origin.passes.buckets,
-                );
+                let passes = origin.passes();
+                out.passes(&[("origin", name)], passes.sum, &passes.buckets);
             }
         },
     ),
@@ -111,14 +104,14 @@ pub const METRICS: &[Metric] = &[
         "pinwatch_pin_pages_requested_total",
         "Base pages that pins asked for.",
         |state, out| {
-            out.value(&[], state.cells.pins.requested);
+            out.value(&[], state.cells.pins.requested());
         },
     ),
     counter(
         "pinwatch_pin_pages_returned_total",
         "Base pages that pins returned.",
         |state, out| {
-            out.value(&[], state.cells.pins.returned);
+            out.value(&[], state.cells.pins.returned());
         },
     ),
     counter(
@@ -169,7 +162,7 @@ pub const METRICS: &[Metric] = &[
         "pinwatch_pin_phase_seconds_total",
         "Time of pins by what they were doing; the sum is their duration.",
         |state, out| {
-            for (phase, ns) in PHASE_NAMES.iter().zip(state.cells.pins.phase_ns) {
+            for (phase, ns) in PHASE_NAMES.iter().zip(state.cells.pins.phase_ns()) {
                 out.float(&[("phase", phase)], ns as f64 / 1e9);
             }
         },
@@ -178,7 +171,7 @@ pub const METRICS: &[Metric] = &[
         "pinwatch_pin_writes_total",
         "Pins that asked for write access (FOLL_WRITE).",
         |state, out| {
-            out.value(&[], state.cells.pins.writes);
+            out.value(&[], state.cells.pins.writes());
         },
     ),
     counter(
@@ -411,12 +404,12 @@ pub const METRICS: &[Metric] = &[
 /// Origins that have pinned: a histogram of nothing is 46 series.
 fn seen_origins(state: &State) -> impl Iterator<Item = (&'static str, &OriginCells)> {
     let origins = ORIGIN_NAMES.into_iter().zip(&state.cells.pins.origins);
-    origins.filter(|(_, origin)| origin.passes.buckets.iter().any(|n| *n > 0))
+    origins.filter(|(_, origin)| origin.durations.iter().any(|n| *n > 0))
 }
 
 fn pins(state: &State, out: &mut Samples) {
     for (name, origin) in ORIGIN_NAMES.iter().zip(&state.cells.pins.origins) {
-        out.value(&[("origin", name)], origin.duration.buckets.iter().sum());
+        out.value(&[("origin", name)], origin.durations.iter().sum());
     }
 }
 

@@ -187,7 +187,7 @@ proptest! {
     #[test]
     fn any_pin_survives(words in prop::collection::vec(any::<u64>(), size_of::<Pin>() / 8), comm in "[a-z]{0,15}", told in 0..PASSES_KEPT, compress: bool) {
         let mut pin: Pin = bytemuck::cast_slice(&words)[0];
-        (pin.phase, pin.drained_in, pin.awaits_result, pin.migrated, pin.reserved) = (0, 0, 0, 0, 0);
+        (pin.phase, pin.drained_in, pin.awaits_result, pin.migrated, pin.eventful) = (0, 0, 0, 0, 0);
         pin.ended = u8::from(pin.duration_ns > 0);
         let mut event = PinEvent { pin, comm: [0; 16] };
         event.comm[..comm.len()].copy_from_slice(comm.as_bytes());

@@ -16,7 +16,7 @@ use bytemuck::Zeroable as _;
 use memmap2::{MmapOptions, MmapRaw};
 use pinwatch_common::fold::CpuCells;
 use pinwatch_common::params::{ABI_SYMBOL, ABI_VERSION, SLOTS};
-use pinwatch_common::record::{Pin, Slot, ZONES};
+use pinwatch_common::record::{PHASES, Pin, Slot, ZONES};
 use thiserror::Error;
 
 use super::events::{Events, Sent};
@@ -245,6 +245,11 @@ impl Live {
             .enumerate()
         {
             *word = word_at::<Slot>(&self.slots, slot, PIN + n);
+        }
+        // Still its predecessor's: see `Slot::begin_events`.
+        (pin.duration_ns, pin.returned) = (0, 0);
+        if pin.eventful == 0 {
+            pin.phase_ns = [0; PHASES];
         }
         let same_owner =
             bytemuck::cast_slice::<Pin, u64>(std::slice::from_ref(&pin))[OWNER - PIN] == owner();

@@ -3,7 +3,7 @@
 
 pub mod in_flight;
 
-use pinwatch_common::fold::{DurationCells, OriginCells};
+use pinwatch_common::fold::OriginCells;
 use pinwatch_common::histogram::{
     DURATION_BUCKETS, PASS_BUCKETS, PASS_EDGES, duration_bucket, duration_upper_ns,
 };
@@ -104,12 +104,12 @@ impl View {
             failures: failures(pins).map(Failures::from).collect(),
             phases: PHASE_NAMES
                 .iter()
-                .zip(pins.phase_ns)
+                .zip(pins.phase_ns())
                 .map(|(phase, ns)| ((*phase).to_owned(), ns as f64 / 1e9))
                 .collect(),
             pages: Pages {
-                requested: pins.requested,
-                returned: pins.returned,
+                requested: pins.requested(),
+                returned: pins.returned(),
                 unpinnable: pins.unpinnable,
                 migrated: pins.moved,
                 migrate_failed: pins.failed,
@@ -141,24 +141,22 @@ impl View {
 
 impl Origin {
     fn new(name: &str, cells: &OriginCells) -> Self {
-        let DurationCells { sum_ns, buckets } = &cells.duration;
+        let buckets = &cells.durations;
         let durations = buckets.iter().enumerate();
+        let passes = cells.passes();
         let edges = PASS_EDGES.into_iter().map(Some).chain([None]);
         Self {
             origin: name.to_owned(),
             pins: buckets.iter().sum(),
-            seconds: *sum_ns as f64 / 1e9,
+            seconds: cells.duration_ns() as f64 / 1e9,
             p50_ns: quantile_ns(buckets, 0.5),
             p99_ns: quantile_ns(buckets, 0.99),
             durations: durations
                 .filter(|(_, n)| **n > 0)
                 .map(|(bucket, n)| (duration_upper_ns(bucket), *n))
                 .collect(),
-            passes: edges
-                .zip(cells.passes.buckets)
-                .filter(|(_, n)| *n > 0)
-                .collect(),
-            passes_sum: cells.passes.sum,
+            passes: edges.zip(passes.buckets).filter(|(_, n)| *n > 0).collect(),
+            passes_sum: passes.sum,
         }
     }
 
