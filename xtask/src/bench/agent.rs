@@ -37,10 +37,7 @@ pub fn main(args: &AgentArgs) -> Result<ExitCode> {
         ..Machine::new(&cache, &args.mirrors, program)
     };
     let kernels = kernels_or_default(&args.kernels);
-    let mut columns = Vec::new();
-    for kernel in &kernels {
-        columns.push(read(&machine.run(kernel, &["agent"])?)?);
-    }
+    let columns = machine.on_each(&kernels, |kernel| read(&machine.run(kernel, &["agent"])?))?;
     let mut table = String::from("| |");
     for kernel in &kernels {
         let _ = write!(table, " {} |", kernel.series);

@@ -80,6 +80,11 @@ impl Figures {
         median(self.added(self.row(set)?, pin))
     }
 
+    /// Why a set has no figures.
+    pub fn error(&self, set: &str) -> Option<&str> {
+        self.row(set)?.error.as_deref()
+    }
+
     /// How many times what the empty pair of its kind adds.
     fn times_pair(&self, row: &Row) -> Option<f64> {
         let pair = self.row(row.pair.as_deref()?)?;
@@ -162,6 +167,8 @@ mod tests {
             figures.read(&run).unwrap();
         }
         assert_eq!(figures.median_added("pair", "one"), Some(35));
+        assert_eq!(figures.error("pair"), None);
+        assert_eq!(figures.error("broken"), Some("no such function"));
         let table = figures.table();
         assert!(table.contains("| nothing | 100 | - | - | - | |"), "{table}");
         assert!(

@@ -2,6 +2,7 @@
 //! that figures are the same on every host and repeat from boot to boot.
 
 use std::path::PathBuf;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -42,6 +43,26 @@ impl<'a> Machine<'a> {
     pub fn release(&self, kernel: &Kernel) -> Result<String> {
         let fetched = kernel.fetch(Flavour::Cloud, self.cache, self.mirrors)?;
         Ok(fetched.release)
+    }
+
+    /// Does the same on several kernels side by side: what is counted does not depend on what runs
+    /// beside it. In their order.
+    pub fn on_each<T: Send>(
+        &self,
+        kernels: &[&'static Kernel],
+        measure: impl Fn(&'static Kernel) -> Result<T> + Sync,
+    ) -> Result<Vec<T>> {
+        let measure = &measure;
+        thread::scope(|scope| {
+            let workers: Vec<_> = kernels
+                .iter()
+                .map(|kernel| scope.spawn(move || measure(kernel)))
+                .collect();
+            let measured = workers.into_iter();
+            measured
+                .map(|worker| worker.join().expect("a worker does not panic"))
+                .collect()
+        })
     }
 
     /// Boots, measures, and returns what was printed.

@@ -56,8 +56,11 @@ pub fn main(args: &OverheadArgs) -> Result<ExitCode> {
         ..Machine::new(&cache, &args.mirrors, program)
     };
     let (mut text, mut json) = (String::new(), Map::new());
-    for kernel in kernels_or_default(&args.kernels) {
-        let figures = measure(&machine, kernel, &args.sets, args.runs)?;
+    let kernels = kernels_or_default(&args.kernels);
+    let measured = machine.on_each(&kernels, |kernel| {
+        measure(&machine, kernel, &args.sets, args.runs)
+    })?;
+    for (kernel, figures) in kernels.into_iter().zip(measured) {
         let (release, table) = (machine.release(kernel)?, figures.table());
         println!("\n{release}\n\n{table}");
         let _ = write!(text, "### {release}\n\n{table}\n");

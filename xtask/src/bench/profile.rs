@@ -53,7 +53,10 @@ pub fn main(args: &ProfileArgs) -> Result<ExitCode> {
 fn table(figures: &Figures) -> Result<String> {
     let added = |set: &str| {
         let added = figures.median_added(set, "one");
-        added.with_context(|| format!("no figure of {set}"))
+        added.with_context(|| {
+            let why = figures.error(set).unwrap_or("it printed none");
+            format!("no figure of {set}: {why}")
+        })
     };
     let empty = added("empty fentry")?;
     let mut rows: Vec<(&str, [i64; 2])> = Vec::new();
