@@ -250,6 +250,11 @@ pub struct Compare {
     #[arg(long, value_name = "PERCENT", default_value_t = 5.0, value_parser = percent)]
     pub threshold: f64,
 
+    /// Standard deviation, in per cent, of durations between runs of one kernel; with three runs or
+    /// more of both sides they tell it themselves. 0 where a clock counts instructions
+    #[arg(long, value_name = "PERCENT", default_value_t = 5.0, value_parser = percent)]
+    pub run_spread: f64,
+
     /// List the figures without a difference too
     #[arg(long)]
     pub all: bool,

@@ -29,3 +29,4 @@ pub mod stream;
 pub mod text;
 pub mod view;
 pub mod web;
+pub mod yardstick;

@@ -61,6 +61,8 @@ struct Kernel {
     fails: f64,
     moves: bool,
     memory_kib: u64,
+    /// How fast its machine was, where the recording has it.
+    yardstick_ns: Option<u64>,
 }
 
 const OLD: Kernel = Kernel {
@@ -68,6 +70,7 @@ const OLD: Kernel = Kernel {
     fails: 0.0,
     moves: false,
     memory_kib: 2_000_000,
+    yardstick_ns: None,
 };
 
 const MOVABLE: u8 = 3;
@@ -92,7 +95,10 @@ fn header(kernel: Kernel) -> Header {
         nodes: 1,
         ..Machine::default()
     };
-    Header::new(start, None, machine)
+    Header {
+        yardstick_ns: kernel.yardstick_ns,
+        ..Header::new(start, None, machine)
+    }
 }
 
 fn pin(kernel: Kernel, n: u64, dice: &mut Dice) -> Traced {
@@ -173,7 +179,11 @@ fn record(path: &Path, kernel: Kernel, pins: u64, seed: u64) {
         }
     }
     writer.pins(&batch).expect("written");
-    writer.end(&End::default()).expect("written");
+    let end = End {
+        yardstick_ns: kernel.yardstick_ns,
+        ..End::default()
+    };
+    writer.end(&end).expect("written");
 }
 
 fn pinwatch(args: &[&str], files: &[&Path]) -> Output {
@@ -250,6 +260,38 @@ fn the_same_kernel_is_no_different() {
         }
     }
     assert!(alarms.len() <= 2, "{alarms:#?}");
+}
+
+#[test]
+fn a_machine_that_was_slower_is_no_slower_kernel() {
+    let folder = Folder::new("unsteady");
+    let (base, new) = (folder.file("base"), folder.file("new"));
+    let slower = |times: f64, yardstick: Option<u64>| Kernel {
+        ns_per_page: times * OLD.ns_per_page,
+        yardstick_ns: yardstick,
+        ..OLD
+    };
+    let compared = |args: &[&str], machines: [Option<u64>; 2]| {
+        record(&base, slower(1.0, machines[0]), 4000, 1);
+        record(&new, slower(1.5, machines[1]), 4000, 2);
+        let output = pinwatch(&[&["compare"], args].concat(), &[&base, &new]);
+        (output.status.code(), text(&output))
+    };
+    let note = "the machine was x1.50 slower";
+    for steady in [[None; 2], [Some(30_000_000); 2]] {
+        let (status, shown) = compared(&[], steady);
+        assert_eq!(status, Some(1), "{shown}");
+        assert!(!shown.contains("note: "), "{shown}");
+    }
+    let (status, shown) = compared(&[], [Some(30_000_000), Some(45_000_000)]);
+    assert_eq!(status, Some(0), "{shown}");
+    assert!(
+        shown.starts_with("no difference") && shown.contains(note),
+        "{shown}"
+    );
+    // A machine that is known to differ by as much each time.
+    let (status, shown) = compared(&["--run-spread=50"], [None; 2]);
+    assert_eq!(status, Some(0), "{shown}");
 }
 
 #[test]

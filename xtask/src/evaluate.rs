@@ -20,6 +20,7 @@ use crate::child::{self, Waited};
 use crate::collected::collect;
 use crate::guest::{Guest, Placed};
 use crate::kernels::{self, Fetched, Flavour, Kernel, OWN};
+use crate::qemu::{Accel, Tcg};
 use crate::setup::{self, Purpose};
 
 /// Boot two kernels, record the same load on both, and compare
@@ -110,6 +111,7 @@ pub fn main(args: &EvaluateArgs) -> Result<ExitCode> {
     ];
     let pinwatch = build::pinwatch()?;
     fs::create_dir_all(&args.output).with_context(|| args.output.display().to_string())?;
+    let mut counting = true;
     for run in 1..=args.repeat {
         let record = |side: &Side| record(args, &cache, side, &pinwatch, run);
         // What a guest that counts instructions measures does not depend on what runs beside it.
@@ -118,25 +120,28 @@ pub fn main(args: &EvaluateArgs) -> Result<ExitCode> {
                 .iter()
                 .map(|side| scope.spawn(|| record(side)))
                 .collect();
-            workers
-                .into_iter()
-                .try_for_each(|worker| worker.join().expect("a worker does not panic"))
+            workers.into_iter().try_for_each(|worker| {
+                let clock = worker.join().expect("a worker does not panic")?;
+                counting &= clock == Accel::Tcg(Tcg::Counting);
+                anyhow::Ok(())
+            })
         })?;
     }
-    compare(args, &pinwatch)
+    compare(args, &pinwatch, counting)
 }
 
 fn file(args: &EvaluateArgs, side: &str, run: u32) -> PathBuf {
     args.output.join(format!("{side}-{run}.pw"))
 }
 
+/// Records one side in a boot of its own; by which clock.
 fn record(
     args: &EvaluateArgs,
     cache: &Cache,
     side: &Side,
     pinwatch: &Path,
     run: u32,
-) -> Result<()> {
+) -> Result<Accel> {
     let name = side.name;
     eprintln!(
         "xtask: {name}: run {run} of {}, a minute or two",
@@ -171,7 +176,8 @@ fn record(
         timeout: Some(TIMEOUT),
         command: ["sh", "-c", &command].map(str::to_owned).to_vec(),
     };
-    let boot = |sinks| guest.run_timed(cache, &args.mirrors, sinks);
+    let clock = guest.clock(cache, &args.mirrors)?;
+    let boot = |sinks| guest.run_by(clock, cache, &args.mirrors, sinks);
     let [out, said] = collect(boot).with_context(|| format!("{name}: the recording"))?;
     let text: String = out.split_whitespace().collect();
     let recording = STANDARD
@@ -191,11 +197,11 @@ fn record(
         started.elapsed().as_secs(),
         pins.trim_start_matches("\x1b[K")
     );
-    Ok(())
+    Ok(clock)
 }
 
 /// Compares what was recorded, for people, for scripts, and on the terminal.
-fn compare(args: &EvaluateArgs, pinwatch: &Path) -> Result<ExitCode> {
+fn compare(args: &EvaluateArgs, pinwatch: &Path, counting: bool) -> Result<ExitCode> {
     let more = |side| {
         let files = (2..=args.repeat).map(|run| file(args, side, run).display().to_string());
         files.collect::<Vec<_>>().join(",")
@@ -205,6 +211,9 @@ fn compare(args: &EvaluateArgs, pinwatch: &Path) -> Result<ExitCode> {
         let mut compare = child::command(pinwatch);
         // Hooks sit where each kernel has its functions.
         compare.args(["compare", "--allow", "hooks"]);
+        if counting {
+            compare.args(["--run-spread", "0"]);
+        }
         for (flag, side) in [("--more-base", "base"), ("--more-new", "new")] {
             if args.repeat > 1 {
                 compare.args([flag, &more(side)]);

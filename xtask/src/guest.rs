@@ -63,14 +63,24 @@ impl Guest {
         self.boot(cache, mirrors, sinks, Some(Accel::Tcg(Tcg::Counting)))
     }
 
-    /// By KVM where it works, else as [`Self::run_counting`].
-    pub fn run_timed(&self, cache: &Cache, mirrors: &MirrorArgs, sinks: Sinks) -> Result<u8> {
+    /// What tells the time best: KVM where it works, else an emulator that counts instructions.
+    pub fn clock(&self, cache: &Cache, mirrors: &MirrorArgs) -> Result<Accel> {
         let kernel = self.fetch(cache, mirrors)?;
         let busybox = BUSYBOX.fetch(cache, mirrors)?.join("busybox");
-        let accel = match accel::choose(cache, &kernel, &busybox)? {
+        Ok(match accel::choose(cache, &kernel, &busybox)? {
             Accel::Kvm => Accel::Kvm,
             Accel::Tcg(_) => Accel::Tcg(Tcg::Counting),
-        };
+        })
+    }
+
+    /// By what is named.
+    pub fn run_by(
+        &self,
+        accel: Accel,
+        cache: &Cache,
+        mirrors: &MirrorArgs,
+        sinks: Sinks,
+    ) -> Result<u8> {
         self.boot(cache, mirrors, sinks, Some(accel))
     }
 

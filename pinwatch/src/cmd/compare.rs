@@ -11,7 +11,7 @@ use super::progress::Progress;
 use crate::cli;
 use crate::evaluation::alike::{Difference, differences};
 use crate::evaluation::capture::{self, Capture};
-use crate::evaluation::compare::compare;
+use crate::evaluation::compare::{Rules, compare};
 use crate::output::compare::{Shown, html, json, text};
 use crate::text::printable;
 
@@ -60,7 +60,11 @@ fn compared(args: &cli::Compare) -> Result<ExitCode> {
         eprintln!("--allow {} takes that in", names.join(","));
         return Ok(ExitCode::from(REFUSED));
     }
-    let comparison = compare(&base, &new, args.threshold / 100.0);
+    let rules = Rules {
+        threshold: args.threshold / 100.0,
+        run_spread: args.run_spread / 100.0,
+    };
+    let comparison = compare(&base, &new, rules);
     let shown = Shown {
         base: &base,
         new: &new,

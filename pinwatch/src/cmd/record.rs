@@ -15,6 +15,7 @@ use crate::kernel::machine::{FollPins, Machine};
 use crate::passes::Assembler;
 use crate::recording::{End, Header, Writer};
 use crate::stream::{Lost, Update};
+use crate::yardstick;
 
 pub fn run(args: &cli::Record) -> Result<ExitCode> {
     super::log::to_stderr("warn");
@@ -36,6 +37,8 @@ async fn record(args: &cli::Record) -> Result<ExitCode> {
     // Before anything that takes time.
     let name = args.output.display();
     let file = File::create(&args.output).with_context(|| name.to_string())?;
+    // Before there are pins to be late for.
+    let yardstick_ns = Some(yardstick::measure());
     let mut feed = tokio::select! {
         feed = watch::open(&follow, None) => feed?,
         _ = stop.recv() => return Ok(ExitCode::SUCCESS),
@@ -56,6 +59,7 @@ async fn record(args: &cli::Record) -> Result<ExitCode> {
                     let command = (!args.command.is_empty()).then(|| args.command.clone());
                     let mut header = Header::new(start, command, Machine::gather());
                     header.filter = args.follow.filter.words();
+                    header.yardstick_ns = yardstick_ns;
                     let file = file.take().context("it starts twice")?;
                     let begun = Writer::new(file, &header, args.compress);
                     writer = Some(begun.with_context(|| name.to_string())?);
@@ -73,7 +77,12 @@ async fn record(args: &cli::Record) -> Result<ExitCode> {
                     progress(writer.written(), lost)?;
                 },
                 Some(Update::End { lost, rest }) => {
-                    end = End { lost, rest: *rest, foll_pins: FollPins::read() };
+                    end = End {
+                        lost,
+                        rest: *rest,
+                        foll_pins: FollPins::read(),
+                        yardstick_ns: Some(yardstick::measure()),
+                    };
                     break;
                 }
                 None => break,

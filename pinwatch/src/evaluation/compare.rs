@@ -4,12 +4,15 @@
 //! same neighbours. So intervals come from batches: the pins of a side in their order, cut
 //! into [`BATCHES`](super::side::BATCHES) pieces, each of which gives one value. Where neighbouring batches are alike as
 //! well, as when the machine gets busier meanwhile, intervals are wider for it. With three runs or more on both sides each
-//! run gives one value instead, which also covers what differs between boots.
+//! run gives one value instead, which also covers what differs between boots; with fewer, what
+//! differs between runs is not in them, and intervals of durations are wider by what it is
+//! taken to be ([`Rules::run_spread`]), or by what the machine's speed differed by meanwhile.
 //!
 //! Of a hundred figures some differ by chance. What is shown are intervals of 95 % each;
 //! what is judged are wider ones, all of which together are right in 95 % (Bonferroni).
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::Serialize;
 
@@ -17,7 +20,7 @@ use super::capture::Capture;
 use super::figures::{Better, FAILED, FIGURES, Figure, How, Unit};
 use super::group::{Group, Key};
 use super::side::Side;
-use super::stats::{self, Estimate, LEVEL};
+use super::stats::{self, Errors, Estimate, LEVEL};
 
 /// A difference of shares matters when it is this part of a ratio that does.
 const SHARE: f64 = 5.0;
@@ -57,6 +60,45 @@ pub struct Line {
     pub failures: Vec<String>,
 }
 
+/// When a difference is one.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Rules {
+    /// The smallest ratio that matters, less one; of shares, a fifth of it.
+    pub threshold: f64,
+    /// By which part durations differ, as a standard deviation, between runs of one kernel: what a
+    /// single run cannot tell of itself.
+    pub run_spread: f64,
+}
+
+impl fmt::Display for Rules {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            threshold,
+            run_spread,
+        } = self;
+        write!(
+            f,
+            "A ratio matters from {:.0} % on, a share from {:.1} % on; durations of single runs are taken to differ by \
+             {:.0} % (standard deviation) by themselves",
+            100.0 * threshold,
+            100.0 / SHARE * threshold,
+            100.0 * run_spread
+        )
+    }
+}
+
+/// How many times longer the same work took at one time of these recordings than at another; 1
+/// where they do not tell.
+fn unsteadiness(base: &[Capture], new: &[Capture]) -> f64 {
+    let measured = base.iter().chain(new).flat_map(|capture| {
+        let end = capture.end.as_ref().and_then(|end| end.yardstick_ns);
+        [capture.header.yardstick_ns, end]
+    });
+    let measured: Vec<_> = measured.flatten().filter(|ns| *ns > 0).collect();
+    let ends = measured.iter().max().zip(measured.iter().min());
+    ends.map_or(1.0, |(most, least)| *most as f64 / *least as f64)
+}
+
 /// A comparison.
 #[derive(Clone, Debug, Serialize)]
 pub struct Comparison {
@@ -64,20 +106,27 @@ pub struct Comparison {
     /// Groups that only one side has, with their pins.
     pub only_base: Vec<(String, u64)>,
     pub only_new: Vec<(String, u64)>,
-    /// The smallest ratio that matters, less one; of shares, a fifth of it.
-    pub threshold: f64,
+    pub rules: Rules,
+    /// How many times slower the machine was at one time of the recordings than at another.
+    pub unsteadiness: f64,
 }
 
 /// Compares the runs of both sides.
 #[must_use]
-pub fn compare(base: &[Capture], new: &[Capture], threshold: f64) -> Comparison {
+pub fn compare(base: &[Capture], new: &[Capture], rules: Rules) -> Comparison {
     let sides = [by_group(base), by_group(new)];
     let mut comparison = Comparison {
         lines: Vec::new(),
         only_base: only(&sides[0], &sides[1]),
         only_new: only(&sides[1], &sides[0]),
-        threshold,
+        rules,
+        unsteadiness: unsteadiness(base, new),
     };
+    // Of each side, in the logarithm.
+    let shared = f64::max(
+        rules.run_spread.ln_1p().powi(2),
+        comparison.unsteadiness.ln().powi(2) / 2.0,
+    );
     let mut pairs = Vec::new();
     for (key, base) in &sides[0] {
         let Some(new) = sides[1].get(key) else {
@@ -94,6 +143,7 @@ pub fn compare(base: &[Capture], new: &[Capture], threshold: f64) -> Comparison 
                 figure,
                 base: base_side,
                 new: new_side,
+                shared,
                 failures: match figure.name {
                     FAILED => failures(new, base),
                     _ => Vec::new(),
@@ -107,7 +157,7 @@ pub fn compare(base: &[Capture], new: &[Capture], threshold: f64) -> Comparison 
     let level = 1.0 - (1.0 - LEVEL) / judged.count().max(1) as f64;
     comparison.lines = pairs
         .into_iter()
-        .map(|pair| pair.line(level, threshold))
+        .map(|pair| pair.line(level, rules.threshold))
         .collect();
     comparison
 }
@@ -149,6 +199,8 @@ struct Pair {
     figure: &'static Figure,
     base: Side,
     new: Side,
+    /// The square of the error of a duration's logarithm that a single run shares.
+    shared: f64,
     failures: Vec<String>,
 }
 
@@ -175,16 +227,26 @@ impl Pair {
         let around =
             |estimate: Estimate, middle: f64| estimate.map(|value| value - estimate.value + middle);
         let Self { base, new, .. } = self;
+        let errors = || {
+            let unseen = self.figure.unit.is_time() && !(base.by_run && new.by_run);
+            Errors {
+                inflations: [base.inflation(), new.inflation()],
+                shared: if unseen { self.shared } else { 0.0 },
+            }
+        };
         let estimate = if self.is_share() {
             let (base, new) = base.share(level).zip(new.share(level))?;
             stats::of_share_difference(base, new)?
         } else if self.is_ratio() {
-            let inflations = [base.inflation(), new.inflation()];
-            let log = stats::of_difference(&base.logs(), &new.logs(), inflations, level)?;
+            let log = stats::of_difference(&base.logs(), &new.logs(), errors(), level)?;
             around(log, self.change().ln()).map(f64::exp)
         } else {
-            let inflations = [base.inflation(), new.inflation()];
-            let difference = stats::of_difference(&base.pieces, &new.pieces, inflations, level)?;
+            let errors = Errors {
+                // Of a ratio, which this is not.
+                shared: 0.0,
+                ..errors()
+            };
+            let difference = stats::of_difference(&base.pieces, &new.pieces, errors, level)?;
             around(difference, self.change())
         };
         estimate.interval

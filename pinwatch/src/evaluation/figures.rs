@@ -34,6 +34,17 @@ pub enum Unit {
     Number,
 }
 
+impl Unit {
+    /// Whether it depends on how fast the machine is.
+    #[must_use]
+    pub fn is_time(self) -> bool {
+        match self {
+            Self::Nanoseconds | Self::NanosecondsPerPage => true,
+            Self::Share | Self::Number => false,
+        }
+    }
+}
+
 /// A row.
 pub struct Figure {
     pub name: &'static str,

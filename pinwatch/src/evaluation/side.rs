@@ -14,7 +14,7 @@ pub struct Side {
     pub value: f64,
     /// One of each batch, or of each run.
     pub pieces: Vec<f64>,
-    by_run: bool,
+    pub by_run: bool,
     pins: f64,
 }
 

@@ -25,6 +25,11 @@ impl Estimate {
 
 /// Student's t, two-sided.
 fn t(degrees: f64, level: f64) -> f64 {
+    /// From so many on it is the normal distribution's to five digits, and takes statrs for ever.
+    const MANY: f64 = 1e6;
+    if degrees >= MANY {
+        return z(level);
+    }
     let upper = (1.0 + level) / 2.0;
     StudentsT::new(0.0, 1.0, degrees).map_or(f64::INFINITY, |t| t.inverse_cdf(upper))
 }
@@ -77,33 +82,43 @@ pub fn of_mean(values: &[f64]) -> Option<Estimate> {
     Some(Estimate { value, interval })
 }
 
-/// The difference of two means, new minus base: Welch's interval, for values whose squared
-/// errors are so much larger than those of independent ones.
+/// What is known of the errors of two means, beyond what their values show.
+#[derive(Clone, Copy, Debug)]
+pub struct Errors {
+    /// How much larger their squares are than those of independent values: see [`inflation`].
+    pub inflations: [f64; 2],
+    /// The square of the one that all values of a side share.
+    pub shared: f64,
+}
+
+impl Errors {
+    /// As of values that were drawn one by one.
+    pub const INDEPENDENT: Self = Self {
+        inflations: [1.0; 2],
+        shared: 0.0,
+    };
+}
+
+/// The difference of two means, new minus base: Welch's interval.
 #[must_use]
-pub fn of_difference(
-    base: &[f64],
-    new: &[f64],
-    [base_inflation, new_inflation]: [f64; 2],
-    level: f64,
-) -> Option<Estimate> {
+pub fn of_difference(base: &[f64], new: &[f64], errors: Errors, level: f64) -> Option<Estimate> {
     if base.is_empty() || new.is_empty() {
         return None;
     }
+    let [base_inflation, new_inflation] = errors.inflations;
     let value = mean(new) - mean(base);
     let interval = error_squared(base).zip(error_squared(new)).map(|(b, n)| {
         let (b, n) = (b * base_inflation, n * new_inflation);
+        let all = b + n + 2.0 * errors.shared;
         let share = |error: f64, values: &[f64]| error.powi(2) / (values.len() as f64 - 1.0);
+        // Of what the values show; what is given is known.
         let below = share(b, base) + share(n, new);
         let degrees = if below > 0.0 {
-            (b + n).powi(2) / below
+            all.powi(2) / below
         } else {
-            1.0
+            f64::INFINITY
         };
-        let half = if b + n > 0.0 {
-            t(degrees, level) * (b + n).sqrt()
-        } else {
-            0.0
-        };
+        let half = t(degrees, level) * all.sqrt();
         (value - half, value + half)
     });
     Some(Estimate { value, interval })
@@ -202,11 +217,26 @@ mod tests {
         let base = [10.0, 12.0, 11.0, 13.0];
         let new = [14.0, 16.0, 15.0, 17.0];
         near(
-            of_difference(&base, &new, [1.0; 2], LEVEL).unwrap(),
+            of_difference(&base, &new, Errors::INDEPENDENT, LEVEL).unwrap(),
             4.0,
             1.7663,
             6.2337,
         );
+        // Nothing but a shared error of 1 each: the normal distribution's 1.9600, times root two.
+        let shared = Errors {
+            shared: 1.0,
+            ..Errors::INDEPENDENT
+        };
+        near(
+            of_difference(&[3.0; 4], &[4.0; 4], shared, LEVEL).unwrap(),
+            1.0,
+            1.0 - 2.7718,
+            1.0 + 2.7718,
+        );
+        // And all but nothing beside it.
+        let hardly = [4.0, 4.0 + 1e-9, 4.0, 4.0];
+        let got = of_difference(&[3.0; 4], &hardly, shared, LEVEL);
+        near(got.unwrap(), 1.0, 1.0 - 2.7718, 1.0 + 2.7718);
     }
 
     #[test]
@@ -218,7 +248,11 @@ mod tests {
         assert_eq!(inflation(&back_and_forth), 1.0);
         assert_eq!(inflation(&[3.0; 5]), 1.0);
         let half = |inflations| {
-            let got = of_difference(&drift, &drift, inflations, LEVEL).unwrap();
+            let errors = Errors {
+                inflations,
+                ..Errors::INDEPENDENT
+            };
+            let got = of_difference(&drift, &drift, errors, LEVEL).unwrap();
             got.interval.unwrap().1
         };
         assert!((half([4.0; 2]) / half([1.0; 2]) - 2.0).abs() < 1e-9);

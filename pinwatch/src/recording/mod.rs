@@ -48,6 +48,9 @@ pub struct Header {
     /// Which pins were wanted, as arguments; empty for all.
     #[serde(default)]
     pub filter: Vec<String>,
+    /// How fast the machine was before it began: [`crate::yardstick`].
+    #[serde(default)]
+    pub yardstick_ns: Option<u64>,
 }
 
 impl Header {
@@ -59,6 +62,7 @@ impl Header {
             command,
             machine,
             filter: Vec::new(),
+            yardstick_ns: None,
         }
     }
 }
@@ -70,6 +74,9 @@ pub struct End {
     pub rest: Rest,
     /// Pages pinned and unpinned on the whole machine since it booted.
     pub foll_pins: Option<FollPins>,
+    /// How fast the machine was after it ended.
+    #[serde(default)]
+    pub yardstick_ns: Option<u64>,
 }
 
 /// A frame's body, encoded by postcard.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html as markup};
 
-use super::{Shown, change, plot, value, verdict, word};
+use super::{Shown, change, plot, unsteady, value, verdict, word};
 use crate::evaluation::alike::environment;
 use crate::evaluation::capture::Capture;
 use crate::evaluation::claims::{Finding, findings};
@@ -64,10 +64,11 @@ fn banner(shown: &Shown) -> Markup {
     };
     markup! {
         p.verdict.(class) { (verdict(shown.comparison)) }
+        @if let Some(note) = unsteady(shown.comparison) {
+            p.note { (note) }
+        }
         p.note {
-            "Intervals are of 95 %. A ratio matters from " (format!("{:.0}", 100.0 * shown.comparison.threshold))
-            " % on, a share from " (format!("{:.1}", 20.0 * shown.comparison.threshold))
-            " % on; worse and better are what surely does."
+            "Intervals are of 95 %. " (shown.comparison.rules) "; worse and better are what surely does."
         }
     }
 }

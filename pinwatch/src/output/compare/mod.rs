@@ -45,6 +45,17 @@ pub fn verdict(comparison: &Comparison) -> String {
     }
 }
 
+/// What stands in the way of comparing durations closely, if anything does.
+fn unsteady(comparison: &Comparison) -> Option<String> {
+    let times = comparison.unsteadiness;
+    (times >= 1.05).then(|| {
+        format!(
+            "the machine was x{times:.2} slower at one time than at another, at work that has nothing to do with pins: \
+             durations of single runs are compared as roughly as that"
+        )
+    })
+}
+
 /// A value of a figure.
 fn value(unit: Unit, value: f64) -> String {
     match unit {

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::{Shown, change, value, verdict};
+use super::{Shown, change, unsteady, value, verdict};
 use crate::evaluation::capture::Capture;
 use crate::evaluation::compare::{Change, Line};
 use crate::text::{pad, printable};
@@ -24,6 +24,9 @@ pub fn text(shown: &Shown, all: bool, out: &mut impl Write) -> io::Result<()> {
             printable(&difference.base),
             printable(&difference.new)
         )?;
+    }
+    if let Some(note) = unsteady(comparison) {
+        writeln!(out, "  note: {note}")?;
     }
     for (verdict, title) in [
         (Change::Worse, "Worse"),
@@ -56,10 +59,8 @@ pub fn text(shown: &Shown, all: bool, out: &mut impl Write) -> io::Result<()> {
     }
     writeln!(
         out,
-        "\nIntervals are of 95 %. A ratio matters from {:.0} % on, a share from {:.1} % on; worse and better are what \
-         surely does.",
-        100.0 * comparison.threshold,
-        20.0 * comparison.threshold
+        "\nIntervals are of 95 %. {}; worse and better are what surely does.",
+        comparison.rules
     )
 }
 
