@@ -150,14 +150,15 @@ pub fn nr_entries_offset() -> Option<u64> {
 }
 
 /// 1 + the zone of one page or folio of an array of `count`, picked by `dice`;
-/// 0 if it cannot be told.
+/// 0 if it cannot be told. `pages` may read memory, so under lockdown the verifier
+/// must see that it is not called.
 #[inline(always)]
-pub fn sample_zone(pages: u64, count: u64, dice: u64) -> u8 {
+pub fn sample_zone(pages: impl FnOnce() -> u64, count: u64, dice: u64) -> u8 {
     let mask = ZONE_MASK.load();
     if mask == 0 || count == 0 {
         return 0;
     }
-    let at = pages.wrapping_add(dice % count * size_of::<u64>() as u64) as *const u64;
+    let at = pages().wrapping_add(dice % count * size_of::<u64>() as u64) as *const u64;
     // SAFETY: the helper checks the address.
     let Ok(page) = (unsafe { bpf_probe_read_kernel(at) }) else {
         return 0;

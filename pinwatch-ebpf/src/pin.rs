@@ -66,7 +66,7 @@ pub fn exit(ret: i64, base_pages: impl FnOnce(&Slot) -> i64, pages: impl Fn(&Slo
         let look = |slot: &mut Slot, cells: &mut CpuCells| {
             if is_sampled(&mut cells.zone_gap, now, listened) {
                 // The nanosecond of the return is dice enough.
-                slot.pin.sampled_zone = kernel::sample_zone(pages(slot), ret as u64, now);
+                slot.pin.sampled_zone = kernel::sample_zone(|| pages(slot), ret as u64, now);
                 fold_zone(&mut cells.pins, slot.pin.sampled_zone);
             }
         };
