@@ -23,7 +23,7 @@ pub const DURATION_BUCKETS: usize = (((MAX_EXP - MIN_EXP) << SUB_BITS) + 2) as u
 /// shift out of a loop.
 macro_rules! tried {
     ($ns:ident: $($exp:literal)*) => {
-        $(if $ns <= 2 << $exp {
+        $(if $ns <= 2u64 << $exp {
             return bucket_of($ns - 1, $exp);
         })*
     };
@@ -41,18 +41,15 @@ pub fn duration_bucket(ns: u64) -> usize {
     }
     // Most are below 16 ms.
     tried!(ns: 12 13 14 15 16 17 18 19 20 21 22 23);
-    bucket_of_long(ns - 1)
+    bucket_of_long(ns)
 }
 
-/// The bucket of any other number above 2^`MIN_EXP`. A function of its own, for the registers that
-/// it takes; not `cold`, whose section of the BPF object aya does not know.
+/// The bucket of any longer duration. A function of its own, for the registers that it takes; not
+/// `#[cold]`, which is a section of its own in a BPF object, unknown to aya.
 #[inline(never)]
-fn bucket_of_long(n: u64) -> usize {
-    if n >> MAX_EXP != 0 {
-        DURATION_BUCKETS - 1
-    } else {
-        bucket_of(n, log2(n))
-    }
+fn bucket_of_long(ns: u64) -> usize {
+    tried!(ns: 24 25 26 27 28 29 30 31 32 33 34 35 36 37 38 39 40 41 42);
+    DURATION_BUCKETS - 1
 }
 
 /// The bucket of a number whose highest bit is `exp`.
@@ -61,22 +58,6 @@ fn bucket_of(n: u64, exp: u32) -> usize {
     // From 8 to 15, whatever `exp` is. Opaque, or the shifts by constants become one by a variable.
     let leading = opaque((n >> (exp - SUB_BITS)) as usize);
     leading + (((exp - MIN_EXP) << SUB_BITS) as usize) + 1 - (1 << SUB_BITS)
-}
-
-/// The exponent of the highest bit of a number below 2^64 that is not 0. BPF has
-/// no instruction for it, and what LLVM puts there for `ilog2` is twice as long.
-#[inline(always)]
-const fn log2(n: u64) -> u32 {
-    let (mut rest, mut exp) = (n, 0);
-    let mut step = 32;
-    while step > 0 {
-        if rest >> step != 0 {
-            rest >>= step;
-            exp += step;
-        }
-        step /= 2;
-    }
-    exp
 }
 
 /// The inclusive upper edge of a bucket in nanoseconds; `None` for the last.
@@ -131,14 +112,6 @@ pub fn pass_bucket(passes: u32) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_highest_bit() {
-        for exp in 0..64 {
-            let n = 1u64 << exp;
-            assert_eq!([log2(n), log2(n | (n - 1))], [exp, exp]);
-        }
-    }
     use proptest::prelude::*;
 
     #[test]

@@ -62,35 +62,30 @@ pub fn exit(ret: i64, base_pages: impl FnOnce(&Slot) -> i64, pages: impl Fn(&Slo
     let now = kernel::now();
     let returned = base_pages(slot);
     let listened = listened_to();
-    if let Some(cells) = cells() {
-        let look = |slot: &mut Slot, cells: &mut CpuCells| {
-            if is_sampled(&mut cells.zone_gap, now, listened) {
-                // The nanosecond of the return is dice enough.
-                slot.pin.sampled_zone = kernel::sample_zone(|| pages(slot), ret as u64, now);
-                fold_zone(&mut cells.pins, slot.pin.sampled_zone);
-            }
-        };
-        if slot::course(slot) == ONE_SWEEP && returned == slot.pin.requested as i64 {
-            look(slot, cells);
-            fold_plain(&mut cells.pins, plain(slot, now));
-            if !listened {
-                slot::release_plain(slot);
-                return true;
-            }
-            end(slot, now, returned);
-        } else {
-            if ret > 0 {
-                look(slot, cells);
-            } else if ret < 0 {
-                fast::slow_path_failed(tid);
-            }
-            exit_eventful(slot, cells, now, returned);
+    let Some(cells) = cells() else {
+        slot::release(slot);
+        return true;
+    };
+    let look = |slot: &mut Slot, cells: &mut CpuCells| {
+        if is_sampled(&mut cells.zone_gap, now, listened) {
+            // The nanosecond of the return is dice enough.
+            slot.pin.sampled_zone = kernel::sample_zone(|| pages(slot), ret as u64, now);
+            fold_zone(&mut cells.pins, slot.pin.sampled_zone);
         }
+    };
+    let is_plain = slot::course(slot) == ONE_SWEEP && returned == slot.pin.requested as i64;
+    if is_plain && !listened {
+        look(slot, cells);
+        fold_plain(&mut cells.pins, plain(slot, now));
+        slot::release_plain(slot);
+        return true;
     }
-    if listened {
-        emit(&slot.pin);
+    if ret > 0 {
+        look(slot, cells);
+    } else if ret < 0 {
+        fast::slow_path_failed(tid);
     }
-    slot::release(slot);
+    end(slot, cells, now, returned);
     true
 }
 
@@ -106,22 +101,19 @@ fn plain(slot: &Slot, now: u64) -> Plain {
     }
 }
 
-/// Ends a pin that is not plain. A function of its own: few are.
+/// Ends any pin. A function of its own: most are plain, with nobody to hear of them.
 #[inline(never)]
-fn exit_eventful(slot: &mut Slot, cells: &mut CpuCells, now: u64, returned: i64) {
-    end(slot, now, returned);
-    fold_course(&mut cells.pins, &slot.pin);
-}
-
-/// Writes what only the end tells.
-#[inline(always)]
-fn end(slot: &mut Slot, now: u64, returned: i64) {
+fn end(slot: &mut Slot, cells: &mut CpuCells, now: u64, returned: i64) {
     slot.begin_events();
     let Slot { mark_ns, pin, .. } = slot;
     pin.enter_phase(mark_ns, now, Phase::Other);
     pin.duration_ns = now.wrapping_sub(pin.start_ns);
     pin.returned = returned;
     pin.ended = 1;
+    emit(pin);
+    // Last: the verifier goes each of its many ways to the end.
+    fold_course(&mut cells.pins, pin);
+    slot::release(slot);
 }
 
 /// Whether a page of this pin is looked at: a look costs as much as half of the
