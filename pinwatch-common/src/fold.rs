@@ -1,7 +1,8 @@
 //! The fold: adds one ended pin, or one ended migration, to the statistics.
 //! The BPF programs and the daemon both call it, on the same cells.
 //!
-//! Every index goes through [`cell`], so that the BPF verifier sees its bound checked.
+//! The BPF verifier must see the bound of every index checked: one that LLVM might follow, and
+//! then leave unchecked, goes through [`opaque`].
 
 use bytemuck::{Pod, Zeroable};
 
@@ -31,8 +32,8 @@ pub struct PassCells {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 struct PlainCells {
-    /// Pins without and with write access.
-    pins: [u64; 2],
+    /// By passes, none or one, and without and with write access.
+    pins: [[u64; 2]; 2],
     pages: u64,
     gup_ns: u64,
     collect_ns: u64,
@@ -91,9 +92,10 @@ impl OriginCells {
     #[must_use]
     pub fn passes(&self) -> PassCells {
         let mut passes = self.passes;
-        let [reads, writes] = self.plain.pins;
-        for cell in [&mut passes.sum, &mut passes.buckets[pass_bucket(1)]] {
-            add(cell, reads.wrapping_add(writes));
+        for (n, [reads, writes]) in (0..).zip(self.plain.pins) {
+            let pins = reads.wrapping_add(writes);
+            add(&mut passes.sum, pins.wrapping_mul(n.into()));
+            add(&mut passes.buckets[pass_bucket(n)], pins);
         }
         passes
     }
@@ -120,7 +122,9 @@ impl PinCells {
     /// Pins that asked for write access.
     #[must_use]
     pub fn writes(&self) -> u64 {
-        self.with_plain(self.writes, |plain| plain.pins[1])
+        self.with_plain(self.writes, |plain| {
+            plain.pins[0][1].wrapping_add(plain.pins[1][1])
+        })
     }
 
     /// Nanoseconds by [`Phase`](crate::record::Phase).
@@ -152,10 +156,10 @@ pub struct FastCells {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct CpuCells {
+    pub pins: PinCells,
     /// Pins until one more of their pages is looked at; no statistic. Written by
     /// the pin's exit program only.
     pub zone_gap: u64,
-    pub pins: PinCells,
     /// Written by the end-of-migration program.
     pub migrate: DurationCells,
     pub fast: FastCells,
@@ -225,12 +229,6 @@ pub fn cause(pin: &Pin) -> Cause {
     }
 }
 
-/// The cell at `index`, if there is one, with the bound checked at run time.
-#[inline(always)]
-fn cell<T, const N: usize>(cells: &mut [T; N], index: usize) -> Option<&mut T> {
-    cells.get_mut(opaque(index))
-}
-
 #[inline(always)]
 fn add(cell: &mut u64, n: u64) {
     *cell = cell.wrapping_add(n);
@@ -238,16 +236,18 @@ fn add(cell: &mut u64, n: u64) {
 
 #[inline(always)]
 fn count<const N: usize>(cells: &mut [u64; N], index: usize) {
-    if let Some(cell) = cell(cells, index) {
+    if let Some(cell) = cells.get_mut(index) {
         add(cell, 1);
     }
 }
 
 /// A pin of one sweep that found nothing, and got all pages that it asked for: nearly
-/// every one. This is all that such a pin adds.
+/// every one. Or of none, where sweeps are not seen. This is all that such a pin adds.
 #[derive(Clone, Copy)]
 pub struct Plain {
     pub origin: u8,
+    /// 0 or 1.
+    pub passes: u32,
     /// Base pages asked for, and pinned.
     pub pages: u64,
     pub gup_flags: u32,
@@ -258,10 +258,11 @@ pub struct Plain {
 impl Plain {
     /// A pin as one, if it is. Without branches, each of which would be a way for the verifier.
     #[inline(always)]
-    fn of(pin: &Pin) -> Option<Self> {
+    #[must_use]
+    pub fn of(pin: &Pin) -> Option<Self> {
         let [gup_ns, collect_ns, drain_ns, migrate_ns, other_ns] = pin.phase_ns;
         let [lru, hugetlb, movable_ops] = pin.isolate_failures;
-        let small = pin.migrate_calls | pin.drains | lru | hugetlb | movable_ops | pin.passes ^ 1;
+        let small = pin.migrate_calls | pin.drains | lru | hugetlb | movable_ops | pin.passes & !1;
         let is_plain = drain_ns
             | migrate_ns
             | other_ns
@@ -275,6 +276,7 @@ impl Plain {
             == 0;
         is_plain.then_some(Self {
             origin: pin.origin,
+            passes: pin.passes,
             pages: pin.requested,
             gup_flags: pin.gup_flags,
             gup_ns,
@@ -287,7 +289,10 @@ impl Plain {
 #[inline(always)]
 pub fn fold_pin(cells: &mut PinCells, pin: &Pin) {
     fold_zone(cells, pin.sampled_zone);
-    fold_course(cells, pin);
+    match Plain::of(pin) {
+        Some(plain) => fold_plain(cells, plain),
+        None => fold_eventful(cells, pin),
+    }
 }
 
 /// Adds what was seen of one of its pages: 1 + its zone, or 0.
@@ -298,19 +303,10 @@ pub fn fold_zone(cells: &mut PinCells, sampled_zone: u8) {
     }
 }
 
-/// Adds everything else of it.
-#[inline(always)]
-pub fn fold_course(cells: &mut PinCells, pin: &Pin) {
-    match Plain::of(pin) {
-        Some(plain) => fold_plain(cells, plain),
-        None => fold_eventful(cells, pin),
-    }
-}
-
-/// Adds a plain pin.
+/// Adds all but the zone of a plain pin.
 #[inline(always)]
 pub fn fold_plain(cells: &mut PinCells, pin: Plain) {
-    let Some(origin) = cell(&mut cells.origins, pin.origin as usize) else {
+    let Some(origin) = cells.origins.get_mut(pin.origin as usize) else {
         return;
     };
     let PlainCells {
@@ -319,6 +315,7 @@ pub fn fold_plain(cells: &mut PinCells, pin: Plain) {
         gup_ns,
         collect_ns,
     } = &mut origin.plain;
+    let pins = &mut pins[(pin.passes & 1) as usize];
     add(&mut pins[(pin.gup_flags & FOLL_WRITE) as usize], 1);
     add(pages, pin.pages);
     add(gup_ns, pin.gup_ns);
@@ -330,9 +327,10 @@ pub fn fold_plain(cells: &mut PinCells, pin: Plain) {
     );
 }
 
-/// What takes many ways through it comes last, since the verifier goes each of them to its end.
+/// Adds all but the zone of a pin that is not plain. What takes many ways through it comes last, since
+/// the verifier goes each of them to its end.
 #[inline(always)]
-fn fold_eventful(cells: &mut PinCells, pin: &Pin) {
+pub fn fold_eventful(cells: &mut PinCells, pin: &Pin) {
     add(&mut cells.requested, pin.requested);
     if pin.returned > 0 {
         add(&mut cells.returned, pin.returned as u64);
@@ -353,16 +351,16 @@ fn fold_eventful(cells: &mut PinCells, pin: &Pin) {
             pin.isolate_failures[kind] as u64,
         );
     }
-    let Some(origin) = cell(&mut cells.origins, pin.origin as usize) else {
+    let Some(origin) = cells.origins.get_mut(pin.origin as usize) else {
         return;
     };
     add(&mut origin.duration_ns, pin.duration_ns);
     add(&mut origin.passes.sum, pin.passes as u64);
     if pin.returned < 0 {
         let class = cause(pin) as usize * ERRNOS + errno_class(-pin.returned as i32);
-        count(&mut origin.failures, class);
+        count(&mut origin.failures, opaque(class));
     }
-    count(&mut origin.passes.buckets, pass_bucket(pin.passes));
+    count(&mut origin.passes.buckets, opaque(pass_bucket(pin.passes)));
     count(&mut origin.durations, duration_bucket(pin.duration_ns));
 }
 
@@ -414,20 +412,24 @@ mod tests {
                     ..Pin::zeroed()
                 }
             });
-        let pin = (pin, 0..4u32, any::<bool>()).prop_map(|(pin, parts, plain)| {
+        let pin = (pin, 0..4u32, 0..4u32).prop_map(|(pin, parts, passes)| {
             let gup = pin.duration_ns * u64::from(parts) / 4;
             let pin = Pin {
                 phase_ns: [gup, pin.duration_ns - gup, 0, 0, 0],
                 ..pin
             };
-            if plain { as_plain(pin) } else { pin }
+            if passes < 2 {
+                as_plain(pin, passes)
+            } else {
+                pin
+            }
         });
         prop::collection::vec(pin, 0..40)
     }
 
-    fn as_plain(pin: Pin) -> Pin {
+    fn as_plain(pin: Pin, passes: u32) -> Pin {
         Pin {
-            passes: 1,
+            passes,
             returned: pin.requested as i64,
             unpinnable: 0,
             failed: 0,
@@ -438,16 +440,17 @@ mod tests {
     }
 
     #[test]
-    fn plain_is_what_is_one_sweep_and_no_more() {
-        let plain = as_plain(Pin {
+    fn plain_is_what_is_one_sweep_or_none_and_no_more() {
+        let pin = Pin {
             requested: 3,
             duration_ns: 5,
             phase_ns: [4, 1, 0, 0, 0],
             ..Pin::zeroed()
-        });
+        };
+        let plain = as_plain(pin, 1);
         assert!(Plain::of(&plain).is_some());
-        let changes: [fn(&mut Pin); 8] = [
-            |pin| pin.passes = 0,
+        assert!(Plain::of(&Pin { passes: 0, ..plain }).is_some());
+        let changes: [fn(&mut Pin); 7] = [
             |pin| pin.passes = 2,
             |pin| pin.returned = 2,
             |pin| pin.returned = -12,

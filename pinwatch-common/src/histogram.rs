@@ -33,10 +33,10 @@ macro_rules! tried {
 #[inline(always)]
 #[must_use]
 pub fn duration_bucket(ns: u64) -> usize {
-    if ns <= 1 << MIN_EXP {
-        return 0;
-    }
     if ns <= 1 << 12 {
+        if ns <= 1 << MIN_EXP {
+            return 0;
+        }
         tried!(ns: 8 9 10 11);
     }
     // Most are below 16 ms.

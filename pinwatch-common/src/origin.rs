@@ -11,15 +11,21 @@ const IO_URING_REGISTER: u64 = 427;
 /// `level` of AF_XDP's socket options.
 const SOL_XDP: u64 = 283;
 
-/// The origin of a pin inside system call `nr`, whose second argument is `arg1`:
-/// an ioctl's request, a socket option's level.
+/// The origin of a pin inside system call `nr`. `arg1` gives its second argument, an ioctl's request
+/// or a socket option's level, if it is a 64-bit call: in others these two have other numbers.
+/// io_uring's have not, and are told without.
 #[inline(always)]
 #[must_use]
-pub fn syscall_origin(nr: u64, arg1: u64) -> Origin {
-    match nr {
-        IO_URING_REGISTER | IO_URING_SETUP => Origin::IoUring,
-        SETSOCKOPT if arg1 as u32 as u64 == SOL_XDP => Origin::Xdp,
-        IOCTL => ioctl_origin(arg1 as u32),
+pub fn syscall_origin(nr: u64, arg1: impl FnOnce() -> Option<u64>) -> Origin {
+    if matches!(nr, IO_URING_REGISTER | IO_URING_SETUP) {
+        return Origin::IoUring;
+    }
+    if !matches!(nr, IOCTL | SETSOCKOPT) {
+        return Origin::Other;
+    }
+    match arg1() {
+        Some(request) if nr == IOCTL => ioctl_origin(request as u32),
+        Some(level) if level as u32 as u64 == SOL_XDP => Origin::Xdp,
         _ => Origin::Other,
     }
 }
@@ -52,20 +58,30 @@ mod tests {
 
     #[test]
     fn requests_as_headers_spell_them() {
-        let of = |request| syscall_origin(IOCTL, request);
+        let of = |request| syscall_origin(IOCTL, || Some(request));
         assert_eq!(of(0x3b71), Origin::Vfio, "VFIO_IOMMU_MAP_DMA");
         assert_eq!(of(0x3b85), Origin::Iommufd, "IOMMU_IOAS_MAP");
         assert_eq!(of(0xc018_1b01), Origin::Rdma, "RDMA_VERBS_IOCTL");
         assert_eq!(of(0x4018_7542), Origin::Udmabuf, "UDMABUF_CREATE");
         assert_eq!(of(0xc058_560f), Origin::V4l2, "VIDIOC_QBUF");
         assert_eq!(of(0x5401), Origin::Other, "TCGETS");
-        assert_eq!(syscall_origin(SETSOCKOPT, SOL_XDP), Origin::Xdp);
-        assert_eq!(syscall_origin(SETSOCKOPT, 1), Origin::Other);
+        let option = |level| syscall_origin(SETSOCKOPT, || Some(level));
+        assert_eq!(option(SOL_XDP), Origin::Xdp);
+        assert_eq!(option(1), Origin::Other);
         let write = 1;
         assert_eq!(
-            syscall_origin(write, 0),
+            syscall_origin(write, || Some(0)),
             Origin::Other,
             "uverbs and vhost also use write: not to be told"
         );
+    }
+
+    #[test]
+    fn numbers_of_32_bit_calls_are_not_taken_for_others() {
+        let of = |nr| syscall_origin(nr, || None);
+        let (lchown_32, ioctl_32) = (IOCTL, SETSOCKOPT);
+        assert_eq!(of(lchown_32), Origin::Other);
+        assert_eq!(of(ioctl_32), Origin::Other);
+        assert_eq!(of(IO_URING_REGISTER), Origin::IoUring, "the same in both");
     }
 }

@@ -2,11 +2,11 @@
 
 /// Version of everything in this crate that crosses the kernel boundary. Raise
 /// it with any change of a `repr(C)` type or of a map's meaning.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;
 
 /// Name of the BPF object's symbol that carries [`ABI_VERSION`]; an object built
 /// for another version does not have it and is refused before it is loaded.
-pub const ABI_SYMBOL: &str = "PINWATCH_ABI_4";
+pub const ABI_SYMBOL: &str = "PINWATCH_ABI_5";
 
 /// Pins that can be in flight at once before one is counted as
 /// [`Loss::SlotsFull`](crate::counter::Loss::SlotsFull) instead of measured.
@@ -30,12 +30,12 @@ pub const RING_BYTES: u32 = 1 << 20;
 /// fill the ring buffer.
 pub const RETRIES_TOLD: u32 = 16;
 
-/// Pins between one of which a page is looked at and the next: 0 to 15, by a
+/// Pins between one of which a page is looked at and the next: 0 to 31, by a
 /// moment that nobody chooses, so that no pattern of a program's pins matters.
 #[inline(always)]
 #[must_use]
 pub const fn zone_gap(ns: u64) -> u64 {
-    ns.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 60
+    ns.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 59
 }
 
 /// The set that a thread's slot is in.
@@ -56,10 +56,10 @@ mod tests {
     }
 
     #[test]
-    fn gaps_are_any_of_sixteen_whatever_the_clocks_step() {
+    fn gaps_are_any_of_thirty_two_whatever_the_clocks_step() {
         for step in [1, 10, 41, 1000, 4_000_000] {
-            let mut counts = [0; 16];
-            (0..16_000).for_each(|n| counts[zone_gap(7 + n * step) as usize] += 1);
+            let mut counts = [0; 32];
+            (0..32_000).for_each(|n| counts[zone_gap(7 + n * step) as usize] += 1);
             let even = counts.iter().all(|count| (800..1200).contains(count));
             assert!(even, "{step}: {counts:?}");
         }

@@ -84,15 +84,13 @@ macro_rules! user_reg {
 /// call tells, such as a kernel thread or a plain write, is `Other`.
 #[inline(always)]
 pub fn origin() -> u8 {
-    let (nr, arg1, cs) = match USER_REGS.load() {
+    let origin = match USER_REGS.load() {
         USER_REGS_BY_HELPER => {
             // SAFETY: the helpers take and return the running task.
             let regs = unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) } as *const pt_regs;
-            (
-                user_reg!(regs, orig_rax),
-                user_reg!(regs, rsi),
-                user_reg!(regs, cs),
-            )
+            syscall_origin(user_reg!(regs, orig_rax), || {
+                (user_reg!(regs, cs) == USER_CS).then(|| user_reg!(regs, rsi))
+            })
         }
         USER_REGS_BY_STACK => {
             // SAFETY: the helper checks every address it is given.
@@ -104,18 +102,13 @@ pub fn origin() -> u8 {
                     .wrapping_add(STACK_REGS_OFFSET.load());
                 bpf_probe_read_kernel(regs as *const pt_regs)
             };
-            match regs {
-                Ok(regs) => (regs.orig_rax, regs.rsi, regs.cs),
-                Err(_) => return Origin::Other as u8,
-            }
+            regs.map_or(Origin::Other, |regs| {
+                syscall_origin(regs.orig_rax, || (regs.cs == USER_CS).then_some(regs.rsi))
+            })
         }
-        _ => return Origin::Other as u8,
+        _ => Origin::Other,
     };
-    if cs == USER_CS {
-        syscall_origin(nr, arg1) as u8
-    } else {
-        Origin::Other as u8
-    }
+    origin as u8
 }
 
 /// Whether an isolation function's return value means failure.
@@ -149,16 +142,20 @@ pub fn nr_entries_offset() -> Option<u64> {
     }
 }
 
-/// 1 + the zone of one page or folio of an array of `count`, picked by `dice`;
-/// 0 if it cannot be told. `pages` may read memory, so under lockdown the verifier
-/// must see that it is not called.
+/// 1 + the zone of one page or folio of an array, whose address and length `pages`
+/// gives, picked by `dice`; 0 if it cannot be told. `pages` may read memory, so under
+/// lockdown the verifier must see that it is not called.
 #[inline(always)]
-pub fn sample_zone(pages: impl FnOnce() -> u64, count: u64, dice: u64) -> u8 {
+pub fn sample_zone(pages: impl FnOnce() -> (u64, u64), dice: u64) -> u8 {
     let mask = ZONE_MASK.load();
-    if mask == 0 || count == 0 {
+    if mask == 0 {
         return 0;
     }
-    let at = pages().wrapping_add(dice % count * size_of::<u64>() as u64) as *const u64;
+    let (array, count) = pages();
+    if count == 0 {
+        return 0;
+    }
+    let at = array.wrapping_add(dice % count * size_of::<u64>() as u64) as *const u64;
     // SAFETY: the helper checks the address.
     let Ok(page) = (unsafe { bpf_probe_read_kernel(at) }) else {
         return 0;

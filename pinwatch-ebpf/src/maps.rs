@@ -49,7 +49,7 @@ static mut LISTENING: Listening = Listening::NOBODY;
 
 #[used]
 #[unsafe(no_mangle)]
-static PINWATCH_ABI_4: u32 = ABI_VERSION;
+static PINWATCH_ABI_5: u32 = ABI_VERSION;
 
 /// Whether anybody wants events.
 #[inline(always)]

@@ -4,6 +4,7 @@
 
 use core::arch::asm;
 use core::mem::offset_of;
+use core::sync::atomic::{Ordering, compiler_fence};
 
 use pinwatch_common::params::{SLOT_WAYS, slot_set};
 use pinwatch_common::record::{ONE_SWEEP, Phase, Pin, Slot};
@@ -67,11 +68,9 @@ pub fn claim(tid: u32) -> Claim {
             clear_events(slot);
             return Claim::Stale(slot);
         }
-        if claims(slot) != 0 {
-            continue;
-        }
         // Reading back is enough: of two threads that both added, the later one
         // in the modification order of this one cell reads 2 and takes it back.
+        // Not reading before spares all those that find their first slot free.
         add_claims(slot, 1);
         if claims(slot) == 1 {
             // SAFETY: sole claimant, so the owner until `release`.
@@ -99,14 +98,30 @@ pub fn find(tid: u32) -> Option<&'static mut Slot> {
 /// for whom, which is asked for next.
 #[inline(always)]
 pub fn begin(slot: &mut Slot, gup_flags: u32, requested: u64) {
-    set_word(&mut slot.pin, word(offset_of!(Pin, requested)), requested);
-    set_word(
-        &mut slot.pin,
-        word(offset_of!(Pin, gup_flags)),
-        gup_flags.into(),
-    );
+    slot.pin.requested = requested;
+    slot.pin.gup_flags = gup_flags;
     set_word(&mut slot.pin, COURSE, 0);
 }
+
+/// Says whose it is, and that nothing is known of its end: four bytes in one.
+#[inline(always)]
+pub fn set_origin(slot: &mut Slot, origin: u8) {
+    // SAFETY: four bytes of a live reference, aligned as below.
+    unsafe {
+        (&raw mut slot.pin)
+            .byte_add(ORIGIN)
+            .cast::<u32>()
+            .write_volatile(origin.into());
+    }
+}
+
+const ORIGIN: usize = offset_of!(Pin, origin);
+const _: () = assert!(
+    ORIGIN.is_multiple_of(size_of::<u32>())
+        && offset_of!(Pin, sampled_zone) == ORIGIN + 1
+        && offset_of!(Pin, ended) == ORIGIN + 2
+        && offset_of!(Pin, migrated) == ORIGIN + 3
+);
 
 /// What a pin has done so far: 0, then [`ONE_SWEEP`], and then any number.
 #[inline(always)]
@@ -165,9 +180,12 @@ const EVENTS: [usize; 10] = [
 const EVERY: usize = 5 + 4;
 const _: () = assert!((EVERY + EVENTS.len()) * size_of::<u64>() == size_of::<Pin>());
 
-/// Makes a slot visible as the thread's, after everything else in it is written.
+/// Makes a slot visible as the thread's, after everything else in it is written: user space would
+/// otherwise see when the last pin began for when this one did.
 #[inline(always)]
-pub fn show(slot: &mut Slot, thread: Thread) {
+pub fn show(slot: &mut Slot, thread: Thread, now: u64) {
+    slot.pin.start_ns = now;
+    compiler_fence(Ordering::Release);
     set_word(&mut slot.pin, OWNER, thread.0);
 }
 

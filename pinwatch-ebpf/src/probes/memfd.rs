@@ -19,6 +19,7 @@ use pinwatch_common::record::Slot;
 use crate::kernel;
 use crate::maps::lose;
 use crate::pin::{enter, exit};
+use crate::slot;
 
 const PAGE_SHIFT: u32 = 12;
 
@@ -39,9 +40,8 @@ fn memfd_enter_kprobe(ctx: ProbeContext) -> u32 {
 
 #[fexit]
 fn memfd_exit_fexit(ctx: FExitContext) -> u32 {
-    let folios = ctx.arg(6);
-    let array = |_: &Slot| kernel::raw_arg(&ctx, 3);
-    if !exit(folios, |slot| base_pages(slot, folios), array) {
+    let pages = |_: &Slot| (kernel::raw_arg(&ctx, 3), ctx.arg(6));
+    if !exit(|slot| base_pages(slot, ctx.arg(6)), pages) {
         lose(Loss::ExitUnmatched);
     }
     0
@@ -50,7 +50,8 @@ fn memfd_exit_fexit(ctx: FExitContext) -> u32 {
 #[kretprobe]
 fn memfd_exit_kretprobe(ctx: RetProbeContext) -> u32 {
     let folios = ctx.ret();
-    exit(folios, |slot| base_pages(slot, folios), |slot| slot.pages);
+    let pages = |slot: &Slot| (slot.pages, folios as u64);
+    exit(|slot| base_pages(slot, folios), pages);
     0
 }
 
@@ -63,7 +64,8 @@ fn entered(
 ) -> u32 {
     let (first, last) = (bytes.start() >> PAGE_SHIFT, bytes.end() >> PAGE_SHIFT);
     let requested = last.wrapping_sub(first).wrapping_add(1);
-    enter(ctx, 0, requested, |slot| {
+    enter(ctx, |slot| {
+        slot::begin(slot, 0, requested);
         slot.pages = folios;
         slot.max_folios = max_folios.into();
     });

@@ -34,7 +34,7 @@ const QUESTIONS: [(&str, &str, i64); 2] = [
 /// What is left out, and what that is.
 const LEFT_OUT: [(&str, &str); 2] = [
     ("no origin", "the origin: the registers of the system call"),
-    ("no zones", "the zone of a page, of one pin in 8.5"),
+    ("no zones", "the zone of a page, of one pin in 16.5"),
 ];
 
 pub fn main(args: &ProfileArgs) -> Result<ExitCode> {
