@@ -1,23 +1,23 @@
 //! The daemon itself, from start to idling and serving: its memory, its wake-ups
-//! and its processor time. And what its reader of the ring buffer takes.
+//! and its processor time.
 
+use std::ffi::CString;
 use std::fs;
-use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, sleep};
+use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use nix::poll::{PollFd, PollFlags, poll};
+use nix::sys::prctl;
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike as _;
 use pinwatch::kernel::facts::Facts;
 use pinwatch::probe::plan::Prefer;
-use pinwatch_common::counter::Loss;
-use pinwatch_common::listen::Listening;
 use serde_json::json;
 
 use super::hooks::attach_pinwatch;
 use super::pins::{Pin, Pins, now};
+use super::ring;
 
 const URL: &str = "http://127.0.0.1:10746/metrics";
 /// By then all that the start left to do is done.
@@ -25,19 +25,21 @@ const SETTLE: Duration = Duration::from_secs(30);
 const IDLE: Duration = Duration::from_secs(60);
 const SCRAPES: u64 = 20;
 const PINS: u64 = 100_000;
-/// More events than the ring buffer holds.
-const BURST: u64 = 8_000;
-/// As the daemon's own reader: at intervals, and when the kernel says that the
-/// buffer fills.
-const POLL_MS: u8 = 100;
+/// Names of threads, for some ten thousand series.
+const NAMES: u32 = 3_300;
 
 /// Prints one figure with its unit.
-fn tell(what: &str, value: u64, unit: &str) {
+pub fn tell(what: &str, value: u64, unit: &str) {
     println!("{}", json!({ "what": what, "value": value, "unit": unit }));
 }
 
 pub fn agent() -> Result<()> {
-    let daemon = Daemon::start()?;
+    let parts = start_in_parts()?;
+    let (daemon, took) = Daemon::start(&[])?;
+    tell("start to first scrape", took, "ns");
+    for (what, ns) in parts {
+        tell(what, ns, "ns");
+    }
     sleep(SETTLE);
     let rest = daemon.0.usage()?;
     sleep(IDLE);
@@ -63,23 +65,67 @@ pub fn agent() -> Result<()> {
     tell(&of("wake-ups"), pinned.switches - idle.switches, "");
     tell(&of("processor time"), pinned.cpu_ns - idle.cpu_ns, "ns");
 
-    let mut bytes = 0;
-    for _ in 0..SCRAPES {
-        bytes = scrape()?.len() as u64;
-    }
-    let scraped = daemon.0.usage()?;
-    tell("bytes of a scrape", bytes, "B");
-    let each = (scraped.cpu_ns - pinned.cpu_ns) / SCRAPES;
-    tell("processor time of a scrape", each, "ns");
-    tell(
-        "resident memory, after scrapes",
-        scraped.resident_kib,
-        "KiB",
-    );
+    scraped(&daemon, "")?;
     followed(&daemon, &mut pins)?;
     drop(daemon);
-    ring(&mut pins)?;
-    race(&mut pins)
+    crowded(&mut pins)?;
+    ring::burst(&mut pins)?;
+    ring::race(&mut pins)
+}
+
+/// What scrapes take, and what they leave.
+fn scraped(daemon: &Daemon, when: &str) -> Result<()> {
+    let of = |what: &str| format!("{what}{when}");
+    let before = daemon.0.usage()?;
+    let mut text = String::new();
+    for _ in 0..SCRAPES {
+        text = scrape()?;
+    }
+    let after = daemon.0.usage()?;
+    let series = text.lines().filter(|line| !line.starts_with('#')).count();
+    tell(&of("series of a scrape"), series as u64, "");
+    tell(&of("bytes of a scrape"), text.len() as u64, "B");
+    let each = (after.cpu_ns - before.cpu_ns) / SCRAPES;
+    tell(&of("processor time of a scrape"), each, "ns");
+    let what = of("resident memory, after scrapes");
+    tell(&what, after.resident_kib, "KiB");
+    Ok(())
+}
+
+/// A daemon with as many series as one should have at most.
+fn crowded(pins: &mut Pins) -> Result<()> {
+    let (daemon, _) = Daemon::start(&["--per", "process", "--max-series", "10000"])?;
+    let mut last = String::new();
+    for n in 0..NAMES {
+        last = format!("pins-{n}");
+        prctl::set_name(&CString::new(last.as_str())?)?;
+        pins.time(Pin::One)?;
+    }
+    while !scrape()?.contains(&last) {
+        sleep(Duration::from_millis(100));
+    }
+    scraped(&daemon, ", --per process")
+}
+
+/// What takes the time of a start, done by itself.
+fn start_in_parts() -> Result<[(&'static str, u64); 3]> {
+    let start = now();
+    let facts = Facts::gather();
+    let gathered = now();
+    let kernel = || Ok::<_, nix::Error>(getrusage(UsageWho::RUSAGE_SELF)?.system_time());
+    let before = kernel()?;
+    let live = attach_pinwatch(&facts, Prefer::Auto)?;
+    let attached = now();
+    let in_kernel = kernel()? - before;
+    drop(live);
+    Ok([
+        ("of it, looking at the kernel", gathered - start),
+        ("of it, loading and attaching programs", attached - gathered),
+        (
+            "of that, in the kernel",
+            in_kernel.num_microseconds() as u64 * 1000,
+        ),
+    ])
 }
 
 /// The same pins while somebody follows the daemon.
@@ -109,68 +155,6 @@ fn followed(daemon: &Daemon, pins: &mut Pins) -> Result<()> {
     Ok(())
 }
 
-/// Pins as fast as they come, those that fail at once, against one reader that
-/// runs at the same time: every one is read or counted as lost.
-fn race(pins: &mut Pins) -> Result<()> {
-    let mut live = attach_pinwatch(&Facts::gather(), Prefer::Auto)?;
-    let mut events = live.take_events()?;
-    events.listen(&Listening::ALL)?;
-    let done = AtomicBool::new(false);
-    let start = now();
-    let (read, took) = thread::scope(|scope| {
-        let reader = scope.spawn(|| -> Result<u64> {
-            // SAFETY: the ring buffer owns its descriptor and keeps it.
-            let ring = unsafe { BorrowedFd::borrow_raw(events.as_raw_fd()) };
-            let mut read = 0;
-            loop {
-                let last = done.load(Ordering::Acquire);
-                read += events.by_ref().count() as u64;
-                if last {
-                    return Ok(read);
-                }
-                poll(&mut [PollFd::new(ring, PollFlags::POLLIN)], POLL_MS)?;
-            }
-        });
-        let made = (0..PINS).try_for_each(|_| pins.fail());
-        let took = now() - start;
-        done.store(true, Ordering::Release);
-        made?;
-        anyhow::Ok((reader.join().expect("the reader does not panic")?, took))
-    })?;
-    let lost = live.state().lost(Loss::RingFull);
-    let all: u64 = read + lost;
-    ensure!(all == PINS, "{read} events read and {lost} lost of {PINS}");
-    tell(
-        "events a second, one reader",
-        read * 1_000_000_000 / took,
-        "",
-    );
-    tell("of those, lost and counted", lost, "");
-    Ok(())
-}
-
-/// Fills the ring buffer and beyond, then reads it.
-fn ring(pins: &mut Pins) -> Result<()> {
-    let mut live = attach_pinwatch(&Facts::gather(), Prefer::Auto)?;
-    let mut events = live.take_events()?;
-    events.listen(&Listening::ALL)?;
-    for _ in 0..BURST {
-        pins.time(Pin::One)?;
-    }
-    let start = now();
-    let read = events.by_ref().count() as u64;
-    let took = now() - start;
-    let lost = live.state().lost(Loss::RingFull);
-    ensure!(
-        read + lost == BURST,
-        "{read} events read and {lost} lost of {BURST}"
-    );
-    tell("events that the ring buffer holds", read, "");
-    tell("time to read one of them", took / read, "ns");
-    tell("events lost without being counted", BURST - read - lost, "");
-    Ok(())
-}
-
 /// Killed when dropped.
 struct Process(Child);
 
@@ -186,10 +170,12 @@ struct Usage {
 }
 
 impl Daemon {
-    fn start() -> Result<Self> {
+    /// And how long it took to its first whole scrape.
+    fn start(args: &[&str]) -> Result<(Self, u64)> {
         let start = now();
         let child = Command::new("pinwatch")
             .arg("run")
+            .args(args)
             .stderr(Stdio::null())
             .spawn()
             .context("cannot start pinwatch")?;
@@ -198,8 +184,8 @@ impl Daemon {
             ensure!(daemon.0.0.try_wait()?.is_none(), "the daemon ended");
             sleep(Duration::from_millis(1));
         }
-        tell("start to first scrape", now() - start, "ns");
-        Ok(daemon)
+        let took = now() - start;
+        Ok((daemon, took))
     }
 }
 

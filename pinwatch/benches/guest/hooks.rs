@@ -140,11 +140,13 @@ pub const SETS: &[Set] = &[
     kprobe("funclatency, kprobe", Hooks::Peer(peer::funclatency_kprobe)),
 ];
 
-/// What a pin of one page is taken apart with: what each question to the kernel
-/// costs, and pinwatch with one measurement left out.
+/// What a pin is taken apart with: what each question to the kernel costs, and pinwatch with one
+/// measurement left out.
 pub const PARTS: &[Set] = &[
     NOTHING,
     fentry("empty fentry", Hooks::Empty(&[Kind::Fentry])),
+    fentry(FENTRY_PAIR, Hooks::Empty(&[Kind::Fentry, Kind::Fexit])),
+    kprobe(KPROBE_PAIR, Hooks::Empty(&[Kind::Kprobe, Kind::Kretprobe])),
     fentry("clock", Hooks::Asking("clock_fentry")),
     fentry("thread", Hooks::Asking("thread_fentry")),
     fentry("registers", Hooks::Asking("registers_fentry")),

@@ -4,6 +4,7 @@ mod agent;
 mod hooks;
 mod peer;
 mod pins;
+mod ring;
 mod verifier;
 
 use anyhow::Result;
@@ -29,7 +30,7 @@ enum Command {
         #[arg(long = "set")]
         sets: Vec<String>,
     },
-    /// The parts of what pinwatch adds to a pin of one page.
+    /// The parts of what pinwatch adds to a pin of one page, and to a short-term one.
     Profile,
     /// What the daemon needs, and its reader of the ring buffer.
     Agent,
@@ -43,7 +44,7 @@ fn main() -> Result<()> {
             let wanted = |set: &&Set| sets.is_empty() || sets.iter().any(|name| name == set.name);
             measure(SETS.iter().filter(wanted), &Pin::ALL)
         }
-        Command::Profile => measure(PARTS, &[Pin::One]),
+        Command::Profile => measure(PARTS, &[Pin::One, Pin::ShortTerm]),
         Command::Agent => agent::agent(),
         Command::Verifier => verifier::verifier(),
     }

@@ -2,9 +2,11 @@
 //! has a file of its own and writes its tables into docs/performance.md.
 
 mod agent;
+mod aims;
 mod document;
 mod figures;
 pub mod floor;
+mod hottest;
 mod machine;
 mod overhead;
 mod peers;

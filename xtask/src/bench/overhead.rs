@@ -11,6 +11,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use serde_json::{Map, Value};
 
+use super::aims;
 use super::document;
 use super::figures::Figures;
 use super::machine::Machine;
@@ -60,7 +61,7 @@ pub fn main(args: &OverheadArgs) -> Result<ExitCode> {
     let measured = machine.on_each(&kernels, |kernel| {
         measure(&machine, kernel, &args.sets, args.runs)
     })?;
-    for (kernel, figures) in kernels.into_iter().zip(measured) {
+    for (kernel, figures) in kernels.iter().zip(&measured) {
         let (release, table) = (machine.release(kernel)?, figures.table());
         println!("\n{release}\n\n{table}");
         let _ = write!(text, "### {release}\n\n{table}\n");
@@ -75,6 +76,9 @@ pub fn main(args: &OverheadArgs) -> Result<ExitCode> {
             versions.unwrap_or_default()
         );
         document::write("overhead", &text)?;
+        let kernels = kernels.iter().map(|kernel| kernel.series);
+        let columns: Vec<_> = kernels.zip(&measured).collect();
+        document::write("aims", &aims::table(&columns))?;
         let json = serde_json::to_string_pretty(&Value::Object(json))? + "\n";
         fs::write(JSON, json).with_context(|| JSON.to_owned())?;
     }

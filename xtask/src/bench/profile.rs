@@ -1,4 +1,4 @@
-//! `cargo xtask bench profile`: where the instructions go that pinwatch adds to a pin of one page.
+//! `cargo xtask bench profile`: where the instructions go that pinwatch adds to a pin.
 
 use std::fmt::Write;
 use std::process::ExitCode;
@@ -8,28 +8,32 @@ use anyhow::{Context, Result};
 use super::document::{self, thousands};
 use super::figures::Figures;
 use super::machine::Machine;
+use super::overhead::kernels_or_default;
 use crate::apt::MirrorArgs;
 use crate::build;
 use crate::cache::Cache;
-use crate::kernels;
+use crate::kernels::{self, Kernel};
 use crate::setup::{self, Purpose};
 
-/// Take apart what pinwatch adds to a pin of one page
+/// Take apart what pinwatch adds to a pin of one page, and to a short-term one
 ///
-/// The table goes into docs/performance.md.
+/// With all kernels the tables go into docs/performance.md; else they are only printed.
 #[derive(clap::Args)]
 pub struct ProfileArgs {
+    /// On this kernel only (repeatable) [default: 6.1, 6.12 and 7.3]
+    #[arg(long = "kernel", value_name = "SERIES", value_parser = kernels::parse)]
+    kernels: Vec<&'static Kernel>,
     #[command(flatten)]
     mirrors: MirrorArgs,
 }
 
-/// Whose path is that of the later ones, where an entry by fentry is one.
-const KERNEL: &str = "6.12";
 const KINDS: [&str; 2] = ["fentry", "kprobe"];
-/// The questions to the kernel that a pin of one sweep makes, and how often.
-const QUESTIONS: [(&str, &str, i64); 2] = [
-    ("clock", "the clock, three times", 3),
-    ("thread", "the thread's id, three times", 3),
+const PAIRS: [&str; 2] = ["empty fentry and fexit", "empty kprobe and kretprobe"];
+/// The questions to the kernel that a pin of one sweep makes at its entry, at the sweep and at its
+/// return, each of them once.
+const QUESTIONS: [(&str, &str); 2] = [
+    ("clock", "the clock, three times"),
+    ("thread", "the thread's id, three times"),
 ];
 /// What is left out, and what that is.
 const LEFT_OUT: [(&str, &str); 2] = [
@@ -42,60 +46,140 @@ pub fn main(args: &ProfileArgs) -> Result<ExitCode> {
     setup::ensure(&cache, Purpose::All)?;
     let [program, _] = build::bench_programs()?;
     let machine = Machine::new(&cache, &args.mirrors, program);
-    let mut figures = Figures::default();
-    figures.read(&machine.run(kernels::parse(KERNEL)?, &["profile"])?)?;
-    let table = table(&figures)?;
-    println!("\n{table}");
-    document::write("profile", &table)?;
+    let kernels = kernels_or_default(&args.kernels);
+    let measured = machine.on_each(&kernels, |kernel| {
+        let mut figures = Figures::default();
+        figures.read(&machine.run(kernel, &["profile"])?)?;
+        Ok(figures)
+    })?;
+    let (mut one_page, mut short_term) = (Vec::new(), Vec::new());
+    for (kernel, figures) in kernels.iter().zip(&measured) {
+        for (kind, pair) in KINDS.into_iter().zip(PAIRS) {
+            let head = format!("{}, {kind}", kernel.series);
+            let parts = Parts {
+                figures,
+                kind,
+                pair,
+            };
+            one_page.push((head.clone(), parts.one_page()?));
+            short_term.push((head, parts.short_term()?));
+        }
+    }
+    let text = format!(
+        "A pin of one page:\n\n{}\nA short-term pin:\n\n{}\n{}",
+        table(&one_page),
+        table(&short_term),
+        questions(&kernels, &measured)?
+    );
+    println!("\n{text}");
+    if args.kernels.is_empty() {
+        document::write("profile", &text)?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 
-fn table(figures: &Figures) -> Result<String> {
-    let added = |set: &str| {
-        let added = figures.median_added(set, "one");
-        added.with_context(|| {
-            let why = figures.error(set).unwrap_or("it printed none");
-            format!("no figure of {set}: {why}")
-        })
-    };
-    let empty = added("empty fentry")?;
-    let mut rows: Vec<(&str, [i64; 2])> = Vec::new();
-    let both = |row: &dyn Fn(&str) -> Result<i64>| -> Result<[i64; 2]> {
-        Ok([row(KINDS[0])?, row(KINDS[1])?])
-    };
-    let all = both(&|kind| added(&format!("all, {kind}")))?;
-    let hooks = both(&|kind| added(&format!("hooks, {kind}")))?;
-    rows.push(("entering and leaving the programs", hooks));
-    for (question, what, times) in QUESTIONS {
-        rows.push((what, [(added(question)? - empty) * times; 2]));
+/// What is measured on one kernel by one kind of hook.
+struct Parts<'a> {
+    figures: &'a Figures,
+    kind: &'static str,
+    pair: &'static str,
+}
+
+/// What something is, and how many instructions.
+type Row = (&'static str, i64);
+
+impl Parts<'_> {
+    fn added(&self, set: &str, pin: &str) -> Result<i64> {
+        added(self.figures, set, pin)
     }
-    for (set, what) in LEFT_OUT {
-        let cost =
-            |kind: &str| Ok(added(&format!("all, {kind}"))? - added(&format!("{set}, {kind}"))?);
-        rows.push((what, both(&cost)?));
+
+    fn of_kind(&self, set: &str, pin: &str) -> Result<i64> {
+        self.added(&format!("{set}, {}", self.kind), pin)
     }
-    let known = |n: usize| rows.iter().map(|(_, cost)| cost[n]).sum::<i64>();
-    let rest = [all[0] - known(0), all[1] - known(1)];
-    rows.push((
-        "the rest: finding the slot, filling it, phases, the fold",
-        rest,
-    ));
-    rows.push(("*all of it*", all));
-    let mut text = String::from("| Part | by fentry | by kprobe |\n|---|---|---|\n");
-    for (what, [fentry, kprobe]) in rows {
-        let _ = writeln!(
-            text,
-            "| {what} | {} | {} |",
-            thousands(fentry),
-            thousands(kprobe)
-        );
+
+    fn one_page(&self) -> Result<Vec<Row>> {
+        let pin = "one";
+        let all = self.of_kind("all", pin)?;
+        let mut rows = vec![(
+            "entering and leaving the programs",
+            self.of_kind("hooks", pin)?,
+        )];
+        for (question, what) in QUESTIONS {
+            rows.push((what, asked(self.figures, question)? * 3));
+        }
+        for (set, what) in LEFT_OUT {
+            rows.push((what, all - self.of_kind(set, pin)?));
+        }
+        let rest = all - rows.iter().map(|(_, cost)| cost).sum::<i64>();
+        rows.push((
+            "the rest: finding the slot, filling it, phases, the fold",
+            rest,
+        ));
+        rows.push(("*all of it*", all));
+        rows.push((
+            "*the aim: two empty pairs*",
+            2 * self.added(self.pair, pin)?,
+        ));
+        Ok(rows)
     }
-    let [registers, memory] = [added("registers")? - empty, added("memory")? - empty];
-    let _ = writeln!(
-        text,
-        "\n{KERNEL}, a pin of one page. One look for the registers is {registers}, one reading of kernel memory {memory}."
-    );
-    Ok(text)
+
+    fn short_term(&self) -> Result<Vec<Row>> {
+        let pin = "short_term";
+        let [hooks, all] = [self.of_kind("hooks", pin)?, self.of_kind("all", pin)?];
+        let rest = "the test of the flags; at a kretprobe, which sees none, the look for a slot";
+        Ok(vec![
+            ("entering and leaving the programs", hooks),
+            (rest, all - hooks),
+            ("*all of it*", all),
+            (
+                "*the aim: 1.1 empty pairs*",
+                self.added(self.pair, pin)? * 11 / 10,
+            ),
+        ])
+    }
+}
+
+fn added(figures: &Figures, set: &str, pin: &str) -> Result<i64> {
+    figures.median_added(set, pin).with_context(|| {
+        let why = figures.error(set).unwrap_or("it printed none");
+        format!("no figure of {set}: {why}")
+    })
+}
+
+/// What asking the kernel for one thing costs, without the program that asks.
+fn asked(figures: &Figures, question: &str) -> Result<i64> {
+    Ok(added(figures, question, "one")? - added(figures, "empty fentry", "one")?)
+}
+
+/// A row a part, a column a kernel and kind of hook.
+fn table(columns: &[(String, Vec<Row>)]) -> String {
+    let mut text = String::from("| Part |");
+    for (head, _) in columns {
+        let _ = write!(text, " {head} |");
+    }
+    let _ = writeln!(text, "\n|---|{}", "---|".repeat(columns.len()));
+    let parts = columns.first().map_or(&[][..], |(_, rows)| rows);
+    for (at, (what, _)) in parts.iter().enumerate() {
+        let _ = write!(text, "| {what} |");
+        for (_, rows) in columns {
+            let _ = write!(text, " {} |", thousands(rows[at].1));
+        }
+        text.push('\n');
+    }
+    text
+}
+
+/// What else a pin may ask for, on each kernel.
+fn questions(kernels: &[&Kernel], measured: &[Figures]) -> Result<String> {
+    let mut said = Vec::new();
+    for (kernel, figures) in kernels.iter().zip(measured) {
+        let [registers, memory] = ["registers", "memory"].map(|what| asked(figures, what));
+        said.push(format!("{}: {} and {}", kernel.series, registers?, memory?));
+    }
+    let said = said.join("; ");
+    Ok(format!(
+        "One look for the registers, and one reading of kernel memory: {said}.\n"
+    ))
 }
 
 #[cfg(test)]
@@ -107,6 +191,7 @@ mod tests {
         let sets = [
             ("nothing", 1000),
             ("empty fentry", 1100),
+            (PAIRS[0], 1200),
             ("clock", 1180),
             ("thread", 1110),
             ("registers", 1120),
@@ -115,21 +200,31 @@ mod tests {
             ("all, fentry", 2000),
             ("no origin, fentry", 1960),
             ("no zones, fentry", 1970),
-            ("hooks, kprobe", 2400),
-            ("all, kprobe", 3000),
-            ("no origin, kprobe", 2960),
-            ("no zones, kprobe", 2970),
         ];
         let mut figures = Figures::default();
         for (set, clock) in sets {
-            let line = format!("{{\"set\":\"{set}\",\"pin\":\"one\",\"clock\":{clock}}}\n");
-            figures.read(&line).unwrap();
+            for pin in ["one", "short_term"] {
+                let line = format!("{{\"set\":\"{set}\",\"pin\":\"{pin}\",\"clock\":{clock}}}\n");
+                figures.read(&line).unwrap();
+            }
         }
-        let table = table(&figures).unwrap();
-        assert!(table.contains("three times | 240 | 240 |"), "{table}");
-        assert!(table.contains("the fold | 260 | 260 |"), "{table}");
-        assert!(table.contains("| *all of it* | 1,000 | 2,000 |"), "{table}");
-        assert!(table.contains("is 20, one reading of kernel memory 90."));
-        assert!(super::table(&Figures::default()).is_err());
+        let [kind, pair] = [KINDS[0], PAIRS[0]];
+        let parts = |figures| Parts {
+            figures,
+            kind,
+            pair,
+        };
+        let one = table(&[("x".to_owned(), parts(&figures).one_page().unwrap())]);
+        assert!(one.contains("clock, three times | 240 |"), "{one}");
+        assert!(one.contains("the fold | 260 |"), "{one}");
+        assert!(one.contains("| *all of it* | 1,000 |"), "{one}");
+        assert!(one.contains("two empty pairs* | 400 |"), "{one}");
+        let short_term = table(&[("x".to_owned(), parts(&figures).short_term().unwrap())]);
+        assert!(short_term.contains("for a slot | 600 |"), "{short_term}");
+        assert!(
+            short_term.contains("1.1 empty pairs* | 220 |"),
+            "{short_term}"
+        );
+        assert!(parts(&Figures::default()).one_page().is_err());
     }
 }

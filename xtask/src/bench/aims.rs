@@ -1,0 +1,117 @@
+//! What a pin may cost at most, and how far from it pinwatch is: the table of aims in
+//! docs/performance.md, made of the figures of `bench overhead`.
+
+use std::fmt::Write;
+
+use super::document::thousands;
+use super::figures::Figures;
+
+/// A limit: so many times what another set of hooks adds to the same pin.
+struct Aim {
+    what: &'static str,
+    pin: &'static str,
+    times: f64,
+    /// What is compared, by fentry and by kprobe.
+    sets: [(&'static str, &'static str); 2],
+}
+
+const KINDS: [&str; 2] = ["fentry", "kprobe"];
+const EVERYTHING: [&str; 2] = ["pinwatch, fentry", "pinwatch, kprobe"];
+
+const fn everything(what: &'static str, times: f64, limits: [&'static str; 2]) -> Aim {
+    of("one", what, times, limits)
+}
+
+const fn of(pin: &'static str, what: &'static str, times: f64, limits: [&'static str; 2]) -> Aim {
+    let [fentry, kprobe] = EVERYTHING;
+    let sets = [(fentry, limits[0]), (kprobe, limits[1])];
+    Aim {
+        what,
+        pin,
+        times,
+        sets,
+    }
+}
+
+const PAIRS: [&str; 2] = ["empty fentry and fexit", "empty kprobe and kretprobe"];
+
+#[rustfmt::skip]
+const AIMS: [Aim; 5] = [
+    everything("everything: two empty pairs", 2.0, PAIRS),
+    everything("everything: bpftrace's script", 1.0, ["bpftrace, kfunc", "bpftrace, kprobe"]),
+    everything("everything: funclatency", 1.0, ["funclatency, fentry", "funclatency, kprobe"]),
+    of("short_term", "a short-term pin: 1.1 empty pairs", 1.1, PAIRS),
+    of("short_term", "a short-term pin: 1.1 empty entries", 1.1, ["empty fentry", "empty kprobe"]),
+];
+
+/// One row an aim and kind of hook, one column a kernel.
+pub fn table(kernels: &[(&str, &Figures)]) -> String {
+    let mut text = String::from("| Aim, at most | by |");
+    for (series, _) in kernels {
+        let _ = write!(text, " {series} |");
+    }
+    let _ = writeln!(text, "\n|---|---|{}", "---|".repeat(kernels.len()));
+    for aim in &AIMS {
+        for (kind, (own, limit)) in KINDS.into_iter().zip(aim.sets) {
+            let _ = write!(text, "| {} | {kind} |", aim.what);
+            for (_, figures) in kernels {
+                let added = |set| figures.median_added(set, aim.pin);
+                let _ = write!(text, " {} |", cell(added(own), added(limit), aim.times));
+            }
+            text.push('\n');
+        }
+    }
+    text
+}
+
+/// What is added, in units of what the other set adds, and by how many instructions that is too
+/// much.
+fn cell(own: Option<i64>, limit: Option<i64>, times: f64) -> String {
+    let (Some(own), Some(limit)) = (own, limit) else {
+        return "-".to_owned();
+    };
+    let over = own - (limit as f64 * times) as i64;
+    let ratio = if limit > 0 {
+        format!("{:.2}", own as f64 / limit as f64)
+    } else {
+        format!("{} for {limit}", thousands(own))
+    };
+    if over > 0 {
+        format!("{ratio}, **{} over**", thousands(over))
+    } else {
+        ratio
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_over_is_said() {
+        assert_eq!(cell(Some(200), Some(100), 2.0), "2.00");
+        assert_eq!(cell(Some(2_201), Some(100), 2.0), "22.01, **2,001 over**");
+        assert_eq!(cell(Some(8), Some(0), 1.1), "8 for 0, **8 over**");
+        assert_eq!(cell(None, Some(100), 2.0), "-");
+    }
+
+    #[test]
+    fn every_aim_has_a_row_for_each_kind() {
+        let mut figures = Figures::default();
+        let lines = [
+            ("nothing", 0),
+            ("pinwatch, kprobe", 150),
+            (PAIRS[1], 100),
+            ("funclatency, kprobe", 149),
+        ];
+        for (set, clock) in lines {
+            let line = format!("{{\"set\":\"{set}\",\"pin\":\"one\",\"clock\":{clock}}}\n");
+            figures.read(&line).unwrap();
+        }
+        let table = table(&[("6.12", &figures)]);
+        assert_eq!(table.lines().count(), 2 + 2 * AIMS.len());
+        assert!(table.contains("| everything: two empty pairs | kprobe | 1.50 |"));
+        assert!(table.contains("funclatency | kprobe | 1.01, **1 over** |"));
+        assert!(table.contains("| everything: two empty pairs | fentry | - |"));
+    }
+}
