@@ -50,8 +50,8 @@ fn memfd_exit_fexit(ctx: FExitContext) -> u32 {
 #[kretprobe]
 fn memfd_exit_kretprobe(ctx: RetProbeContext) -> u32 {
     let folios = ctx.ret();
-    let pages = |slot: &Slot| (slot.pages, folios as u64);
-    exit(|slot| base_pages(slot, folios), pages);
+    let pages = move |slot: &Slot| (slot.pages, folios as u64);
+    exit(move |slot| base_pages(slot, folios), pages);
     0
 }
 

@@ -100,6 +100,6 @@ fn exit_longterm(ctx: FExitContext) {
 fn pin_exit_kretprobe(ctx: RetProbeContext) -> u32 {
     // A return without a slot is nearly always a short-term pin: nothing to count.
     let returned = ctx.ret();
-    exit(|_| returned, |slot| (slot.pages, returned as u64));
+    exit(move |_| returned, move |slot| (slot.pages, returned as u64));
     0
 }
