@@ -92,6 +92,8 @@ const fn listened_to(prefer: Prefer) -> Hooks {
     }
 }
 
+/// What others attach comes last: before 6.12 it leaves something behind that makes later kprobes on
+/// the same function cost some pins two or three times as much.
 pub const SETS: &[Set] = &[
     NOTHING,
     fentry("empty fentry", Hooks::Empty(&[Kind::Fentry])),
@@ -115,8 +117,6 @@ pub const SETS: &[Set] = &[
         "the same --without passes, unpinnable, phases too, fentry",
         pinwatch(Prefer::Fentry, SWEEPS),
     ),
-    fentry("bpftrace, kfunc", Hooks::Peer(peer::bpftrace_kfunc)),
-    fentry("funclatency, fentry", Hooks::Peer(peer::funclatency_fentry)),
     kprobe("empty kprobe", Hooks::Empty(&[Kind::Kprobe])),
     kprobe(KPROBE_PAIR, Hooks::Empty(&[Kind::Kprobe, Kind::Kretprobe])),
     kprobe(
@@ -136,8 +136,10 @@ pub const SETS: &[Set] = &[
         "the same --without passes, unpinnable, phases too, kprobe",
         pinwatch(Prefer::Kprobe, SWEEPS),
     ),
-    kprobe("bpftrace, kprobe", Hooks::Peer(peer::bpftrace_kprobe)),
+    fentry("funclatency, fentry", Hooks::Peer(peer::funclatency_fentry)),
     kprobe("funclatency, kprobe", Hooks::Peer(peer::funclatency_kprobe)),
+    fentry("bpftrace, kfunc", Hooks::Peer(peer::bpftrace_kfunc)),
+    kprobe("bpftrace, kprobe", Hooks::Peer(peer::bpftrace_kprobe)),
 ];
 
 /// What a pin is taken apart with: what each question to the kernel costs, and pinwatch with one

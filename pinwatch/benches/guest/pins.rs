@@ -3,6 +3,8 @@
 //! instructions that is their number.
 
 use std::arch::x86_64::_rdtsc;
+use std::thread::sleep;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use io_uring::IoUring;
@@ -13,6 +15,9 @@ use serde::Serialize;
 
 const PAGE: usize = 4096;
 const MOST_PAGES: usize = 512;
+/// After a pin is undone: before 6.2 io_uring leaves that to a worker and to RCU, whose work would
+/// fall into the next pin, and not always.
+const SETTLE: Duration = Duration::from_millis(2);
 /// What hooks do for some pins only takes less, what the kernel does on the side takes more: an
 /// interrupt, another process, or the allocator that fetches new pages for its list, which from
 /// 7.2 on hits one page in 32.
@@ -120,6 +125,7 @@ impl Pins {
         let took = now() - start;
         registered.context("registering a buffer")?;
         submitter.unregister_buffers()?;
+        sleep(SETTLE);
         self.made += 1;
         Ok(took)
     }
