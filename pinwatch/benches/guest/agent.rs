@@ -25,6 +25,8 @@ const SETTLE: Duration = Duration::from_secs(30);
 const IDLE: Duration = Duration::from_secs(60);
 const SCRAPES: u64 = 20;
 const PINS: u64 = 100_000;
+/// Between two looks whether the daemon answers, which take the one processor from it.
+const ASK_AGAIN: Duration = Duration::from_millis(20);
 /// Names of threads, for some ten thousand series.
 const NAMES: u32 = 3_300;
 
@@ -182,7 +184,7 @@ impl Daemon {
         let mut daemon = Self(Process(child));
         while !scrape().is_ok_and(|text| text.contains("pinwatch_kernel_info")) {
             ensure!(daemon.0.0.try_wait()?.is_none(), "the daemon ended");
-            sleep(Duration::from_millis(1));
+            sleep(ASK_AGAIN);
         }
         let took = now() - start;
         Ok((daemon, took))

@@ -90,6 +90,7 @@ impl Pins {
         for call in 0..WARM_UP + pin.calls() {
             let one = self.time(pin)?;
             between();
+            sleep(SETTLE);
             if call >= WARM_UP {
                 took.push(one);
             }
@@ -125,7 +126,6 @@ impl Pins {
         let took = now() - start;
         registered.context("registering a buffer")?;
         submitter.unregister_buffers()?;
-        sleep(SETTLE);
         self.made += 1;
         Ok(took)
     }
