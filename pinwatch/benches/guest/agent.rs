@@ -3,19 +3,15 @@
 
 use std::ffi::CString;
 use std::fs;
-use std::process::{Child, Command, Stdio};
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, ChildStderr, Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::prctl;
-use nix::sys::resource::{UsageWho, getrusage};
-use nix::sys::time::TimeValLike as _;
-use pinwatch::kernel::facts::Facts;
-use pinwatch::probe::plan::Prefer;
 use serde_json::json;
 
-use super::hooks::attach_pinwatch;
 use super::pins::{Pin, Pins, now};
 use super::ring;
 
@@ -25,8 +21,12 @@ const SETTLE: Duration = Duration::from_secs(30);
 const IDLE: Duration = Duration::from_secs(60);
 const SCRAPES: u64 = 20;
 const PINS: u64 = 100_000;
-/// Between two looks whether the daemon answers, which take the one processor from it.
-const ASK_AGAIN: Duration = Duration::from_millis(20);
+/// The parts of a start.
+const START: [&str; 3] = [
+    "until the kernel is known",
+    "until programs are attached",
+    "the scrape",
+];
 /// Names of threads, for some ten thousand series.
 const NAMES: u32 = 3_300;
 
@@ -36,16 +36,15 @@ pub fn tell(what: &str, value: u64, unit: &str) {
 }
 
 pub fn agent() -> Result<()> {
-    let parts = start_in_parts()?;
-    let (daemon, took) = Daemon::start(&[])?;
-    tell("start to first scrape", took, "ns");
-    for (what, ns) in parts {
-        tell(what, ns, "ns");
+    let (daemon, start) = Daemon::start(&[])?;
+    tell("start to first scrape", start.iter().sum(), "ns");
+    for (what, ns) in START.into_iter().zip(start) {
+        tell(&format!("of it, {what}"), ns, "ns");
     }
     sleep(SETTLE);
-    let rest = daemon.0.usage()?;
+    let rest = daemon.process.usage()?;
     sleep(IDLE);
-    let idle = daemon.0.usage()?;
+    let idle = daemon.process.usage()?;
     tell(
         "wake-ups in an idle minute",
         idle.switches - rest.switches,
@@ -62,7 +61,7 @@ pub fn agent() -> Result<()> {
     for _ in 0..PINS {
         pins.time(Pin::One)?;
     }
-    let pinned = daemon.0.usage()?;
+    let pinned = daemon.process.usage()?;
     let of = |what: &str| format!("{what} for {PINS} pins");
     tell(&of("wake-ups"), pinned.switches - idle.switches, "");
     tell(&of("processor time"), pinned.cpu_ns - idle.cpu_ns, "ns");
@@ -78,12 +77,12 @@ pub fn agent() -> Result<()> {
 /// What scrapes take, and what they leave.
 fn scraped(daemon: &Daemon, when: &str) -> Result<()> {
     let of = |what: &str| format!("{what}{when}");
-    let before = daemon.0.usage()?;
+    let before = daemon.process.usage()?;
     let mut text = String::new();
     for _ in 0..SCRAPES {
         text = scrape()?;
     }
-    let after = daemon.0.usage()?;
+    let after = daemon.process.usage()?;
     let series = text.lines().filter(|line| !line.starts_with('#')).count();
     tell(&of("series of a scrape"), series as u64, "");
     tell(&of("bytes of a scrape"), text.len() as u64, "B");
@@ -109,27 +108,6 @@ fn crowded(pins: &mut Pins) -> Result<()> {
     scraped(&daemon, ", --per process")
 }
 
-/// What takes the time of a start, done by itself.
-fn start_in_parts() -> Result<[(&'static str, u64); 3]> {
-    let start = now();
-    let facts = Facts::gather();
-    let gathered = now();
-    let kernel = || Ok::<_, nix::Error>(getrusage(UsageWho::RUSAGE_SELF)?.system_time());
-    let before = kernel()?;
-    let live = attach_pinwatch(&facts, Prefer::Auto)?;
-    let attached = now();
-    let in_kernel = kernel()? - before;
-    drop(live);
-    Ok([
-        ("of it, looking at the kernel", gathered - start),
-        ("of it, loading and attaching programs", attached - gathered),
-        (
-            "of that, in the kernel",
-            in_kernel.num_microseconds() as u64 * 1000,
-        ),
-    ])
-}
-
 /// The same pins while somebody follows the daemon.
 fn followed(daemon: &Daemon, pins: &mut Pins) -> Result<()> {
     let tail = Command::new("pinwatch")
@@ -142,12 +120,12 @@ fn followed(daemon: &Daemon, pins: &mut Pins) -> Result<()> {
         ensure!(tail.0.try_wait()?.is_none(), "the tail ended");
         pins.time(Pin::One)?;
     }
-    let before = [daemon.0.usage()?, tail.usage()?];
+    let before = [daemon.process.usage()?, tail.usage()?];
     for _ in 0..PINS {
         pins.time(Pin::One)?;
     }
     sleep(Duration::from_secs(1));
-    let after = [daemon.0.usage()?, tail.usage()?];
+    let after = [daemon.process.usage()?, tail.usage()?];
     let of = |what: &str| format!("{what} for {PINS} pins, with a tail");
     let [own, its] = [0, 1].map(|n| after[n].cpu_ns - before[n].cpu_ns);
     tell(&of("processor time"), own, "ns");
@@ -161,7 +139,10 @@ fn followed(daemon: &Daemon, pins: &mut Pins) -> Result<()> {
 struct Process(Child);
 
 /// `pinwatch run`.
-struct Daemon(Process);
+struct Daemon {
+    process: Process,
+    said: BufReader<ChildStderr>,
+}
 
 /// What it has used since its start.
 struct Usage {
@@ -172,22 +153,36 @@ struct Usage {
 }
 
 impl Daemon {
-    /// And how long it took to its first whole scrape.
-    fn start(args: &[&str]) -> Result<(Self, u64)> {
+    /// And how long each part of it took. It says when it is ready: asking again and again would
+    /// take the one processor from it.
+    fn start(args: &[&str]) -> Result<(Self, [u64; START.len()])> {
         let start = now();
-        let child = Command::new("pinwatch")
+        let mut child = Command::new("pinwatch")
             .arg("run")
             .args(args)
-            .stderr(Stdio::null())
+            .stderr(Stdio::piped())
             .spawn()
             .context("cannot start pinwatch")?;
-        let mut daemon = Self(Process(child));
-        while !scrape().is_ok_and(|text| text.contains("pinwatch_kernel_info")) {
-            ensure!(daemon.0.0.try_wait()?.is_none(), "the daemon ended");
-            sleep(ASK_AGAIN);
-        }
-        let took = now() - start;
+        let said = BufReader::new(child.stderr.take().context("no stderr")?);
+        let process = Process(child);
+        let mut daemon = Self { process, said };
+        let known = daemon.says(", era ")?;
+        let attached = daemon.says("watching with")?;
+        let text = scrape()?;
+        ensure!(text.contains("pinwatch_kernel_info"), "an empty scrape");
+        let took = [known - start, attached - known, now() - attached];
         Ok((daemon, took))
+    }
+
+    /// When it says something.
+    fn says(&mut self, what: &str) -> Result<u64> {
+        let mut line = String::new();
+        while !line.contains(what) {
+            line.clear();
+            let more = self.said.read_line(&mut line)? > 0;
+            ensure!(more, "the daemon ended");
+        }
+        Ok(now())
     }
 }
 

@@ -148,7 +148,6 @@ pub const PARTS: &[Set] = &[
     NOTHING,
     fentry("empty fentry", Hooks::Empty(&[Kind::Fentry])),
     fentry(FENTRY_PAIR, Hooks::Empty(&[Kind::Fentry, Kind::Fexit])),
-    kprobe(KPROBE_PAIR, Hooks::Empty(&[Kind::Kprobe, Kind::Kretprobe])),
     fentry("clock", Hooks::Asking("clock_fentry")),
     fentry("thread", Hooks::Asking("thread_fentry")),
     fentry("registers", Hooks::Asking("registers_fentry")),
@@ -157,6 +156,7 @@ pub const PARTS: &[Set] = &[
     fentry("all, fentry", pinwatch(Prefer::Fentry, &[])),
     fentry("no origin, fentry", pinwatch(Prefer::Fentry, ORIGIN)),
     fentry("no zones, fentry", pinwatch(Prefer::Fentry, ZONES)),
+    kprobe(KPROBE_PAIR, Hooks::Empty(&[Kind::Kprobe, Kind::Kretprobe])),
     kprobe("hooks, kprobe", Hooks::EmptyEverywhere(Prefer::Kprobe)),
     kprobe("all, kprobe", pinwatch(Prefer::Kprobe, &[])),
     kprobe("no origin, kprobe", pinwatch(Prefer::Kprobe, ORIGIN)),
@@ -179,6 +179,11 @@ pub enum Held {
 }
 
 impl Set {
+    /// Whether a program of its own is started for it.
+    pub fn is_a_program(&self) -> bool {
+        matches!(self.hooks, Hooks::Peer(_))
+    }
+
     pub fn attach(&self, facts: &Facts, pins: &mut Pins) -> Result<Held> {
         match self.hooks {
             Hooks::Nothing => Ok(Held::Nothing),

@@ -29,6 +29,9 @@ enum Command {
         /// This set of hooks only (repeatable).
         #[arg(long = "set")]
         sets: Vec<String>,
+        /// In nanoseconds, where the processor's clock counts no instructions.
+        #[arg(long)]
+        nanoseconds: bool,
     },
     /// The parts of what pinwatch adds to a pin of one page, and to a short-term one.
     Profile,
@@ -40,17 +43,28 @@ enum Command {
 
 fn main() -> Result<()> {
     match Cli::parse().command {
-        Command::Overhead { sets } => {
-            let wanted = |set: &&Set| sets.is_empty() || sets.iter().any(|name| name == set.name);
-            measure(SETS.iter().filter(wanted), &Pin::ALL)
+        Command::Overhead { sets, nanoseconds } => {
+            // Whether a tool of others is attached is told by a price that is steady.
+            let by_default = |set: &Set| !(nanoseconds && set.is_a_program());
+            let wanted = |set: &&Set| match &sets[..] {
+                [] => by_default(set),
+                names => names.iter().any(|name| name == set.name),
+            };
+            let unit = if nanoseconds {
+                pins::ticks_per_ns()
+            } else {
+                1.0
+            };
+            measure(SETS.iter().filter(wanted), &Pin::ALL, unit)
         }
-        Command::Profile => measure(PARTS, &[Pin::One, Pin::ShortTerm]),
+        Command::Profile => measure(PARTS, &[Pin::One, Pin::ShortTerm], 1.0),
         Command::Agent => agent::agent(),
         Command::Verifier => verifier::verifier(),
     }
 }
 
-fn measure<'a>(sets: impl IntoIterator<Item = &'a Set>, kinds: &[Pin]) -> Result<()> {
+/// `unit` is so many ticks of the processor's clock.
+fn measure<'a>(sets: impl IntoIterator<Item = &'a Set>, kinds: &[Pin], unit: f64) -> Result<()> {
     let facts = Facts::gather();
     for set in sets {
         // Fresh, so that none sees what another has left in memory.
@@ -66,7 +80,8 @@ fn measure<'a>(sets: impl IntoIterator<Item = &'a Set>, kinds: &[Pin]) -> Result
         });
         match measured {
             Ok(prices) => {
-                for (pin, clock) in prices {
+                for (pin, ticks) in prices {
+                    let clock = (ticks as f64 / unit).round() as u64;
                     println!(
                         "{}",
                         json!({ "set": set.name, "pair": set.pair, "pin": pin, "clock": clock })

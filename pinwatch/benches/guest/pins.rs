@@ -4,7 +4,7 @@
 
 use std::arch::x86_64::_rdtsc;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use io_uring::IoUring;
@@ -169,6 +169,13 @@ impl Pins {
         }
         Ok(())
     }
+}
+
+/// How fast the processor's clock is.
+pub fn ticks_per_ns() -> f64 {
+    let (start, ticks) = (Instant::now(), now());
+    sleep(Duration::from_millis(200));
+    (now() - ticks) as f64 / start.elapsed().as_nanos() as f64
 }
 
 /// The processor's clock: nanoseconds in a guest that counts instructions.

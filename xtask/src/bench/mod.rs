@@ -24,6 +24,7 @@ use clap::Subcommand;
 #[command(after_help = "Examples:
   cargo xtask bench overhead
   cargo xtask bench overhead --kernel 6.12 --runs 1 --set nothing --set 'pinwatch, fentry'
+  sudo -E cargo xtask bench overhead --here
   cargo xtask bench profile
   cargo xtask bench user
   cargo xtask bench agent

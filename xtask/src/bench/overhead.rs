@@ -5,6 +5,7 @@
 
 use std::fmt::Write;
 use std::fs;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -19,6 +20,7 @@ use super::peers::Peers;
 use crate::apt::MirrorArgs;
 use crate::build;
 use crate::cache::Cache;
+use crate::child;
 use crate::kernels::{self, KERNELS, Kernel};
 use crate::qemu;
 use crate::setup::{self, Purpose};
@@ -35,6 +37,10 @@ pub struct OverheadArgs {
     /// This set of hooks only (repeatable), as the table names it
     #[arg(long = "set", value_name = "NAME")]
     sets: Vec<String>,
+    /// On this machine's own kernel instead, in nanoseconds: for root, where it can be watched.
+    /// Without the tools of others, and pinwatch's tail and record
+    #[arg(long, conflicts_with_all = ["kernels", "runs"])]
+    here: bool,
     /// Boots of each kernel
     #[arg(long, value_name = "N", default_value_t = RUNS, value_parser = clap::value_parser!(u32).range(1..=99))]
     runs: u32,
@@ -51,6 +57,9 @@ pub fn main(args: &OverheadArgs) -> Result<ExitCode> {
     let cache = Cache::open()?;
     setup::ensure(&cache, Purpose::All)?;
     let [program, pinwatch] = build::bench_programs()?;
+    if args.here {
+        return here(&program, &args.sets);
+    }
     let machine = Machine {
         pinwatch: Some(pinwatch),
         peers: Some(Peers::fetch(&cache, &args.mirrors)?),
@@ -82,6 +91,20 @@ pub fn main(args: &OverheadArgs) -> Result<ExitCode> {
         let json = serde_json::to_string_pretty(&Value::Object(json))? + "\n";
         fs::write(JSON, json).with_context(|| JSON.to_owned())?;
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Without a guest. Times of one run, so that what the machine does besides is in all of them.
+fn here(program: &Path, sets: &[String]) -> Result<ExitCode> {
+    eprintln!("xtask: measuring on this kernel, about a minute");
+    let mut measure = child::command(program);
+    measure.args(["overhead", "--nanoseconds"]);
+    for set in sets {
+        measure.args(["--set", set]);
+    }
+    let mut figures = Figures::default();
+    figures.read(&child::output(&mut measure)?)?;
+    println!("\nNanoseconds:\n\n{}", figures.table());
     Ok(ExitCode::SUCCESS)
 }
 
