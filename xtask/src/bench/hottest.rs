@@ -11,7 +11,7 @@ use crate::child;
 
 /// What functions are for, by a part of their names; the first that fits. What is left is pinwatch's
 /// own work, with what of the standard library was inlined into it.
-const PURPOSES: [(&str, &[&str]); 7] = [
+const PURPOSES: [(&str, &[&str]); 6] = [
     (
         "memory: allocating, growing, freeing",
         &[
@@ -42,8 +42,7 @@ const PURPOSES: [(&str, &[&str]); 7] = [
             "memchr",
         ],
     ),
-    ("prometheus: its encoder", &["prometheus::encoder"]),
-    ("prometheus: its messages", &["prometheus::", "protobuf"]),
+    ("prometheus", &["prometheus::", "protobuf"]),
 ];
 const REST: &str = "pinwatch";
 
