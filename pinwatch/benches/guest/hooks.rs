@@ -205,6 +205,7 @@ impl Set {
             }
             Hooks::EmptyEverywhere(prefer) => {
                 let plan = Plan::new(facts, prefer);
+                ensure!(plan.unusable.is_empty(), "{}", plan.unusable.join("; "));
                 let mut at: Vec<_> = plan.attachments().map(|(_, at)| at.clone()).collect();
                 // One program may serve several measurements.
                 at.sort_by_key(|at| at.program);

@@ -16,7 +16,8 @@ struct Aim {
 }
 
 const KINDS: [&str; 2] = ["fentry", "kprobe"];
-const EVERYTHING: [&str; 2] = ["pinwatch, fentry", "pinwatch, kprobe"];
+/// pinwatch with all that it measures by default.
+pub const EVERYTHING: [&str; 2] = ["pinwatch, fentry", "pinwatch, kprobe"];
 
 const fn everything(what: &'static str, times: f64, limits: [&'static str; 2]) -> Aim {
     of("one", what, times, limits)

@@ -9,10 +9,10 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value};
 
-use super::aims;
+use super::aims::{self, EVERYTHING};
 use super::document;
 use super::figures::Figures;
 use super::machine::Machine;
@@ -104,6 +104,9 @@ fn here(program: &Path, sets: &[String]) -> Result<ExitCode> {
     }
     let mut figures = Figures::default();
     figures.read(&child::output(&mut measure)?)?;
+    if let [Some(why), Some(_)] = EVERYTHING.map(|set| figures.error(set)) {
+        bail!("{why}");
+    }
     println!("\nNanoseconds:\n\n{}", figures.table());
     Ok(ExitCode::SUCCESS)
 }
