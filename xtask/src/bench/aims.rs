@@ -4,45 +4,33 @@
 use std::fmt::Write;
 
 use super::document::thousands;
-use super::figures::Figures;
+use super::figures::{EVERYTHING, Figures, KINDS, PAIRS};
 
-/// A limit: so many times what another set of hooks adds to the same pin.
+/// A limit for pinwatch: so many times what another set of hooks adds to the same pin.
 struct Aim {
     what: &'static str,
     pin: &'static str,
     times: f64,
-    /// What is compared, by fentry and by kprobe.
-    sets: [(&'static str, &'static str); 2],
+    /// The other set, by fentry and by kprobe.
+    limits: [&'static str; 2],
 }
 
-const KINDS: [&str; 2] = ["fentry", "kprobe"];
-/// pinwatch with all that it measures by default.
-pub const EVERYTHING: [&str; 2] = ["pinwatch, fentry", "pinwatch, kprobe"];
-
-const fn everything(what: &'static str, times: f64, limits: [&'static str; 2]) -> Aim {
-    of("one", what, times, limits)
-}
-
-const fn of(pin: &'static str, what: &'static str, times: f64, limits: [&'static str; 2]) -> Aim {
-    let [fentry, kprobe] = EVERYTHING;
-    let sets = [(fentry, limits[0]), (kprobe, limits[1])];
+const fn aim(pin: &'static str, what: &'static str, times: f64, limits: [&'static str; 2]) -> Aim {
     Aim {
         what,
         pin,
         times,
-        sets,
+        limits,
     }
 }
 
-const PAIRS: [&str; 2] = ["empty fentry and fexit", "empty kprobe and kretprobe"];
-
 #[rustfmt::skip]
 const AIMS: [Aim; 5] = [
-    everything("everything: two empty pairs", 2.0, PAIRS),
-    everything("everything: bpftrace's script", 1.0, ["bpftrace, kfunc", "bpftrace, kprobe"]),
-    everything("everything: funclatency", 1.0, ["funclatency, fentry", "funclatency, kprobe"]),
-    of("short_term", "a short-term pin: 1.1 empty pairs", 1.1, PAIRS),
-    of("short_term", "a short-term pin: 1.1 empty entries", 1.1, ["empty fentry", "empty kprobe"]),
+    aim("one", "everything: two empty pairs", 2.0, PAIRS),
+    aim("one", "everything: bpftrace's script", 1.0, ["bpftrace, kfunc", "bpftrace, kprobe"]),
+    aim("one", "everything: funclatency", 1.0, ["funclatency, fentry", "funclatency, kprobe"]),
+    aim("short_term", "a short-term pin: 1.1 empty pairs", 1.1, PAIRS),
+    aim("short_term", "a short-term pin: 1.1 empty entries", 1.1, ["empty fentry", "empty kprobe"]),
 ];
 
 /// One row an aim and kind of hook, one column a kernel.
@@ -53,7 +41,8 @@ pub fn table(kernels: &[(&str, &Figures)]) -> String {
     }
     let _ = writeln!(text, "\n|---|---|{}", "---|".repeat(kernels.len()));
     for aim in &AIMS {
-        for (kind, (own, limit)) in KINDS.into_iter().zip(aim.sets) {
+        let sets = EVERYTHING.into_iter().zip(aim.limits);
+        for (kind, (own, limit)) in KINDS.into_iter().zip(sets) {
             let _ = write!(text, "| {} | {kind} |", aim.what);
             for (_, figures) in kernels {
                 let added = |set| figures.median_added(set, aim.pin);

@@ -15,6 +15,12 @@ const PINS: [(&str, &str); 4] = [
     ("migrated", "256 pages, migrated"),
     ("short_term", "1 page, short-term"),
 ];
+/// How programs are attached.
+pub const KINDS: [&str; 2] = ["fentry", "kprobe"];
+/// Empty programs of each kind at entry and return: the least that a duration costs.
+pub const PAIRS: [&str; 2] = ["empty fentry and fexit", "empty kprobe and kretprobe"];
+/// pinwatch by each kind, with all that it measures by default.
+pub const EVERYTHING: [&str; 2] = ["pinwatch, fentry", "pinwatch, kprobe"];
 /// The set without hooks, which the others are compared with.
 const NOTHING: &str = "nothing";
 

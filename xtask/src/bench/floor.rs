@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use super::figures::Figures;
+use super::figures::{EVERYTHING, Figures, PAIRS};
 use super::machine::Machine;
 use super::overhead::{self, JSON};
 use crate::apt::MirrorArgs;
@@ -21,10 +21,7 @@ const SLACK: f64 = 1.05;
 /// The kinds of pin whose price does not depend on what else the kernel does.
 const PINS: [&str; 2] = ["one", "short_term"];
 /// Sets of hooks and the empty pairs that they are compared with.
-const SETS: [(&str, &str); 2] = [
-    ("pinwatch, fentry", "empty fentry and fexit"),
-    ("pinwatch, kprobe", "empty kprobe and kretprobe"),
-];
+const SETS: [(&str, &str); 2] = [(EVERYTHING[0], PAIRS[0]), (EVERYTHING[1], PAIRS[1])];
 
 pub fn check(cache: &Cache, mirrors: &MirrorArgs, program: PathBuf) -> Result<()> {
     let machine = Machine::new(cache, mirrors, program);

@@ -12,9 +12,9 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value};
 
-use super::aims::{self, EVERYTHING};
+use super::aims;
 use super::document;
-use super::figures::Figures;
+use super::figures::{EVERYTHING, Figures};
 use super::machine::Machine;
 use super::peers::Peers;
 use crate::apt::MirrorArgs;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 
 use super::document::{self, thousands};
-use super::figures::Figures;
+use super::figures::{Figures, KINDS, PAIRS};
 use super::machine::Machine;
 use super::overhead::kernels_or_default;
 use crate::apt::MirrorArgs;
@@ -27,8 +27,6 @@ pub struct ProfileArgs {
     mirrors: MirrorArgs,
 }
 
-const KINDS: [&str; 2] = ["fentry", "kprobe"];
-const PAIRS: [&str; 2] = ["empty fentry and fexit", "empty kprobe and kretprobe"];
 /// The questions to the kernel that a pin of one sweep makes at its entry, at the sweep and at its
 /// return, each of them once.
 const QUESTIONS: [(&str, &str); 2] = [
