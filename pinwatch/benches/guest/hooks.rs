@@ -92,8 +92,8 @@ const fn listened_to(prefer: Prefer) -> Hooks {
     }
 }
 
-/// What others attach comes last: before 6.12 it leaves something behind that makes later kprobes on
-/// the same function cost some pins two or three times as much.
+/// What others attach comes last: on 6.1 it leaves something behind that makes later kprobes on the
+/// same function cost some pins two or three times as much.
 pub const SETS: &[Set] = &[
     NOTHING,
     fentry("empty fentry", Hooks::Empty(&[Kind::Fentry])),

@@ -7,7 +7,7 @@ mod pins;
 mod ring;
 mod verifier;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand};
 use pinwatch::kernel::facts::Facts;
 use serde_json::json;
@@ -73,7 +73,12 @@ fn measure<'a>(sets: impl IntoIterator<Item = &'a Set>, kinds: &[Pin], unit: f64
             let before = pins.made;
             let mut prices = Vec::new();
             for &pin in kinds {
-                prices.push((pin, pins.price(pin, || held.between())?));
+                let price = pins.price(pin, || held.between())?;
+                ensure!(
+                    price.is_steady,
+                    "more than a tenth of the pins is far from the others"
+                );
+                prices.push((pin, price.ticks));
             }
             held.detach(pins.made - before)?;
             Ok(prices)

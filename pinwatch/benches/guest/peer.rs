@@ -94,7 +94,7 @@ impl Peer {
     /// Starts a tool and waits until its probes are attached. Neither tool says so
     /// reliably; the price of a pin does.
     pub fn start(mut command: std::process::Command, pins: &mut Pins) -> Result<Self> {
-        let without = pins.price(Pin::One, || {})?;
+        let without = pins.price(Pin::One, || {})?.ticks;
         let name = command.get_program().to_string_lossy().into_owned();
         let child = command
             .stdin(Stdio::null())
@@ -111,7 +111,7 @@ impl Peer {
             }
             ensure!(Instant::now() < deadline, "{name} attaches nothing");
             sleep(TICK);
-            let with = pins.price(Pin::One, || {})?;
+            let with = pins.price(Pin::One, || {})?.ticks;
             let same = with.abs_diff(last) <= with / 100;
             let more = with > without + without / 50;
             steady = if same && more { steady + 1 } else { 0 };

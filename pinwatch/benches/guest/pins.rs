@@ -15,12 +15,12 @@ use serde::Serialize;
 
 const PAGE: usize = 4096;
 const MOST_PAGES: usize = 512;
-/// After a pin is undone: before 6.2 io_uring leaves that to a worker and to RCU, whose work would
-/// fall into the next pin, and not always.
+/// After a pin is undone. On 6.1, without it, every second pin took some hundred instructions more:
+/// what io_uring leaves to a worker and to RCU, as we take it.
 const SETTLE: Duration = Duration::from_millis(2);
 /// What hooks do for some pins only takes less, what the kernel does on the side takes more: an
-/// interrupt, another process, or the allocator that fetches new pages for its list, which from
-/// 7.2 on hits one page in 32.
+/// interrupt, another process, or, on 7.3 in one pin of 32, some 12,800 instructions that we take
+/// for the allocator's.
 const FAR: u64 = 2_500;
 
 /// One kind of pin.
@@ -59,6 +59,14 @@ impl Pin {
     }
 }
 
+/// What a pin takes.
+pub struct Price {
+    /// of the processor's clock
+    pub ticks: u64,
+    /// Whether no more than a tenth of the calls was too far from the others to be counted.
+    pub is_steady: bool,
+}
+
 /// Memory and the means to pin it.
 pub struct Pins {
     memory: MmapMut,
@@ -82,7 +90,7 @@ impl Pins {
     /// counts what only some calls pay for: of a pin of one page, of those near the
     /// median. Longer calls are fewer, and a good part of them has an interrupt, so
     /// there it is the median itself.
-    pub fn price(&mut self, pin: Pin, mut between: impl FnMut()) -> Result<u64> {
+    pub fn price(&mut self, pin: Pin, mut between: impl FnMut()) -> Result<Price> {
         // The first calls fault memory in and fill caches.
         const WARM_UP: usize = 10;
         self.forget(MOST_PAGES)?;
@@ -98,10 +106,18 @@ impl Pins {
         took.sort_unstable();
         let median = took[took.len() / 2];
         if took.len() < Pin::One.calls() {
-            return Ok(median);
+            return Ok(Price {
+                ticks: median,
+                is_steady: true,
+            });
         }
+        let calls = took.len();
         took.retain(|took| took.abs_diff(median) < FAR);
-        Ok((took.iter().sum::<u64>() + took.len() as u64 / 2) / took.len() as u64)
+        let near = took.len() as u64;
+        Ok(Price {
+            ticks: (took.iter().sum::<u64>() + near / 2) / near,
+            is_steady: took.len() * 10 >= calls * 9,
+        })
     }
 
     /// Makes one pin, and undoes it untimed.
