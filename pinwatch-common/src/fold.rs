@@ -54,7 +54,7 @@ pub struct OriginCells {
     pub failures: [u64; CAUSES * ERRNOS],
 }
 
-/// Everything folded from pins. Written by the pin's exit program only.
+/// Everything folded from pins. The return programs of all pins write it: [`Add`] says how.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct PinCells {
@@ -94,8 +94,8 @@ impl OriginCells {
         let mut passes = self.passes;
         for (n, [reads, writes]) in (0..).zip(self.plain.pins) {
             let pins = reads.wrapping_add(writes);
-            add(&mut passes.sum, pins.wrapping_mul(n.into()));
-            add(&mut passes.buckets[pass_bucket(n)], pins);
+            Alone::add(&mut passes.sum, pins.wrapping_mul(n.into()));
+            Alone::add(&mut passes.buckets[pass_bucket(n)], pins);
         }
         passes
     }
@@ -139,7 +139,7 @@ impl PinCells {
     }
 }
 
-/// Long-term calls of GUP-fast. Written by its return program only.
+/// Long-term calls of GUP-fast.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct FastCells {
@@ -151,16 +151,16 @@ pub struct FastCells {
     pub hidden: u64,
 }
 
-/// One CPU's cells. Each part is written by one program, so that a program
-/// preempted in the middle of an update is not overtaken by another.
+/// One CPU's cells. A program that is preempted in the middle of an update can be overtaken on the
+/// same CPU by another program, or by the same one in another task: [`Add`] says why no update is
+/// lost.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct CpuCells {
     pub pins: PinCells,
-    /// Pins until one more of their pages is looked at; no statistic. Written by
-    /// the pin's exit program only.
+    /// Pins until one more of their pages is looked at; no statistic, so an update that is lost
+    /// changes only which pin is sampled.
     pub zone_gap: u64,
-    /// Written by the end-of-migration program.
     pub migrate: DurationCells,
     pub fast: FastCells,
     /// By [`crate::counter::Loss`].
@@ -229,15 +229,26 @@ pub fn cause(pin: &Pin) -> Cause {
     }
 }
 
-#[inline(always)]
-fn add(cell: &mut u64, n: u64) {
-    *cell = cell.wrapping_add(n);
+/// How to add to a cell. Where the kernel can preempt a BPF program, the BPF side adds by an atomic
+/// instruction; elsewhere a program that runs on a CPU is alone with its cells.
+pub trait Add {
+    fn add(cell: &mut u64, n: u64);
+}
+
+/// Nobody else writes the cell meanwhile.
+pub struct Alone;
+
+impl Add for Alone {
+    #[inline(always)]
+    fn add(cell: &mut u64, n: u64) {
+        *cell = cell.wrapping_add(n);
+    }
 }
 
 #[inline(always)]
-fn count<const N: usize>(cells: &mut [u64; N], index: usize) {
+fn count<A: Add, const N: usize>(cells: &mut [u64; N], index: usize) {
     if let Some(cell) = cells.get_mut(index) {
-        add(cell, 1);
+        A::add(cell, 1);
     }
 }
 
@@ -288,24 +299,24 @@ impl Plain {
 /// Adds an ended pin.
 #[inline(always)]
 pub fn fold_pin(cells: &mut PinCells, pin: &Pin) {
-    fold_zone(cells, pin.sampled_zone);
+    fold_zone::<Alone>(cells, pin.sampled_zone);
     match Plain::of(pin) {
-        Some(plain) => fold_plain(cells, plain),
-        None => fold_eventful(cells, pin),
+        Some(plain) => fold_plain::<Alone>(cells, plain),
+        None => fold_eventful::<Alone>(cells, pin),
     }
 }
 
 /// Adds what was seen of one of its pages: 1 + its zone, or 0.
 #[inline(always)]
-pub fn fold_zone(cells: &mut PinCells, sampled_zone: u8) {
+pub fn fold_zone<A: Add>(cells: &mut PinCells, sampled_zone: u8) {
     if sampled_zone != 0 {
-        count(&mut cells.zones, sampled_zone as usize - 1);
+        count::<A, _>(&mut cells.zones, sampled_zone as usize - 1);
     }
 }
 
 /// Adds all but the zone of a plain pin.
 #[inline(always)]
-pub fn fold_plain(cells: &mut PinCells, pin: Plain) {
+pub fn fold_plain<A: Add>(cells: &mut PinCells, pin: Plain) {
     let Some(origin) = cells.origins.get_mut(pin.origin as usize) else {
         return;
     };
@@ -316,12 +327,12 @@ pub fn fold_plain(cells: &mut PinCells, pin: Plain) {
         collect_ns,
     } = &mut origin.plain;
     let pins = &mut pins[(pin.passes & 1) as usize];
-    add(&mut pins[(pin.gup_flags & FOLL_WRITE) as usize], 1);
-    add(pages, pin.pages);
-    add(gup_ns, pin.gup_ns);
-    add(collect_ns, pin.collect_ns);
+    A::add(&mut pins[(pin.gup_flags & FOLL_WRITE) as usize], 1);
+    A::add(pages, pin.pages);
+    A::add(gup_ns, pin.gup_ns);
+    A::add(collect_ns, pin.collect_ns);
     // Last, when nothing else needs a register.
-    count(
+    count::<A, _>(
         &mut origin.durations,
         duration_bucket(pin.gup_ns.wrapping_add(pin.collect_ns)),
     );
@@ -330,23 +341,23 @@ pub fn fold_plain(cells: &mut PinCells, pin: Plain) {
 /// Adds all but the zone of a pin that is not plain. What takes many ways through it comes last, since
 /// the verifier goes each of them to its end.
 #[inline(always)]
-pub fn fold_eventful(cells: &mut PinCells, pin: &Pin) {
-    add(&mut cells.requested, pin.requested);
+pub fn fold_eventful<A: Add>(cells: &mut PinCells, pin: &Pin) {
+    A::add(&mut cells.requested, pin.requested);
     if pin.returned > 0 {
-        add(&mut cells.returned, pin.returned as u64);
+        A::add(&mut cells.returned, pin.returned as u64);
     }
-    add(&mut cells.writes, (pin.gup_flags & FOLL_WRITE) as u64);
+    A::add(&mut cells.writes, (pin.gup_flags & FOLL_WRITE) as u64);
     for phase in 0..PHASES {
-        add(&mut cells.phase_ns[phase], pin.phase_ns[phase]);
+        A::add(&mut cells.phase_ns[phase], pin.phase_ns[phase]);
     }
-    add(&mut cells.unpinnable, pin.unpinnable);
-    add(&mut cells.migrate_calls, pin.migrate_calls as u64);
-    add(&mut cells.moved, pin.moved);
-    add(&mut cells.failed, pin.failed);
-    add(&mut cells.repinned, pin.repinned);
-    add(&mut cells.drains, pin.drains as u64);
+    A::add(&mut cells.unpinnable, pin.unpinnable);
+    A::add(&mut cells.migrate_calls, pin.migrate_calls as u64);
+    A::add(&mut cells.moved, pin.moved);
+    A::add(&mut cells.failed, pin.failed);
+    A::add(&mut cells.repinned, pin.repinned);
+    A::add(&mut cells.drains, pin.drains as u64);
     for kind in 0..ISOLATES {
-        add(
+        A::add(
             &mut cells.isolate_failures[kind],
             pin.isolate_failures[kind] as u64,
         );
@@ -354,21 +365,21 @@ pub fn fold_eventful(cells: &mut PinCells, pin: &Pin) {
     let Some(origin) = cells.origins.get_mut(pin.origin as usize) else {
         return;
     };
-    add(&mut origin.duration_ns, pin.duration_ns);
-    add(&mut origin.passes.sum, pin.passes as u64);
+    A::add(&mut origin.duration_ns, pin.duration_ns);
+    A::add(&mut origin.passes.sum, pin.passes as u64);
     if pin.returned < 0 {
         let class = cause(pin) as usize * ERRNOS + errno_class(-pin.returned as i32);
-        count(&mut origin.failures, opaque(class));
+        count::<A, _>(&mut origin.failures, opaque(class));
     }
-    count(&mut origin.passes.buckets, opaque(pass_bucket(pin.passes)));
-    count(&mut origin.durations, duration_bucket(pin.duration_ns));
+    count::<A, _>(&mut origin.passes.buckets, opaque(pass_bucket(pin.passes)));
+    count::<A, _>(&mut origin.durations, duration_bucket(pin.duration_ns));
 }
 
 /// Adds an ended call of `migrate_pages`.
 #[inline(always)]
-pub fn fold_migrate(cells: &mut DurationCells, ns: u64) {
-    add(&mut cells.sum_ns, ns);
-    count(&mut cells.buckets, duration_bucket(ns));
+pub fn fold_migrate<A: Add>(cells: &mut DurationCells, ns: u64) {
+    A::add(&mut cells.sum_ns, ns);
+    count::<A, _>(&mut cells.buckets, duration_bucket(ns));
 }
 
 #[cfg(test)]

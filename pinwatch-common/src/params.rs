@@ -2,11 +2,11 @@
 
 /// Version of everything in this crate that crosses the kernel boundary. Raise
 /// it with any change of a `repr(C)` type or of a map's meaning.
-pub const ABI_VERSION: u32 = 5;
+pub const ABI_VERSION: u32 = 6;
 
 /// Name of the BPF object's symbol that carries [`ABI_VERSION`]; an object built
 /// for another version does not have it and is refused before it is loaded.
-pub const ABI_SYMBOL: &str = "PINWATCH_ABI_5";
+pub const ABI_SYMBOL: &str = "PINWATCH_ABI_6";
 
 /// Pins that can be in flight at once before one is counted as
 /// [`Loss::SlotsFull`](crate::counter::Loss::SlotsFull) instead of measured.

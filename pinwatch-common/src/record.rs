@@ -150,7 +150,8 @@ pub struct Pin {
     /// 1 + the zone (`enum zone_type`) of one of the returned pages, picked at
     /// random; 0 if none was looked at.
     pub sampled_zone: u8,
-    /// 1 once it has returned: an event of a pin without is of a retry's beginning.
+    /// 1 once it has returned: an event of a pin without is of a retry's beginning. In a slot also
+    /// [`ENTERED`].
     pub ended: u8,
     /// 1 once the running pass has called `migrate_pages`.
     pub migrated: u8,
@@ -158,7 +159,7 @@ pub struct Pin {
     pub passes: u32,
     /// The running [`Phase`].
     pub phase: u8,
-    /// 1 once the pin is more than one sweep that found nothing: see [`Slot::begin_events`].
+    /// 1 once the pin is more than one sweep that found nothing: see [`Flight::begin_events`].
     pub eventful: u8,
     /// The phase to go back to after a drain.
     pub drained_in: u8,
@@ -183,8 +184,79 @@ impl Pin {
     }
 }
 
-/// Where a pin sits while it is in flight. A slot is owned by a thread while
-/// `claims` is 1 and `pin.tid` is the thread.
+/// [`Pin::ended`] of a pin that the first of two entry programs has begun and the second has not
+/// seen yet.
+pub const ENTERED: u8 = 2;
+
+/// [`Pin::ended`] of a pin that has returned.
+pub const ENDED: u8 = 1;
+
+/// What tells one call of a function from every other call that its thread makes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct Call {
+    /// Where the call is on the kernel's stack: the address of the trampoline's arguments, or for
+    /// a kprobe the stack pointer at entry.
+    pub frame: u64,
+    /// The argument `start`; for a kretprobe, which sees no arguments, the frame again.
+    pub start: u64,
+}
+
+impl Call {
+    /// Added to `frame` when the return was seen. Stack addresses are aligned, so no call has it.
+    /// An addition, as the kernel lets no program do anything else with the address of its context.
+    pub const RETURNED: u64 = 1;
+
+    /// A call of which nothing is known but where it is on the stack.
+    #[inline(always)]
+    #[must_use]
+    pub const fn at(frame: u64) -> Self {
+        Self {
+            frame,
+            start: frame,
+        }
+    }
+
+    /// Whether the return was seen.
+    #[inline(always)]
+    #[must_use]
+    pub const fn has_returned(&self) -> bool {
+        self.frame & Self::RETURNED != 0
+    }
+}
+
+/// What the second of two programs at one hook has seen of a pin. If the first program ran too,
+/// the pin has more than this.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct Seen {
+    pub passes: u32,
+    pub migrate_calls: u32,
+    pub unpinnable: u64,
+    pub isolate_failures: [u32; ISOLATES],
+    /// Always 0.
+    pub reserved: u32,
+}
+
+/// A pin in flight. Only the thread that pins writes it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct Flight {
+    /// What is known of the pin so far. Its thread and process stand in the slot, and here once
+    /// the pin is eventful.
+    pub pin: Pin,
+    /// When the running phase began; not set before the first sweep of a pin without events.
+    pub mark_ns: u64,
+    pub call: Call,
+    /// Where the caller's array of pages or folios is; 0 where the return tells.
+    pub pages: u64,
+    /// `max_folios` of `memfd_pin_folios`.
+    pub max_folios: u64,
+    pub seen: Seen,
+}
+
+/// Where a pin sits while it is in flight. A thread owns the slot while `claims` is 1 and `owner`
+/// is the thread.
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct Slot {
@@ -192,29 +264,31 @@ pub struct Slot {
     /// atomically: 5.10 has no BPF compare-and-swap. A thread that finds another
     /// value than 1 after its own addition takes it back and tries elsewhere.
     pub claims: u64,
-    /// When the running phase began; not set before the first sweep of a pin without events.
-    pub mark_ns: u64,
-    /// What is known of the pin so far.
-    pub pin: Pin,
-    /// `max_folios` of `memfd_pin_folios`.
-    pub max_folios: u64,
-    /// Where the caller's array of pages or folios is; 0 where the return tells.
-    pub pages: u64,
-    /// Always 0.
-    pub reserved: u64,
+    /// The thread's id below and the process's above, as `bpf_get_current_pid_tgid` gives them; 0
+    /// without an owner. Only the owner writes it; every thread that uses the set reads it.
+    pub owner: u64,
+    pub flight: Flight,
+    /// In the first slot of a set: calls in flight that found no slot in the set.
+    pub without_slot: u64,
+    /// In the first slot of a set: the frame of a call whose slot a nested call of the same thread
+    /// took.
+    pub displaced: u64,
 }
 
-impl Slot {
+impl Flight {
     /// Readies what a pin of one sweep does without, since most pins are no more than that:
     /// the times of its phases follow from its entry and the beginning of the sweep, and
     /// what it returned and how long it took is written when it returns.
     #[inline(always)]
-    pub fn begin_events(&mut self) {
+    pub fn begin_events(&mut self, owner: u64) {
         let Self { mark_ns, pin, .. } = self;
         if pin.eventful != 0 {
             return;
         }
         pin.eventful = 1;
+        pin.tid = owner as u32;
+        pin.tgid = (owner >> u32::BITS) as u32;
+        pin.ended = 0;
         if pin.phase == Phase::Gup as u8 {
             *mark_ns = pin.start_ns;
         }
@@ -251,7 +325,7 @@ pub struct StackSample {
 }
 
 const _: () = assert!(size_of::<Pin>() == 152);
-const _: () = assert!(size_of::<Slot>() == 192);
+const _: () = assert!(size_of::<Slot>() == 256);
 const _: () = assert!(size_of::<PinEvent>() == 168);
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use aya_ebpf::helpers::{
     bpf_get_current_pid_tgid, bpf_get_current_task, bpf_get_current_task_btf,
     bpf_get_smp_processor_id, bpf_ktime_get_ns, bpf_probe_read_kernel, bpf_task_pt_regs,
 };
+use aya_ebpf::programs::{ProbeContext, RetProbeContext};
 use aya_ebpf::{EbpfContext, Global};
 use pinwatch_common::origin::syscall_origin;
 use pinwatch_common::record::{ISOLATES, Isolate, Origin};
@@ -39,6 +40,15 @@ static ZONE_MASK: Global<u32> = Global::new(0);
 /// Whether calls of GUP-fast are watched.
 #[unsafe(no_mangle)]
 static FAST_PATH: Global<u32> = Global::new(0);
+
+/// 1 where another task can run BPF programs on a CPU while one is in the middle.
+#[unsafe(no_mangle)]
+static PREEMPTS: Global<u32> = Global::new(0);
+
+/// 1 where each tracing program is attached twice, since the kernel skips a program that is
+/// already running on the CPU: the second does what the first could not.
+#[unsafe(no_mangle)]
+static TWINS: Global<u32> = Global::new(0);
 
 /// A bit per [`Isolate`] kind: set where its function returns a bool, true for
 /// isolated, and not an int, 0 for isolated.
@@ -174,6 +184,39 @@ pub fn sample_zone(pages: impl FnOnce() -> (u64, u64), dice: u64) -> u8 {
 pub fn raw_arg(ctx: &impl EbpfContext, n: usize) -> u64 {
     // SAFETY: the helper checks the address, which is one of the context's words.
     unsafe { bpf_probe_read_kernel(ctx.as_ptr().cast::<u64>().add(n)) }.unwrap_or_default()
+}
+
+/// Whether programs can preempt each other.
+#[inline(always)]
+pub fn preempts() -> bool {
+    PREEMPTS.load() != 0
+}
+
+/// Whether each tracing program has a twin.
+#[inline(always)]
+pub fn has_twins() -> bool {
+    TWINS.load() != 0
+}
+
+/// Where a call is on the stack, as a trampoline's programs see it: all programs of one call get
+/// the same address of its arguments.
+#[inline(always)]
+pub fn frame(ctx: &impl EbpfContext) -> u64 {
+    ctx.as_ptr() as u64
+}
+
+/// Where a call is on the stack, at its entry by a kprobe: the address of its return address.
+#[inline(always)]
+pub fn entry_frame(ctx: &ProbeContext) -> u64 {
+    // SAFETY: the context of a kprobe is the probed function's registers.
+    unsafe { (*ctx.regs).rsp }
+}
+
+/// The same at its return by a kretprobe, when the return address has been popped.
+#[inline(always)]
+pub fn return_frame(ctx: &RetProbeContext) -> u64 {
+    // SAFETY: the context of a kretprobe is the registers of the return.
+    unsafe { (*ctx.regs).rsp }.wrapping_sub(size_of::<u64>() as u64)
 }
 
 #[inline(always)]

@@ -3,81 +3,197 @@
 use aya_ebpf::EbpfContext;
 use aya_log_ebpf::{debug, warn};
 use pinwatch_common::counter::Loss;
-use pinwatch_common::fold::{CpuCells, Plain, fold_eventful, fold_plain, fold_zone};
+use pinwatch_common::fold::{
+    Alone, CpuCells, PinCells, Plain, fold_eventful, fold_plain, fold_zone,
+};
 use pinwatch_common::params::zone_gap;
-use pinwatch_common::record::{ONE_SWEEP, Phase, Slot};
+use pinwatch_common::record::{Call, ENDED, ENTERED, Flight, ONE_SWEEP, Phase, Pin};
 
 use crate::emit::emit;
 use crate::fast;
 use crate::kernel::{self, Thread};
-use crate::maps::{cells, listened_to, lose};
-use crate::slot::{self, Claim};
+use crate::maps::{Shared, cells, listened_to, lose};
+use crate::slot::{self, Claim, Held};
 
 /// Begins this thread's pin. `fill` calls [`slot::begin`] and keeps what the return will want; what
 /// it reads of the context it reads late, so that nothing of it is kept across the calls before.
+/// `twins` says whether [`enter_second`] follows.
 #[inline(always)]
-pub fn enter(ctx: &impl EbpfContext, fill: impl FnOnce(&mut Slot)) {
+pub fn enter(ctx: &impl EbpfContext, frame: u64, twins: bool, fill: impl FnOnce(&mut Flight)) {
+    let seen_by_first = if twins { ENTERED } else { 0 };
+    begin(ctx, Thread::running(), frame, seen_by_first, fill);
+}
+
+/// The same by the second program at an entry: does it where the kernel skipped the first.
+#[inline(always)]
+pub fn enter_second(ctx: &impl EbpfContext, frame: u64, fill: impl FnOnce(&mut Flight)) {
     let thread = Thread::running();
+    if let Some(mut slot) = slot::find(thread.tid())
+        && slot.pin.ended == ENTERED
+        && slot.call.frame == frame
+    {
+        slot.pin.ended = 0;
+        return;
+    }
+    begin(ctx, thread, frame, 0, fill);
+}
+
+#[inline(always)]
+fn begin(
+    ctx: &impl EbpfContext,
+    thread: Thread,
+    frame: u64,
+    ended: u8,
+    fill: impl FnOnce(&mut Flight),
+) {
     let tid = thread.tid();
     fast::slow_path_taken(tid);
-    let slot = match slot::claim(tid) {
+    let mut slot = match slot::claim(tid) {
         Claim::New(slot) => slot,
-        Claim::Stale(slot) => {
-            stale(ctx, tid);
+        Claim::Own(slot) => {
+            take_over(ctx, tid, slot, frame);
             slot
         }
         Claim::Full => return full(ctx, tid),
     };
-    fill(slot);
-    slot::set_origin(slot, kernel::origin());
-    slot::show(slot, thread, kernel::now());
+    fill(&mut slot);
+    slot::set_origin(&mut slot, kernel::origin(), ended);
+    slot::show(&mut slot, thread, kernel::now());
 }
 
-/// A function of its own, as the next, so that no other pin makes room for its message.
+/// The thread's slot still holds its previous pin, which is lost unless it has returned. A function
+/// of its own, as the next, so that no other pin makes room for its message.
 #[inline(never)]
-fn stale(ctx: &impl EbpfContext, tid: u32) {
-    lose(Loss::EntryStale);
-    debug!(
-        ctx,
-        "thread {}: its previous pin was not seen to return", tid
-    );
+fn take_over(ctx: &impl EbpfContext, tid: u32, mut slot: Held, frame: u64) {
+    if !slot.call.has_returned() {
+        lose(Loss::EntryStale);
+        if frame < slot.call.frame {
+            slot::note_displaced(tid, slot.call.frame);
+        }
+        debug!(
+            ctx,
+            "thread {}: its previous pin was not seen to return", tid
+        );
+    }
+    slot::clear_events(&mut slot);
 }
 
 #[inline(never)]
 fn full(ctx: &impl EbpfContext, tid: u32) {
     lose(Loss::SlotsFull);
+    slot::note_without_slot(tid);
     warn!(ctx, "thread {}: no slot for a pin in flight", tid);
+}
+
+/// A short-term call begins at `frame`, seen by a kprobe. A stack grows downwards: if the thread's
+/// pin is at the same address or below, its return was missed. The kretprobe of this call must not
+/// end it.
+#[inline(always)]
+pub fn forget_returned(frame: u64) {
+    if let Some(slot) = slot::find(kernel::tid())
+        && slot.call.frame <= frame
+    {
+        lose(Loss::EntryStale);
+        slot::release(slot);
+    }
 }
 
 /// Where a pin's pages are: the address of an array, and how many entries it has.
 pub type Pages = (u64, u64);
 
-/// Ends this thread's pin; false if it has none. `returned` is so many base pages, or `-errno`.
+/// Ends this thread's pin if it is this call; false if it is not, or if there is none. `returned` is
+/// so many base pages, or `-errno`. With `twins` the slot is left to [`exit_second`].
 #[inline(always)]
-pub fn exit(returned: impl FnOnce(&Slot) -> i64, pages: impl Fn(&Slot) -> Pages + Copy) -> bool {
-    let Some(slot) = slot::find(kernel::tid()) else {
+pub fn exit(
+    call: Call,
+    twins: bool,
+    returned: impl FnOnce(&Flight) -> i64,
+    pages: impl Fn(&Flight) -> Pages + Copy,
+) -> bool {
+    let Some(mut slot) = slot::find(kernel::tid()) else {
         return false;
     };
-    let now = kernel::now();
-    let Some(cells) = cells() else {
-        slot::release(slot);
-        return true;
-    };
-    let returned = returned(slot);
-    if slot::course(slot) == ONE_SWEEP && is_whole(slot, returned) && !listened_to() {
-        if is_sampled(&mut cells.zone_gap, now) {
-            look(slot, cells, now, pages);
-        }
-        fold_plain(&mut cells.pins, plain(slot, slot.mark_ns, now, 1));
-        slot::release_plain(slot);
+    if slot.call != call {
+        return false;
+    }
+    end(slot, returned, pages);
+    if twins {
+        slot::retire(&mut slot);
     } else {
-        end(slot, cells, returned, now, pages);
+        slot::release_plain(slot);
     }
     true
 }
 
+/// The same by the second program at a return: ends the pin where the kernel skipped the first, and
+/// gives the slot back.
 #[inline(always)]
-fn is_whole(slot: &Slot, returned: i64) -> bool {
+pub fn exit_second(
+    call: Call,
+    returned: impl FnOnce(&Flight) -> i64,
+    pages: impl Fn(&Flight) -> Pages + Copy,
+) {
+    let Some(slot) = slot::find(kernel::tid()) else {
+        return;
+    };
+    if slot.call == call {
+        end(slot, returned, pages);
+    } else if !slot::is_returned(&slot, call) {
+        return;
+    }
+    slot::release_plain(slot);
+}
+
+/// A long-term call at `frame` returned and has no pin.
+#[inline(never)]
+pub fn unmatched(ctx: &impl EbpfContext, frame: u64) {
+    if slot::was_accounted_for(kernel::tid(), frame) {
+        return;
+    }
+    lose(Loss::ExitUnmatched);
+    debug!(ctx, "a pin returned that was not seen to enter");
+}
+
+/// Adds a pin to the statistics, and empties what an eventful one filled.
+#[inline(always)]
+fn end(
+    mut slot: Held,
+    returned: impl FnOnce(&Flight) -> i64,
+    pages: impl Fn(&Flight) -> Pages + Copy,
+) {
+    let now = kernel::now();
+    let Some(cells) = cells() else { return };
+    let returned = returned(&slot);
+    if slot::course(&slot) == ONE_SWEEP && is_whole(&slot, returned) && !listened_to() {
+        if is_sampled(&mut cells.zone_gap, now) {
+            look(&mut slot, cells, now, pages);
+        }
+        fold(&mut cells.pins, plain(&slot, slot.mark_ns, now, 1));
+    } else {
+        end_any(slot, cells, returned, now, pages);
+    }
+}
+
+#[inline(always)]
+fn fold(cells: &mut PinCells, pin: Plain) {
+    if kernel::preempts() {
+        fold_plain::<Shared>(cells, pin);
+    } else {
+        fold_plain::<Alone>(cells, pin);
+    }
+}
+
+#[inline(always)]
+fn fold_any(cells: &mut PinCells, pin: &Pin) {
+    if kernel::preempts() {
+        fold_eventful::<Shared>(cells, pin);
+    } else {
+        fold_eventful::<Alone>(cells, pin);
+    }
+}
+
+#[inline(always)]
+fn is_whole(slot: &Flight, returned: i64) -> bool {
     returned == slot.pin.requested as i64
 }
 
@@ -95,15 +211,16 @@ fn is_sampled(gap: &mut u64, now: u64) -> bool {
 /// Looks where one of its pages lies. A function of its own: most pins go without, and keep more in
 /// registers then.
 #[inline(never)]
-fn look(slot: &mut Slot, cells: &mut CpuCells, now: u64, pages: impl Fn(&Slot) -> Pages) {
+fn look(slot: &mut Flight, cells: &mut CpuCells, now: u64, pages: impl Fn(&Flight) -> Pages) {
     // The nanosecond of the return is dice enough.
     slot.pin.sampled_zone = kernel::sample_zone(|| pages(slot), now);
-    fold_zone(&mut cells.pins, slot.pin.sampled_zone);
+    // One of many pins: what the atomic addition costs does not matter.
+    fold_zone::<Shared>(&mut cells.pins, slot.pin.sampled_zone);
 }
 
 /// What a pin adds that is told nobody, after its one sweep, which began at `mark_ns`, or after none.
 #[inline(always)]
-fn plain(slot: &Slot, mark_ns: u64, now: u64, passes: u32) -> Plain {
+fn plain(slot: &Flight, mark_ns: u64, now: u64, passes: u32) -> Plain {
     let pin = &slot.pin;
     Plain {
         origin: pin.origin,
@@ -117,38 +234,36 @@ fn plain(slot: &Slot, mark_ns: u64, now: u64, passes: u32) -> Plain {
 
 /// Ends any pin. A function of its own: most are plain, with nobody to hear of them.
 #[inline(never)]
-fn end(
-    slot: &mut Slot,
+fn end_any(
+    mut slot: Held,
     cells: &mut CpuCells,
     returned: i64,
     now: u64,
-    pages: impl Fn(&Slot) -> Pages,
+    pages: impl Fn(&Flight) -> Pages,
 ) {
     let listened = listened_to();
     // A listener's event wants a page of every pin looked at.
     if returned > 0 && (is_sampled(&mut cells.zone_gap, now) || listened) {
-        look(slot, cells, now, pages);
+        look(&mut slot, cells, now, pages);
     }
     if returned < 0 {
-        fast::slow_path_failed(slot.pin.tid);
+        fast::slow_path_failed(kernel::tid());
     }
-    let plain = if slot::course(slot) == 0 && is_whole(slot, returned) && !listened {
+    if slot::course(&slot) == 0 && is_whole(&slot, returned) && !listened {
         // Nobody wants passes, or they cannot be had.
-        Some(plain(slot, now, now, 0))
-    } else {
-        slot.begin_events();
-        let Slot { mark_ns, pin, .. } = slot;
-        pin.enter_phase(mark_ns, now, Phase::Other);
-        pin.duration_ns = now.wrapping_sub(pin.start_ns);
-        pin.returned = returned;
-        pin.ended = 1;
-        emit(pin);
-        Plain::of(pin)
-    };
-    // Last: the verifier goes each of its many ways to the end.
-    match plain {
-        Some(plain) => fold_plain(&mut cells.pins, plain),
-        None => fold_eventful(&mut cells.pins, &slot.pin),
+        return fold(&mut cells.pins, plain(&slot, now, now, 0));
     }
-    slot::release(slot);
+    slot.begin_events();
+    let Flight { mark_ns, pin, .. } = &mut *slot;
+    pin.enter_phase(mark_ns, now, Phase::Other);
+    pin.duration_ns = now.wrapping_sub(pin.start_ns);
+    pin.returned = returned;
+    pin.ended = ENDED;
+    emit(pin);
+    // Last: the verifier goes each of its many ways to the end.
+    match Plain::of(pin) {
+        Some(plain) => fold(&mut cells.pins, plain),
+        None => fold_any(&mut cells.pins, pin),
+    }
+    slot::clear_events(&mut slot);
 }

@@ -2,22 +2,61 @@
 //! that collide. A hash map would cost some 900 instructions per pin
 //! for insert and delete; a claim costs one atomic addition.
 
-use core::arch::asm;
 use core::mem::offset_of;
+use core::ops::{Deref, DerefMut};
 use core::sync::atomic::{Ordering, compiler_fence};
 
 use pinwatch_common::params::{SLOT_WAYS, slot_set};
-use pinwatch_common::record::{ONE_SWEEP, Phase, Pin, Slot};
+use pinwatch_common::record::{Call, Flight, ONE_SWEEP, Phase, Pin, Seen, Slot};
 
-use crate::kernel::Thread;
-use crate::maps::SLOTS;
+use crate::kernel::{self, Thread};
+use crate::maps::{SLOTS, add_atomically};
+
+/// A slot that the running thread owns. Only this thread writes the pin in it, and no program of
+/// another thread looks at it; user space reads it at any time.
+#[derive(Clone, Copy)]
+pub struct Held(*mut Slot);
+
+impl Deref for Held {
+    type Target = Flight;
+
+    #[inline(always)]
+    fn deref(&self) -> &Flight {
+        // SAFETY: a live map value whose owner is the running thread.
+        unsafe { &(*self.0).flight }
+    }
+}
+
+impl DerefMut for Held {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut Flight {
+        // SAFETY: as above. The words that other threads look at are beside the flight.
+        unsafe { &mut (*self.0).flight }
+    }
+}
+
+impl Held {
+    /// Thread and process.
+    #[inline(always)]
+    fn owner(&self) -> u64 {
+        // SAFETY: an aligned u64 of a live map value that only this thread writes.
+        unsafe { (&raw const (*self.0).owner).read_volatile() }
+    }
+
+    /// Readies what only eventful pins need: see [`Flight::begin_events`].
+    #[inline(always)]
+    pub fn begin_events(&mut self) {
+        let owner = self.owner();
+        (**self).begin_events(owner);
+    }
+}
 
 /// What [`claim`] found.
 pub enum Claim {
     /// The slot is the thread's.
-    New(&'static mut Slot),
-    /// It already was: the thread's previous pin was not seen to return.
-    Stale(&'static mut Slot),
+    New(Held),
+    /// It already was.
+    Own(Held),
     /// Every slot that the thread may use belongs to another.
     Full,
 }
@@ -28,23 +67,18 @@ fn claims(slot: *mut Slot) -> u64 {
     unsafe { (&raw mut (*slot).claims).read_volatile() }
 }
 
-/// Adds to the claims, atomically, without fetching: that needs 5.12. Spelled
-/// as the instruction, since the target has no atomic additions in `core`.
 #[inline(always)]
 fn add_claims(slot: *mut Slot, n: i64) {
-    // SAFETY: `BPF_ATOMIC | BPF_ADD` on an aligned u64 of a live map value.
-    unsafe {
-        asm!("lock *(u64 *)({slot} + 0) += {n}", slot = in(reg) slot, n = in(reg) n);
-    }
+    // SAFETY: only the address is made.
+    add_atomically(unsafe { &raw mut (*slot).claims }, n as u64);
 }
 
-const _: () = assert!(offset_of!(Slot, claims) == 0);
-
 #[inline(always)]
-fn owner(slot: *mut Slot) -> u32 {
-    // SAFETY: an aligned u32 in a map value. Other threads may write it, but
+fn is_owned_by(slot: *mut Slot, tid: u32) -> bool {
+    // SAFETY: the lower half of an aligned u64 in a map value. Other threads may write it, but
     // none of them writes or clears this thread's id.
-    unsafe { (&raw const (*slot).pin.tid).read_volatile() }
+    let owner = unsafe { (&raw const (*slot).owner).cast::<u32>().read_volatile() };
+    owner == tid
 }
 
 /// The slots that a thread may use.
@@ -59,22 +93,21 @@ fn slots(tid: u32) -> impl Iterator<Item = *mut Slot> {
 }
 
 /// Takes a slot for a thread that enters a pin.
+///
+/// Two threads that claim the last free slot of a set at the same moment can both give it up. Each
+/// pin is then counted as `SlotsFull`, so what is seen and what is lost still add up.
 #[inline(always)]
 pub fn claim(tid: u32) -> Claim {
     for slot in slots(tid) {
-        if owner(slot) == tid {
-            // SAFETY: the slot is this thread's: nobody else writes its pin.
-            let slot = unsafe { &mut *slot };
-            clear_events(slot);
-            return Claim::Stale(slot);
+        if is_owned_by(slot, tid) {
+            return Claim::Own(Held(slot));
         }
         // Reading back is enough: of two threads that both added, the later one
         // in the modification order of this one cell reads 2 and takes it back.
         // Not reading before spares all those that find their first slot free.
         add_claims(slot, 1);
         if claims(slot) == 1 {
-            // SAFETY: sole claimant, so the owner until `release`.
-            return Claim::New(unsafe { &mut *slot });
+            return Claim::New(Held(slot));
         }
         add_claims(slot, -1);
     }
@@ -83,11 +116,10 @@ pub fn claim(tid: u32) -> Claim {
 
 /// The slot of a thread that has a pin in flight.
 #[inline(always)]
-pub fn find(tid: u32) -> Option<&'static mut Slot> {
+pub fn find(tid: u32) -> Option<Held> {
     for slot in slots(tid) {
-        if owner(slot) == tid {
-            // SAFETY: the slot is this thread's: nobody else writes its pin.
-            return Some(unsafe { &mut *slot });
+        if is_owned_by(slot, tid) {
+            return Some(Held(slot));
         }
     }
     None
@@ -97,21 +129,24 @@ pub fn find(tid: u32) -> Option<&'static mut Slot> {
 /// as the last pin left it, and what an eventful pin leaves was emptied after it. All but when and
 /// for whom, which is asked for next.
 #[inline(always)]
-pub fn begin(slot: &mut Slot, gup_flags: u32, requested: u64) {
+pub fn begin(slot: &mut Flight, call: Call, gup_flags: u32, requested: u64) {
+    slot.call = call;
     slot.pin.requested = requested;
     slot.pin.gup_flags = gup_flags;
     set_word(&mut slot.pin, COURSE, 0);
 }
 
-/// Says whose it is, and that nothing is known of its end: four bytes in one.
+/// Says whose it is and which programs have seen its entry, and that nothing is known of its end:
+/// four bytes in one.
 #[inline(always)]
-pub fn set_origin(slot: &mut Slot, origin: u8) {
+pub fn set_origin(slot: &mut Flight, origin: u8, ended: u8) {
+    let word = u32::from(origin) | u32::from(ended) << 16;
     // SAFETY: four bytes of a live reference, aligned as below.
     unsafe {
         (&raw mut slot.pin)
             .byte_add(ORIGIN)
             .cast::<u32>()
-            .write_volatile(origin.into());
+            .write_volatile(word);
     }
 }
 
@@ -125,25 +160,38 @@ const _: () = assert!(
 
 /// What a pin has done so far: 0, then [`ONE_SWEEP`], and then any number.
 #[inline(always)]
-pub fn course(slot: &Slot) -> u64 {
+pub fn course(slot: &Flight) -> u64 {
     // SAFETY: a word of a live reference.
     unsafe { (&raw const slot.pin).cast::<u64>().add(COURSE).read() }
 }
 
 /// The first sweep begins.
 #[inline(always)]
-pub fn begin_sweep(slot: &mut Slot, now: u64) {
+pub fn begin_sweep(slot: &mut Flight, now: u64) {
     slot.mark_ns = now;
     set_word(&mut slot.pin, COURSE, ONE_SWEEP);
 }
 
-#[inline(always)]
-fn clear_events(slot: &mut Slot) {
-    for at in EVENTS {
-        set_word(&mut slot.pin, at, 0);
-    }
-    set_word(&mut slot.pin, COURSE, 0);
+/// Calls a function with each number: LLVM makes a loop of a `for` over as many, and old verifiers
+/// refuse loops.
+macro_rules! each {
+    ($($n:literal)*, $act:expr) => { $($act($n);)* };
 }
+
+/// Empties what an eventful pin fills.
+#[inline(always)]
+pub fn clear_events(slot: &mut Flight) {
+    let Flight { pin, seen, .. } = slot;
+    each!(0 1 2 3 4 5 6 7 8 9, |n: usize| set_word(pin, EVENTS[n], 0));
+    set_word(pin, COURSE, 0);
+    if kernel::has_twins() {
+        let words = (&raw mut *seen).cast::<u64>();
+        // SAFETY: a word of a live reference, whose type has no invalid values.
+        each!(0 1 2 3, |n: usize| unsafe { words.add(n).write_volatile(0) });
+    }
+}
+
+const _: () = assert!(size_of::<Seen>() == 4 * size_of::<u64>());
 
 /// Volatile, or a row of them becomes a call of `memset`, which goes byte by byte
 /// here.
@@ -162,7 +210,7 @@ const fn word(offset: usize) -> usize {
 const COURSE: usize = word(offset_of!(Pin, passes));
 const _: () = assert!(offset_of!(Pin, phase) == offset_of!(Pin, passes) + size_of::<u32>());
 
-/// Words that only an eventful pin fills, but for those that [`Slot::begin_events`] does.
+/// Words that only an eventful pin fills, but for those that [`Flight::begin_events`] does.
 const EVENTS: [usize; 10] = [
     word(offset_of!(Pin, unpinnable)),
     word(offset_of!(Pin, moved)),
@@ -175,37 +223,93 @@ const EVENTS: [usize; 10] = [
     word(offset_of!(Pin, isolate_failures)),
     word(offset_of!(Pin, isolate_failures)) + 1,
 ];
-/// Words that every pin writes: when it began, the threads, how many pages, flags, course;
-/// how long it took, what it returned, and two phases.
-const EVERY: usize = 5 + 4;
+/// Words that every pin writes: when it began, how many pages, flags, course; and those that an
+/// eventful pin writes at its first event: the threads, how long it took, what it returned, and two
+/// phases.
+const EVERY: usize = 4 + 5;
 const _: () = assert!((EVERY + EVENTS.len()) * size_of::<u64>() == size_of::<Pin>());
 
 /// Makes a slot visible as the thread's, after everything else in it is written: user space would
 /// otherwise see when the last pin began for when this one did.
 #[inline(always)]
-pub fn show(slot: &mut Slot, thread: Thread, now: u64) {
+pub fn show(slot: &mut Held, thread: Thread, now: u64) {
     slot.pin.start_ns = now;
     compiler_fence(Ordering::Release);
-    set_word(&mut slot.pin, OWNER, thread.0);
+    // SAFETY: an aligned u64 of a live map value.
+    unsafe { (&raw mut (*slot.0).owner).write_volatile(thread.0) };
 }
 
-/// Its fields are as [`Thread`] has them.
-const OWNER: usize = word(offset_of!(Pin, tid));
-const _: () = assert!(offset_of!(Pin, tgid) == offset_of!(Pin, tid) + size_of::<u32>());
+/// Whether the pin in the slot is this call, which has returned.
+#[inline(always)]
+pub fn is_returned(slot: &Flight, call: Call) -> bool {
+    slot.call.frame == call.frame.wrapping_add(Call::RETURNED)
+}
+
+/// Ends the pin of the first of two return programs. The slot stays the thread's, so that the second
+/// finds that there is nothing to do but to give it back.
+#[inline(always)]
+pub fn retire(slot: &mut Flight) {
+    slot.call.frame += Call::RETURNED;
+}
 
 /// Gives a slot back.
 #[inline(always)]
-pub fn release(slot: &mut Slot) {
+pub fn release(mut slot: Held) {
     if slot.pin.eventful != 0 {
-        clear_events(slot);
+        clear_events(&mut slot);
     }
     release_plain(slot);
 }
 
 /// Gives the slot of a pin without events back.
 #[inline(always)]
-pub fn release_plain(slot: &mut Slot) {
-    // SAFETY: a field of a live reference.
-    unsafe { (&raw mut slot.pin.tid).write_volatile(0) };
-    add_claims(slot, -1);
+pub fn release_plain(mut slot: Held) {
+    if kernel::has_twins() {
+        slot.seen.passes = 0;
+    }
+    // SAFETY: an aligned word of a live map value. The lower half is what tells the owner.
+    unsafe { (&raw mut (*slot.0).owner).cast::<u32>().write_volatile(0) };
+    add_claims(slot.0, -1);
+}
+
+/// A call found no slot: its return must not be taken for one whose entry was missed.
+#[inline(always)]
+pub fn note_without_slot(tid: u32) {
+    if let Some(first) = slots(tid).next() {
+        // SAFETY: only the address is made.
+        add_atomically(unsafe { &raw mut (*first).without_slot }, 1);
+    }
+}
+
+/// A nested call took the slot of the call at `frame`, which was counted as lost and may yet return.
+/// One is remembered per set: calls do not nest on any kernel that was read.
+#[inline(always)]
+pub fn note_displaced(tid: u32, frame: u64) {
+    if let Some(first) = slots(tid).next() {
+        // SAFETY: an aligned u64 of a live map value, written whole.
+        unsafe { (&raw mut (*first).displaced).write_volatile(frame) };
+    }
+}
+
+/// Whether a return without a pin was accounted for at its entry; each entry excuses one.
+#[inline(always)]
+pub fn was_accounted_for(tid: u32, frame: u64) -> bool {
+    let Some(first) = slots(tid).next() else {
+        return false;
+    };
+    // SAFETY: only addresses are made.
+    let (nested, without_slot) =
+        unsafe { (&raw mut (*first).displaced, &raw mut (*first).without_slot) };
+    // SAFETY: aligned words of a live map value, read and written whole.
+    unsafe {
+        if nested.read_volatile() == frame {
+            nested.write_volatile(0);
+            return true;
+        }
+        if without_slot.read_volatile() as i64 <= 0 {
+            return false;
+        }
+    }
+    add_atomically(without_slot, u64::MAX);
+    true
 }

@@ -29,12 +29,18 @@ pub struct Hook {
     /// The function or tracepoint.
     pub target: Cow<'static, str>,
     pub attached: bool,
+    /// Whether what it counts is a lower bound: beside another BPF agent the kernel skips it.
+    #[serde(default)]
+    pub lower_bound: bool,
 }
 
 /// What one BPF program has done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProgramStats {
     pub program: Cow<'static, str>,
+    /// Whether another program at the same hook does the work where this one is skipped.
+    #[serde(default)]
+    pub has_twin: bool,
     /// Runs, and nanoseconds in them, where the kernel counts them
     /// (`kernel.bpf_stats_enabled`).
     pub runs: Option<(u64, u64)>,
@@ -108,6 +114,12 @@ impl State {
         hooks.any(|hook| hook.measurement == measurement && hook.attached)
     }
 
+    /// Measurements whose counts are a lower bound.
+    pub fn lower_bounds(&self) -> impl Iterator<Item = Measurement> {
+        let hooks = self.hooks.iter().filter(|hook| hook.lower_bound);
+        hooks.map(|hook| hook.measurement)
+    }
+
     /// The age of a pin in flight, in nanoseconds.
     #[must_use]
     pub fn age_ns(&self, pin: &Pin) -> u64 {
@@ -151,6 +163,18 @@ pub fn failures(cells: &PinCells) -> impl Iterator<Item = Failures> + '_ {
     })
 }
 
+/// Pins that were not measured, by reason. A pin that began is counted here, has ended, or is in
+/// flight.
+#[must_use]
+pub fn pins_lost(state: &State) -> [(&'static str, u64); 3] {
+    let returns = state.lost(Loss::EntryStale) + state.lost(Loss::EntryReaped);
+    [
+        ("entry", state.lost(Loss::ExitUnmatched)),
+        ("return", returns),
+        ("no_slot", state.lost(Loss::SlotsFull)),
+    ]
+}
+
 /// What happened and was not measured, by stage.
 #[must_use]
 pub fn losses(state: &State) -> Vec<(String, u64)> {
@@ -164,7 +188,8 @@ pub fn losses(state: &State) -> Vec<(String, u64)> {
         losses.push(("fast_full".to_owned(), state.lost(Loss::FastFull)));
         losses.push(("fast_unmatched".to_owned(), unmatched));
     }
-    for program in &state.programs {
+    // What a twin does instead is not lost.
+    for program in state.programs.iter().filter(|program| !program.has_twin) {
         for (what, count) in [("skipped", program.skipped), ("missed", program.missed)] {
             losses.extend(count.map(|count| (format!("{what}:{}", program.program), count)));
         }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use pinwatch_common::fold::{DurationCells, fold_migrate};
+use pinwatch_common::fold::{Alone, DurationCells, fold_migrate};
 use pinwatch_common::params::{RETRIES_TOLD, SLOTS};
 use pinwatch_common::record::{ISOLATES, PHASES, Phase, Pin, PinEvent};
 use serde::{Deserialize, Serialize};
@@ -81,7 +81,7 @@ impl Traced {
         for pass in self.each_pass() {
             match (pass.migrate_calls, pass.phase_ns[Phase::Migrate as usize]) {
                 (0, _) => {}
-                (1, ns) if ns > 0 => fold_migrate(cells, ns),
+                (1, ns) if ns > 0 => fold_migrate::<Alone>(cells, ns),
                 (calls, _) => untimed += u64::from(calls),
             }
         }

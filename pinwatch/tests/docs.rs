@@ -47,24 +47,26 @@ fn metrics() {
 fn probes() {
     let mut text = String::from(
         "# Probes\n\nGenerated from `ROWS` in `pinwatch/src/probe/table.rs`: every way to take each measurement, best first. \
-         `pinwatch check` says\nwhich of them a kernel gets.\n\n| Measurement | Hook | Programs |\n|---|---|---|\n",
+         `pinwatch check` says\nwhich of them a kernel gets. Where the kernel can preempt BPF programs, each tracing program (fentry, fexit, \
+         raw tracepoint)\nhas a twin with the suffix `_twin`: [reliability.md](reliability.md) says why.\n\n| Measurement | Hook | Programs |\n|---|---|---|\n",
     );
     for row in ROWS {
-        let (place, programs) = match row.hook {
+        let (place, twins, probe) = match row.hook {
             Hook::Entry {
                 function,
                 fentry,
                 kprobe,
-            } => (format!("`{function}` entry"), [fentry, kprobe]),
+            } => (format!("`{function}` entry"), fentry, kprobe),
             Hook::Return {
                 function,
                 fexit,
                 kretprobe,
-            } => (format!("`{function}` return"), [fexit, kretprobe]),
-            Hook::Tracepoint { name, program } => {
-                (format!("tracepoint `{name}`"), [Some(program), None])
+            } => (format!("`{function}` return"), fexit, kretprobe),
+            Hook::Tracepoint { name, programs } => {
+                (format!("tracepoint `{name}`"), Some(programs), None)
             }
         };
+        let programs = [twins.map(|twins| twins.first), probe];
         let programs: Vec<_> = programs
             .into_iter()
             .flatten()

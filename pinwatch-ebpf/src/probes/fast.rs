@@ -5,45 +5,72 @@
 //!                       struct page **pages);         // internal_get_user_pages_fast to 6.9
 //! ```
 //!
-//! Short-term calls, by far the most, pay for the flag test only; a kretprobe
-//! cannot see the flags and looks for the thread's entry.
+//! Short-term calls, by far the most, pay for the flag test only. A kretprobe cannot see the flags
+//! and looks for the thread's entry, and so does the kprobe.
 
 use aya_ebpf::macros::{fentry, fexit, kprobe, kretprobe};
 use aya_ebpf::programs::{FEntryContext, FExitContext, ProbeContext, RetProbeContext};
-use pinwatch_common::counter::Loss;
+use pinwatch_common::counter::{Loss, probe_number};
+use pinwatch_common::record::Call;
 
-use crate::fast::{enter, exit};
+use crate::fast::{enter, enter_second, exit, exit_second, forget_returned};
 use crate::kernel;
-use crate::maps::lose;
+use crate::maps::{lose, ran};
 
 #[fentry]
 fn fast_enter_fentry(ctx: FEntryContext) -> u32 {
-    entered(ctx.arg(2))
+    if kernel::is_longterm(ctx.arg(2)) {
+        let (frame, start) = (kernel::frame(&ctx), ctx.arg(0));
+        enter(Call { frame, start }, kernel::has_twins());
+    }
+    0
+}
+
+#[fentry]
+fn fast_enter_fentry_twin(ctx: FEntryContext) -> u32 {
+    if kernel::is_longterm(ctx.arg(2)) {
+        let (frame, start) = (kernel::frame(&ctx), ctx.arg(0));
+        enter_second(Call { frame, start });
+    }
+    0
 }
 
 #[kprobe]
 fn fast_enter_kprobe(ctx: ProbeContext) -> u32 {
-    entered(ctx.arg(2).unwrap_or_default())
+    ran(const { probe_number("fast_enter_kprobe") });
+    let frame = kernel::entry_frame(&ctx);
+    if ctx.arg(2).is_some_and(kernel::is_longterm) {
+        enter(Call::at(frame), false);
+    } else {
+        forget_returned(frame);
+    }
+    0
 }
 
 #[fexit]
 fn fast_exit_fexit(ctx: FExitContext) -> u32 {
-    if kernel::is_longterm(ctx.arg(2)) && !exit(ctx.arg(4)) {
-        lose(Loss::FastUnmatched);
+    if kernel::is_longterm(ctx.arg(2)) {
+        let (frame, start) = (kernel::frame(&ctx), ctx.arg(0));
+        if !exit(Call { frame, start }, kernel::has_twins(), ctx.arg(4)) {
+            lose(Loss::FastUnmatched);
+        }
+    }
+    0
+}
+
+#[fexit]
+fn fast_exit_fexit_twin(ctx: FExitContext) -> u32 {
+    if kernel::is_longterm(ctx.arg(2)) {
+        let (frame, start) = (kernel::frame(&ctx), ctx.arg(0));
+        exit_second(Call { frame, start }, ctx.arg(4));
     }
     0
 }
 
 #[kretprobe]
 fn fast_exit_kretprobe(ctx: RetProbeContext) -> u32 {
-    exit(ctx.ret());
-    0
-}
-
-#[inline(always)]
-fn entered(gup_flags: u32) -> u32 {
-    if kernel::is_longterm(gup_flags) {
-        enter();
-    }
+    ran(const { probe_number("fast_exit_kretprobe") });
+    let frame = kernel::return_frame(&ctx);
+    exit(Call::at(frame), false, ctx.ret());
     0
 }

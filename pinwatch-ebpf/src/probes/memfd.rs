@@ -8,74 +8,104 @@
 //! It pins each folio of the byte range `start..=end` once and returns their
 //! number. Sweep and migration are those of the other path.
 
-use core::ops::RangeInclusive;
-
-use aya_ebpf::EbpfContext;
 use aya_ebpf::macros::{fentry, fexit, kprobe, kretprobe};
 use aya_ebpf::programs::{FEntryContext, FExitContext, ProbeContext, RetProbeContext};
-use pinwatch_common::counter::Loss;
-use pinwatch_common::record::Slot;
+use pinwatch_common::counter::probe_number;
+use pinwatch_common::record::{Call, Flight};
 
 use crate::kernel;
-use crate::maps::lose;
-use crate::pin::{enter, exit};
+use crate::maps::ran;
+use crate::pin::{enter, enter_second, exit, exit_second, unmatched};
 use crate::slot;
 
 const PAGE_SHIFT: u32 = 12;
 
 #[fentry]
 fn memfd_enter_fentry(ctx: FEntryContext) -> u32 {
-    entered(&ctx, ctx.arg(1)..=ctx.arg(2), 0, ctx.arg(4))
+    enter(&ctx, kernel::frame(&ctx), kernel::has_twins(), |slot| {
+        fill(&ctx, slot)
+    });
+    0
+}
+
+#[fentry]
+fn memfd_enter_fentry_twin(ctx: FEntryContext) -> u32 {
+    enter_second(&ctx, kernel::frame(&ctx), |slot| fill(&ctx, slot));
+    0
+}
+
+#[inline(always)]
+fn fill(ctx: &FEntryContext, slot: &mut Flight) {
+    let start = ctx.arg(1);
+    let call = Call {
+        frame: kernel::frame(ctx),
+        start,
+    };
+    begin(slot, call, [start, ctx.arg(2)], ctx.arg(4));
 }
 
 #[kprobe]
 fn memfd_enter_kprobe(ctx: ProbeContext) -> u32 {
+    ran(const { probe_number("memfd_enter_kprobe") });
     if let (Some(start), Some(end), Some(folios), Some(max_folios)) =
         (ctx.arg(1), ctx.arg(2), ctx.arg(3), ctx.arg(4))
     {
-        entered(&ctx, start..=end, folios, max_folios);
+        let frame = kernel::entry_frame(&ctx);
+        enter(&ctx, frame, false, |slot| {
+            begin(slot, Call::at(frame), [start, end], max_folios);
+            slot.pages = folios;
+        });
     }
     0
 }
 
 #[fexit]
 fn memfd_exit_fexit(ctx: FExitContext) -> u32 {
-    let pages = |_: &Slot| (kernel::raw_arg(&ctx, 3), ctx.arg(6));
-    if !exit(|slot| base_pages(slot, ctx.arg(6)), pages) {
-        lose(Loss::ExitUnmatched);
+    let pages = |_: &Flight| (kernel::raw_arg(&ctx, 3), ctx.arg(6));
+    let returned = |slot: &Flight| base_pages(slot, ctx.arg(6));
+    if !exit(call(&ctx), kernel::has_twins(), returned, pages) {
+        unmatched(&ctx, kernel::frame(&ctx));
     }
     0
 }
 
-#[kretprobe]
-fn memfd_exit_kretprobe(ctx: RetProbeContext) -> u32 {
-    let folios = ctx.ret();
-    let pages = move |slot: &Slot| (slot.pages, folios as u64);
-    exit(move |slot| base_pages(slot, folios), pages);
+#[fexit]
+fn memfd_exit_fexit_twin(ctx: FExitContext) -> u32 {
+    let pages = |_: &Flight| (kernel::raw_arg(&ctx, 3), ctx.arg(6));
+    exit_second(call(&ctx), |slot| base_pages(slot, ctx.arg(6)), pages);
     0
 }
 
 #[inline(always)]
-fn entered(
-    ctx: &impl EbpfContext,
-    bytes: RangeInclusive<u64>,
-    folios: u64,
-    max_folios: u32,
-) -> u32 {
-    let (first, last) = (bytes.start() >> PAGE_SHIFT, bytes.end() >> PAGE_SHIFT);
-    let requested = last.wrapping_sub(first).wrapping_add(1);
-    enter(ctx, |slot| {
-        slot::begin(slot, 0, requested);
-        slot.pages = folios;
-        slot.max_folios = max_folios.into();
-    });
+fn call(ctx: &FExitContext) -> Call {
+    Call {
+        frame: kernel::frame(ctx),
+        start: ctx.arg(1),
+    }
+}
+
+#[kretprobe]
+fn memfd_exit_kretprobe(ctx: RetProbeContext) -> u32 {
+    ran(const { probe_number("memfd_exit_kretprobe") });
+    let folios = ctx.ret();
+    let call = Call::at(kernel::return_frame(&ctx));
+    let pages = move |slot: &Flight| (slot.pages, folios as u64);
+    exit(call, false, move |slot| base_pages(slot, folios), pages);
     0
+}
+
+/// Begins a pin of the byte range `first..=last`.
+#[inline(always)]
+fn begin(slot: &mut Flight, call: Call, [first, last]: [u64; 2], max_folios: u32) {
+    let pages = (last >> PAGE_SHIFT).wrapping_sub(first >> PAGE_SHIFT);
+    slot::begin(slot, call, 0, pages.wrapping_add(1));
+    slot.max_folios = max_folios.into();
 }
 
 /// Base pages of a result in folios: all that were asked for, unless the caller
 /// had room for fewer folios, which is only ever as many as there are pages.
 #[inline(always)]
-fn base_pages(slot: &Slot, folios: i64) -> i64 {
+fn base_pages(slot: &Flight, folios: i64) -> i64 {
     let truncated = folios as u64 == slot.max_folios && slot.max_folios < slot.pin.requested;
     if folios <= 0 || truncated {
         folios

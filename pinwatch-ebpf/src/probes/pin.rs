@@ -7,18 +7,18 @@
 //! long __gup_longterm_locked(mm, start, nr_pages, pages, vmas, locked, gup_flags);  // 6.2-6.4
 //! ```
 //!
-//! which short-term pins also go through: they pay for the flag test only.
+//! which short-term pins also go through: they pay for the flag test only. A kretprobe sees no
+//! flags, so by kprobe they pay for a look-up at entry and return.
 
 use aya_ebpf::helpers::bpf_probe_read_kernel;
 use aya_ebpf::macros::{fentry, fexit, kprobe, kretprobe};
 use aya_ebpf::programs::{FEntryContext, FExitContext, ProbeContext, RetProbeContext};
-use aya_log_ebpf::debug;
-use pinwatch_common::counter::Loss;
-use pinwatch_common::record::Slot;
+use pinwatch_common::counter::probe_number;
+use pinwatch_common::record::{Call, Flight};
 
 use crate::kernel;
-use crate::maps::lose;
-use crate::pin::{enter, exit};
+use crate::maps::ran;
+use crate::pin::{enter, enter_second, exit, exit_second, forget_returned, unmatched};
 use crate::slot;
 
 #[fentry]
@@ -29,52 +29,71 @@ fn pin_enter_fentry(ctx: FEntryContext) -> u32 {
     0
 }
 
-#[kprobe]
-fn pin_enter_kprobe(ctx: ProbeContext) -> u32 {
-    if ctx.arg(5).is_some_and(kernel::is_longterm) {
-        enter_longterm_keeping(ctx);
+#[fentry]
+fn pin_enter_fentry_twin(ctx: FEntryContext) -> u32 {
+    if kernel::is_longterm(ctx.arg(5)) {
+        enter_longterm_second(ctx);
     }
     0
 }
 
-/// A function of its own, so that a short-term pin saves no registers for it.
+/// A function of its own, as those below, so that a short-term pin saves no registers for it.
 #[inline(never)]
 fn enter_longterm(ctx: FEntryContext) {
-    // The return tells where the array is.
-    enter(&ctx, |slot| slot::begin(slot, ctx.arg(5), ctx.arg(2)));
+    enter(&ctx, kernel::frame(&ctx), kernel::has_twins(), |slot| {
+        fill(&ctx, slot)
+    });
 }
 
-/// The same, for a return that cannot tell where the array is.
 #[inline(never)]
-fn enter_longterm_keeping(ctx: ProbeContext) {
-    enter(&ctx, |slot| {
-        let (gup_flags, requested) = (ctx.arg(5), ctx.arg(2));
-        slot::begin(
-            slot,
-            gup_flags.unwrap_or_default(),
-            requested.unwrap_or_default(),
-        );
-        slot.pages = ctx.arg(3).unwrap_or_default();
-    });
+fn enter_longterm_second(ctx: FEntryContext) {
+    enter_second(&ctx, kernel::frame(&ctx), |slot| fill(&ctx, slot));
+}
+
+/// The return tells where the array is.
+#[inline(always)]
+fn fill(ctx: &FEntryContext, slot: &mut Flight) {
+    let call = Call {
+        frame: kernel::frame(ctx),
+        start: ctx.arg(1),
+    };
+    slot::begin(slot, call, ctx.arg(5), ctx.arg(2));
+}
+
+#[kprobe]
+fn pin_enter_kprobe(ctx: ProbeContext) -> u32 {
+    ran(const { probe_number("pin_enter_kprobe") });
+    if let Some(gup_flags) = ctx.arg(5) {
+        enter_by_kprobe(&ctx, gup_flags);
+    }
+    0
 }
 
 /// For 6.2 to 6.4, where x86 passes `gup_flags` on the stack.
 #[kprobe]
 fn pin_enter_kprobe_stack(ctx: ProbeContext) -> u32 {
-    // SAFETY: the context of a kprobe is the probed function's registers.
-    let sp = unsafe { (*ctx.regs).rsp };
-    // SAFETY: the helper checks the address. At entry rsp points to the return
-    // address, with the seventh argument above it.
-    let flags = unsafe { bpf_probe_read_kernel((sp + 8) as *const u32) };
-    if let (Ok(flags), Some(nr_pages), Some(pages)) = (flags, ctx.arg(2), ctx.arg(3))
-        && kernel::is_longterm(flags)
-    {
-        enter(&ctx, |slot| {
-            slot::begin(slot, flags, nr_pages);
-            slot.pages = pages;
-        });
+    ran(const { probe_number("pin_enter_kprobe_stack") });
+    // At entry the stack pointer leads to the return address, with the seventh argument above it.
+    let at = kernel::entry_frame(&ctx).wrapping_add(8);
+    // SAFETY: the helper checks the address.
+    if let Ok(gup_flags) = unsafe { bpf_probe_read_kernel(at as *const u32) } {
+        enter_by_kprobe(&ctx, gup_flags);
     }
     0
+}
+
+#[inline(always)]
+fn enter_by_kprobe(ctx: &ProbeContext, gup_flags: u32) {
+    let frame = kernel::entry_frame(ctx);
+    if !kernel::is_longterm(gup_flags) {
+        return forget_returned(frame);
+    }
+    enter(ctx, frame, false, |slot| {
+        let requested = ctx.arg(2);
+        let call = Call::at(frame);
+        slot::begin(slot, call, gup_flags, requested.unwrap_or_default());
+        slot.pages = ctx.arg(3).unwrap_or_default();
+    });
 }
 
 #[fexit]
@@ -86,20 +105,43 @@ fn pin_exit_fexit(ctx: FExitContext) -> u32 {
     0
 }
 
-/// A function of its own for the same reason.
+#[fexit]
+fn pin_exit_fexit_twin(ctx: FExitContext) -> u32 {
+    if kernel::is_longterm(ctx.arg(5)) {
+        exit_longterm_second(ctx);
+    }
+    0
+}
+
 #[inline(never)]
 fn exit_longterm(ctx: FExitContext) {
-    let pages = |_: &Slot| (kernel::raw_arg(&ctx, 3), ctx.arg(6));
-    if !exit(|_| ctx.arg(6), pages) {
-        lose(Loss::ExitUnmatched);
-        debug!(&ctx, "a pin returned that was not seen to enter");
+    let pages = |_: &Flight| (kernel::raw_arg(&ctx, 3), ctx.arg(6));
+    if !exit(call(&ctx), kernel::has_twins(), |_| ctx.arg(6), pages) {
+        unmatched(&ctx, kernel::frame(&ctx));
+    }
+}
+
+#[inline(never)]
+fn exit_longterm_second(ctx: FExitContext) {
+    let pages = |_: &Flight| (kernel::raw_arg(&ctx, 3), ctx.arg(6));
+    exit_second(call(&ctx), |_| ctx.arg(6), pages);
+}
+
+#[inline(always)]
+fn call(ctx: &FExitContext) -> Call {
+    Call {
+        frame: kernel::frame(ctx),
+        start: ctx.arg(1),
     }
 }
 
 #[kretprobe]
 fn pin_exit_kretprobe(ctx: RetProbeContext) -> u32 {
-    // A return without a slot is nearly always a short-term pin: nothing to count.
+    ran(const { probe_number("pin_exit_kretprobe") });
     let returned = ctx.ret();
-    exit(move |_| returned, move |slot| (slot.pages, returned as u64));
+    let call = Call::at(kernel::return_frame(&ctx));
+    let pages = move |slot: &Flight| (slot.pages, returned as u64);
+    // A return without a slot is nearly always a short-term pin: nothing to count.
+    exit(call, false, move |_| returned, pages);
     0
 }

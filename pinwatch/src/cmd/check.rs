@@ -65,9 +65,10 @@ fn text(facts: &Facts, plan: &Plan) -> String {
                 }
                 for (n, attachment) in attachments.iter().enumerate() {
                     let name = if n == 0 { name } else { "" };
+                    let twice = attachment.twin.map_or("", |_| " (twice)");
                     let _ = writeln!(
                         out,
-                        "{name:<15} {:<14} {}",
+                        "{name:<15} {:<14} {}{twice}",
                         attachment.kind, attachment.target
                     );
                 }
@@ -102,11 +103,17 @@ fn text(facts: &Facts, plan: &Plan) -> String {
         .iter()
         .filter(|d| matches!(d.verdict, Verdict::Lost { .. }))
         .count();
+    let bounds = plan.lower_bounds().count();
     let verdict = if !plan.unusable.is_empty() {
         format!("unusable: {}", plan.unusable.join("; "))
     } else if lost > 0 {
         format!(
             "degraded: {lost} of {} measurements lost",
+            plan.decisions.len()
+        )
+    } else if bounds > 0 {
+        format!(
+            "full: everything is measured, {bounds} of {} measurements as a lower bound",
             plan.decisions.len()
         )
     } else {

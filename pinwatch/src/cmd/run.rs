@@ -22,6 +22,7 @@ use crate::output::http::{Source, StackSource, Web, router};
 use crate::output::metrics::Exporter;
 use crate::per::{Board, keep};
 use crate::privileges::{self, Capabilities};
+use crate::probe::table::Measurement;
 use crate::service;
 use crate::source::live::{Live, Options};
 use crate::stream::hub::Hub;
@@ -101,6 +102,7 @@ async fn serve(args: &Run) -> Result<()> {
             .iter()
             .filter(|hook| hook.error.is_none())
             .count();
+        warn_of_lower_bounds(&attached);
         let _ = live.set(attached);
         let shared = Arc::clone(&live);
         let state = move || shared.get().expect("set above").state();
@@ -142,6 +144,18 @@ async fn serve(args: &Run) -> Result<()> {
         failed = watch => return failed,
     }
     Ok(())
+}
+
+fn warn_of_lower_bounds(live: &Live) {
+    let state = live.state();
+    let mut names: Vec<_> = state.lower_bounds().map(Measurement::name).collect();
+    names.dedup();
+    if !names.is_empty() {
+        tracing::warn!(
+            "the counts of {} are a lower bound: beside another BPF agent this kernel skips kprobe programs",
+            names.join(", ")
+        );
+    }
 }
 
 fn urls(addresses: &[SocketAddr], tls: bool) -> String {

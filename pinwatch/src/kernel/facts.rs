@@ -67,13 +67,17 @@ pub struct Facts {
 }
 
 /// Symbols that are not hooked but tell something.
-const TELLING: [&str; 5] = [
+const TELLING: [&str; 6] = [
+    MANY_ARGUMENTS,
     "cma_alloc",
     "register_kprobe",
     "register_ftrace_direct",
     "bpf_trampoline_link_prog",
     zones::VMEMMAP,
 ];
+
+/// Where the kernel tests that trampolines take more than six arguments (6.6).
+pub const MANY_ARGUMENTS: &str = "bpf_modify_return_test2";
 
 /// Newer kernels have `register_ftrace_direct_multi` or only `register_ftrace_direct`.
 const DIRECT_CALLS: &str = "register_ftrace_direct";

@@ -11,7 +11,7 @@ use prometheus::proto;
 use super::samples::Samples;
 use super::series;
 use crate::aggregate::series::Per;
-use crate::aggregate::{Failures, State, failures, losses};
+use crate::aggregate::{Failures, State, failures, losses, pins_lost};
 use crate::probe::table::Measurement;
 
 /// One metric. `docs/metrics.md` is made from these.
@@ -304,6 +304,37 @@ pub const METRICS: &[Metric] = &[
                 &[("side", "exit")],
                 state.lost(Loss::ExitUnmatched) + state.before_start,
             );
+        },
+    ),
+    counter(
+        "pinwatch_pins_lost_total",
+        "Pins that were not measured: the entry was not seen (entry), the return was not seen (return), or all slots were taken (no_slot). With pinwatch_pins_total and pinwatch_pins_in_flight the sum is the pins that began.",
+        |state, out| {
+            for (reason, pins) in pins_lost(state) {
+                out.value(&[("reason", reason)], pins);
+            }
+        },
+    ),
+    counter(
+        "pinwatch_program_skips_total",
+        "Runs of a BPF program that the kernel skipped, those by short-term pins included. A program with a twin loses nothing: the twin does the work.",
+        |state, out| {
+            for program in &state.programs {
+                if let Some(skipped) = program.skipped {
+                    let twin = if program.has_twin { "yes" } else { "no" };
+                    out.value(&[("program", &program.program), ("twin", twin)], skipped);
+                }
+            }
+        },
+    ),
+    gauge(
+        "pinwatch_measurement_lower_bound",
+        "1 where the counts of a measurement are a lower bound: the kernel can skip its programs beside another BPF agent.",
+        |state, out| {
+            let all = Measurement::ALL.into_iter();
+            for measurement in all.filter(|m| state.lower_bounds().any(|bound| bound == *m)) {
+                out.value(&[("measurement", measurement.name())], 1);
+            }
         },
     ),
     counter(

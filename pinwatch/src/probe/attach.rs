@@ -2,6 +2,9 @@
 //!
 //! Returns are attached before entries, so that a pin that is seen to enter is
 //! also seen to return. Dropping an [`Attached`] detaches it.
+//!
+//! The first of two twins must run before the second. Of the programs of a trampoline the one that
+//! was attached last runs first; of those at a tracepoint, the one that was attached first.
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -83,7 +86,7 @@ pub fn attach_all(
             });
             continue;
         }
-        let result = attach(ebpf, attachment, btf, tracefs);
+        let result = attach_twins(ebpf, attachment, btf, tracefs);
         let (link, error) = match result {
             Ok(link) => (link, None),
             Err(error) => (None, Some(describe(&error))),
@@ -111,6 +114,7 @@ fn describe(error: &dyn std::error::Error) -> String {
         }
         source = error.source();
     }
+    tracing::debug!("{text}");
     complaint(&text)
 }
 
@@ -118,7 +122,12 @@ fn describe(error: &dyn std::error::Error) -> String {
 /// before its figures.
 fn complaint(text: &str) -> String {
     let (first, log) = text.split_once('\n').unwrap_or((text, ""));
-    let figures = ["processed ", "verification time ", "stack depth "];
+    let figures = [
+        "processed ",
+        "verification time ",
+        "stack depth ",
+        "subprog ",
+    ];
     let is_figure = |line: &&str| figures.iter().any(|figure| line.starts_with(figure));
     let mut lines = log.lines().rev().map(str::trim);
     match lines.find(|line| !line.is_empty() && !is_figure(line)) {
@@ -133,17 +142,40 @@ fn complaint(text: &str) -> String {
 /// What has to be kept beside the program itself.
 type Link = Option<(OwnedFd, Event)>;
 
-fn attach(
+fn attach_twins(
     ebpf: &mut Ebpf,
     attachment: &Attachment,
     btf: Option<&Btf>,
     tracefs: Option<&Arc<Tracefs>>,
 ) -> Result<Link, AttachError> {
     let Attachment {
-        program: name,
+        program,
+        twin,
         target,
         kind,
     } = *attachment;
+    let mut attach = |program| attach(ebpf, program, target, kind, btf, tracefs);
+    match (twin, kind) {
+        (Some(twin), Kind::RawTracepoint) => {
+            attach(program)?;
+            attach(twin)
+        }
+        (Some(twin), _) => {
+            attach(twin)?;
+            attach(program)
+        }
+        (None, _) => attach(program),
+    }
+}
+
+fn attach(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+    target: &'static str,
+    kind: Kind,
+    btf: Option<&Btf>,
+    tracefs: Option<&Arc<Tracefs>>,
+) -> Result<Link, AttachError> {
     let program = ebpf.program_mut(name).ok_or(AttachError::NoProgram(name))?;
     match (kind, program) {
         (Kind::Fentry, Program::FEntry(program)) => {

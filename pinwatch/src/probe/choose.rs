@@ -2,9 +2,9 @@
 //! for it, or what stands in its way.
 
 use super::plan::{Attachment, Kind, Prefer};
-use super::table::{Hook, Measurement, Row};
+use super::table::{Hook, PROGRAM_GUARD, Row, Twins};
 use crate::kernel::btf::Prototype;
-use crate::kernel::facts::{Facts, Preemption};
+use crate::kernel::facts::{Facts, MANY_ARGUMENTS, Preemption};
 
 /// Why a way to measure is not open here.
 pub enum Refusal {
@@ -52,26 +52,8 @@ pub fn summarise(refusals: &[Refusal]) -> String {
 
 pub type Choice = Result<(Attachment, Option<String>), Refusal>;
 
-/// A missed entry would let a return pair with an older one.
-const PAIRED: [Measurement; 2] = [Measurement::PinEntry, Measurement::MemfdEntry];
-
 pub fn try_row(row: &Row, facts: &Facts, prefer: Prefer) -> Choice {
-    let hook = |prefer| try_hook(&row.hook, row.fits, facts, prefer);
-    let (attachment, note) = hook(prefer)?;
-    let fentry = matches!(attachment.kind, Kind::Fentry);
-    let skipped = "this kernel can preempt and skip a tracing program, and a missed entry would let a \
-                   return pair with an older one";
-    let note = if !PAIRED.contains(&row.measurement) || !preemptible(facts) || !fentry {
-        note
-    } else if let Ok((kprobe, _)) = hook(Prefer::Kprobe)
-        && kprobe.kind == Kind::Kprobe
-    {
-        return Ok((kprobe, Some(format!("kprobe all the same: {skipped}"))));
-    } else {
-        let note = note.map_or_else(String::new, |note| format!("{note}; "));
-        Some(format!("{note}{skipped}"))
-    };
-    Ok((attachment, note))
+    try_hook(&row.hook, row.fits, facts, prefer)
 }
 
 /// Whether programs may read kernel memory by its address.
@@ -88,7 +70,7 @@ pub fn try_hook(
     prefer: Prefer,
 ) -> Choice {
     match *hook {
-        Hook::Tracepoint { name, program } => {
+        Hook::Tracepoint { name, programs } => {
             let proto = facts
                 .tracepoints
                 .get(name)
@@ -96,30 +78,31 @@ pub fn try_hook(
             if !fits(proto) {
                 return Err(Refusal::Prototype { function: name });
             }
-            Ok((
-                Attachment {
-                    program,
-                    target: name,
-                    kind: Kind::RawTracepoint,
-                },
-                None,
-            ))
+            let attachment = Attachment {
+                program: programs.first,
+                twin: has_twins(facts).then_some(programs.second),
+                target: name,
+                kind: Kind::RawTracepoint,
+            };
+            Ok((attachment, None))
         }
         Hook::Entry {
             function,
             fentry,
             kprobe,
         } => {
-            let pair = [(fentry, Kind::Fentry), (kprobe, Kind::Kprobe)];
-            try_function(function, pair, fits, facts, prefer)
+            let tracing = fentry.map(|programs| (programs, Kind::Fentry));
+            let probe = kprobe.map(|program| (program, Kind::Kprobe));
+            try_function(function, tracing, probe, fits, facts, prefer)
         }
         Hook::Return {
             function,
             fexit,
             kretprobe,
         } => {
-            let pair = [(fexit, Kind::Fexit), (kretprobe, Kind::Kretprobe)];
-            try_function(function, pair, fits, facts, prefer)
+            let tracing = fexit.map(|programs| (programs, Kind::Fexit));
+            let probe = kretprobe.map(|program| (program, Kind::Kretprobe));
+            try_function(function, tracing, probe, fits, facts, prefer)
         }
     }
 }
@@ -133,7 +116,8 @@ fn refuse(target: &'static str, obstacle: String) -> Refusal {
 
 fn try_function(
     function: &'static str,
-    mut pair: [(Option<&'static str>, Kind); 2],
+    tracing: Option<(Twins, Kind)>,
+    probe: Option<(&'static str, Kind)>,
     fits: fn(&Prototype) -> bool,
     facts: &Facts,
     prefer: Prefer,
@@ -148,31 +132,33 @@ fn try_function(
     if !fits(proto) {
         return Err(Refusal::Prototype { function });
     }
-    let kprobe_first = match prefer {
-        Prefer::Kprobe => true,
-        Prefer::Fentry => false,
-        Prefer::Auto => preemptible(facts),
-    };
-    if kprobe_first {
-        pair.reverse();
+    let tracing = tracing.map(|(programs, kind)| {
+        let twin = has_twins(facts).then_some(programs.second);
+        (programs.first, twin, kind)
+    });
+    let probe = probe.map(|(program, kind)| (program, None, kind));
+    let mut ways = [tracing, probe];
+    if prefer == Prefer::Kprobe {
+        ways.reverse();
     }
     let mut obstacles = Vec::new();
-    for (program, kind) in pair {
-        let Some(program) = program else { continue };
+    for (program, twin, kind) in ways.into_iter().flatten() {
         match kind_obstacle(kind, proto.params.len(), facts) {
             None => {
                 if kind == Kind::Kretprobe && facts.tracefs.is_none() {
                     obstacles.push(FEW_RETURNS.to_owned());
                 }
+                if kind.is_probe() && preempts(facts) {
+                    obstacles.push(SKIPPED.to_owned());
+                }
                 let note = (!obstacles.is_empty()).then(|| obstacles.join("; "));
-                return Ok((
-                    Attachment {
-                        program,
-                        target: function,
-                        kind,
-                    },
-                    note,
-                ));
+                let attachment = Attachment {
+                    program,
+                    twin,
+                    target: function,
+                    kind,
+                };
+                return Ok((attachment, note));
             }
             Some(obstacle) => obstacles.push(format!("takes no {kind} ({obstacle})")),
         }
@@ -206,9 +192,19 @@ fn symbol_obstacle(function: &str, facts: &Facts) -> Option<String> {
 const FEW_RETURNS: &str = "tracefs cannot be written, so returns are lost, uncounted, when more than 10 threads \
      and two per CPU are inside";
 
-/// x86 trampolines took six arguments until 6.6, and nothing tells how many
-/// they take but attaching.
-const TRAMPOLINE_ARGS: usize = 6;
+/// What kprobes lose where the kernel preempts.
+const SKIPPED: &str =
+    "counts are a lower bound: beside another BPF agent this kernel skips kprobe programs";
+
+/// x86 trampolines take six arguments, and twelve from 6.6 on. The kernel tests the latter with a
+/// function of its own.
+fn trampoline_args(facts: &Facts) -> usize {
+    if facts.symbols.contains_key(MANY_ARGUMENTS) {
+        12
+    } else {
+        6
+    }
+}
 
 fn kind_obstacle(kind: Kind, args: usize, facts: &Facts) -> Option<String> {
     let confidential = facts.lockdown.as_deref() == Some(CONFIDENTIALITY);
@@ -216,7 +212,9 @@ fn kind_obstacle(kind: Kind, args: usize, facts: &Facts) -> Option<String> {
         Kind::Fentry | Kind::Fexit if facts.no_trampolines.is_some() => {
             facts.no_trampolines.clone()
         }
-        Kind::Fentry | Kind::Fexit if args > TRAMPOLINE_ARGS => Some(format!("{args} arguments")),
+        Kind::Fentry | Kind::Fexit if args > trampoline_args(facts) => {
+            Some(format!("{args} arguments"))
+        }
         Kind::Kprobe | Kind::Kretprobe if !facts.kprobes => Some("no CONFIG_KPROBES".to_owned()),
         Kind::Kprobe | Kind::Kretprobe if confidential => Some("kernel lockdown".to_owned()),
         Kind::Kprobe | Kind::Kretprobe if facts.no_perf_events.is_some() => {
@@ -226,8 +224,13 @@ fn kind_obstacle(kind: Kind, args: usize, facts: &Facts) -> Option<String> {
     }
 }
 
-/// Whether a BPF program can be interrupted by another task that runs it too;
-/// the kernel then skips that other run.
-fn preemptible(facts: &Facts) -> bool {
+/// Whether another task can run BPF programs on a CPU while one is in the middle.
+pub fn preempts(facts: &Facts) -> bool {
     !matches!(facts.preemption, Preemption::None | Preemption::Voluntary)
+}
+
+/// Whether tracing programs are attached twice: where the kernel skips one that is already running
+/// on the CPU, in a task that was preempted. It has done so since 5.12.
+pub fn has_twins(facts: &Facts) -> bool {
+    preempts(facts) && facts.members.contains_key(PROGRAM_GUARD)
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::choose::{reads_memory, summarise, try_hook, try_row};
 pub use super::globals::{Globals, UserRegs};
 use super::globals::{nr_entries_offset, user_regs};
-use super::table::{Hook, Measurement, NR_ENTRIES, ROWS, Row};
+use super::table::{Hook, Measurement, NR_ENTRIES, ROWS, Row, Twins};
 pub use super::wish::{Prefer, Wish};
 use crate::kernel::btf::Prototype;
 use crate::kernel::defects::{looks_at_cma_only, sweep_returns_nothing};
@@ -24,6 +24,15 @@ pub enum Kind {
     Kprobe,
     Kretprobe,
     RawTracepoint,
+}
+
+impl Kind {
+    /// Whether the kernel runs it through a kprobe, which a BPF agent in the middle of bpf(2) turns
+    /// off on its CPU.
+    #[must_use]
+    pub fn is_probe(self) -> bool {
+        matches!(self, Self::Kprobe | Self::Kretprobe)
+    }
 }
 
 impl fmt::Display for Kind {
@@ -42,8 +51,18 @@ impl fmt::Display for Kind {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Attachment {
     pub program: &'static str,
+    /// Its twin, which does the work where the kernel skips the program.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub twin: Option<&'static str>,
     pub target: &'static str,
     pub kind: Kind,
+}
+
+impl Attachment {
+    /// The program, and its twin if it has one.
+    pub fn programs(&self) -> impl Iterator<Item = &'static str> + use<> {
+        [self.program].into_iter().chain(self.twin)
+    }
 }
 
 /// What becomes of a measurement.
@@ -138,6 +157,17 @@ impl Plan {
             let attachments = decision.attachments().iter();
             attachments.map(|attachment| (decision.measurement, attachment))
         })
+    }
+
+    /// Measurements whose counts are a lower bound beside other BPF agents: their kprobes are skipped
+    /// while a task that is inside bpf(2) is preempted.
+    pub fn lower_bounds(&self) -> impl Iterator<Item = Measurement> {
+        let decisions = self.decisions.iter().filter(|_| self.globals.preempts);
+        let by_probe =
+            |decision: &&Decision| decision.attachments().iter().any(|a| a.kind.is_probe());
+        decisions
+            .filter(by_probe)
+            .map(|decision| decision.measurement)
     }
 
     /// Whether something that this kernel has cannot be measured.
@@ -341,23 +371,28 @@ fn exists(function: &str, facts: &Facts) -> bool {
 /// The names in the table, for docs and tests.
 #[must_use]
 pub fn programs() -> Vec<&'static str> {
-    let of = |hook: &Hook| match *hook {
-        Hook::Entry {
-            fentry: a,
-            kprobe: b,
-            ..
-        }
-        | Hook::Return {
-            fexit: a,
-            kretprobe: b,
-            ..
-        } => [a, b],
-        Hook::Tracepoint { program, .. } => [Some(program), None],
+    let of_twins = |twins: &Twins| [twins.first, twins.second];
+    let of = |hook: &Hook| -> Vec<&'static str> {
+        let (twins, probe) = match hook {
+            Hook::Entry {
+                fentry: twins,
+                kprobe: probe,
+                ..
+            }
+            | Hook::Return {
+                fexit: twins,
+                kretprobe: probe,
+                ..
+            } => (twins.as_ref(), *probe),
+            Hook::Tracepoint { programs, .. } => (Some(programs), None),
+        };
+        let twins = twins.into_iter().flat_map(of_twins);
+        twins.chain(probe).collect()
     };
     let hooks = ROWS
         .iter()
         .flat_map(|row| std::iter::once(&row.hook).chain(row.also));
-    let mut names: Vec<_> = hooks.flat_map(of).flatten().collect();
+    let mut names: Vec<_> = hooks.flat_map(of).collect();
     names.sort_unstable();
     names.dedup();
     names

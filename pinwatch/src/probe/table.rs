@@ -123,26 +123,32 @@ impl Measurement {
     }
 }
 
+/// A program that the kernel skips on a CPU where it is already running, in a task that was
+/// preempted, and its twin at the same hook, which then does the work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Twins {
+    /// Runs first; works alone on kernels that do not preempt programs.
+    pub first: &'static str,
+    pub second: &'static str,
+}
+
 /// A place in the kernel, with the BPF programs that can hook it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hook {
     /// A function's entry.
     Entry {
         function: &'static str,
-        fentry: Option<&'static str>,
+        fentry: Option<Twins>,
         kprobe: Option<&'static str>,
     },
     /// A function's return.
     Return {
         function: &'static str,
-        fexit: Option<&'static str>,
+        fexit: Option<Twins>,
         kretprobe: Option<&'static str>,
     },
     /// A raw tracepoint.
-    Tracepoint {
-        name: &'static str,
-        program: &'static str,
-    },
+    Tracepoint { name: &'static str, programs: Twins },
 }
 
 impl Hook {
@@ -216,6 +222,11 @@ fn fast_args(proto: &Prototype) -> bool {
     proto.params.len() == 4 && proto.position("gup_flags") == Some(2)
 }
 
+/// From 6.5 on.
+fn gup_six_args(proto: &Prototype) -> bool {
+    proto.params.len() == 6 && gup_flags_fourth(proto)
+}
+
 fn gup_flags_fourth(proto: &Prototype) -> bool {
     proto.position("gup_flags") == Some(3)
 }
@@ -243,12 +254,42 @@ const fn row(measurement: Measurement, hook: Hook, fits: fn(&Prototype) -> bool)
     }
 }
 
-const fn entry(function: &'static str, fentry: &'static str, kprobe: &'static str) -> Hook {
-    Hook::Entry {
-        function,
-        fentry: Some(fentry),
-        kprobe: Some(kprobe),
-    }
+macro_rules! twins {
+    ($first:literal) => {
+        Twins {
+            first: $first,
+            second: concat!($first, "_twin"),
+        }
+    };
+}
+
+macro_rules! entry {
+    ($function:expr, $fentry:literal, $kprobe:literal $(,)?) => {
+        Hook::Entry {
+            function: $function,
+            fentry: Some(twins!($fentry)),
+            kprobe: Some($kprobe),
+        }
+    };
+}
+
+macro_rules! returns {
+    ($function:expr, $fexit:literal, $kretprobe:literal $(,)?) => {
+        Hook::Return {
+            function: $function,
+            fexit: Some(twins!($fexit)),
+            kretprobe: Some($kretprobe),
+        }
+    };
+}
+
+macro_rules! tracepoint {
+    ($name:literal, $program:literal) => {
+        Hook::Tracepoint {
+            name: $name,
+            programs: twins!($program),
+        }
+    };
 }
 
 const fn kprobe(function: &'static str, kprobe: &'static str) -> Hook {
@@ -256,14 +297,6 @@ const fn kprobe(function: &'static str, kprobe: &'static str) -> Hook {
         function,
         fentry: None,
         kprobe: Some(kprobe),
-    }
-}
-
-const fn returns(function: &'static str, fexit: &'static str, kretprobe: &'static str) -> Hook {
-    Hook::Return {
-        function,
-        fexit: Some(fexit),
-        kretprobe: Some(kretprobe),
     }
 }
 
@@ -275,10 +308,6 @@ const fn kretprobe(function: &'static str, kretprobe: &'static str) -> Hook {
     }
 }
 
-const fn tracepoint(name: &'static str, program: &'static str) -> Hook {
-    Hook::Tracepoint { name, program }
-}
-
 const SWEEP: &str = "collect_longterm_unpinnable_folios";
 const SWEEP_PAGES: &str = "collect_longterm_unpinnable_pages";
 const GUP: &str = "__get_user_pages";
@@ -288,12 +317,12 @@ const FAST_OLD: &str = "internal_get_user_pages_fast";
 
 /// Under the one name or the other.
 const ISOLATE_HUGETLB: &[Hook] = &[
-    entry(
+    entry!(
         "isolate_hugetlb",
         "isolate_hugetlb_fentry",
         "isolate_hugetlb_kprobe",
     ),
-    entry(
+    entry!(
         "folio_isolate_hugetlb",
         "isolate_hugetlb_fentry",
         "isolate_hugetlb_kprobe",
@@ -302,12 +331,12 @@ const ISOLATE_HUGETLB: &[Hook] = &[
 
 /// The same at the return, where a sweep's end is to be had without its return.
 const ISOLATED_HUGETLB: &[Hook] = &[
-    returns(
+    returns!(
         "folio_isolate_hugetlb",
         "isolated_hugetlb_fexit",
         "isolated_hugetlb_kretprobe",
     ),
-    returns(
+    returns!(
         "isolate_hugetlb",
         "isolated_hugetlb_fexit",
         "isolated_hugetlb_kretprobe",
@@ -315,12 +344,12 @@ const ISOLATED_HUGETLB: &[Hook] = &[
 ];
 
 /// What is called after a sweep that found something, and so not by most pins.
-const FOUND: Hook = entry(
+const FOUND: Hook = entry!(
     "migrate_longterm_unpinnable_folios",
     "found_fentry",
     "found_kprobe",
 );
-const FOUND_PAGES: Hook = entry(
+const FOUND_PAGES: Hook = entry!(
     "migrate_longterm_unpinnable_pages",
     "found_fentry",
     "found_kprobe",
@@ -328,7 +357,7 @@ const FOUND_PAGES: Hook = entry(
 
 /// Each sweep isolates each unpinnable folio once, but for device memory.
 const fn isolated(needs: Hook) -> Row {
-    let hook = returns(
+    let hook = returns!(
         "folio_isolate_lru",
         "isolated_lru_fexit",
         "isolated_lru_kretprobe",
@@ -343,14 +372,18 @@ const fn isolated(needs: Hook) -> Row {
 /// The hooks. Which kernel has which: docs/kernels.md.
 #[rustfmt::skip]
 pub const ROWS: &[Row] = &[
-    row(Measurement::PinEntry, entry(GLL, "pin_enter_fentry", "pin_enter_kprobe"), six_args),
+    row(Measurement::PinEntry, entry!(GLL, "pin_enter_fentry", "pin_enter_kprobe"), six_args),
     row(Measurement::PinEntry, kprobe(GLL, "pin_enter_kprobe_stack"), seven_args),
-    row(Measurement::PinReturn, returns(GLL, "pin_exit_fexit", "pin_exit_kretprobe"), six_args),
+    row(Measurement::PinReturn, returns!(GLL, "pin_exit_fexit", "pin_exit_kretprobe"), six_args),
     row(Measurement::PinReturn, kretprobe(GLL, "pin_exit_kretprobe"), any),
 
-    row(Measurement::Passes, entry(SWEEP, "pass_pofs_fentry", "pass_pofs_kprobe"), args::<2>),
-    row(Measurement::Passes, entry(SWEEP, "pass_nr_fentry", "pass_nr_kprobe"), nr_second),
-    row(Measurement::Passes, entry(SWEEP_PAGES, "pass_nr_fentry", "pass_nr_kprobe"), nr_second),
+    row(Measurement::Passes, entry!(SWEEP, "pass_pofs_fentry", "pass_pofs_kprobe"), args::<2>),
+    row(Measurement::Passes, entry!(SWEEP, "pass_nr_fentry", "pass_nr_kprobe"), nr_second),
+    row(Measurement::Passes, entry!(SWEEP_PAGES, "pass_nr_fentry", "pass_nr_kprobe"), nr_second),
+    Row {
+        also: &[entry!(GUP, "gup_fentry", "gup_kprobe")],
+        ..row(Measurement::Passes, returns!(GUP, "pass_gup_fexit6", "pass_gup_kretprobe"), gup_six_args)
+    },
     Row {
         also: &[kprobe(GUP, "gup_kprobe")],
         ..row(Measurement::Passes, kretprobe(GUP, "pass_gup_kretprobe"), gup_flags_fourth)
@@ -358,61 +391,63 @@ pub const ROWS: &[Row] = &[
 
     isolated(FOUND),
     isolated(FOUND_PAGES),
-    row(Measurement::Unpinnable, returns(SWEEP, "unpinnable_fexit2", "unpinnable_kretprobe"), returns_with::<2>),
-    row(Measurement::Unpinnable, returns(SWEEP, "unpinnable_fexit3", "unpinnable_kretprobe"), returns_with::<3>),
-    row(Measurement::Unpinnable, returns(SWEEP_PAGES, "unpinnable_fexit3", "unpinnable_kretprobe"), returns_with::<3>),
+    row(Measurement::Unpinnable, returns!(SWEEP, "unpinnable_fexit2", "unpinnable_kretprobe"), returns_with::<2>),
+    row(Measurement::Unpinnable, returns!(SWEEP, "unpinnable_fexit3", "unpinnable_kretprobe"), returns_with::<3>),
+    row(Measurement::Unpinnable, returns!(SWEEP_PAGES, "unpinnable_fexit3", "unpinnable_kretprobe"), returns_with::<3>),
     // Where the sweep is inlined, or tells no count (the 2025 window of a void
     // return): it isolates each unpinnable folio once.
     Row {
         also: ISOLATE_HUGETLB,
-        ..row(Measurement::Unpinnable, entry("folio_isolate_lru", "isolate_fentry", "isolate_kprobe"), any)
+        ..row(Measurement::Unpinnable, entry!("folio_isolate_lru", "isolate_fentry", "isolate_kprobe"), any)
     },
     Row {
         also: ISOLATE_HUGETLB,
-        ..row(Measurement::Unpinnable, entry("isolate_lru_page", "isolate_fentry", "isolate_kprobe"), any)
+        ..row(Measurement::Unpinnable, entry!("isolate_lru_page", "isolate_fentry", "isolate_kprobe"), any)
     },
 
-    row(Measurement::Migrations, tracepoint("mm_migrate_pages", "migrate_end_tp8"), counts_and_reason::<8>),
-    row(Measurement::Migrations, tracepoint("mm_migrate_pages", "migrate_end_tp7"), counts_and_reason::<7>),
-    row(Measurement::Migrations, tracepoint("mm_migrate_pages", "migrate_end_tp4"), counts_and_reason::<4>),
-    row(Measurement::MigrateTime, tracepoint("mm_migrate_pages_start", "migrate_start_tp"), any),
+    row(Measurement::Migrations, tracepoint!("mm_migrate_pages", "migrate_end_tp8"), counts_and_reason::<8>),
+    row(Measurement::Migrations, tracepoint!("mm_migrate_pages", "migrate_end_tp7"), counts_and_reason::<7>),
+    row(Measurement::Migrations, tracepoint!("mm_migrate_pages", "migrate_end_tp4"), counts_and_reason::<4>),
+    row(Measurement::MigrateTime, tracepoint!("mm_migrate_pages_start", "migrate_start_tp"), any),
     row(Measurement::MigrateTime, kprobe("migrate_pages", "migrate_start_kprobe"), reason_sixth),
-    row(Measurement::MigrateResult, returns("migrate_pages", "migrate_ret_fexit6", "migrate_ret_kretprobe"), args::<6>),
+    row(Measurement::MigrateResult, returns!("migrate_pages", "migrate_ret_fexit6", "migrate_ret_kretprobe"), args::<6>),
+    row(Measurement::MigrateResult, returns!("migrate_pages", "migrate_ret_fexit7", "migrate_ret_kretprobe"), args::<7>),
     row(Measurement::MigrateResult, kretprobe("migrate_pages", "migrate_ret_kretprobe"), any),
 
     // The ends of sweeps; most are programs of a measurement above, and are
     // attached once.
     row(Measurement::Phases, FOUND, any),
     row(Measurement::Phases, FOUND_PAGES, any),
-    row(Measurement::Phases, returns(SWEEP, "unpinnable_fexit2", "unpinnable_kretprobe"), returns_with::<2>),
-    row(Measurement::Phases, returns(SWEEP, "unpinnable_fexit3", "unpinnable_kretprobe"), returns_with::<3>),
-    row(Measurement::Phases, returns(SWEEP_PAGES, "unpinnable_fexit3", "unpinnable_kretprobe"), returns_with::<3>),
-    row(Measurement::Phases, returns(SWEEP, "swept_fexit", "swept_kretprobe"), returns_nothing),
-    row(Measurement::Phases, returns(SWEEP_PAGES, "swept_fexit", "swept_kretprobe"), returns_nothing),
+    row(Measurement::Phases, returns!(SWEEP, "unpinnable_fexit2", "unpinnable_kretprobe"), returns_with::<2>),
+    row(Measurement::Phases, returns!(SWEEP, "unpinnable_fexit3", "unpinnable_kretprobe"), returns_with::<3>),
+    row(Measurement::Phases, returns!(SWEEP_PAGES, "unpinnable_fexit3", "unpinnable_kretprobe"), returns_with::<3>),
+    row(Measurement::Phases, returns!(SWEEP, "swept_fexit", "swept_kretprobe"), returns_nothing),
+    row(Measurement::Phases, returns!(SWEEP_PAGES, "swept_fexit", "swept_kretprobe"), returns_nothing),
+    row(Measurement::Phases, returns!(GUP, "pass_gup_fexit6", "pass_gup_kretprobe"), gup_six_args),
     row(Measurement::Phases, kretprobe(GUP, "pass_gup_kretprobe"), gup_flags_fourth),
 
     Row {
-        also: &[returns("lru_add_drain_all", "drained_fexit", "drained_kretprobe")],
-        ..row(Measurement::Drains, entry("lru_add_drain_all", "drain_fentry", "drain_kprobe"), args::<0>)
+        also: &[returns!("lru_add_drain_all", "drained_fexit", "drained_kretprobe")],
+        ..row(Measurement::Drains, entry!("lru_add_drain_all", "drain_fentry", "drain_kprobe"), args::<0>)
     },
-    row(Measurement::IsolateLru, returns("folio_isolate_lru", "isolated_lru_fexit", "isolated_lru_kretprobe"), returns_with::<1>),
-    row(Measurement::IsolateLru, returns("isolate_lru_page", "isolated_lru_fexit", "isolated_lru_kretprobe"), returns_with::<1>),
-    row(Measurement::IsolateHugetlb, returns("folio_isolate_hugetlb", "isolated_hugetlb_fexit", "isolated_hugetlb_kretprobe"), returns_with::<2>),
-    row(Measurement::IsolateHugetlb, returns("isolate_hugetlb", "isolated_hugetlb_fexit", "isolated_hugetlb_kretprobe"), returns_with::<2>),
-    row(Measurement::IsolateMovable, returns("isolate_movable_ops_page", "isolated_movable_fexit", "isolated_movable_kretprobe"), returns_with::<2>),
-    row(Measurement::IsolateMovable, returns("isolate_movable_page", "isolated_movable_fexit", "isolated_movable_kretprobe"), returns_with::<2>),
+    row(Measurement::IsolateLru, returns!("folio_isolate_lru", "isolated_lru_fexit", "isolated_lru_kretprobe"), returns_with::<1>),
+    row(Measurement::IsolateLru, returns!("isolate_lru_page", "isolated_lru_fexit", "isolated_lru_kretprobe"), returns_with::<1>),
+    row(Measurement::IsolateHugetlb, returns!("folio_isolate_hugetlb", "isolated_hugetlb_fexit", "isolated_hugetlb_kretprobe"), returns_with::<2>),
+    row(Measurement::IsolateHugetlb, returns!("isolate_hugetlb", "isolated_hugetlb_fexit", "isolated_hugetlb_kretprobe"), returns_with::<2>),
+    row(Measurement::IsolateMovable, returns!("isolate_movable_ops_page", "isolated_movable_fexit", "isolated_movable_kretprobe"), returns_with::<2>),
+    row(Measurement::IsolateMovable, returns!("isolate_movable_page", "isolated_movable_fexit", "isolated_movable_kretprobe"), returns_with::<2>),
 
-    row(Measurement::MemfdEntry, entry(MEMFD, "memfd_enter_fentry", "memfd_enter_kprobe"), memfd_args),
-    row(Measurement::MemfdReturn, returns(MEMFD, "memfd_exit_fexit", "memfd_exit_kretprobe"), memfd_args),
+    row(Measurement::MemfdEntry, entry!(MEMFD, "memfd_enter_fentry", "memfd_enter_kprobe"), memfd_args),
+    row(Measurement::MemfdReturn, returns!(MEMFD, "memfd_exit_fexit", "memfd_exit_kretprobe"), memfd_args),
     Row {
-        also: &[returns(FAST, "fast_exit_fexit", "fast_exit_kretprobe")],
-        ..row(Measurement::FastPath, entry(FAST, "fast_enter_fentry", "fast_enter_kprobe"), fast_args)
+        also: &[returns!(FAST, "fast_exit_fexit", "fast_exit_kretprobe")],
+        ..row(Measurement::FastPath, entry!(FAST, "fast_enter_fentry", "fast_enter_kprobe"), fast_args)
     },
     Row {
-        also: &[returns(FAST_OLD, "fast_exit_fexit", "fast_exit_kretprobe")],
-        ..row(Measurement::FastPath, entry(FAST_OLD, "fast_enter_fentry", "fast_enter_kprobe"), fast_args)
+        also: &[returns!(FAST_OLD, "fast_exit_fexit", "fast_exit_kretprobe")],
+        ..row(Measurement::FastPath, entry!(FAST_OLD, "fast_enter_fentry", "fast_enter_kprobe"), fast_args)
     },
-    row(Measurement::ThreadExit, tracepoint("sched_process_exit", "thread_exit_tp"), any),
+    row(Measurement::ThreadExit, tracepoint!("sched_process_exit", "thread_exit_tp"), any),
 ];
 
 /// Enum constants that planning or the programs need.
@@ -430,11 +465,18 @@ pub const TASK_PT_REGS: &str = "BPF_FUNC_task_pt_regs";
 /// How many pages a sweep looks at.
 pub const NR_ENTRIES: &str = "pages_or_folios.nr_entries";
 
+/// Counts per CPU who runs a program, so that the kernel can skip a second run (5.12).
+pub const PROGRAM_GUARD: &str = "bpf_prog.active";
+
 /// Where a task's kernel stack begins.
 pub const TASK_STACK: &str = "task_struct.stack";
 
 /// Struct members whose offsets are needed.
-const MEMBERS: &[(&str, &str)] = &[("pages_or_folios", "nr_entries"), ("task_struct", "stack")];
+const MEMBERS: &[(&str, &str)] = &[
+    ("pages_or_folios", "nr_entries"),
+    ("task_struct", "stack"),
+    ("bpf_prog", "active"),
+];
 
 /// Every enum constant that is needed.
 #[must_use]

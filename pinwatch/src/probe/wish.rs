@@ -5,10 +5,10 @@ use super::table::Measurement;
 /// Which kind of hook to prefer on functions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Prefer {
-    /// fentry and fexit, but kprobes where the kernel can preempt a program.
+    /// fentry and fexit wherever the kernel has them, else kprobe and kretprobe.
     #[default]
     Auto,
-    /// fentry and fexit wherever the kernel has them.
+    /// The same.
     Fentry,
     /// kprobe and kretprobe wherever the kernel has them.
     Kprobe,

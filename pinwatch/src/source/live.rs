@@ -16,7 +16,7 @@ use bytemuck::Zeroable as _;
 use memmap2::{MmapOptions, MmapRaw};
 use pinwatch_common::fold::CpuCells;
 use pinwatch_common::params::{ABI_SYMBOL, ABI_VERSION, SLOTS};
-use pinwatch_common::record::{PHASES, Pin, Slot, ZONES};
+use pinwatch_common::record::{Flight, PHASES, Pin, Slot, ZONES};
 use thiserror::Error;
 
 use super::events::{Events, Sent};
@@ -80,6 +80,8 @@ pub struct Live {
     stuck_after: Duration,
     /// Pins that were in flight before they could be seen to enter.
     before_start: u64,
+    /// Whether the kernel can preempt BPF programs.
+    preempts: bool,
 }
 
 impl Live {
@@ -113,6 +115,8 @@ impl Live {
             .btf(btf.as_ref())
             .override_global(ABI_SYMBOL, &ABI_VERSION, true)
             .override_global("FOLL_LONGTERM", &globals.foll_longterm, true)
+            .override_global("PREEMPTS", &u32::from(globals.preempts), true)
+            .override_global("TWINS", &u32::from(globals.twins), true)
             .override_global("MIGRATE_REASON", &globals.migrate_reason, true)
             .override_global("ISOLATE_BOOLS", &globals.isolate_bools, true)
             .override_global("ISOLATE_COUNTS", &globals.isolate_counts, true)
@@ -174,6 +178,7 @@ impl Live {
             decisions: plan.decisions.clone().into(),
             stuck_after: options.stuck_after,
             before_start,
+            preempts: globals.preempts,
         })
     }
 
@@ -205,6 +210,7 @@ impl Live {
             kind: attached.attachment.kind,
             target: attached.attachment.target.into(),
             attached: attached.error.is_none(),
+            lower_bound: self.preempts && attached.attachment.kind.is_probe(),
         });
         State {
             release: self.release.clone(),
@@ -233,28 +239,22 @@ impl Live {
 
     /// The pin in a slot, if it is in use and did not change while it was read.
     fn pin_in(&self, slot: usize) -> Option<Pin> {
-        const PIN: usize = std::mem::offset_of!(Slot, pin) / 8;
-        const OWNER: usize = PIN + std::mem::offset_of!(Pin, tgid) / 8;
+        const OWNER: usize = std::mem::offset_of!(Slot, owner) / 8;
+        const FLIGHT: usize = std::mem::offset_of!(Slot, flight) / 8;
         let owner = || word_at::<Slot>(&self.slots, slot, OWNER);
-        if owner() == 0 {
+        let before = owner();
+        if before as u32 == 0 {
             return None;
         }
-        let mut pin = Pin::zeroed();
-        for (n, word) in bytemuck::cast_slice_mut::<Pin, u64>(std::slice::from_mut(&mut pin))
-            .iter_mut()
-            .enumerate()
-        {
-            *word = word_at::<Slot>(&self.slots, slot, PIN + n);
+        let mut flight = Flight::zeroed();
+        let words = bytemuck::cast_slice_mut::<Flight, u64>(std::slice::from_mut(&mut flight));
+        for (n, word) in words.iter_mut().enumerate() {
+            *word = word_at::<Slot>(&self.slots, slot, FLIGHT + n);
         }
-        // Still its predecessor's: see `Slot::begin_events`.
-        (pin.duration_ns, pin.returned) = (0, 0);
-        if pin.eventful == 0 {
-            pin.phase_ns = [0; PHASES];
-        }
-        let same_owner =
-            bytemuck::cast_slice::<Pin, u64>(std::slice::from_ref(&pin))[OWNER - PIN] == owner();
-        let same_pin = pin.start_ns == word_at::<Slot>(&self.slots, slot, PIN);
-        (pin.tid != 0 && same_owner && same_pin).then_some(pin)
+        const START: usize = FLIGHT + std::mem::offset_of!(Flight, pin.start_ns) / 8;
+        let same_pin = flight.pin.start_ns == word_at::<Slot>(&self.slots, slot, START);
+        (before == owner() && same_pin && !flight.call.has_returned())
+            .then(|| in_flight(flight.pin, before))
     }
 
     fn program_stats(&self) -> Vec<ProgramStats> {
@@ -264,8 +264,12 @@ impl Live {
             .attached
             .iter()
             .filter(|attached| attached.error.is_none());
-        let stats = attached.filter_map(|attached| {
-            let name = attached.attachment.program;
+        let programs = attached.flat_map(|attached| {
+            let missed = attached.event.as_ref().and_then(|event| event.missed());
+            let names = attached.attachment.programs();
+            names.map(move |name| (name, attached.attachment.twin.is_some(), missed))
+        });
+        let stats = programs.filter_map(|(name, has_twin, missed)| {
             let program = self.ebpf.program(name)?;
             let fdinfo = program.fd().ok().and_then(|fd| {
                 fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd())).ok()
@@ -274,9 +278,9 @@ impl Live {
             let runs = field("run_cnt:")
                 .zip(field("run_time_ns:"))
                 .filter(|_| counted);
-            let missed = attached.event.as_ref().and_then(|event| event.missed());
             Some(ProgramStats {
                 program: name.into(),
+                has_twin,
                 runs,
                 skipped: field("recursion_misses:"),
                 missed,
@@ -288,8 +292,9 @@ impl Live {
     /// Instructions that the verifier looked at for each program; none before 5.16,
     /// which does not tell.
     pub fn verified(&self) -> impl Iterator<Item = (&'static str, u32)> {
-        self.attached.iter().filter_map(|attached| {
-            let name = attached.attachment.program;
+        let attached = self.attached.iter();
+        let programs = attached.flat_map(|attached| attached.attachment.programs());
+        programs.filter_map(|name| {
             let info = self.ebpf.program(name)?.info().ok()?;
             Some((name, info.verified_instruction_count()?))
         })
@@ -305,6 +310,17 @@ impl Live {
         EbpfLogger::init_with_logger(&mut self.ebpf, logger)
             .map_err(|error| LiveError::Map("AYA_LOGS", error.to_string()))
     }
+}
+
+/// A pin as it stands in its slot, without what its predecessor left there: see
+/// [`Flight::begin_events`].
+fn in_flight(mut pin: Pin, owner: u64) -> Pin {
+    (pin.tid, pin.tgid) = (owner as u32, (owner >> u32::BITS) as u32);
+    (pin.duration_ns, pin.returned, pin.ended) = (0, 0, 0);
+    if pin.eventful == 0 {
+        pin.phase_ns = [0; PHASES];
+    }
+    pin
 }
 
 /// Maps `entries` values of an array into this process, read-only.

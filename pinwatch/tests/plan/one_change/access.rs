@@ -1,7 +1,7 @@
 //! What the kernel or an administrator refuses: kprobes, trampolines, perf events,
 //! capabilities, lockdown; and what preemption makes unwise.
 
-use pinwatch::kernel::facts::Preemption;
+use pinwatch::kernel::facts::{Facts, Preemption};
 use pinwatch::probe::plan::{Kind, Plan, Prefer, UserRegs, Verdict};
 use pinwatch::probe::table::Measurement;
 
@@ -98,8 +98,6 @@ fn without_kprobes_what_has_no_other_hook_is_lost_by_name() {
             note.starts_with("takes no kprobe (no CONFIG_KPROBES)"),
             "{note}"
         );
-        let skips = facts.preemption == Preemption::Lazy;
-        assert_eq!(note.contains("can preempt and skip"), skips, "{note}");
     }
 }
 
@@ -206,7 +204,7 @@ fn missing_capabilities_are_named() {
 }
 
 #[test]
-fn where_a_program_can_be_preempted_the_entry_of_a_pin_stays_a_kprobe() {
+fn where_a_program_can_be_preempted_tracing_programs_have_twins() {
     for (preemption, preemptible) in [
         (Preemption::None, false),
         (Preemption::Voluntary, false),
@@ -218,26 +216,64 @@ fn where_a_program_can_be_preempted_the_entry_of_a_pin_stays_a_kprobe() {
         for sheet in SHEETS.keys() {
             let mut facts = SHEETS[sheet].clone();
             facts.preemption = preemption;
-            let plan = Plan::new(&facts, Prefer::Fentry);
-            let (hooks, note) = attached(&plan, Measurement::PinEntry);
-            if preemptible {
-                assert_eq!(hooks, [("pin_enter_kprobe", GLL)]);
-                let note = note.expect("a note");
-                assert!(
-                    note.contains("can preempt and skip a tracing program"),
-                    "{note}"
+            let skips = facts.members.contains_key("bpf_prog.active");
+            let plan = Plan::new(&facts, Prefer::Auto);
+            for (measurement, attachment) in plan.attachments() {
+                let has_twin = preemptible && skips && !attachment.kind.is_probe();
+                assert_eq!(
+                    attachment.twin.is_some(),
+                    has_twin,
+                    "{sheet}, {measurement:?}"
                 );
-            } else {
-                assert_eq!((hooks, note), (vec![("pin_enter_fentry", GLL)], None));
             }
-            let returns = attached(&plan, Measurement::PinReturn);
-            assert_eq!(returns, (vec![("pin_exit_fexit", GLL)], None));
-            let auto = if preemptible {
-                Prefer::Kprobe
-            } else {
-                Prefer::Fentry
+            assert_eq!(plan.globals.preempts, preemptible);
+            assert_eq!(plan.globals.twins, preemptible && skips);
+            assert_eq!(plan, Plan::new(&facts, Prefer::Fentry));
+            // Only what no trampoline takes is left to kprobes.
+            let bounds: Vec<_> = plan.lower_bounds().collect();
+            let by_probe: &[Measurement] = match sheet.split('-').next() {
+                Some("5.10") => &[
+                    Measurement::Passes,
+                    Measurement::MigrateTime,
+                    Measurement::Phases,
+                ],
+                Some("6.1") => &[
+                    Measurement::Passes,
+                    Measurement::MigrateResult,
+                    Measurement::Phases,
+                ],
+                _ => &[],
             };
-            assert_eq!(Plan::new(&facts, Prefer::Auto), Plan::new(&facts, auto));
+            let expected = if preemptible { by_probe } else { &[] };
+            assert_eq!(bounds, expected, "{sheet}, {preemption:?}");
+        }
+    }
+}
+
+/// The programs tell the calls of a thread apart by the stack: entry and return must look at it from
+/// the same place.
+#[test]
+fn entry_and_return_of_a_pin_are_of_one_kind() {
+    for (sheet, prefer) in SHEETS
+        .keys()
+        .flat_map(|sheet| PREFERENCES.map(|prefer| (sheet, prefer)))
+    {
+        let changes: [fn(&mut Facts); 4] = [
+            |_| {},
+            |facts| facts.kprobes = false,
+            |facts| facts.no_trampolines = Some("none".to_owned()),
+            |facts| facts.preemption = Preemption::Full,
+        ];
+        for change in changes {
+            let plan = Plan::new(&kernel(sheet, change), prefer);
+            use Measurement as M;
+            for (entry, exit) in [(M::PinEntry, M::PinReturn), (M::MemfdEntry, M::MemfdReturn)] {
+                let by_probe = |measurement| {
+                    let of = |(m, _): &(M, _)| *m == measurement;
+                    plan.attachments().find(of).map(|(_, a)| a.kind.is_probe())
+                };
+                assert_eq!(by_probe(entry), by_probe(exit), "{sheet}, {prefer:?}");
+            }
         }
     }
 }
