@@ -404,16 +404,22 @@ impl Row {
 
     fn failures(&self, variant: &Variant) -> Vec<String> {
         let too_many = self.lost * LOST_IN > self.made && !self.is_bound(variant);
+        let events = self.matched + self.invented + self.strays;
         let rules = [
-            (self.unaccounted != 0, self.unaccounted, "pins unaccounted"),
-            (too_many, self.lost, "pins lost"),
-            (self.invented != 0, self.invented, "durations invented"),
-            (self.strays != 0, self.strays, "events of no call"),
+            (
+                self.unaccounted != 0,
+                "unaccounted",
+                self.unaccounted,
+                self.made,
+            ),
+            (too_many, "lost", self.lost, self.made),
+            (self.invented != 0, "invented", self.invented, events),
+            (self.strays != 0, "strays", self.strays, events),
         ];
         let broken = rules.into_iter().filter(|(broken, ..)| *broken);
-        let said = broken.map(|(_, count, what)| {
-            let made = thousands(self.made);
-            format!("{} {what} of {made}", thousands(count))
+        let said = broken.map(|(_, what, count, all)| {
+            let [count, all] = [count, all].map(thousands);
+            format!("{what} {count} of {all}")
         });
         said.collect()
     }
@@ -467,8 +473,8 @@ mod tests {
         assert_eq!(
             measured.failures(&VARIANTS[3], &asked),
             [
-                "6.12, beside map updates: 500 pins unaccounted of 1,440, \
-                 2 pins lost of 1,440, 3 durations invented of 1,440",
+                "6.12, beside map updates: unaccounted 500 of 1,440, lost 2 of 1,440, \
+                 invented 3 of 938",
                 "6.12, beside perf record: no perf"
             ]
         );
