@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::builder::PossibleValuesParser;
 use serde_json::{Map, Value, json};
 
@@ -228,6 +228,8 @@ impl Measured {
             let text = |value: &Value| value.as_str().map(str::to_owned);
             let neighbour = text(&value["neighbour"]).context("a line without neighbour")?;
             if let Some(error) = text(&value["error"]) {
+                // Its rounds until then are no whole row.
+                measured.rows.remove(&neighbour);
                 measured.errors.push((neighbour, error));
                 continue;
             }
@@ -283,31 +285,43 @@ impl Measured {
         failures
     }
 
-    /// Replaces these rows in docs/reliability.json, and makes the table anew.
+    /// Replaces these rows in docs/reliability.json, and makes the tables anew.
     fn keep(self, variant: &Variant, versions: &str) -> Result<()> {
         let mut all: Map<String, Value> = match fs::read_to_string(JSON) {
             Ok(text) => serde_json::from_str(&text).context("docs/reliability.json")?,
             Err(_) => Map::new(),
         };
-        let of_kernel = all.entry(variant.name).or_insert_with(|| json!({}));
-        let Value::Object(of_kernel) = of_kernel else {
-            bail!("docs/reliability.json: {} is no object", variant.name);
-        };
-        let mut rows = self.rows;
-        // Rows of an older point release go.
-        if of_kernel.get("release") == Some(&self.release.as_str().into())
-            && let Some(Value::Object(old)) = of_kernel.remove("neighbours")
-        {
-            for (name, row) in old {
-                rows.entry(name).or_insert(row);
-            }
-        }
-        of_kernel.insert("release".to_owned(), self.release.into());
-        of_kernel.insert("neighbours".to_owned(), Value::Object(rows));
-        let json = serde_json::to_string_pretty(&all)? + "\n";
-        fs::write(JSON, json).with_context(|| JSON.to_owned())?;
+        self.merge_into(&mut all, variant);
+        fs::write(JSON, stored_text(&all)).with_context(|| JSON.to_owned())?;
         document::write_in(DOCUMENT, "reliability", &tables(&all, versions))
     }
+
+    /// Rows of other neighbours stay, unless they are of another point release.
+    fn merge_into(mut self, all: &mut Map<String, Value>, variant: &Variant) {
+        let old = all.get(variant.name).and_then(Self::stored);
+        if let Some(old) = old.filter(|old| old.release == self.release) {
+            for (name, row) in old.rows {
+                self.rows.entry(name).or_insert(row);
+            }
+        }
+        let kernel = json!({ "release": self.release, "neighbours": self.rows });
+        all.insert(variant.name.to_owned(), kernel);
+    }
+}
+
+/// JSON with a line per neighbour.
+fn stored_text(all: &Map<String, Value>) -> String {
+    let kernels = all.iter().map(|(name, kernel)| {
+        let rows = kernel["neighbours"].as_object().into_iter().flatten();
+        let rows: Vec<_> = rows
+            .map(|(name, row)| format!("{}: {row}", json!(name)))
+            .collect();
+        let (name, rows) = (json!(name), rows.join(",\n"));
+        let release = &kernel["release"];
+        format!("{name}: {{\"release\": {release}, \"neighbours\": {{\n{rows}\n}}}}")
+    });
+    let kernels: Vec<_> = kernels.collect();
+    format!("{{\n{}\n}}\n", kernels.join(",\n"))
 }
 
 fn tables(all: &Map<String, Value>, versions: &str) -> String {
@@ -467,6 +481,7 @@ mod tests {
     fn rows_that_fail_are_named() {
         let output = line("none", "kprobe", 0, 1, 0)
             + &line("updates", "kprobe", 500, 2, 3)
+            + &line("perf", "kprobe", 0, 0, 0)
             + "{\"neighbour\":\"perf\",\"error\":\"no perf\"}\n";
         let measured = measured(&output);
         let asked: Vec<_> = NEIGHBOURS.iter().collect();
@@ -478,6 +493,7 @@ mod tests {
                 "6.12, beside perf record: no perf"
             ]
         );
+        assert!(measured.row("perf").is_none());
         let preempt = &VARIANTS[2];
         let said = measured.failures(preempt, &asked);
         assert!(!said[0].contains("lost"), "a bound: {said:?}");
@@ -486,5 +502,26 @@ mod tests {
             table.contains("| map updates | kprobe | 1,440 | 938 | at most 2 |"),
             "{table}"
         );
+    }
+    #[test]
+    fn rows_of_others_stay() {
+        let variant = &VARIANTS[3];
+        let mut all = Map::new();
+        measured(&line("none", "kprobe", 0, 0, 0)).merge_into(&mut all, &VARIANTS[0]);
+        measured(&line("none", "kprobe", 0, 0, 0)).merge_into(&mut all, variant);
+        measured(&line("updates", "kprobe", 9, 0, 0)).merge_into(&mut all, variant);
+        let text = stored_text(&all);
+        assert_eq!(text.lines().count(), 2 + 2 * 2 + 3);
+        let read: Map<String, Value> = serde_json::from_str(&text).unwrap();
+        assert_eq!(read, all);
+        let tables = tables(&all, "perf 1");
+        for row in ["### 5.10: 1.2.3", "| none |", "| map updates |"] {
+            assert!(tables.contains(row), "{tables}");
+        }
+
+        let newer = Measured::read("1.2.4".to_owned(), &line("perf", "kprobe", 0, 0, 0));
+        newer.unwrap().merge_into(&mut all, variant);
+        let rows = Measured::stored(&all[variant.name]).unwrap().rows;
+        assert_eq!(rows.keys().collect::<Vec<_>>(), ["perf"]);
     }
 }
