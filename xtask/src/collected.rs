@@ -21,6 +21,19 @@ pub fn collect(run: impl FnOnce(Sinks) -> Result<u8>) -> Result<[String; 2]> {
     Ok([out.text()?, said])
 }
 
+/// Runs a guest; returns its stdout if its command succeeded. Its stderr is shown as it comes.
+pub fn collect_out(run: impl FnOnce(Sinks) -> Result<u8>) -> Result<String> {
+    let out = Collected::default();
+    let status = run(Sinks {
+        out: Box::new(out.clone()),
+        err: Box::new(io::stderr()),
+    })?;
+    if status != 0 {
+        bail!("failed with status {status}");
+    }
+    out.text()
+}
+
 #[derive(Clone, Default)]
 struct Collected(Arc<Mutex<Vec<u8>>>);
 

@@ -81,6 +81,8 @@ pub enum Flavour {
     Cloud,
     /// for all hardware: has RDMA, 9p and many more modules
     Full,
+    /// PREEMPT_RT: can preempt nearly all kernel code
+    Rt,
 }
 
 impl Flavour {
@@ -88,6 +90,7 @@ impl Flavour {
         match self {
             Self::Cloud => "-cloud-amd64",
             Self::Full => "-amd64",
+            Self::Rt => "-rt-amd64",
         }
     }
 
@@ -95,6 +98,7 @@ impl Flavour {
         match self {
             Self::Cloud => "cloud",
             Self::Full => "full",
+            Self::Rt => "rt",
         }
     }
 }
@@ -301,7 +305,9 @@ mod tests {
             "linux-image-6.12.108+deb13-cloud-amd64-unsigned",
             "linux-image-6.12.108+deb13-cloud-amd64-dbg",
             "linux-image-6.12.106+deb13-amd64",
+            "linux-image-6.12.99+deb13-rt-amd64",
             "linux-image-6.12.109+deb13-rt-amd64",
+            "linux-image-6.12.110+deb13-rt-amd64-unsigned",
             "linux-image-6.1.0-49-cloud-amd64",
             "linux-image-5.10.0-46-amd64",
         ]
@@ -315,6 +321,11 @@ mod tests {
             newest("6.12", Flavour::Full).unwrap(),
             "6.12.106+deb13-amd64"
         );
+        assert_eq!(
+            newest("6.12", Flavour::Rt).unwrap(),
+            "6.12.109+deb13-rt-amd64"
+        );
+        assert_eq!(newest("6.1", Flavour::Rt), None);
         assert_eq!(
             newest("6.1", Flavour::Cloud).unwrap(),
             "6.1.0-49-cloud-amd64"

@@ -84,6 +84,15 @@ const SOFT_ROCE: Run = Run {
     tests: &["--ignored", "apart::rdma"],
 };
 
+/// 6.1 needs the argument: 6.18 and later preempt kernel code by default.
+const NEIGHBOUR: Run = Run {
+    name: ", beside a neighbour",
+    modules: &[],
+    append: "",
+    tests: &["--ignored", "neighbour::"],
+    ..ALL_TESTS
+};
+
 /// In the order in which they start.
 const RUNS: &[Run] = &[
     ALL_TESTS,
@@ -108,6 +117,16 @@ const RUNS: &[Run] = &[
         append: "lockdown=confidentiality",
         tests: &["--ignored", "apart::lockdown"],
         ..ALL_TESTS
+    },
+    Run {
+        name: ", preempt=full, beside a neighbour",
+        series: Some(&["6.1"]),
+        append: "preempt=full",
+        ..NEIGHBOUR
+    },
+    Run {
+        series: Some(&["6.18", "7.3"]),
+        ..NEIGHBOUR
     },
 ];
 

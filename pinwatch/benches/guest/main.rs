@@ -2,10 +2,23 @@
 
 mod agent;
 mod hooks;
+mod neighbours;
 mod peer;
 mod pins;
+mod reliability;
 mod ring;
 mod verifier;
+
+/// Parts of the live tests.
+#[path = "../../tests/live"]
+mod live {
+    #![allow(dead_code, reason = "the live tests use more of them")]
+    pub mod daemon;
+    pub mod follower;
+    pub mod load;
+    pub mod maps;
+    pub mod round;
+}
 
 use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand};
@@ -13,6 +26,7 @@ use pinwatch::kernel::facts::Facts;
 use serde_json::json;
 
 use hooks::{PARTS, SETS, Set};
+use neighbours::Kind;
 use pins::{Pin, Pins};
 
 /// Measures what watching costs, in a guest of `cargo xtask bench`.
@@ -39,6 +53,15 @@ enum Command {
     Agent,
     /// What the verifier had to look at, by program.
     Verifier,
+    /// Pins that are missed, or get a wrong duration, beside another program.
+    Reliability {
+        /// The programs (repeatable).
+        #[arg(long = "neighbour", required = true)]
+        neighbours: Vec<Kind>,
+        /// Rounds with a follower; one more has none.
+        #[arg(long)]
+        rounds: u32,
+    },
 }
 
 fn main() -> Result<()> {
@@ -60,6 +83,10 @@ fn main() -> Result<()> {
         Command::Profile => measure(PARTS, &[Pin::One, Pin::ShortTerm], 1.0),
         Command::Agent => agent::agent(),
         Command::Verifier => verifier::verifier(),
+        Command::Reliability { neighbours, rounds } => {
+            reliability::reliability(&neighbours, rounds);
+            Ok(())
+        }
     }
 }
 

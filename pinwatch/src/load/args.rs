@@ -37,7 +37,10 @@ JSON: one object per pin with the fields
                  them twice, and up to 6.12 where one page is left over
   result         \"ok\", the name of the errno, or the signal that killed the thread inside
   errno          its number, or null
-  duration_ns    of the system call, CLOCK_MONOTONIC
+  started_ns, ended_ns
+                 CLOCK_MONOTONIC right before and after the system call: the clock of BPF programs;
+                 null if a signal killed the thread inside
+  duration_ns    ended_ns - started_ns, or null
   before, after  {zone: pages} by the page tables; also absent, swapped, zero-page, unknown;
                  null without root
   huge_before, huge_after

@@ -84,6 +84,8 @@ fn obituary(plan: &Plan, child: Pid, signal: Signal) -> Record {
         expected_pins: via::expected_pins(plan.via, plan.pages()),
         result: Outcome::Killed(signal),
         errno: None,
+        started_ns: None,
+        ended_ns: None,
         duration_ns: None,
         before: None,
         after: None,

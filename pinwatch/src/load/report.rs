@@ -41,6 +41,9 @@ pub struct Record {
     pub expected_pins: u64,
     pub result: Outcome,
     pub errno: Option<i32>,
+    /// Right before and after the system call, by `CLOCK_MONOTONIC`.
+    pub started_ns: Option<u64>,
+    pub ended_ns: Option<u64>,
     pub duration_ns: Option<u64>,
     pub before: Option<PagesIn>,
     pub after: Option<PagesIn>,
@@ -293,6 +296,8 @@ mod tests {
             expected_pins: 1,
             result,
             errno: result.errno(),
+            started_ns: Some(7_000_000),
+            ended_ns: Some(7_812_400),
             duration_ns: Some(812_400),
             before: Some(PagesIn::from([("Movable".to_owned(), 256)])),
             after: Some(PagesIn::from([
@@ -358,6 +363,8 @@ mod tests {
         assert_eq!(lines[0]["result"], "ENOMEM");
         assert_eq!(lines[0]["errno"], 12);
         assert_eq!(lines[0]["via"], "io_uring");
+        let times = ["started_ns", "ended_ns", "duration_ns"].map(|time| lines[0][time].as_u64());
+        assert_eq!(times, [7_000_000, 7_812_400, 812_400].map(Some));
         assert_eq!(lines[0]["before"]["Movable"], 256);
         assert_eq!(lines[1]["summary"]["failed"]["ENOMEM"], 1);
     }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use nix::time::{ClockId, clock_gettime};
 
 /// How often those who wait look whether they should stop.
 pub const TICK: Duration = Duration::from_millis(50);
@@ -55,6 +56,12 @@ pub fn sleep(time: Duration) {
     while !stop_requested() && Instant::now() < end {
         std::thread::sleep(TICK.min(end.saturating_duration_since(Instant::now())));
     }
+}
+
+/// `CLOCK_MONOTONIC` in nanoseconds: the clock of `bpf_ktime_get_ns`.
+pub fn monotonic_ns() -> u64 {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("every Linux has this clock");
+    now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64
 }
 
 /// Raises RLIMIT_MEMLOCK as far as it goes, so that a pin's ENOMEM is not about it.

@@ -1,18 +1,22 @@
 //! Tests on a real kernel, in a VM: `cargo xtask test`. They need root, a
-//! ZONE_MOVABLE, and `pinwatch` in the PATH. They assert counts, never
-//! durations, and wait for events, never for time.
+//! ZONE_MOVABLE, and `pinwatch` in the PATH. They assert counts, and of a duration
+//! only that it lies inside its system call. They wait for events, never for time.
 
 mod apart;
 mod attach;
 mod counts;
 mod daemon;
 mod fold;
+mod follower;
 mod in_flight;
 mod kills;
 mod lifecycle;
 mod load;
+mod maps;
+mod neighbour;
 mod privileges;
 mod recordings;
+mod round;
 mod scenarios;
 mod series;
 mod sheet;

@@ -1,19 +1,25 @@
-//! docs/performance.md: the text is written by hand, what stands between a pair of markers by
-//! commands.
+//! docs/performance.md and docs/reliability.md: the text is written by hand, what stands between a
+//! pair of markers by commands.
 
 use std::fs;
 
 use anyhow::{Context, Result};
 
-const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/performance.md");
+const DOCS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs");
 
-/// Replaces what stands between `<!-- name -->` and `<!-- /name -->`.
+/// Replaces what stands between `<!-- name -->` and `<!-- /name -->` in docs/performance.md.
 pub fn write(name: &str, made: &str) -> Result<()> {
-    let text = fs::read_to_string(PATH).with_context(|| PATH.to_owned())?;
+    write_in("performance.md", name, made)
+}
+
+/// The same in another document.
+pub fn write_in(document: &str, name: &str, made: &str) -> Result<()> {
+    let path = format!("{DOCS}/{document}");
+    let text = fs::read_to_string(&path).with_context(|| path.clone())?;
     let text = replaced(&text, name, made)
-        .with_context(|| format!("docs/performance.md has no markers for {name}"))?;
-    fs::write(PATH, text).with_context(|| PATH.to_owned())?;
-    eprintln!("xtask: docs/performance.md has the new figures of {name}");
+        .with_context(|| format!("docs/{document} has no markers for {name}"))?;
+    fs::write(&path, text).with_context(|| path.clone())?;
+    eprintln!("xtask: docs/{document} has the new figures of {name}");
     Ok(())
 }
 

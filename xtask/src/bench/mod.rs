@@ -1,5 +1,6 @@
-//! `cargo xtask bench`: what watching costs, measured so that it repeats. Each kind of measurement
-//! has a file of its own and writes its tables into docs/performance.md.
+//! `cargo xtask bench`: what watching costs, measured so that it repeats, and what it misses. Each
+//! kind of measurement has a file of its own and writes its tables into docs/performance.md or
+//! docs/reliability.md.
 
 mod agent;
 mod aims;
@@ -11,6 +12,7 @@ mod machine;
 mod overhead;
 mod peers;
 mod profile;
+mod reliability;
 mod user;
 mod verifier;
 
@@ -19,7 +21,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Subcommand;
 
-/// Measure what watching costs, and write it into docs/performance.md
+/// Measure what watching costs and what it misses, for docs/performance.md and docs/reliability.md
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   cargo xtask bench overhead
@@ -28,7 +30,8 @@ use clap::Subcommand;
   cargo xtask bench profile
   cargo xtask bench user
   cargo xtask bench agent
-  cargo xtask bench verifier")]
+  cargo xtask bench verifier
+  cargo xtask bench reliability --kernel 7.3")]
 pub struct BenchArgs {
     #[command(subcommand)]
     what: What,
@@ -41,6 +44,7 @@ enum What {
     User(user::UserArgs),
     Agent(agent::AgentArgs),
     Verifier(verifier::VerifierArgs),
+    Reliability(reliability::ReliabilityArgs),
 }
 
 pub fn main(args: &BenchArgs) -> Result<ExitCode> {
@@ -50,5 +54,6 @@ pub fn main(args: &BenchArgs) -> Result<ExitCode> {
         What::User(args) => user::main(args),
         What::Agent(args) => agent::main(args),
         What::Verifier(args) => verifier::main(args),
+        What::Reliability(args) => reliability::main(args),
     }
 }

@@ -16,7 +16,7 @@ use super::aims;
 use super::document;
 use super::figures::{EVERYTHING, Figures};
 use super::machine::Machine;
-use super::peers::Peers;
+use super::peers::{self, Peers};
 use crate::apt::MirrorArgs;
 use crate::build;
 use crate::cache::Cache;
@@ -62,7 +62,7 @@ pub fn main(args: &OverheadArgs) -> Result<ExitCode> {
     }
     let machine = Machine {
         pinwatch: Some(pinwatch),
-        peers: Some(Peers::fetch(&cache, &args.mirrors)?),
+        peers: Some(Peers::fetch(&peers::COMPARED, &cache, &args.mirrors)?),
         ..Machine::new(&cache, &args.mirrors, program)
     };
     let (mut text, mut json) = (String::new(), Map::new());

@@ -1,5 +1,5 @@
-//! The tools that pinwatch is compared with, bpftrace and libbpf-tools, as files for a guest:
-//! Debian's packages, without what the two programs do not load.
+//! The tools of others that run in guests: Debian's packages, without the files that their programs
+//! do not load.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,9 +12,28 @@ use crate::child;
 use crate::guest::Placed;
 use crate::kernels::TRIXIE;
 
-const ENTRY: &str = "peers";
-const PACKAGES: [&str; 2] = ["bpftrace", "libbpf-tools"];
-const PROGRAMS: [&str; 2] = ["usr/bin/bpftrace", "usr/sbin/funclatency-libbpf"];
+/// Tools that go into a guest together.
+pub struct Set {
+    /// of the cache
+    entry: &'static str,
+    packages: [&'static str; 2],
+    programs: [&'static str; 2],
+}
+
+/// What pinwatch's price is compared with.
+pub const COMPARED: Set = Set {
+    entry: "peers",
+    packages: ["bpftrace", "libbpf-tools"],
+    programs: ["usr/bin/bpftrace", "usr/sbin/funclatency-libbpf"],
+};
+
+/// What pinwatch has to work beside.
+pub const NEIGHBOURS: Set = Set {
+    entry: "neighbours",
+    packages: ["bpftrace", "linux-perf"],
+    programs: ["usr/bin/bpftrace", "usr/bin/perf"],
+};
+
 const LOADER: &str = "lib64/ld-linux-x86-64.so.2";
 const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
 
@@ -27,18 +46,18 @@ pub struct Peers {
 
 impl Peers {
     /// From the cache, or from the network.
-    pub fn fetch(cache: &Cache, mirrors: &MirrorArgs) -> Result<Self> {
-        if let Ok(peers) = Self::open(cache.path(ENTRY)) {
+    pub fn fetch(set: &Set, cache: &Cache, mirrors: &MirrorArgs) -> Result<Self> {
+        if let Ok(peers) = Self::open(cache.path(set.entry)) {
             return Ok(peers);
         }
-        let _lock = cache.lock(ENTRY)?;
-        if let Ok(peers) = Self::open(cache.path(ENTRY)) {
+        let _lock = cache.lock(set.entry)?;
+        if let Ok(peers) = Self::open(cache.path(set.entry)) {
             return Ok(peers);
         }
         let scratch = cache.scratch()?;
-        let made = download(cache, mirrors, scratch.path())
-            .context("cannot fetch bpftrace and libbpf-tools")?;
-        Self::open(cache.publish(&made, ENTRY)?)
+        let made = download(set, cache, mirrors, scratch.path())
+            .with_context(|| format!("cannot fetch {}", set.packages.join(" and ")))?;
+        Self::open(cache.publish(&made, set.entry)?)
     }
 
     fn open(dir: PathBuf) -> Result<Self> {
@@ -53,18 +72,18 @@ impl Peers {
             host: self.dir.join("root").join(folder),
             guest: format!("/{folder}"),
         });
-        placed.collect()
+        placed.filter(|placed| placed.host.exists()).collect()
     }
 }
 
-fn download(cache: &Cache, mirrors: &MirrorArgs, scratch: &Path) -> Result<PathBuf> {
+fn download(set: &Set, cache: &Cache, mirrors: &MirrorArgs, scratch: &Path) -> Result<PathBuf> {
     let (root, made) = (scratch.join("unpacked"), scratch.join("made"));
     fs::create_dir(&root)?;
     let apt = Apt::update(cache, TRIXIE, mirrors)?;
-    let packages = apt.with_dependencies(&PACKAGES)?;
+    let packages = apt.with_dependencies(&set.packages)?;
     let names: Vec<_> = packages.iter().map(|(name, _)| name.clone()).collect();
     apt.unpack(&names, &root)?;
-    for program in PROGRAMS {
+    for program in set.programs {
         take(&root, program, &made)?;
         for library in libraries(&root, program)? {
             take(&root, &library, &made)?;
@@ -74,7 +93,7 @@ fn download(cache: &Cache, mirrors: &MirrorArgs, scratch: &Path) -> Result<PathB
     copy(&loader, &made.join("root").join(LOADER))?;
     let versions: Vec<_> = packages
         .iter()
-        .filter(|(name, _)| PACKAGES.contains(&name.as_str()))
+        .filter(|(name, _)| set.packages.contains(&name.as_str()))
         .map(|(name, version)| format!("{name} {version}"))
         .collect();
     fs::write(made.join("versions"), versions.join(", "))?;

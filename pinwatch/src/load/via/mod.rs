@@ -10,28 +10,32 @@ mod udmabuf;
 mod vfio;
 mod xdp;
 
-use std::time::{Duration, Instant};
-
 use nix::errno::Errno;
 
 use super::buffer::Buffer;
 use super::plan::{Plan, Via};
+use super::sys;
 
 pub use loan::Loan;
 
-/// What the system call returned, and how long it took.
+/// One system call that pins: its result, and `CLOCK_MONOTONIC` right before and after it.
 pub struct Attempt {
     pub result: Result<(), Errno>,
-    pub duration: Duration,
+    pub started_ns: u64,
+    pub ended_ns: u64,
 }
 
 impl Attempt {
     fn time<T>(call: impl FnOnce() -> Result<T, Errno>) -> (Self, Option<T>) {
-        let start = Instant::now();
+        let started_ns = sys::monotonic_ns();
         let outcome = call();
-        let duration = start.elapsed();
-        let result = outcome.as_ref().map(drop).map_err(|errno| *errno);
-        (Self { result, duration }, outcome.ok())
+        let ended_ns = sys::monotonic_ns();
+        let attempt = Self {
+            result: outcome.as_ref().map(drop).map_err(|errno| *errno),
+            started_ns,
+            ended_ns,
+        };
+        (attempt, outcome.ok())
     }
 }
 
@@ -67,5 +71,24 @@ pub fn expected_pins(via: Via, pages: usize) -> u64 {
         Via::Vfio => pages.div_ceil(*vfio::PAGES_PER_PIN) as u64,
         Via::Rdma => pages.div_ceil(rdma::PAGES_PER_PIN) as u64,
         Via::Odirect | Via::ProcessVm => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_attempt_is_timed_around_its_call() {
+        let before = sys::monotonic_ns();
+        let (attempt, inside) = Attempt::time(|| Ok(sys::monotonic_ns()));
+        let after = sys::monotonic_ns();
+        let inside = inside.unwrap();
+        let times = [before, attempt.started_ns, inside, attempt.ended_ns, after];
+        assert!(times.is_sorted(), "{times:?}");
+
+        let (failed, nothing) = Attempt::time(|| Err::<(), _>(Errno::ENOMEM));
+        assert_eq!((failed.result, nothing), (Err(Errno::ENOMEM), None));
+        assert!(failed.started_ns <= failed.ended_ns);
     }
 }

@@ -1,0 +1,249 @@
+//! Programs beside pinwatch that use BPF or probes, each watched at its work.
+
+use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use clap::ValueEnum;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::hooks::PIN_PATH;
+use super::live::load::load;
+use super::live::maps::{MapUser, Use};
+use super::live::round::wait_until;
+
+/// Under emulation bpftrace needs tens of seconds to attach.
+const PATIENCE: Duration = Duration::from_secs(300);
+const ERRORS: &str = "/tmp/neighbour.log";
+const SAMPLES: &str = "/tmp/neighbour.data";
+/// The event of `perf probe`.
+const EVENT: &str = "neighbour";
+const SECOND: &str = "127.0.0.1:10747";
+
+/// As on the command line of `cargo xtask bench reliability`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Kind {
+    None,
+    Updates,
+    Lookups,
+    Bpftrace,
+    Perf,
+    Pinwatch,
+}
+
+/// A running neighbour.
+pub struct Neighbour {
+    process: Option<Process>,
+    work: Work,
+}
+
+/// Where a neighbour's progress is read: a count that grows with its work.
+enum Work {
+    None,
+    Maps(MapUser),
+    /// Returns that bpftrace has printed.
+    Printed(Arc<AtomicU64>),
+    /// Hits of the event of `perf probe`.
+    Hits,
+    /// Pins that the second pinwatch has counted.
+    Pins,
+}
+
+impl Neighbour {
+    /// Returns once it works.
+    pub fn start(kind: Kind) -> Result<Self> {
+        let (process, work) = match kind {
+            Kind::None => (None, Work::None),
+            Kind::Updates => (None, Work::Maps(MapUser::start(Use::Updates))),
+            Kind::Lookups => (None, Work::Maps(MapUser::start(Use::LookUps))),
+            Kind::Bpftrace => bpftrace()?,
+            Kind::Perf => (Some(perf()?), Work::Hits),
+            Kind::Pinwatch => (Some(pinwatch()?), Work::Pins),
+        };
+        let mut neighbour = Self { process, work };
+        neighbour.check_works_since(0)?;
+        Ok(neighbour)
+    }
+
+    pub fn progress(&self) -> Result<u64> {
+        Ok(match &self.work {
+            Work::None => 0,
+            Work::Maps(user) => user.calls(),
+            Work::Printed(returns) => returns.load(Ordering::Relaxed),
+            Work::Hits => hits()?,
+            Work::Pins => pins_of_second(),
+        })
+    }
+
+    /// Fails unless it runs and its progress exceeds an earlier one. Makes pins for it.
+    pub fn check_works_since(&mut self, before: u64) -> Result<()> {
+        if matches!(self.work, Work::None) {
+            return Ok(());
+        }
+        let mut failed = None;
+        let works = wait_until(PATIENCE, || match self.works_since(before) {
+            Ok(works) => works,
+            Err(error) => {
+                failed = Some(error);
+                true
+            }
+        });
+        failed.map_or(Ok(()), Err)?;
+        ensure!(works, "the neighbour does not work: {}", errors());
+        Ok(())
+    }
+
+    fn works_since(&mut self, before: u64) -> Result<bool> {
+        if let Some(process) = &mut self.process {
+            process.check_runs()?;
+        }
+        let works = self.progress()? > before;
+        if !works {
+            load(&["--pages", "1"]);
+        }
+        Ok(works)
+    }
+
+    /// Ends it and removes its probes.
+    pub fn stop(self) -> Result<()> {
+        if let Some(process) = self.process {
+            process.interrupt()?;
+        }
+        if matches!(self.work, Work::Hits) {
+            let _ = fs::remove_file(SAMPLES);
+            perf_probe("--del", &format!("probe:{EVENT}"))?;
+        }
+        Ok(())
+    }
+}
+
+/// Killed when dropped.
+struct Process(Child);
+
+impl Process {
+    fn start(command: &mut Command) -> Result<Self> {
+        let started = command.stderr(File::create(ERRORS)?).spawn();
+        let name = command.get_program().display();
+        Ok(Self(
+            started.with_context(|| format!("cannot start {name}"))?,
+        ))
+    }
+
+    fn check_runs(&mut self) -> Result<()> {
+        match self.0.try_wait()? {
+            None => Ok(()),
+            Some(status) => bail!("the neighbour ended, {status}: {}", errors()),
+        }
+    }
+
+    /// Ends it as Ctrl-C does.
+    fn interrupt(mut self) -> Result<()> {
+        kill(Pid::from_raw(self.0.id() as i32), Signal::SIGINT)?;
+        self.0.wait()?;
+        Ok(())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It has ended, unless something went wrong.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn errors() -> String {
+    let said = fs::read_to_string(ERRORS).unwrap_or_default();
+    said.trim().to_owned()
+}
+
+/// A latency histogram by kprobe and kretprobe.
+fn bpftrace() -> Result<(Option<Process>, Work)> {
+    const RETURNS: &str = "@returns";
+    let script = format!(
+        "kprobe:{PIN_PATH} {{ @start[tid] = nsecs; }} \
+         kretprobe:{PIN_PATH} /@start[tid]/ {{ @ns = hist(nsecs - @start[tid]); \
+         delete(@start[tid]); {RETURNS} = count(); }} \
+         interval:ms:500 {{ print({RETURNS}); }}"
+    );
+    let mut bpftrace = Command::new("bpftrace");
+    bpftrace
+        .args(["-B", "line", "-e", &script])
+        .stdout(Stdio::piped());
+    let mut process = Process::start(&mut bpftrace)?;
+    let out = process.0.stdout.take().context("no stdout")?;
+    let returns = Arc::<AtomicU64>::default();
+    let printed = Arc::clone(&returns);
+    thread::spawn(move || last_count(out, RETURNS, &printed));
+    Ok((Some(process), Work::Printed(returns)))
+}
+
+/// Keeps the last count that bpftrace printed for a map, until it ends.
+fn last_count(out: ChildStdout, map: &str, count: &AtomicU64) {
+    for line in BufReader::new(out).lines().map_while(Result::ok) {
+        if let Some((name, value)) = line.split_once(": ")
+            && name == map
+            && let Ok(value) = value.parse()
+        {
+            count.store(value, Ordering::Relaxed);
+        }
+    }
+}
+
+fn perf() -> Result<Process> {
+    perf_probe("--add", &format!("{EVENT}={PIN_PATH}"))?;
+    let event = format!("probe:{EVENT}");
+    let args = ["record", "--all-cpus", "--event", &event];
+    Process::start(
+        Command::new("perf")
+            .args(args)
+            .args(["--output", SAMPLES])
+            .stdout(Stdio::null()),
+    )
+}
+
+fn perf_probe(what: &str, event: &str) -> Result<()> {
+    let output = Command::new("perf")
+        .args(["probe", what, event])
+        .output()
+        .context("cannot start perf")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "perf probe: {}", said.trim());
+    Ok(())
+}
+
+/// How often the event of `perf probe` was hit.
+fn hits() -> Result<u64> {
+    let profile = fs::read_to_string("/sys/kernel/tracing/kprobe_profile")?;
+    let mut lines = profile.lines().map(str::split_whitespace);
+    let hits = lines.find_map(|mut words| (words.next()? == EVENT).then(|| words.next())?);
+    Ok(hits.context("the probe is gone")?.parse()?)
+}
+
+fn pinwatch() -> Result<Process> {
+    let args = ["run", "--web.listen-address", SECOND];
+    Process::start(
+        Command::new("pinwatch")
+            .args(args)
+            .args(["--socket", "/run/pinwatch/second.sock"]),
+    )
+}
+
+/// 0 until it answers.
+fn pins_of_second() -> u64 {
+    let answer = ureq::get(format!("http://{SECOND}/metrics")).call();
+    let Ok(text) = answer.and_then(|mut answer| answer.body_mut().read_to_string()) else {
+        return 0;
+    };
+    let pins = text
+        .lines()
+        .filter(|line| line.starts_with("pinwatch_pins_total"))
+        .filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok());
+    pins.sum()
+}

@@ -1,0 +1,77 @@
+//! A follower of the daemon that keeps every pin event.
+
+use std::path::Path;
+use std::sync::{Arc, mpsc};
+use std::thread::{self, JoinHandle};
+
+use anyhow::{Context as _, Result};
+use pinwatch::filter::Filter;
+use pinwatch::stream::connect::connect;
+use pinwatch::stream::{Lost, Update};
+use pinwatch_common::record::PinEvent;
+use tokio::runtime;
+use tokio::sync::Notify;
+
+const SOCKET: &str = "/run/pinwatch/pinwatch.sock";
+
+pub struct Follower {
+    finish: Arc<Notify>,
+    thread: JoinHandle<Result<Followed>>,
+}
+
+/// All events of one follower.
+#[derive(Default)]
+pub struct Followed {
+    pub pins: Vec<PinEvent>,
+    pub lost: Lost,
+}
+
+impl Follower {
+    /// Returns once the kernel sends every pin.
+    pub fn start() -> Self {
+        let finish = Arc::<Notify>::default();
+        let (ready, started) = mpsc::channel();
+        let asked = Arc::clone(&finish);
+        let thread = thread::spawn(move || {
+            let runtime = runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
+            runtime.block_on(follow(&asked, &ready))
+        });
+        if started.recv().is_err() {
+            let ended = thread.join().expect("it does not panic");
+            panic!("cannot follow: {:?}", ended.err());
+        }
+        Self { finish, thread }
+    }
+
+    /// All events of pins that ended before this call.
+    pub fn finish(self) -> Followed {
+        self.finish.notify_one();
+        let followed = self.thread.join().expect("it does not panic");
+        followed.expect("the daemon sends until the end")
+    }
+}
+
+async fn follow(asked: &Notify, ready: &mpsc::Sender<()>) -> Result<Followed> {
+    let mut feed = connect(Path::new(SOCKET), &Filter::default()).await?;
+    let mut followed = Followed::default();
+    loop {
+        let update = tokio::select! {
+            update = feed.next() => update.context("no last update")??,
+            () = asked.notified() => {
+                feed.finish();
+                continue;
+            }
+        };
+        match update {
+            Update::Start(_) => ready.send(()).context("nobody waits")?,
+            Update::Pins(pins) => followed.pins.extend(pins),
+            Update::Tick { .. } => {}
+            Update::End { lost, .. } => {
+                followed.lost = lost;
+                return Ok(followed);
+            }
+        }
+    }
+}
