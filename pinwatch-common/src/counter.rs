@@ -34,8 +34,8 @@ pub enum Loss {
 /// Number of [`Loss`] kinds.
 pub const LOSSES: usize = 9;
 
-/// The programs that run through a kprobe, in the order of their counters of runs. Where the kernel
-/// preempts, it skips such programs, and before 6.7 it does not count how often. Hits of the probe
+/// The programs that run through a kprobe where the kernel preempts, in the order of their counters of runs. It
+/// skips such programs, and before 6.7 it does not count how often. Hits of the probe
 /// less runs of the program are what it skipped.
 pub const PROBES: [&str; 23] = [
     "pin_enter_kprobe",
@@ -56,8 +56,8 @@ pub const PROBES: [&str; 23] = [
     "migrate_ret_kretprobe",
     "pass_nr_kprobe",
     "pass_pofs_kprobe",
-    "gup_kprobe",
-    "pass_gup_kretprobe",
+    "gup_kprobe_counted",
+    "pass_gup_kretprobe_counted",
     "unpinnable_kretprobe",
     "found_kprobe",
     "swept_kretprobe",

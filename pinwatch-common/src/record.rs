@@ -198,7 +198,7 @@ pub struct Call {
     /// Where the call is on the kernel's stack: the address of the trampoline's arguments, or for
     /// a kprobe the stack pointer at entry.
     pub frame: u64,
-    /// The argument `start`; for a kretprobe, which sees no arguments, the frame again.
+    /// The argument `start`, where the kernel can skip programs. A kretprobe does not see it.
     pub start: u64,
 }
 

@@ -24,10 +24,10 @@ fn find(tid: u32) -> Option<&'static mut FastCall> {
     FAST.get_ptr_mut(tid).map(|call| unsafe { &mut *call })
 }
 
-/// A call begins. `twins` says whether [`enter_second`] follows.
+/// A call begins. `HAS_TWIN` says whether [`enter_second`] follows.
 #[inline(always)]
-pub fn enter(call: Call, twins: bool) {
-    begin(kernel::tid(), call, if twins { ENTERED } else { 0 });
+pub fn enter<const HAS_TWIN: bool>(call: Call) {
+    begin(kernel::tid(), call, if HAS_TWIN { ENTERED } else { 0 });
 }
 
 /// The same by the second program at an entry: does it where the kernel skipped the first.
@@ -83,10 +83,10 @@ fn meet(tid: u32, what: u64) {
     }
 }
 
-/// A call ends, with `ret` pages or `-errno`; false if it was not seen to begin. With `twins` its
+/// A call ends, with `ret` pages or `-errno`; false if it was not seen to begin. With `HAS_TWIN` its
 /// entry is left to [`exit_second`].
 #[inline(always)]
-pub fn exit(call: Call, twins: bool, ret: i32) -> bool {
+pub fn exit<const HAS_TWIN: bool>(call: Call, ret: i32) -> bool {
     let tid = kernel::tid();
     let Some(of_thread) = find(tid) else {
         return false;
@@ -95,7 +95,7 @@ pub fn exit(call: Call, twins: bool, ret: i32) -> bool {
         return false;
     }
     fold(of_thread.met, ret);
-    if twins {
+    if HAS_TWIN {
         of_thread.met = RETURNED;
     } else {
         let _ = FAST.remove(tid);

@@ -45,11 +45,6 @@ static FAST_PATH: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 static PREEMPTS: Global<u32> = Global::new(0);
 
-/// 1 where each tracing program is attached twice, since the kernel skips a program that is
-/// already running on the CPU: the second does what the first could not.
-#[unsafe(no_mangle)]
-static TWINS: Global<u32> = Global::new(0);
-
 /// A bit per [`Isolate`] kind: set where its function returns a bool, true for
 /// isolated, and not an int, 0 for isolated.
 #[unsafe(no_mangle)]
@@ -190,12 +185,6 @@ pub fn raw_arg(ctx: &impl EbpfContext, n: usize) -> u64 {
 #[inline(always)]
 pub fn preempts() -> bool {
     PREEMPTS.load() != 0
-}
-
-/// Whether each tracing program has a twin.
-#[inline(always)]
-pub fn has_twins() -> bool {
-    TWINS.load() != 0
 }
 
 /// Where a call is on the stack, as a trampoline's programs see it: all programs of one call get

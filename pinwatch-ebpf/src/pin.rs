@@ -7,7 +7,7 @@ use pinwatch_common::fold::{
     Alone, CpuCells, PinCells, Plain, fold_eventful, fold_plain, fold_zone,
 };
 use pinwatch_common::params::zone_gap;
-use pinwatch_common::record::{Call, ENDED, ENTERED, Flight, ONE_SWEEP, Phase, Pin};
+use pinwatch_common::record::{ENDED, ENTERED, Flight, ONE_SWEEP, Phase};
 
 use crate::emit::emit;
 use crate::fast;
@@ -17,11 +17,15 @@ use crate::slot::{self, Claim, Held};
 
 /// Begins this thread's pin. `fill` calls [`slot::begin`] and keeps what the return will want; what
 /// it reads of the context it reads late, so that nothing of it is kept across the calls before.
-/// `twins` says whether [`enter_second`] follows.
+/// `HAS_TWIN` says whether [`enter_second`] follows.
 #[inline(always)]
-pub fn enter(ctx: &impl EbpfContext, frame: u64, twins: bool, fill: impl FnOnce(&mut Flight)) {
-    let seen_by_first = if twins { ENTERED } else { 0 };
-    begin(ctx, Thread::running(), frame, seen_by_first, fill);
+pub fn enter<const HAS_TWIN: bool>(
+    ctx: &impl EbpfContext,
+    frame: u64,
+    fill: impl FnOnce(&mut Flight),
+) {
+    let seen_by_first = if HAS_TWIN { ENTERED } else { 0 };
+    begin::<HAS_TWIN>(ctx, Thread::running(), frame, seen_by_first, fill);
 }
 
 /// The same by the second program at an entry: does it where the kernel skipped the first.
@@ -35,11 +39,11 @@ pub fn enter_second(ctx: &impl EbpfContext, frame: u64, fill: impl FnOnce(&mut F
         slot.pin.ended = 0;
         return;
     }
-    begin(ctx, thread, frame, 0, fill);
+    begin::<true>(ctx, thread, frame, 0, fill);
 }
 
 #[inline(always)]
-fn begin(
+fn begin<const HAS_TWIN: bool>(
     ctx: &impl EbpfContext,
     thread: Thread,
     frame: u64,
@@ -51,7 +55,7 @@ fn begin(
     let mut slot = match slot::claim(tid) {
         Claim::New(slot) => slot,
         Claim::Own(slot) => {
-            take_over(ctx, tid, slot, frame);
+            take_over::<HAS_TWIN>(ctx, tid, slot, frame);
             slot
         }
         Claim::Full => return full(ctx, tid),
@@ -64,7 +68,7 @@ fn begin(
 /// The thread's slot still holds its previous pin, which is lost unless it has returned. A function
 /// of its own, as the next, so that no other pin makes room for its message.
 #[inline(never)]
-fn take_over(ctx: &impl EbpfContext, tid: u32, mut slot: Held, frame: u64) {
+fn take_over<const HAS_TWIN: bool>(ctx: &impl EbpfContext, tid: u32, mut slot: Held, frame: u64) {
     if !slot.call.has_returned() {
         lose(Loss::EntryStale);
         if frame < slot.call.frame {
@@ -75,7 +79,7 @@ fn take_over(ctx: &impl EbpfContext, tid: u32, mut slot: Held, frame: u64) {
             "thread {}: its previous pin was not seen to return", tid
         );
     }
-    slot::clear_events(&mut slot);
+    slot::clear_events::<HAS_TWIN>(&mut slot);
 }
 
 #[inline(never)]
@@ -94,7 +98,7 @@ pub fn forget_returned(frame: u64) {
         && slot.call.frame <= frame
     {
         lose(Loss::EntryStale);
-        slot::release(slot);
+        slot::release::<true>(slot);
     }
 }
 
@@ -102,46 +106,71 @@ pub fn forget_returned(frame: u64) {
 pub type Pages = (u64, u64);
 
 /// Ends this thread's pin if it is this call; false if it is not, or if there is none. `returned` is
-/// so many base pages, or `-errno`. With `twins` the slot is left to [`exit_second`].
+/// so many base pages, or `-errno`. With `HAS_TWIN` the slot is left to [`exit_second`].
 #[inline(always)]
-pub fn exit(
-    call: Call,
-    twins: bool,
+pub fn exit<const HAS_TWIN: bool>(
+    frame: u64,
+    start: impl FnOnce() -> u64,
     returned: impl FnOnce(&Flight) -> i64,
     pages: impl Fn(&Flight) -> Pages + Copy,
 ) -> bool {
     let Some(mut slot) = slot::find(kernel::tid()) else {
         return false;
     };
-    if slot.call != call {
+    if !slot::is::<HAS_TWIN>(&slot, frame, start) {
         return false;
     }
-    end(slot, returned, pages);
-    if twins {
+    if HAS_TWIN {
+        end::<true>(slot, returned, pages);
         slot::retire(&mut slot);
     } else {
-        slot::release_plain(slot);
+        end::<false>(slot, returned, pages);
+        slot::release_plain::<false>(slot);
     }
     true
 }
 
-/// The same by the second program at a return: ends the pin where the kernel skipped the first, and
-/// gives the slot back.
+/// The same by a kretprobe, which has no twin. Where programs preempt each other, those of another
+/// hook may add to the same cells.
 #[inline(always)]
-pub fn exit_second(
-    call: Call,
+pub fn exit_by_kretprobe(
+    frame: u64,
     returned: impl FnOnce(&Flight) -> i64,
     pages: impl Fn(&Flight) -> Pages + Copy,
 ) {
     let Some(slot) = slot::find(kernel::tid()) else {
         return;
     };
-    if slot.call == call {
-        end(slot, returned, pages);
-    } else if !slot::is_returned(&slot, call) {
+    if !slot::is::<false>(&slot, frame, || 0) {
         return;
     }
-    slot::release_plain(slot);
+    if kernel::preempts() {
+        end::<true>(slot, returned, pages);
+        slot::release_plain::<true>(slot);
+    } else {
+        end::<false>(slot, returned, pages);
+        slot::release_plain::<false>(slot);
+    }
+}
+
+/// The same by the second program at a return: ends the pin where the kernel skipped the first, and
+/// gives the slot back.
+#[inline(always)]
+pub fn exit_second(
+    frame: u64,
+    start: u64,
+    returned: impl FnOnce(&Flight) -> i64,
+    pages: impl Fn(&Flight) -> Pages + Copy,
+) {
+    let Some(slot) = slot::find(kernel::tid()) else {
+        return;
+    };
+    if slot::is::<true>(&slot, frame, || start) {
+        end::<true>(slot, returned, pages);
+    } else if !slot::has_returned_from(&slot, frame) {
+        return;
+    }
+    slot::release_plain::<true>(slot);
 }
 
 /// A long-term call at `frame` returned and has no pin.
@@ -156,7 +185,7 @@ pub fn unmatched(ctx: &impl EbpfContext, frame: u64) {
 
 /// Adds a pin to the statistics, and empties what an eventful one filled.
 #[inline(always)]
-fn end(
+fn end<const HAS_TWIN: bool>(
     mut slot: Held,
     returned: impl FnOnce(&Flight) -> i64,
     pages: impl Fn(&Flight) -> Pages + Copy,
@@ -168,27 +197,19 @@ fn end(
         if is_sampled(&mut cells.zone_gap, now) {
             look(&mut slot, cells, now, pages);
         }
-        fold(&mut cells.pins, plain(&slot, slot.mark_ns, now, 1));
+        fold::<HAS_TWIN>(&mut cells.pins, plain(&slot, slot.mark_ns, now, 1));
     } else {
-        end_any(slot, cells, returned, now, pages);
+        end_any::<HAS_TWIN>(slot, cells, returned, now, pages);
     }
 }
 
+/// A program has a twin where programs can preempt each other.
 #[inline(always)]
-fn fold(cells: &mut PinCells, pin: Plain) {
-    if kernel::preempts() {
+fn fold<const HAS_TWIN: bool>(cells: &mut PinCells, pin: Plain) {
+    if HAS_TWIN {
         fold_plain::<Shared>(cells, pin);
     } else {
         fold_plain::<Alone>(cells, pin);
-    }
-}
-
-#[inline(always)]
-fn fold_any(cells: &mut PinCells, pin: &Pin) {
-    if kernel::preempts() {
-        fold_eventful::<Shared>(cells, pin);
-    } else {
-        fold_eventful::<Alone>(cells, pin);
     }
 }
 
@@ -234,7 +255,7 @@ fn plain(slot: &Flight, mark_ns: u64, now: u64, passes: u32) -> Plain {
 
 /// Ends any pin. A function of its own: most are plain, with nobody to hear of them.
 #[inline(never)]
-fn end_any(
+fn end_any<const HAS_TWIN: bool>(
     mut slot: Held,
     cells: &mut CpuCells,
     returned: i64,
@@ -251,7 +272,7 @@ fn end_any(
     }
     if slot::course(&slot) == 0 && is_whole(&slot, returned) && !listened {
         // Nobody wants passes, or they cannot be had.
-        return fold(&mut cells.pins, plain(&slot, now, now, 0));
+        return fold::<HAS_TWIN>(&mut cells.pins, plain(&slot, now, now, 0));
     }
     slot.begin_events();
     let Flight { mark_ns, pin, .. } = &mut *slot;
@@ -262,8 +283,9 @@ fn end_any(
     emit(pin);
     // Last: the verifier goes each of its many ways to the end.
     match Plain::of(pin) {
-        Some(plain) => fold(&mut cells.pins, plain),
-        None => fold_any(&mut cells.pins, pin),
+        Some(plain) => fold::<HAS_TWIN>(&mut cells.pins, plain),
+        None if HAS_TWIN => fold_eventful::<Shared>(&mut cells.pins, pin),
+        None => fold_eventful::<Alone>(&mut cells.pins, pin),
     }
-    slot::clear_events(&mut slot);
+    slot::clear_events::<HAS_TWIN>(&mut slot);
 }

@@ -9,7 +9,7 @@ use core::sync::atomic::{Ordering, compiler_fence};
 use pinwatch_common::params::{SLOT_WAYS, slot_set};
 use pinwatch_common::record::{Call, Flight, ONE_SWEEP, Phase, Pin, Seen, Slot};
 
-use crate::kernel::{self, Thread};
+use crate::kernel::Thread;
 use crate::maps::{SLOTS, add_atomically};
 
 /// A slot that the running thread owns. Only this thread writes the pin in it, and no program of
@@ -125,12 +125,27 @@ pub fn find(tid: u32) -> Option<Held> {
     None
 }
 
+/// Keeps what tells the call from others of its thread. Where no program is skipped, only a nested
+/// call can be taken for it, which has another place on the stack.
+#[inline(always)]
+pub fn identify<const HAS_TWIN: bool>(slot: &mut Flight, frame: u64, start: impl FnOnce() -> u64) {
+    slot.call.frame = frame;
+    if HAS_TWIN {
+        slot.call.start = start();
+    }
+}
+
+/// Whether the pin in the slot is this call.
+#[inline(always)]
+pub fn is<const HAS_TWIN: bool>(slot: &Flight, frame: u64, start: impl FnOnce() -> u64) -> bool {
+    slot.call.frame == frame && (!HAS_TWIN || slot.call.start == start())
+}
+
 /// Begins a pin in a claimed slot, by as few words as that takes: what a return writes is left
 /// as the last pin left it, and what an eventful pin leaves was emptied after it. All but when and
 /// for whom, which is asked for next.
 #[inline(always)]
-pub fn begin(slot: &mut Flight, call: Call, gup_flags: u32, requested: u64) {
-    slot.call = call;
+pub fn begin(slot: &mut Flight, gup_flags: u32, requested: u64) {
     slot.pin.requested = requested;
     slot.pin.gup_flags = gup_flags;
     set_word(&mut slot.pin, COURSE, 0);
@@ -178,13 +193,13 @@ macro_rules! each {
     ($($n:literal)*, $act:expr) => { $($act($n);)* };
 }
 
-/// Empties what an eventful pin fills.
+/// Empties what an eventful pin fills, and with `HAS_TWIN` what second programs saw of it.
 #[inline(always)]
-pub fn clear_events(slot: &mut Flight) {
+pub fn clear_events<const HAS_TWIN: bool>(slot: &mut Flight) {
     let Flight { pin, seen, .. } = slot;
     each!(0 1 2 3 4 5 6 7 8 9, |n: usize| set_word(pin, EVENTS[n], 0));
     set_word(pin, COURSE, 0);
-    if kernel::has_twins() {
+    if HAS_TWIN {
         let words = (&raw mut *seen).cast::<u64>();
         // SAFETY: a word of a live reference, whose type has no invalid values.
         each!(0 1 2 3, |n: usize| unsafe { words.add(n).write_volatile(0) });
@@ -239,10 +254,10 @@ pub fn show(slot: &mut Held, thread: Thread, now: u64) {
     unsafe { (&raw mut (*slot.0).owner).write_volatile(thread.0) };
 }
 
-/// Whether the pin in the slot is this call, which has returned.
+/// Whether the pin in the slot was a call in this place, which has returned.
 #[inline(always)]
-pub fn is_returned(slot: &Flight, call: Call) -> bool {
-    slot.call.frame == call.frame.wrapping_add(Call::RETURNED)
+pub fn has_returned_from(slot: &Flight, frame: u64) -> bool {
+    slot.call.frame == frame.wrapping_add(Call::RETURNED)
 }
 
 /// Ends the pin of the first of two return programs. The slot stays the thread's, so that the second
@@ -254,17 +269,17 @@ pub fn retire(slot: &mut Flight) {
 
 /// Gives a slot back.
 #[inline(always)]
-pub fn release(mut slot: Held) {
+pub fn release<const HAS_TWIN: bool>(mut slot: Held) {
     if slot.pin.eventful != 0 {
-        clear_events(&mut slot);
+        clear_events::<HAS_TWIN>(&mut slot);
     }
-    release_plain(slot);
+    release_plain::<HAS_TWIN>(slot);
 }
 
 /// Gives the slot of a pin without events back.
 #[inline(always)]
-pub fn release_plain(mut slot: Held) {
-    if kernel::has_twins() {
+pub fn release_plain<const HAS_TWIN: bool>(mut slot: Held) {
+    if HAS_TWIN {
         slot.seen.passes = 0;
     }
     // SAFETY: an aligned word of a live map value. The lower half is what tells the owner.

@@ -19,15 +19,25 @@ use crate::maps::{lose, ran};
 
 #[fentry]
 fn fast_enter_fentry(ctx: FEntryContext) -> u32 {
+    entered::<false>(ctx)
+}
+
+#[fentry]
+fn fast_enter_fentry_first(ctx: FEntryContext) -> u32 {
+    entered::<true>(ctx)
+}
+
+#[inline(always)]
+fn entered<const HAS_TWIN: bool>(ctx: FEntryContext) -> u32 {
     if kernel::is_longterm(ctx.arg(2)) {
         let (frame, start) = (kernel::frame(&ctx), ctx.arg(0));
-        enter(Call { frame, start }, kernel::has_twins());
+        enter::<HAS_TWIN>(Call { frame, start });
     }
     0
 }
 
 #[fentry]
-fn fast_enter_fentry_twin(ctx: FEntryContext) -> u32 {
+fn fast_enter_fentry_second(ctx: FEntryContext) -> u32 {
     if kernel::is_longterm(ctx.arg(2)) {
         let (frame, start) = (kernel::frame(&ctx), ctx.arg(0));
         enter_second(Call { frame, start });
@@ -40,7 +50,7 @@ fn fast_enter_kprobe(ctx: ProbeContext) -> u32 {
     ran(const { probe_number("fast_enter_kprobe") });
     let frame = kernel::entry_frame(&ctx);
     if ctx.arg(2).is_some_and(kernel::is_longterm) {
-        enter(Call::at(frame), false);
+        enter::<false>(Call::at(frame));
     } else {
         forget_returned(frame);
     }
@@ -49,9 +59,19 @@ fn fast_enter_kprobe(ctx: ProbeContext) -> u32 {
 
 #[fexit]
 fn fast_exit_fexit(ctx: FExitContext) -> u32 {
+    exited::<false>(ctx)
+}
+
+#[fexit]
+fn fast_exit_fexit_first(ctx: FExitContext) -> u32 {
+    exited::<true>(ctx)
+}
+
+#[inline(always)]
+fn exited<const HAS_TWIN: bool>(ctx: FExitContext) -> u32 {
     if kernel::is_longterm(ctx.arg(2)) {
         let (frame, start) = (kernel::frame(&ctx), ctx.arg(0));
-        if !exit(Call { frame, start }, kernel::has_twins(), ctx.arg(4)) {
+        if !exit::<HAS_TWIN>(Call { frame, start }, ctx.arg(4)) {
             lose(Loss::FastUnmatched);
         }
     }
@@ -59,7 +79,7 @@ fn fast_exit_fexit(ctx: FExitContext) -> u32 {
 }
 
 #[fexit]
-fn fast_exit_fexit_twin(ctx: FExitContext) -> u32 {
+fn fast_exit_fexit_second(ctx: FExitContext) -> u32 {
     if kernel::is_longterm(ctx.arg(2)) {
         let (frame, start) = (kernel::frame(&ctx), ctx.arg(0));
         exit_second(Call { frame, start }, ctx.arg(4));
@@ -71,6 +91,6 @@ fn fast_exit_fexit_twin(ctx: FExitContext) -> u32 {
 fn fast_exit_kretprobe(ctx: RetProbeContext) -> u32 {
     ran(const { probe_number("fast_exit_kretprobe") });
     let frame = kernel::return_frame(&ctx);
-    exit(Call::at(frame), false, ctx.ret());
+    exit::<false>(Call::at(frame), ctx.ret());
     0
 }

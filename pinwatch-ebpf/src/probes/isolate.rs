@@ -28,7 +28,7 @@ fn isolate_fentry(_ctx: FEntryContext) -> u32 {
 }
 
 #[fentry]
-fn isolate_fentry_twin(_ctx: FEntryContext) -> u32 {
+fn isolate_fentry_second(_ctx: FEntryContext) -> u32 {
     isolating_second()
 }
 
@@ -44,7 +44,7 @@ fn isolate_hugetlb_fentry(_ctx: FEntryContext) -> u32 {
 }
 
 #[fentry]
-fn isolate_hugetlb_fentry_twin(_ctx: FEntryContext) -> u32 {
+fn isolate_hugetlb_fentry_second(_ctx: FEntryContext) -> u32 {
     isolating_second()
 }
 
@@ -60,7 +60,7 @@ fn isolated_lru_fexit(ctx: FExitContext) -> u32 {
 }
 
 #[fexit]
-fn isolated_lru_fexit_twin(ctx: FExitContext) -> u32 {
+fn isolated_lru_fexit_second(ctx: FExitContext) -> u32 {
     isolated_second(Isolate::Lru, ctx.arg(1))
 }
 
@@ -76,7 +76,7 @@ fn isolated_hugetlb_fexit(ctx: FExitContext) -> u32 {
 }
 
 #[fexit]
-fn isolated_hugetlb_fexit_twin(ctx: FExitContext) -> u32 {
+fn isolated_hugetlb_fexit_second(ctx: FExitContext) -> u32 {
     isolated_second(Isolate::Hugetlb, ctx.arg(2))
 }
 
@@ -92,7 +92,7 @@ fn isolated_movable_fexit(ctx: FExitContext) -> u32 {
 }
 
 #[fexit]
-fn isolated_movable_fexit_twin(ctx: FExitContext) -> u32 {
+fn isolated_movable_fexit_second(ctx: FExitContext) -> u32 {
     isolated_second(Isolate::MovableOps, ctx.arg(2))
 }
 
@@ -108,7 +108,7 @@ fn drain_fentry(_ctx: FEntryContext) -> u32 {
 }
 
 #[fentry]
-fn drain_fentry_twin(_ctx: FEntryContext) -> u32 {
+fn drain_fentry_second(_ctx: FEntryContext) -> u32 {
     draining_second()
 }
 
@@ -124,7 +124,7 @@ fn drained_fexit(_ctx: FExitContext) -> u32 {
 }
 
 #[fexit]
-fn drained_fexit_twin(_ctx: FExitContext) -> u32 {
+fn drained_fexit_second(_ctx: FExitContext) -> u32 {
     drained()
 }
 

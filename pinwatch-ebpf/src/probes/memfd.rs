@@ -11,37 +11,38 @@
 use aya_ebpf::macros::{fentry, fexit, kprobe, kretprobe};
 use aya_ebpf::programs::{FEntryContext, FExitContext, ProbeContext, RetProbeContext};
 use pinwatch_common::counter::probe_number;
-use pinwatch_common::record::{Call, Flight};
+use pinwatch_common::record::Flight;
 
 use crate::kernel;
 use crate::maps::ran;
-use crate::pin::{enter, enter_second, exit, exit_second, unmatched};
+use crate::pin::{enter, enter_second, exit, exit_by_kretprobe, exit_second, unmatched};
 use crate::slot;
 
 const PAGE_SHIFT: u32 = 12;
 
 #[fentry]
 fn memfd_enter_fentry(ctx: FEntryContext) -> u32 {
-    enter(&ctx, kernel::frame(&ctx), kernel::has_twins(), |slot| {
-        fill(&ctx, slot)
-    });
+    enter::<false>(&ctx, kernel::frame(&ctx), |slot| fill::<false>(&ctx, slot));
     0
 }
 
 #[fentry]
-fn memfd_enter_fentry_twin(ctx: FEntryContext) -> u32 {
-    enter_second(&ctx, kernel::frame(&ctx), |slot| fill(&ctx, slot));
+fn memfd_enter_fentry_first(ctx: FEntryContext) -> u32 {
+    enter::<true>(&ctx, kernel::frame(&ctx), |slot| fill::<true>(&ctx, slot));
+    0
+}
+
+#[fentry]
+fn memfd_enter_fentry_second(ctx: FEntryContext) -> u32 {
+    enter_second(&ctx, kernel::frame(&ctx), |slot| fill::<true>(&ctx, slot));
     0
 }
 
 #[inline(always)]
-fn fill(ctx: &FEntryContext, slot: &mut Flight) {
+fn fill<const HAS_TWIN: bool>(ctx: &FEntryContext, slot: &mut Flight) {
     let start = ctx.arg(1);
-    let call = Call {
-        frame: kernel::frame(ctx),
-        start,
-    };
-    begin(slot, call, [start, ctx.arg(2)], ctx.arg(4));
+    slot::identify::<HAS_TWIN>(slot, kernel::frame(ctx), || start);
+    begin(slot, [start, ctx.arg(2)], ctx.arg(4));
 }
 
 #[kprobe]
@@ -51,8 +52,9 @@ fn memfd_enter_kprobe(ctx: ProbeContext) -> u32 {
         (ctx.arg(1), ctx.arg(2), ctx.arg(3), ctx.arg(4))
     {
         let frame = kernel::entry_frame(&ctx);
-        enter(&ctx, frame, false, |slot| {
-            begin(slot, Call::at(frame), [start, end], max_folios);
+        enter::<false>(&ctx, frame, |slot| {
+            slot::identify::<false>(slot, frame, || 0);
+            begin(slot, [start, end], max_folios);
             slot.pages = folios;
         });
     }
@@ -61,44 +63,48 @@ fn memfd_enter_kprobe(ctx: ProbeContext) -> u32 {
 
 #[fexit]
 fn memfd_exit_fexit(ctx: FExitContext) -> u32 {
+    exited::<false>(ctx)
+}
+
+#[fexit]
+fn memfd_exit_fexit_first(ctx: FExitContext) -> u32 {
+    exited::<true>(ctx)
+}
+
+#[inline(always)]
+fn exited<const HAS_TWIN: bool>(ctx: FExitContext) -> u32 {
     let pages = |_: &Flight| (kernel::raw_arg(&ctx, 3), ctx.arg(6));
     let returned = |slot: &Flight| base_pages(slot, ctx.arg(6));
-    if !exit(call(&ctx), kernel::has_twins(), returned, pages) {
-        unmatched(&ctx, kernel::frame(&ctx));
+    let frame = kernel::frame(&ctx);
+    if !exit::<HAS_TWIN>(frame, || ctx.arg(1), returned, pages) {
+        unmatched(&ctx, frame);
     }
     0
 }
 
 #[fexit]
-fn memfd_exit_fexit_twin(ctx: FExitContext) -> u32 {
+fn memfd_exit_fexit_second(ctx: FExitContext) -> u32 {
     let pages = |_: &Flight| (kernel::raw_arg(&ctx, 3), ctx.arg(6));
-    exit_second(call(&ctx), |slot| base_pages(slot, ctx.arg(6)), pages);
+    let returned = |slot: &Flight| base_pages(slot, ctx.arg(6));
+    exit_second(kernel::frame(&ctx), ctx.arg(1), returned, pages);
     0
-}
-
-#[inline(always)]
-fn call(ctx: &FExitContext) -> Call {
-    Call {
-        frame: kernel::frame(ctx),
-        start: ctx.arg(1),
-    }
 }
 
 #[kretprobe]
 fn memfd_exit_kretprobe(ctx: RetProbeContext) -> u32 {
     ran(const { probe_number("memfd_exit_kretprobe") });
     let folios = ctx.ret();
-    let call = Call::at(kernel::return_frame(&ctx));
+    let frame = kernel::return_frame(&ctx);
     let pages = move |slot: &Flight| (slot.pages, folios as u64);
-    exit(call, false, move |slot| base_pages(slot, folios), pages);
+    exit_by_kretprobe(frame, move |slot| base_pages(slot, folios), pages);
     0
 }
 
 /// Begins a pin of the byte range `first..=last`.
 #[inline(always)]
-fn begin(slot: &mut Flight, call: Call, [first, last]: [u64; 2], max_folios: u32) {
+fn begin(slot: &mut Flight, [first, last]: [u64; 2], max_folios: u32) {
     let pages = (last >> PAGE_SHIFT).wrapping_sub(first >> PAGE_SHIFT);
-    slot::begin(slot, call, 0, pages.wrapping_add(1));
+    slot::begin(slot, 0, pages.wrapping_add(1));
     slot.max_folios = max_folios.into();
 }
 

@@ -27,7 +27,7 @@ fn migrate_start_tp(ctx: RawTracePointContext) -> i32 {
 }
 
 #[raw_tracepoint(tracepoint = "mm_migrate_pages_start")]
-fn migrate_start_tp_twin(ctx: RawTracePointContext) -> i32 {
+fn migrate_start_tp_second(ctx: RawTracePointContext) -> i32 {
     start_second(ctx.arg(1));
     0
 }
@@ -48,7 +48,7 @@ fn migrate_end_tp4(ctx: RawTracePointContext) -> i32 {
 }
 
 #[raw_tracepoint(tracepoint = "mm_migrate_pages")]
-fn migrate_end_tp4_twin(ctx: RawTracePointContext) -> i32 {
+fn migrate_end_tp4_second(ctx: RawTracePointContext) -> i32 {
     end_second(ctx.arg(3), ctx.arg(0), ctx.arg(1));
     0
 }
@@ -60,7 +60,7 @@ fn migrate_end_tp7(ctx: RawTracePointContext) -> i32 {
 }
 
 #[raw_tracepoint(tracepoint = "mm_migrate_pages")]
-fn migrate_end_tp7_twin(ctx: RawTracePointContext) -> i32 {
+fn migrate_end_tp7_second(ctx: RawTracePointContext) -> i32 {
     end_second(ctx.arg(6), ctx.arg(0), ctx.arg(1));
     0
 }
@@ -72,7 +72,7 @@ fn migrate_end_tp8(ctx: RawTracePointContext) -> i32 {
 }
 
 #[raw_tracepoint(tracepoint = "mm_migrate_pages")]
-fn migrate_end_tp8_twin(ctx: RawTracePointContext) -> i32 {
+fn migrate_end_tp8_second(ctx: RawTracePointContext) -> i32 {
     end_second(ctx.arg(7), ctx.arg(0), ctx.arg(1));
     0
 }
@@ -85,7 +85,7 @@ fn migrate_ret_fexit6(ctx: FExitContext) -> u32 {
 }
 
 #[fexit]
-fn migrate_ret_fexit6_twin(ctx: FExitContext) -> u32 {
+fn migrate_ret_fexit6_second(ctx: FExitContext) -> u32 {
     result(ctx.arg(6));
     0
 }
@@ -98,7 +98,7 @@ fn migrate_ret_fexit7(ctx: FExitContext) -> u32 {
 }
 
 #[fexit]
-fn migrate_ret_fexit7_twin(ctx: FExitContext) -> u32 {
+fn migrate_ret_fexit7_second(ctx: FExitContext) -> u32 {
     result(ctx.arg(7));
     0
 }

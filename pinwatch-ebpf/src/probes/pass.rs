@@ -30,7 +30,7 @@ fn pass_nr_fentry(ctx: FEntryContext) -> u32 {
 }
 
 #[fentry]
-fn pass_nr_fentry_twin(ctx: FEntryContext) -> u32 {
+fn pass_nr_fentry_second(ctx: FEntryContext) -> u32 {
     sweep_second(|| ctx.arg(1))
 }
 
@@ -46,7 +46,7 @@ fn pass_pofs_fentry(ctx: FEntryContext) -> u32 {
 }
 
 #[fentry]
-fn pass_pofs_fentry_twin(ctx: FEntryContext) -> u32 {
+fn pass_pofs_fentry_second(ctx: FEntryContext) -> u32 {
     sweep_second(|| entries(ctx.arg(1)))
 }
 
@@ -57,9 +57,15 @@ fn pass_pofs_kprobe(ctx: ProbeContext) -> u32 {
 }
 
 /// Where the sweep is inlined: the range is pinned, again if this is a retry.
+/// Short-term pins run it too, so there is one that does not even ask whether to count its runs.
 #[kprobe]
 fn gup_kprobe(ctx: ProbeContext) -> u32 {
-    ran(const { probe_number("gup_kprobe") });
+    ctx.arg(3).map_or(0, gup)
+}
+
+#[kprobe]
+fn gup_kprobe_counted(ctx: ProbeContext) -> u32 {
+    ran(const { probe_number("gup_kprobe_counted") });
     ctx.arg(3).map_or(0, gup)
 }
 
@@ -69,14 +75,24 @@ fn gup_fentry(ctx: FEntryContext) -> u32 {
 }
 
 #[fentry]
-fn gup_fentry_twin(ctx: FEntryContext) -> u32 {
+fn gup_fentry_second(ctx: FEntryContext) -> u32 {
     gup(ctx.arg(3))
 }
 
 /// What was pinned is swept next; what was not is the end of the pin.
 #[kretprobe]
 fn pass_gup_kretprobe(ctx: RetProbeContext) -> u32 {
-    ran(const { probe_number("pass_gup_kretprobe") });
+    pinned(ctx)
+}
+
+#[kretprobe]
+fn pass_gup_kretprobe_counted(ctx: RetProbeContext) -> u32 {
+    ran(const { probe_number("pass_gup_kretprobe_counted") });
+    pinned(ctx)
+}
+
+#[inline(always)]
+fn pinned(ctx: RetProbeContext) -> u32 {
     let pinned: i64 = ctx.ret();
     if pinned > 0 {
         sweep(|| pinned as u64)
@@ -97,7 +113,7 @@ fn pass_gup_fexit6(ctx: FExitContext) -> u32 {
 }
 
 #[fexit]
-fn pass_gup_fexit6_twin(ctx: FExitContext) -> u32 {
+fn pass_gup_fexit6_second(ctx: FExitContext) -> u32 {
     let pinned: i64 = ctx.arg(6);
     if pinned > 0 && kernel::is_longterm(ctx.arg(3)) {
         sweep_second(|| pinned as u64)
@@ -112,7 +128,7 @@ fn unpinnable_fexit2(ctx: FExitContext) -> u32 {
 }
 
 #[fexit]
-fn unpinnable_fexit2_twin(ctx: FExitContext) -> u32 {
+fn unpinnable_fexit2_second(ctx: FExitContext) -> u32 {
     found_second(ctx.arg(2))
 }
 
@@ -122,7 +138,7 @@ fn unpinnable_fexit3(ctx: FExitContext) -> u32 {
 }
 
 #[fexit]
-fn unpinnable_fexit3_twin(ctx: FExitContext) -> u32 {
+fn unpinnable_fexit3_second(ctx: FExitContext) -> u32 {
     found_second(ctx.arg(3))
 }
 
@@ -138,7 +154,7 @@ fn found_fentry(_ctx: FEntryContext) -> u32 {
 }
 
 #[fentry]
-fn found_fentry_twin(_ctx: FEntryContext) -> u32 {
+fn found_fentry_second(_ctx: FEntryContext) -> u32 {
     swept_second(Phase::Gup)
 }
 
@@ -155,7 +171,7 @@ fn swept_fexit(_ctx: FExitContext) -> u32 {
 }
 
 #[fexit]
-fn swept_fexit_twin(_ctx: FExitContext) -> u32 {
+fn swept_fexit_second(_ctx: FExitContext) -> u32 {
     swept_second(Phase::Other)
 }
 

@@ -14,23 +14,33 @@ use aya_ebpf::helpers::bpf_probe_read_kernel;
 use aya_ebpf::macros::{fentry, fexit, kprobe, kretprobe};
 use aya_ebpf::programs::{FEntryContext, FExitContext, ProbeContext, RetProbeContext};
 use pinwatch_common::counter::probe_number;
-use pinwatch_common::record::{Call, Flight};
+use pinwatch_common::record::Flight;
 
 use crate::kernel;
 use crate::maps::ran;
-use crate::pin::{enter, enter_second, exit, exit_second, forget_returned, unmatched};
+use crate::pin::{
+    enter, enter_second, exit, exit_by_kretprobe, exit_second, forget_returned, unmatched,
+};
 use crate::slot;
 
 #[fentry]
 fn pin_enter_fentry(ctx: FEntryContext) -> u32 {
     if kernel::is_longterm(ctx.arg(5)) {
-        enter_longterm(ctx);
+        enter_longterm::<false>(ctx);
     }
     0
 }
 
 #[fentry]
-fn pin_enter_fentry_twin(ctx: FEntryContext) -> u32 {
+fn pin_enter_fentry_first(ctx: FEntryContext) -> u32 {
+    if kernel::is_longterm(ctx.arg(5)) {
+        enter_longterm::<true>(ctx);
+    }
+    0
+}
+
+#[fentry]
+fn pin_enter_fentry_second(ctx: FEntryContext) -> u32 {
     if kernel::is_longterm(ctx.arg(5)) {
         enter_longterm_second(ctx);
     }
@@ -39,25 +49,21 @@ fn pin_enter_fentry_twin(ctx: FEntryContext) -> u32 {
 
 /// A function of its own, as those below, so that a short-term pin saves no registers for it.
 #[inline(never)]
-fn enter_longterm(ctx: FEntryContext) {
-    enter(&ctx, kernel::frame(&ctx), kernel::has_twins(), |slot| {
-        fill(&ctx, slot)
-    });
+fn enter_longterm<const HAS_TWIN: bool>(ctx: FEntryContext) {
+    let frame = kernel::frame(&ctx);
+    enter::<HAS_TWIN>(&ctx, frame, |slot| fill::<HAS_TWIN>(&ctx, slot));
 }
 
 #[inline(never)]
 fn enter_longterm_second(ctx: FEntryContext) {
-    enter_second(&ctx, kernel::frame(&ctx), |slot| fill(&ctx, slot));
+    enter_second(&ctx, kernel::frame(&ctx), |slot| fill::<true>(&ctx, slot));
 }
 
 /// The return tells where the array is.
 #[inline(always)]
-fn fill(ctx: &FEntryContext, slot: &mut Flight) {
-    let call = Call {
-        frame: kernel::frame(ctx),
-        start: ctx.arg(1),
-    };
-    slot::begin(slot, call, ctx.arg(5), ctx.arg(2));
+fn fill<const HAS_TWIN: bool>(ctx: &FEntryContext, slot: &mut Flight) {
+    slot::identify::<HAS_TWIN>(slot, kernel::frame(ctx), || ctx.arg(1));
+    slot::begin(slot, ctx.arg(5), ctx.arg(2));
 }
 
 #[kprobe]
@@ -88,10 +94,10 @@ fn enter_by_kprobe(ctx: &ProbeContext, gup_flags: u32) {
     if !kernel::is_longterm(gup_flags) {
         return forget_returned(frame);
     }
-    enter(ctx, frame, false, |slot| {
+    enter::<false>(ctx, frame, |slot| {
         let requested = ctx.arg(2);
-        let call = Call::at(frame);
-        slot::begin(slot, call, gup_flags, requested.unwrap_or_default());
+        slot::identify::<false>(slot, frame, || 0);
+        slot::begin(slot, gup_flags, requested.unwrap_or_default());
         slot.pages = ctx.arg(3).unwrap_or_default();
     });
 }
@@ -100,13 +106,21 @@ fn enter_by_kprobe(ctx: &ProbeContext, gup_flags: u32) {
 fn pin_exit_fexit(ctx: FExitContext) -> u32 {
     // With six arguments the return value is the seventh word.
     if kernel::is_longterm(ctx.arg(5)) {
-        exit_longterm(ctx);
+        exit_longterm::<false>(ctx);
     }
     0
 }
 
 #[fexit]
-fn pin_exit_fexit_twin(ctx: FExitContext) -> u32 {
+fn pin_exit_fexit_first(ctx: FExitContext) -> u32 {
+    if kernel::is_longterm(ctx.arg(5)) {
+        exit_longterm::<true>(ctx);
+    }
+    0
+}
+
+#[fexit]
+fn pin_exit_fexit_second(ctx: FExitContext) -> u32 {
     if kernel::is_longterm(ctx.arg(5)) {
         exit_longterm_second(ctx);
     }
@@ -114,34 +128,27 @@ fn pin_exit_fexit_twin(ctx: FExitContext) -> u32 {
 }
 
 #[inline(never)]
-fn exit_longterm(ctx: FExitContext) {
+fn exit_longterm<const HAS_TWIN: bool>(ctx: FExitContext) {
     let pages = |_: &Flight| (kernel::raw_arg(&ctx, 3), ctx.arg(6));
-    if !exit(call(&ctx), kernel::has_twins(), |_| ctx.arg(6), pages) {
-        unmatched(&ctx, kernel::frame(&ctx));
+    let frame = kernel::frame(&ctx);
+    if !exit::<HAS_TWIN>(frame, || ctx.arg(1), |_| ctx.arg(6), pages) {
+        unmatched(&ctx, frame);
     }
 }
 
 #[inline(never)]
 fn exit_longterm_second(ctx: FExitContext) {
     let pages = |_: &Flight| (kernel::raw_arg(&ctx, 3), ctx.arg(6));
-    exit_second(call(&ctx), |_| ctx.arg(6), pages);
-}
-
-#[inline(always)]
-fn call(ctx: &FExitContext) -> Call {
-    Call {
-        frame: kernel::frame(ctx),
-        start: ctx.arg(1),
-    }
+    exit_second(kernel::frame(&ctx), ctx.arg(1), |_| ctx.arg(6), pages);
 }
 
 #[kretprobe]
 fn pin_exit_kretprobe(ctx: RetProbeContext) -> u32 {
     ran(const { probe_number("pin_exit_kretprobe") });
     let returned = ctx.ret();
-    let call = Call::at(kernel::return_frame(&ctx));
+    let frame = kernel::return_frame(&ctx);
     let pages = move |slot: &Flight| (slot.pages, returned as u64);
     // A return without a slot is nearly always a short-term pin: nothing to count.
-    exit(call, false, move |_| returned, pages);
+    exit_by_kretprobe(frame, move |_| returned, pages);
     0
 }

@@ -17,7 +17,7 @@ fn thread_exit_tp(_ctx: RawTracePointContext) -> i32 {
 }
 
 #[raw_tracepoint(tracepoint = "sched_process_exit")]
-fn thread_exit_tp_twin(_ctx: RawTracePointContext) -> i32 {
+fn thread_exit_tp_second(_ctx: RawTracePointContext) -> i32 {
     exited()
 }
 
@@ -29,7 +29,7 @@ fn exited() -> i32 {
         if !slot.call.has_returned() {
             lose(Loss::EntryReaped);
         }
-        slot::release(slot);
+        slot::release::<true>(slot);
     }
     0
 }

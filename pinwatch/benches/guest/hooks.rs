@@ -190,6 +190,7 @@ impl Set {
             Hooks::Empty(kinds) => {
                 let at = kinds.iter().map(|&kind| Attachment {
                     program: "",
+                    twin: None,
                     target: PIN_PATH,
                     kind,
                 });
@@ -198,6 +199,7 @@ impl Set {
             Hooks::Asking(program) => {
                 let at = Attachment {
                     program,
+                    twin: None,
                     target: PIN_PATH,
                     kind: Kind::Fentry,
                 };
@@ -210,10 +212,15 @@ impl Set {
                 // One program may serve several measurements.
                 at.sort_by_key(|at| at.program);
                 at.dedup();
-                empty(
-                    facts,
-                    at.into_iter().map(|at| Attachment { program: "", ..at }),
-                )
+                // A twin is one more.
+                let each = at.iter().flat_map(|at| {
+                    at.programs().map(|_| Attachment {
+                        program: "",
+                        twin: None,
+                        ..at.clone()
+                    })
+                });
+                empty(facts, each)
             }
             Hooks::Pinwatch {
                 prefer,

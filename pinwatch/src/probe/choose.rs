@@ -2,7 +2,7 @@
 //! for it, or what stands in its way.
 
 use super::plan::{Attachment, Kind, Prefer};
-use super::table::{Hook, PROGRAM_GUARD, Row, Twins};
+use super::table::{Hook, Probe, Programs, Row};
 use crate::kernel::btf::Prototype;
 use crate::kernel::facts::{Facts, MANY_ARGUMENTS, Preemption};
 
@@ -78,9 +78,10 @@ pub fn try_hook(
             if !fits(proto) {
                 return Err(Refusal::Prototype { function: name });
             }
+            let (program, twin) = which(programs, facts);
             let attachment = Attachment {
-                program: programs.first,
-                twin: has_twins(facts).then_some(programs.second),
+                program,
+                twin,
                 target: name,
                 kind: Kind::RawTracepoint,
             };
@@ -116,8 +117,8 @@ fn refuse(target: &'static str, obstacle: String) -> Refusal {
 
 fn try_function(
     function: &'static str,
-    tracing: Option<(Twins, Kind)>,
-    probe: Option<(&'static str, Kind)>,
+    tracing: Option<(Programs, Kind)>,
+    probe: Option<(Probe, Kind)>,
     fits: fn(&Prototype) -> bool,
     facts: &Facts,
     prefer: Prefer,
@@ -133,10 +134,18 @@ fn try_function(
         return Err(Refusal::Prototype { function });
     }
     let tracing = tracing.map(|(programs, kind)| {
-        let twin = has_twins(facts).then_some(programs.second);
-        (programs.first, twin, kind)
+        let (program, twin) = which(programs, facts);
+        (program, twin, kind)
     });
-    let probe = probe.map(|(program, kind)| (program, None, kind));
+    let probe = probe.map(|(program, kind)| {
+        let counted = preempts(facts);
+        let program = if counted {
+            program.counted
+        } else {
+            program.alone
+        };
+        (program, None, kind)
+    });
     let mut ways = [tracing, probe];
     if prefer == Prefer::Kprobe {
         ways.reverse();
@@ -229,8 +238,11 @@ pub fn preempts(facts: &Facts) -> bool {
     !matches!(facts.preemption, Preemption::None | Preemption::Voluntary)
 }
 
-/// Whether tracing programs are attached twice: where the kernel skips one that is already running
-/// on the CPU, in a task that was preempted. It has done so since 5.12.
-pub fn has_twins(facts: &Facts) -> bool {
-    preempts(facts) && facts.members.contains_key(PROGRAM_GUARD)
+/// The program for a hook, and its twin where the kernel preempts.
+fn which(programs: Programs, facts: &Facts) -> (&'static str, Option<&'static str>) {
+    if preempts(facts) {
+        (programs.first, Some(programs.second))
+    } else {
+        (programs.alone, None)
+    }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::choose::{reads_memory, summarise, try_hook, try_row};
 pub use super::globals::{Globals, UserRegs};
 use super::globals::{nr_entries_offset, user_regs};
-use super::table::{Hook, Measurement, NR_ENTRIES, ROWS, Row, Twins};
+use super::table::{Hook, Measurement, NR_ENTRIES, Programs, ROWS, Row};
 pub use super::wish::{Prefer, Wish};
 use crate::kernel::btf::Prototype;
 use crate::kernel::defects::{looks_at_cma_only, sweep_returns_nothing};
@@ -371,7 +371,7 @@ fn exists(function: &str, facts: &Facts) -> bool {
 /// The names in the table, for docs and tests.
 #[must_use]
 pub fn programs() -> Vec<&'static str> {
-    let of_twins = |twins: &Twins| [twins.first, twins.second];
+    let of_hook = |programs: &Programs| [programs.alone, programs.first, programs.second];
     let of = |hook: &Hook| -> Vec<&'static str> {
         let (twins, probe) = match hook {
             Hook::Entry {
@@ -383,11 +383,14 @@ pub fn programs() -> Vec<&'static str> {
                 fexit: twins,
                 kretprobe: probe,
                 ..
-            } => (twins.as_ref(), *probe),
+            } => (twins.as_ref(), probe.as_ref()),
             Hook::Tracepoint { programs, .. } => (Some(programs), None),
         };
-        let twins = twins.into_iter().flat_map(of_twins);
-        twins.chain(probe).collect()
+        let twins = twins.into_iter().flat_map(of_hook);
+        let probes = probe.into_iter();
+        twins
+            .chain(probes.flat_map(|probe| [probe.alone, probe.counted]))
+            .collect()
     };
     let hooks = ROWS
         .iter()

@@ -123,13 +123,24 @@ impl Measurement {
     }
 }
 
-/// A program that the kernel skips on a CPU where it is already running, in a task that was
-/// preempted, and its twin at the same hook, which then does the work.
+/// The programs for one hook. A kernel that preempts BPF programs skips one on a CPU where a
+/// preempted task is inside it, so there two are attached: the second does the work where the first
+/// was skipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Twins {
-    /// Runs first; works alone on kernels that do not preempt programs.
+pub struct Programs {
+    /// Where the kernel does not preempt.
+    pub alone: &'static str,
     pub first: &'static str,
     pub second: &'static str,
+}
+
+/// The program for a kprobe or kretprobe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// Where the kernel does not preempt.
+    pub alone: &'static str,
+    /// Counts its runs, so that it can be told how many the kernel skipped.
+    pub counted: &'static str,
 }
 
 /// A place in the kernel, with the BPF programs that can hook it.
@@ -138,17 +149,20 @@ pub enum Hook {
     /// A function's entry.
     Entry {
         function: &'static str,
-        fentry: Option<Twins>,
-        kprobe: Option<&'static str>,
+        fentry: Option<Programs>,
+        kprobe: Option<Probe>,
     },
     /// A function's return.
     Return {
         function: &'static str,
-        fexit: Option<Twins>,
-        kretprobe: Option<&'static str>,
+        fexit: Option<Programs>,
+        kretprobe: Option<Probe>,
     },
     /// A raw tracepoint.
-    Tracepoint { name: &'static str, programs: Twins },
+    Tracepoint {
+        name: &'static str,
+        programs: Programs,
+    },
 }
 
 impl Hook {
@@ -254,20 +268,56 @@ const fn row(measurement: Measurement, hook: Hook, fits: fn(&Prototype) -> bool)
     }
 }
 
-macro_rules! twins {
-    ($first:literal) => {
-        Twins {
-            first: $first,
-            second: concat!($first, "_twin"),
+/// Programs of which the first leaves something to the second.
+macro_rules! apart {
+    ($alone:literal) => {
+        Programs {
+            alone: $alone,
+            first: concat!($alone, "_first"),
+            second: concat!($alone, "_second"),
+        }
+    };
+}
+
+/// Programs of which the first does as if it were alone.
+macro_rules! alike {
+    ($alone:literal) => {
+        Programs {
+            alone: $alone,
+            first: $alone,
+            second: concat!($alone, "_second"),
+        }
+    };
+}
+
+/// A program that asks whether to count its runs.
+macro_rules! asks {
+    ($program:literal) => {
+        Probe {
+            alone: $program,
+            counted: $program,
+        }
+    };
+}
+
+/// Two programs, since short-term pins run them.
+macro_rules! counted {
+    ($program:literal) => {
+        Probe {
+            alone: $program,
+            counted: concat!($program, "_counted"),
         }
     };
 }
 
 macro_rules! entry {
     ($function:expr, $fentry:literal, $kprobe:literal $(,)?) => {
+        entry!($function, alike!($fentry), asks!($kprobe))
+    };
+    ($function:expr, $fentry:expr, $kprobe:expr) => {
         Hook::Entry {
             function: $function,
-            fentry: Some(twins!($fentry)),
+            fentry: Some($fentry),
             kprobe: Some($kprobe),
         }
     };
@@ -275,10 +325,23 @@ macro_rules! entry {
 
 macro_rules! returns {
     ($function:expr, $fexit:literal, $kretprobe:literal $(,)?) => {
+        returns!($function, alike!($fexit), asks!($kretprobe))
+    };
+    ($function:expr, $fexit:expr, $kretprobe:expr) => {
         Hook::Return {
             function: $function,
-            fexit: Some(twins!($fexit)),
+            fexit: Some($fexit),
             kretprobe: Some($kretprobe),
+        }
+    };
+}
+
+macro_rules! fexit {
+    ($function:expr, $fexit:literal) => {
+        Hook::Return {
+            function: $function,
+            fexit: Some(alike!($fexit)),
+            kretprobe: None,
         }
     };
 }
@@ -287,12 +350,12 @@ macro_rules! tracepoint {
     ($name:literal, $program:literal) => {
         Hook::Tracepoint {
             name: $name,
-            programs: twins!($program),
+            programs: alike!($program),
         }
     };
 }
 
-const fn kprobe(function: &'static str, kprobe: &'static str) -> Hook {
+const fn kprobe(function: &'static str, kprobe: Probe) -> Hook {
     Hook::Entry {
         function,
         fentry: None,
@@ -300,7 +363,7 @@ const fn kprobe(function: &'static str, kprobe: &'static str) -> Hook {
     }
 }
 
-const fn kretprobe(function: &'static str, kretprobe: &'static str) -> Hook {
+const fn kretprobe(function: &'static str, kretprobe: Probe) -> Hook {
     Hook::Return {
         function,
         fexit: None,
@@ -372,21 +435,21 @@ const fn isolated(needs: Hook) -> Row {
 /// The hooks. Which kernel has which: docs/kernels.md.
 #[rustfmt::skip]
 pub const ROWS: &[Row] = &[
-    row(Measurement::PinEntry, entry!(GLL, "pin_enter_fentry", "pin_enter_kprobe"), six_args),
-    row(Measurement::PinEntry, kprobe(GLL, "pin_enter_kprobe_stack"), seven_args),
-    row(Measurement::PinReturn, returns!(GLL, "pin_exit_fexit", "pin_exit_kretprobe"), six_args),
-    row(Measurement::PinReturn, kretprobe(GLL, "pin_exit_kretprobe"), any),
+    row(Measurement::PinEntry, entry!(GLL, apart!("pin_enter_fentry"), asks!("pin_enter_kprobe")), six_args),
+    row(Measurement::PinEntry, kprobe(GLL, asks!("pin_enter_kprobe_stack")), seven_args),
+    row(Measurement::PinReturn, returns!(GLL, apart!("pin_exit_fexit"), asks!("pin_exit_kretprobe")), six_args),
+    row(Measurement::PinReturn, kretprobe(GLL, asks!("pin_exit_kretprobe")), any),
 
     row(Measurement::Passes, entry!(SWEEP, "pass_pofs_fentry", "pass_pofs_kprobe"), args::<2>),
     row(Measurement::Passes, entry!(SWEEP, "pass_nr_fentry", "pass_nr_kprobe"), nr_second),
     row(Measurement::Passes, entry!(SWEEP_PAGES, "pass_nr_fentry", "pass_nr_kprobe"), nr_second),
     Row {
-        also: &[entry!(GUP, "gup_fentry", "gup_kprobe")],
-        ..row(Measurement::Passes, returns!(GUP, "pass_gup_fexit6", "pass_gup_kretprobe"), gup_six_args)
+        also: &[entry!(GUP, alike!("gup_fentry"), counted!("gup_kprobe"))],
+        ..row(Measurement::Passes, returns!(GUP, alike!("pass_gup_fexit6"), counted!("pass_gup_kretprobe")), gup_six_args)
     },
     Row {
-        also: &[kprobe(GUP, "gup_kprobe")],
-        ..row(Measurement::Passes, kretprobe(GUP, "pass_gup_kretprobe"), gup_flags_fourth)
+        also: &[kprobe(GUP, counted!("gup_kprobe"))],
+        ..row(Measurement::Passes, kretprobe(GUP, counted!("pass_gup_kretprobe")), gup_flags_fourth)
     },
 
     isolated(FOUND),
@@ -409,10 +472,10 @@ pub const ROWS: &[Row] = &[
     row(Measurement::Migrations, tracepoint!("mm_migrate_pages", "migrate_end_tp7"), counts_and_reason::<7>),
     row(Measurement::Migrations, tracepoint!("mm_migrate_pages", "migrate_end_tp4"), counts_and_reason::<4>),
     row(Measurement::MigrateTime, tracepoint!("mm_migrate_pages_start", "migrate_start_tp"), any),
-    row(Measurement::MigrateTime, kprobe("migrate_pages", "migrate_start_kprobe"), reason_sixth),
+    row(Measurement::MigrateTime, kprobe("migrate_pages", asks!("migrate_start_kprobe")), reason_sixth),
     row(Measurement::MigrateResult, returns!("migrate_pages", "migrate_ret_fexit6", "migrate_ret_kretprobe"), args::<6>),
-    row(Measurement::MigrateResult, returns!("migrate_pages", "migrate_ret_fexit7", "migrate_ret_kretprobe"), args::<7>),
-    row(Measurement::MigrateResult, kretprobe("migrate_pages", "migrate_ret_kretprobe"), any),
+    row(Measurement::MigrateResult, fexit!("migrate_pages", "migrate_ret_fexit7"), args::<7>),
+    row(Measurement::MigrateResult, kretprobe("migrate_pages", asks!("migrate_ret_kretprobe")), any),
 
     // The ends of sweeps; most are programs of a measurement above, and are
     // attached once.
@@ -423,8 +486,8 @@ pub const ROWS: &[Row] = &[
     row(Measurement::Phases, returns!(SWEEP_PAGES, "unpinnable_fexit3", "unpinnable_kretprobe"), returns_with::<3>),
     row(Measurement::Phases, returns!(SWEEP, "swept_fexit", "swept_kretprobe"), returns_nothing),
     row(Measurement::Phases, returns!(SWEEP_PAGES, "swept_fexit", "swept_kretprobe"), returns_nothing),
-    row(Measurement::Phases, returns!(GUP, "pass_gup_fexit6", "pass_gup_kretprobe"), gup_six_args),
-    row(Measurement::Phases, kretprobe(GUP, "pass_gup_kretprobe"), gup_flags_fourth),
+    row(Measurement::Phases, returns!(GUP, alike!("pass_gup_fexit6"), counted!("pass_gup_kretprobe")), gup_six_args),
+    row(Measurement::Phases, kretprobe(GUP, counted!("pass_gup_kretprobe")), gup_flags_fourth),
 
     Row {
         also: &[returns!("lru_add_drain_all", "drained_fexit", "drained_kretprobe")],
@@ -437,15 +500,15 @@ pub const ROWS: &[Row] = &[
     row(Measurement::IsolateMovable, returns!("isolate_movable_ops_page", "isolated_movable_fexit", "isolated_movable_kretprobe"), returns_with::<2>),
     row(Measurement::IsolateMovable, returns!("isolate_movable_page", "isolated_movable_fexit", "isolated_movable_kretprobe"), returns_with::<2>),
 
-    row(Measurement::MemfdEntry, entry!(MEMFD, "memfd_enter_fentry", "memfd_enter_kprobe"), memfd_args),
-    row(Measurement::MemfdReturn, returns!(MEMFD, "memfd_exit_fexit", "memfd_exit_kretprobe"), memfd_args),
+    row(Measurement::MemfdEntry, entry!(MEMFD, apart!("memfd_enter_fentry"), asks!("memfd_enter_kprobe")), memfd_args),
+    row(Measurement::MemfdReturn, returns!(MEMFD, apart!("memfd_exit_fexit"), asks!("memfd_exit_kretprobe")), memfd_args),
     Row {
-        also: &[returns!(FAST, "fast_exit_fexit", "fast_exit_kretprobe")],
-        ..row(Measurement::FastPath, entry!(FAST, "fast_enter_fentry", "fast_enter_kprobe"), fast_args)
+        also: &[returns!(FAST, apart!("fast_exit_fexit"), asks!("fast_exit_kretprobe"))],
+        ..row(Measurement::FastPath, entry!(FAST, apart!("fast_enter_fentry"), asks!("fast_enter_kprobe")), fast_args)
     },
     Row {
-        also: &[returns!(FAST_OLD, "fast_exit_fexit", "fast_exit_kretprobe")],
-        ..row(Measurement::FastPath, entry!(FAST_OLD, "fast_enter_fentry", "fast_enter_kprobe"), fast_args)
+        also: &[returns!(FAST_OLD, apart!("fast_exit_fexit"), asks!("fast_exit_kretprobe"))],
+        ..row(Measurement::FastPath, entry!(FAST_OLD, apart!("fast_enter_fentry"), asks!("fast_enter_kprobe")), fast_args)
     },
     row(Measurement::ThreadExit, tracepoint!("sched_process_exit", "thread_exit_tp"), any),
 ];
@@ -465,18 +528,11 @@ pub const TASK_PT_REGS: &str = "BPF_FUNC_task_pt_regs";
 /// How many pages a sweep looks at.
 pub const NR_ENTRIES: &str = "pages_or_folios.nr_entries";
 
-/// Counts per CPU who runs a program, so that the kernel can skip a second run (5.12).
-pub const PROGRAM_GUARD: &str = "bpf_prog.active";
-
 /// Where a task's kernel stack begins.
 pub const TASK_STACK: &str = "task_struct.stack";
 
 /// Struct members whose offsets are needed.
-const MEMBERS: &[(&str, &str)] = &[
-    ("pages_or_folios", "nr_entries"),
-    ("task_struct", "stack"),
-    ("bpf_prog", "active"),
-];
+const MEMBERS: &[(&str, &str)] = &[("pages_or_folios", "nr_entries"), ("task_struct", "stack")];
 
 /// Every enum constant that is needed.
 #[must_use]

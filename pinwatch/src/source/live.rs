@@ -116,7 +116,6 @@ impl Live {
             .override_global(ABI_SYMBOL, &ABI_VERSION, true)
             .override_global("FOLL_LONGTERM", &globals.foll_longterm, true)
             .override_global("PREEMPTS", &u32::from(globals.preempts), true)
-            .override_global("TWINS", &u32::from(globals.twins), true)
             .override_global("MIGRATE_REASON", &globals.migrate_reason, true)
             .override_global("ISOLATE_BOOLS", &globals.isolate_bools, true)
             .override_global("ISOLATE_COUNTS", &globals.isolate_counts, true)

@@ -55,6 +55,10 @@ static OBJECT: LazyLock<BTreeMap<String, Kind>> = LazyLock::new(|| {
 
 const PREFERENCES: [Prefer; 3] = [Prefer::Auto, Prefer::Fentry, Prefer::Kprobe];
 
+/// What is said of a kprobe where the kernel preempts.
+const LOWER_BOUND: &str =
+    "counts are a lower bound: beside another BPF agent this kernel skips kprobe programs";
+
 /// What is off by default as well.
 fn everything(prefer: Prefer) -> Wish {
     Wish {

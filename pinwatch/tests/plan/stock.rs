@@ -1,22 +1,21 @@
 //! What is planned on the stock kernels.
 
-use clap::ValueEnum as _;
 use pinwatch::kernel::facts::{Facts, Preemption};
 use pinwatch::probe::plan::{Globals, Kind, Plan, Prefer, UserRegs, Verdict, programs};
 use pinwatch::probe::table::Measurement;
 
-use super::{OBJECT, PREFERENCES, SHEETS, everything, verdict};
+use super::{LOWER_BOUND, OBJECT, PREFERENCES, SHEETS, everything, verdict};
 
-/// What each kernel is found to be, cloud and full alike: its era, what
-/// `--attach auto` comes to, and the programs' globals.
+/// What each kernel is found to be, cloud and full alike: its era, and the
+/// programs' globals.
 const KERNELS: &str = "
-    kernel  era     auto    FOLL_LONGTERM  MIGRATE_REASON  ISOLATE_BOOLS  ISOLATE_COUNTS  NR_ENTRIES  ZONE_BITS  USER_REGS
-    5.10    cma     fentry  0x10000        6               0b000          0b0000          -           0>>51&7   stack+24+16216
-    6.1     pages   fentry  0x10000        7               0b000          0b0111          -           0>>51&7   helper
-    6.12    folios  fentry  0x100          7               0b111          0b1111          16          0>>51&7   helper
-    6.18    folios  kprobe  0x100          7               0b111          0b1111          16          0>>51&7   helper
-    7.2     folios  kprobe  0x100          7               0b111          0b1111          16          0>>51&7   helper
-    7.3     folios  kprobe  0x100          7               0b111          0b1111          16          0>>51&7   helper
+    kernel  era     PREEMPTS  FOLL_LONGTERM  MIGRATE_REASON  ISOLATE_BOOLS  ISOLATE_COUNTS  NR_ENTRIES  ZONE_BITS  USER_REGS
+    5.10    cma     no        0x10000        6               0b000          0b0000          -           0>>51&7    stack+24+16216
+    6.1     pages   no        0x10000        7               0b000          0b0111          -           0>>51&7    helper
+    6.12    folios  no        0x100          7               0b111          0b1111          16          0>>51&7    helper
+    6.18    folios  yes       0x100          7               0b111          0b1111          16          0>>51&7    helper
+    7.2     folios  yes       0x100          7               0b111          0b1111          16          0>>51&7    helper
+    7.3     folios  yes       0x100          7               0b111          0b1111          16          0>>51&7    helper
 ";
 
 /// What is attached where, cloud and full alike; a row for each hook. `-` is a
@@ -75,7 +74,7 @@ const PLANS: &str = "
     6.12    unpinnable      isolate_hugetlb                     isolated_hugetlb_fexit  isolated_hugetlb_kretprobe
     6.12    migrations      mm_migrate_pages                    migrate_end_tp8         migrate_end_tp8
     6.12    migrate_time    mm_migrate_pages_start              migrate_start_tp        migrate_start_tp
-    6.12    migrate_result  migrate_pages                       migrate_ret_kretprobe   migrate_ret_kretprobe
+    6.12    migrate_result  migrate_pages                       migrate_ret_fexit7      migrate_ret_kretprobe
     6.12    phases          migrate_longterm_unpinnable_folios  found_fentry            found_kprobe
     6.12    drains          lru_add_drain_all                   drain_fentry            drain_kprobe
     6.12    drains          lru_add_drain_all                   drained_fexit           drained_kretprobe
@@ -90,70 +89,70 @@ const PLANS: &str = "
     6.12    fast_path       gup_fast_fallback                   fast_exit_fexit         fast_exit_kretprobe
     6.12    thread_exit     sched_process_exit                  thread_exit_tp          thread_exit_tp
 
-    6.18    pin_entry       __gup_longterm_locked               pin_enter_kprobe        pin_enter_kprobe
-    6.18    pin_return      __gup_longterm_locked               pin_exit_fexit          pin_exit_kretprobe
+    6.18    pin_entry       __gup_longterm_locked               pin_enter_fentry_first  pin_enter_kprobe
+    6.18    pin_return      __gup_longterm_locked               pin_exit_fexit_first    pin_exit_kretprobe
     6.18    passes          collect_longterm_unpinnable_folios  pass_pofs_fentry        pass_pofs_kprobe
     6.18    unpinnable      folio_isolate_lru                   isolated_lru_fexit      isolated_lru_kretprobe
     6.18    unpinnable      folio_isolate_hugetlb               isolated_hugetlb_fexit  isolated_hugetlb_kretprobe
     6.18    migrations      mm_migrate_pages                    migrate_end_tp8         migrate_end_tp8
     6.18    migrate_time    mm_migrate_pages_start              migrate_start_tp        migrate_start_tp
-    6.18    migrate_result  migrate_pages                       migrate_ret_kretprobe   migrate_ret_kretprobe
+    6.18    migrate_result  migrate_pages                       migrate_ret_fexit7      migrate_ret_kretprobe
     6.18    phases          migrate_longterm_unpinnable_folios  found_fentry            found_kprobe
     6.18    drains          lru_add_drain_all                   drain_fentry            drain_kprobe
     6.18    drains          lru_add_drain_all                   drained_fexit           drained_kretprobe
     6.18    isolate_lru     folio_isolate_lru                   isolated_lru_fexit      isolated_lru_kretprobe
     6.18    isolate_hugetlb folio_isolate_hugetlb               isolated_hugetlb_fexit  isolated_hugetlb_kretprobe
     6.18    isolate_movable isolate_movable_ops_page            isolated_movable_fexit  isolated_movable_kretprobe
-    6.18    memfd_entry     memfd_pin_folios                    memfd_enter_kprobe      memfd_enter_kprobe
-    6.18    memfd_return    memfd_pin_folios                    memfd_exit_fexit        memfd_exit_kretprobe
+    6.18    memfd_entry     memfd_pin_folios                    memfd_enter_fentry_first memfd_enter_kprobe
+    6.18    memfd_return    memfd_pin_folios                    memfd_exit_fexit_first  memfd_exit_kretprobe
     6.18    origin          *                                   *                       *
     6.18    zones           *                                   *                       *
-    6.18    fast_path       gup_fast_fallback                   fast_enter_fentry       fast_enter_kprobe
-    6.18    fast_path       gup_fast_fallback                   fast_exit_fexit         fast_exit_kretprobe
+    6.18    fast_path       gup_fast_fallback                   fast_enter_fentry_first fast_enter_kprobe
+    6.18    fast_path       gup_fast_fallback                   fast_exit_fexit_first   fast_exit_kretprobe
     6.18    thread_exit     sched_process_exit                  thread_exit_tp          thread_exit_tp
 
-    7.2     pin_entry       __gup_longterm_locked               pin_enter_kprobe        pin_enter_kprobe
-    7.2     pin_return      __gup_longterm_locked               pin_exit_fexit          pin_exit_kretprobe
+    7.2     pin_entry       __gup_longterm_locked               pin_enter_fentry_first  pin_enter_kprobe
+    7.2     pin_return      __gup_longterm_locked               pin_exit_fexit_first    pin_exit_kretprobe
     7.2     passes          collect_longterm_unpinnable_folios  pass_pofs_fentry        pass_pofs_kprobe
     7.2     unpinnable      folio_isolate_lru                   isolated_lru_fexit      isolated_lru_kretprobe
     7.2     unpinnable      folio_isolate_hugetlb               isolated_hugetlb_fexit  isolated_hugetlb_kretprobe
     7.2     migrations      mm_migrate_pages                    migrate_end_tp8         migrate_end_tp8
     7.2     migrate_time    mm_migrate_pages_start              migrate_start_tp        migrate_start_tp
-    7.2     migrate_result  migrate_pages                       migrate_ret_kretprobe   migrate_ret_kretprobe
+    7.2     migrate_result  migrate_pages                       migrate_ret_fexit7      migrate_ret_kretprobe
     7.2     phases          migrate_longterm_unpinnable_folios  found_fentry            found_kprobe
     7.2     drains          lru_add_drain_all                   drain_fentry            drain_kprobe
     7.2     drains          lru_add_drain_all                   drained_fexit           drained_kretprobe
     7.2     isolate_lru     folio_isolate_lru                   isolated_lru_fexit      isolated_lru_kretprobe
     7.2     isolate_hugetlb folio_isolate_hugetlb               isolated_hugetlb_fexit  isolated_hugetlb_kretprobe
     7.2     isolate_movable isolate_movable_ops_page            isolated_movable_fexit  isolated_movable_kretprobe
-    7.2     memfd_entry     memfd_pin_folios                    memfd_enter_kprobe      memfd_enter_kprobe
-    7.2     memfd_return    memfd_pin_folios                    memfd_exit_fexit        memfd_exit_kretprobe
+    7.2     memfd_entry     memfd_pin_folios                    memfd_enter_fentry_first memfd_enter_kprobe
+    7.2     memfd_return    memfd_pin_folios                    memfd_exit_fexit_first  memfd_exit_kretprobe
     7.2     origin          *                                   *                       *
     7.2     zones           *                                   *                       *
-    7.2     fast_path       gup_fast_fallback                   fast_enter_fentry       fast_enter_kprobe
-    7.2     fast_path       gup_fast_fallback                   fast_exit_fexit         fast_exit_kretprobe
+    7.2     fast_path       gup_fast_fallback                   fast_enter_fentry_first fast_enter_kprobe
+    7.2     fast_path       gup_fast_fallback                   fast_exit_fexit_first   fast_exit_kretprobe
     7.2     thread_exit     sched_process_exit                  thread_exit_tp          thread_exit_tp
 
-    7.3     pin_entry       __gup_longterm_locked               pin_enter_kprobe        pin_enter_kprobe
-    7.3     pin_return      __gup_longterm_locked               pin_exit_fexit          pin_exit_kretprobe
+    7.3     pin_entry       __gup_longterm_locked               pin_enter_fentry_first  pin_enter_kprobe
+    7.3     pin_return      __gup_longterm_locked               pin_exit_fexit_first    pin_exit_kretprobe
     7.3     passes          collect_longterm_unpinnable_folios  pass_pofs_fentry        pass_pofs_kprobe
     7.3     unpinnable      folio_isolate_lru                   isolated_lru_fexit      isolated_lru_kretprobe
     7.3     unpinnable      folio_isolate_hugetlb               isolated_hugetlb_fexit  isolated_hugetlb_kretprobe
     7.3     migrations      mm_migrate_pages                    migrate_end_tp8         migrate_end_tp8
     7.3     migrate_time    mm_migrate_pages_start              migrate_start_tp        migrate_start_tp
-    7.3     migrate_result  migrate_pages                       migrate_ret_kretprobe   migrate_ret_kretprobe
+    7.3     migrate_result  migrate_pages                       migrate_ret_fexit7      migrate_ret_kretprobe
     7.3     phases          migrate_longterm_unpinnable_folios  found_fentry            found_kprobe
     7.3     drains          lru_add_drain_all                   drain_fentry            drain_kprobe
     7.3     drains          lru_add_drain_all                   drained_fexit           drained_kretprobe
     7.3     isolate_lru     folio_isolate_lru                   isolated_lru_fexit      isolated_lru_kretprobe
     7.3     isolate_hugetlb folio_isolate_hugetlb               isolated_hugetlb_fexit  isolated_hugetlb_kretprobe
     7.3     isolate_movable isolate_movable_ops_page            isolated_movable_fexit  isolated_movable_kretprobe
-    7.3     memfd_entry     memfd_pin_folios                    memfd_enter_kprobe      memfd_enter_kprobe
-    7.3     memfd_return    memfd_pin_folios                    memfd_exit_fexit        memfd_exit_kretprobe
+    7.3     memfd_entry     memfd_pin_folios                    memfd_enter_fentry_first memfd_enter_kprobe
+    7.3     memfd_return    memfd_pin_folios                    memfd_exit_fexit_first  memfd_exit_kretprobe
     7.3     origin          *                                   *                       *
     7.3     zones           *                                   *                       *
-    7.3     fast_path       gup_fast_fallback                   fast_enter_fentry       fast_enter_kprobe
-    7.3     fast_path       gup_fast_fallback                   fast_exit_fexit         fast_exit_kretprobe
+    7.3     fast_path       gup_fast_fallback                   fast_enter_fentry_first fast_enter_kprobe
+    7.3     fast_path       gup_fast_fallback                   fast_exit_fexit_first   fast_exit_kretprobe
     7.3     thread_exit     sched_process_exit                  thread_exit_tp          thread_exit_tp
 ";
 
@@ -264,13 +263,12 @@ fn every_kernel_is_what_the_table_says() {
             for prefer in PREFERENCES {
                 let plan = Plan::new(facts, everything(prefer));
                 assert_eq!(plan.era, row[1], "{name}");
-                assert_eq!(globals(&plan).as_slice(), &row[3..], "{name}, {prefer:?}");
+                assert_eq!(globals(&plan).as_slice(), &row[2..], "{name}, {prefer:?}");
                 assert!(plan.unusable.is_empty(), "{name}: {:?}", plan.unusable);
             }
-            let auto = Prefer::from_str(row[2], false).expect("a preference");
             assert_eq!(
                 Plan::new(facts, Prefer::Auto),
-                Plan::new(facts, auto),
+                Plan::new(facts, Prefer::Fentry),
                 "{name}"
             );
         }
@@ -278,7 +276,7 @@ fn every_kernel_is_what_the_table_says() {
 }
 
 /// As in [`KERNELS`].
-fn globals(plan: &Plan) -> [String; 7] {
+fn globals(plan: &Plan) -> [String; 8] {
     let Globals {
         foll_longterm,
         migrate_reason,
@@ -289,10 +287,9 @@ fn globals(plan: &Plan) -> [String; 7] {
         zone_bits,
         fast_path,
         preempts,
-        twins,
     } = plan.globals;
     assert!(fast_path);
-    assert_eq!(preempts, twins, "every kernel that preempts skips programs");
+    let yes_or_no = |is| if is { "yes" } else { "no" }.to_owned();
     let zone_bits = zone_bits.expect("every stock kernel tells");
     let user_regs = match user_regs {
         UserRegs::Unknown => "unknown".to_owned(),
@@ -305,6 +302,7 @@ fn globals(plan: &Plan) -> [String; 7] {
         }
     };
     [
+        yes_or_no(preempts),
         format!("{foll_longterm:#x}"),
         migrate_reason.to_string(),
         format!("{isolate_bools:#05b}"),
@@ -328,14 +326,20 @@ fn nothing_is_lost_on_a_stock_kernel() {
             let plan = Plan::new(facts, everything(prefer));
             for measurement in Measurement::ALL {
                 match verdict(&plan, measurement) {
-                    Verdict::Attach { note: None, .. } | Verdict::NotApplicable { .. } => {}
-                    Verdict::Attach {
-                        note: Some(note), ..
-                    } => {
-                        assert!(note.contains("lower bound"), "{name}: {note}");
+                    Verdict::NotApplicable { .. } => {}
+                    Verdict::Attach { attachments, note } => {
+                        let by_probe = attachments.iter().any(|hook| hook.kind.is_probe());
+                        let preempts = facts.preemption == Preemption::Lazy;
+                        let expected = if preempts && by_probe {
+                            assert_eq!(prefer, Prefer::Kprobe, "{name}, {measurement:?}");
+                            Some(LOWER_BOUND)
+                        } else {
+                            None
+                        };
                         assert_eq!(
-                            (prefer, facts.preemption),
-                            (Prefer::Kprobe, Preemption::Lazy)
+                            note.as_deref(),
+                            expected,
+                            "{name}, {prefer:?}, {measurement:?}"
                         );
                     }
                     Verdict::Off { reason } | Verdict::Lost { reason } => {

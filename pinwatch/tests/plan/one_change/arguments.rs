@@ -4,7 +4,7 @@ use pinwatch::kernel::facts::Facts;
 use pinwatch::probe::plan::{Plan, Prefer, UserRegs};
 use pinwatch::probe::table::Measurement;
 
-use super::{GLL, attached, decided_otherwise, kernel, lost, params};
+use super::{FOUND, GLL, attached, decided_otherwise, kernel, lost, params};
 use crate::PREFERENCES;
 
 /// 6.2 to 6.4: more arguments than an x86 trampoline took.
@@ -119,6 +119,43 @@ fn a_trampoline_takes_six_arguments() {
         let (hooks, seen) = attached(&plan, Measurement::Unpinnable);
         assert_eq!((hooks[0], seen), ((program, "folio_isolate_lru"), note));
     }
+}
+
+/// From 6.6 on.
+#[test]
+fn a_trampoline_takes_twelve_arguments_where_the_kernel_tests_that() {
+    for (names, program, note) in [
+        ("a b c d e f g h i j k l", "found_fentry", None),
+        (
+            "a b c d e f g h i j k l m",
+            "found_kprobe",
+            Some("takes no fentry (13 arguments)"),
+        ),
+    ] {
+        let facts = kernel("6.12-cloud", |facts| {
+            facts.functions.get_mut(FOUND).expect("the function").params = params(names);
+        });
+        let plan = Plan::new(&facts, Prefer::Fentry);
+        assert_eq!(
+            attached(&plan, Measurement::Phases),
+            (vec![(program, FOUND)], note)
+        );
+    }
+    let facts = kernel("6.12-cloud", |facts| {
+        facts.symbols.remove("bpf_modify_return_test2");
+    });
+    let plan = Plan::new(&facts, Prefer::Fentry);
+    assert_eq!(
+        decided_otherwise(&plan, "6.12-cloud", Prefer::Fentry),
+        [Measurement::MigrateResult]
+    );
+    assert_eq!(
+        attached(&plan, Measurement::MigrateResult),
+        (
+            vec![("migrate_ret_kretprobe", "migrate_pages")],
+            Some("takes no fexit (7 arguments)")
+        )
+    );
 }
 
 /// 5.8 and before.
