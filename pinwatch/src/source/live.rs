@@ -274,12 +274,12 @@ impl Live {
             let runs = field("run_cnt:")
                 .zip(field("run_time_ns:"))
                 .filter(|_| counted);
-            let missed = attached.event.as_ref().and_then(|event| event.missed());
+            let profile = attached.event.as_ref().and_then(|event| event.profile());
             Some(ProgramStats {
                 program: name.into(),
                 runs,
                 skipped: field("recursion_misses:"),
-                missed,
+                missed: profile.map(|profile| profile.misses),
             })
         });
         stats.collect()
@@ -358,7 +358,9 @@ fn open_tracefs(facts: &Facts) -> Option<Arc<Tracefs>> {
     let tracefs = Tracefs::open(Path::new(dir))
         .inspect_err(|error| tracing::warn!("kprobes without tracefs: {error}"))
         .ok()?;
-    tracefs.remove_leftovers();
+    if let Err(error) = tracefs.remove_leftovers() {
+        tracing::warn!("events of killed pinwatches stay: {error}");
+    }
     Some(Arc::new(tracefs))
 }
 

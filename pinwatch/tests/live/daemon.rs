@@ -20,27 +20,34 @@ pub struct Daemon {
 impl Daemon {
     /// Starts a daemon and waits until it says that it watches.
     pub fn start(args: &[&str]) -> Self {
+        let mut daemon = Self::spawn(args);
+        let text = daemon.logs("watching with");
+        assert!(!text.contains("cannot attach"), "{text}");
+        daemon
+    }
+
+    /// Starts a daemon.
+    pub fn spawn(args: &[&str]) -> Self {
         let mut child = Command::new("pinwatch")
             .arg("run")
             .args(args)
             .stderr(Stdio::piped())
             .spawn()
             .expect("pinwatch is in the PATH");
-        let mut log = BufReader::new(child.stderr.take().expect("piped"));
+        let log = BufReader::new(child.stderr.take().expect("piped"));
+        Self { child, log }
+    }
+
+    /// Waits until it logs some words; returns what it logged until then.
+    pub fn logs(&mut self, words: &str) -> String {
         let mut text = String::new();
-        while !text
-            .lines()
-            .last()
-            .unwrap_or_default()
-            .contains("watching with")
-        {
+        while !text.lines().last().unwrap_or_default().contains(words) {
             assert!(
-                log.read_line(&mut text).expect("readable") > 0,
+                self.log.read_line(&mut text).expect("readable") > 0,
                 "the daemon ended:\n{text}"
             );
         }
-        assert!(!text.contains("cannot attach"), "{text}");
-        Self { child, log }
+        text
     }
 
     pub fn pid(&self) -> u32 {

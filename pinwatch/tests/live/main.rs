@@ -13,6 +13,7 @@ mod lifecycle;
 mod load;
 mod privileges;
 mod recordings;
+mod restart;
 mod scenarios;
 mod series;
 mod sheet;
