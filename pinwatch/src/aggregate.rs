@@ -17,7 +17,9 @@ use pinwatch_common::histogram::{
 use pinwatch_common::record::{CAUSE_NAMES, ORIGIN_NAMES, Phase, Pin, ZONES};
 use serde::{Deserialize, Serialize};
 
+use crate::kernel::switches::Switches;
 use crate::probe::plan::{Decision, Kind};
+use crate::probe::silence::reasons;
 use crate::probe::table::Measurement;
 use series::Snapshot;
 
@@ -28,6 +30,7 @@ pub struct Hook {
     pub kind: Kind,
     /// The function or tracepoint.
     pub target: Cow<'static, str>,
+    /// Whether it is attached, and no switch of the kernel silences it.
     pub attached: bool,
 }
 
@@ -66,6 +69,8 @@ pub struct State {
     /// What became of each measurement.
     pub decisions: Arc<[Decision]>,
     pub hooks: Vec<Hook>,
+    /// Switches that silence attached hooks.
+    pub switches: Switches,
     pub programs: Vec<ProgramStats>,
     /// Records that were put into the ring buffer for listeners.
     pub events_sent: u64,
@@ -89,6 +94,7 @@ impl State {
             stuck_after_ns: u64::MAX,
             decisions: Arc::default(),
             hooks: Vec::new(),
+            switches: Switches::default(),
             programs: Vec::new(),
             events_sent: 0,
             series: None,
@@ -106,6 +112,13 @@ impl State {
     pub fn takes(&self, measurement: Measurement) -> bool {
         let mut hooks = self.hooks.iter();
         hooks.any(|hook| hook.measurement == measurement && hook.attached)
+    }
+
+    /// Why attached hooks do not run, and what to do; empty if all of them run.
+    #[must_use]
+    pub fn silenced(&self) -> Vec<&'static str> {
+        let silent = self.hooks.iter().filter(|hook| !hook.attached);
+        reasons(silent.map(|hook| hook.kind), &self.switches)
     }
 
     /// The age of a pin in flight, in nanoseconds.

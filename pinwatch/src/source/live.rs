@@ -23,10 +23,12 @@ use super::events::{Events, Sent};
 use super::stack::Stacks;
 use crate::aggregate::{Hook, ProgramStats, State};
 use crate::kernel::facts::Facts;
+use crate::kernel::switches::SwitchFiles;
 use crate::kernel::threads::inside_a_pin;
 use crate::kernel::zones::{ZoneBits, zone_names};
 use crate::probe::attach::{Attached, attach_all};
 use crate::probe::plan::{Decision, Kind, Plan, UserRegs};
+use crate::probe::silence::{Watch, fail_silent, silence};
 use crate::probe::table::Measurement;
 use crate::probe::tracefs::Tracefs;
 
@@ -72,6 +74,7 @@ pub struct Live {
     cells: MmapRaw,
     stacks: Stacks,
     sent: Sent,
+    silence: Watch,
     cpus: usize,
     release: String,
     era: &'static str,
@@ -131,7 +134,9 @@ impl Live {
         let tracefs = open_tracefs(facts);
         let mut before_start = 0;
         let scan = || before_start = inside_a_pin();
-        let attached = attach_all(&mut ebpf, plan, btf.as_ref(), tracefs.as_ref(), scan);
+        let mut attached = attach_all(&mut ebpf, plan, btf.as_ref(), tracefs.as_ref(), scan);
+        let switches = SwitchFiles::open();
+        fail_silent(&mut attached, &switches.read());
         for Attached {
             measurement,
             attachment,
@@ -163,6 +168,7 @@ impl Live {
             cells,
             stacks,
             sent,
+            silence: Watch::new(switches),
             cpus,
             release: facts.release.clone(),
             era: plan.era,
@@ -200,11 +206,13 @@ impl Live {
         let claimed = (0..SLOTS as usize)
             .filter(|slot| word_at::<Slot>(&self.slots, *slot, CLAIMS) != 0)
             .count();
+        let switches = self.silence.look(self.kinds());
         let hooks = self.attached.iter().map(|attached| Hook {
             measurement: attached.measurement,
             kind: attached.attachment.kind,
             target: attached.attachment.target.into(),
-            attached: attached.error.is_none(),
+            attached: attached.error.is_none()
+                && silence(attached.attachment.kind, &switches).is_none(),
         });
         State {
             release: self.release.clone(),
@@ -219,10 +227,17 @@ impl Live {
             stuck_after_ns: self.stuck_after.as_nanos() as u64,
             decisions: Arc::clone(&self.decisions),
             hooks: hooks.collect(),
+            switches,
             events_sent: self.sent.records(),
             series: None,
             programs: self.program_stats(),
         }
+    }
+
+    /// The kinds of the hooks that were attached.
+    fn kinds(&self) -> impl Iterator<Item = Kind> {
+        let attached = self.attached.iter().filter(|hook| hook.error.is_none());
+        attached.map(|hook| hook.attachment.kind)
     }
 
     /// Takes kernel stacks.

@@ -6,6 +6,7 @@ mod apart;
 mod attach;
 mod counts;
 mod daemon;
+mod dead_hooks;
 mod fold;
 mod in_flight;
 mod kills;

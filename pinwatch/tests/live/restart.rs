@@ -8,7 +8,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::Signal;
 
 use super::counts::{NOTHING_LOST, assert_counts};
-use super::daemon::Daemon;
+use super::daemon::{Daemon, WATCHING};
 use super::lifecycle::kprobe_events;
 use super::load::load;
 
@@ -78,7 +78,7 @@ fn events_that_are_not_open_yet_stay_while_their_maker_holds_the_lock() {
     let there = kprobe_events();
     assert!(events.iter().all(|event| there.contains(event)), "{there}");
     maker.unlock().expect("it is held");
-    daemon.logs("watching with");
+    daemon.logs(WATCHING);
     let there = kprobe_events();
     assert!(!events.iter().any(|event| there.contains(event)), "{there}");
 }
