@@ -51,7 +51,8 @@ pub fn reasons(kinds: impl IntoIterator<Item = Kind>, switches: &Switches) -> Ve
 /// a kprobe stays dead when kprobes are enabled later.
 pub fn fail_silent(attached: &mut [Attached], switches: &Switches) {
     for hook in attached.iter_mut().filter(|hook| hook.error.is_none()) {
-        hook.error = silence(hook.attachment.kind, switches).map(str::to_owned);
+        let why = silence(hook.attachment.kind, switches);
+        hook.error = why.map(|why| format!("{why}, and start pinwatch again"));
     }
 }
 
