@@ -17,7 +17,9 @@ use pinwatch_common::histogram::{
 use pinwatch_common::record::{CAUSE_NAMES, ORIGIN_NAMES, Phase, Pin, ZONES};
 use serde::{Deserialize, Serialize};
 
+use crate::kernel::switches::Switches;
 use crate::probe::plan::{Decision, Kind};
+use crate::probe::silence::reasons;
 use crate::probe::table::Measurement;
 use series::Snapshot;
 
@@ -28,6 +30,7 @@ pub struct Hook {
     pub kind: Kind,
     /// The function or tracepoint.
     pub target: Cow<'static, str>,
+    /// Whether it is attached, and no switch of the kernel silences it.
     pub attached: bool,
     /// Whether what it counts is a lower bound: beside another BPF agent the kernel skips it.
     #[serde(default)]
@@ -72,6 +75,8 @@ pub struct State {
     /// What became of each measurement.
     pub decisions: Arc<[Decision]>,
     pub hooks: Vec<Hook>,
+    /// Switches that silence attached hooks.
+    pub switches: Switches,
     pub programs: Vec<ProgramStats>,
     /// Records that were put into the ring buffer for listeners.
     pub events_sent: u64,
@@ -95,6 +100,7 @@ impl State {
             stuck_after_ns: u64::MAX,
             decisions: Arc::default(),
             hooks: Vec::new(),
+            switches: Switches::default(),
             programs: Vec::new(),
             events_sent: 0,
             series: None,
@@ -118,6 +124,13 @@ impl State {
     pub fn lower_bounds(&self) -> impl Iterator<Item = Measurement> {
         let hooks = self.hooks.iter().filter(|hook| hook.lower_bound);
         hooks.map(|hook| hook.measurement)
+    }
+
+    /// Why attached hooks do not run, and what to do; empty if all of them run.
+    #[must_use]
+    pub fn silenced(&self) -> Vec<&'static str> {
+        let silent = self.hooks.iter().filter(|hook| !hook.attached);
+        reasons(silent.map(|hook| hook.kind), &self.switches)
     }
 
     /// The age of a pin in flight, in nanoseconds.

@@ -10,6 +10,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::btf::{self, Prototype};
+use super::switches::{SwitchFiles, Switches};
 use super::zones;
 use crate::probe::{perf, table};
 
@@ -64,6 +65,9 @@ pub struct Facts {
     pub perf_event_paranoid: Option<i32>,
     /// Why this process may not open perf events, which kprobes need; `None` if it may.
     pub no_perf_events: Option<String>,
+    /// Switches that silence hooks; unknown on sheets of earlier versions.
+    #[serde(default)]
+    pub switches: Switches,
 }
 
 /// Symbols that are not hooked but tell something.
@@ -131,6 +135,7 @@ impl Facts {
             perf_event_paranoid: read("/proc/sys/kernel/perf_event_paranoid")
                 .and_then(|text| text.parse().ok()),
             no_perf_events: perf::refusal().map(|error| format!("perf_event_open: {error}")),
+            switches: SwitchFiles::open().read(),
         }
     }
 }

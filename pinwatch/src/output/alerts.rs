@@ -43,6 +43,7 @@ pub const ALERTS: &[Alert] = &[
             "\"inside migration\": a page is under writeback or locked; look at the storage that it belongs to.",
             "\"faulting pages in\": the file system or the userfaultfd behind the memory does not answer.",
             "`curl http://HOST:10746/in-flight/TID/stack`: where exactly, of a thread that runs.",
+            "`curl http://HOST:10746/readyz`: if attached hooks do not run, these pins may have returned unseen. See PinwatchProbeMissing.",
         ],
         act: "End the process; the loop looks at signals (but for `memfd_pin_folios`). What holds the pages on that \
               host has to let go of them: `pinwatch check` lists the defects of its kernel that look like this.",
@@ -121,15 +122,18 @@ pub const ALERTS: &[Alert] = &[
         is: "== 0",
         lasts: "5m",
         severity: Severity::Warning,
-        summary: "pinwatch on {{ $labels.instance }} could not attach to {{ $labels.hook }}: {{ $labels.measurement }} is not measured",
-        meaning: "A hook that this kernel should take was refused when pinwatch started. The measurement stays 0, \
-                  which is not a finding.",
+        summary: "pinwatch on {{ $labels.instance }} has no working hook at {{ $labels.hook }}: {{ $labels.measurement }} is not measured",
+        meaning: "The kernel refused a hook when pinwatch started, or a switch of the kernel has silenced it since. Its \
+                  counters stand still, which is not a finding.",
         look: &[
-            "`journalctl -u pinwatch`: the reason, from `cannot attach`.",
+            "`curl http://HOST:10746/readyz`: the switch that silences attached hooks, and how to turn it on.",
+            "`journalctl -u pinwatch`: `attached hooks do not run` names the switch, `cannot attach` the reason of a refusal.",
             "`pinwatch check`: what was planned, and what is lost for other reasons.",
         ],
-        act: "Mostly another tool holds the function (live patching), or a security policy refuses. Restart pinwatch \
-              when that has changed.",
+        act: "A switch: turn it on again. Do not stop or restart pinwatch before: docs/service.md says what breaks. \
+              Pins that returned unseen stay in flight until their threads pin again or end. A refusal: mostly another \
+              tool holds the function (live patching), or a security policy refuses. Restart pinwatch when that has \
+              changed.",
     },
     Alert {
         name: "PinwatchSlotsFillUp",

@@ -77,12 +77,16 @@ async fn metrics(Shared(web): Shared<Web>, headers: HeaderMap, scrapes: Histogra
     (headers, body).into_response()
 }
 
-async fn readyz(Shared(web): Shared<Web>) -> (StatusCode, &'static str) {
-    if (web.source)().is_some() {
-        (StatusCode::OK, "attached\n")
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "attaching\n")
+async fn readyz(Shared(web): Shared<Web>) -> (StatusCode, String) {
+    let Some(state) = (web.source)() else {
+        return (StatusCode::SERVICE_UNAVAILABLE, "attaching\n".to_owned());
+    };
+    let silenced = state.silenced();
+    if silenced.is_empty() {
+        return (StatusCode::OK, "attached\n".to_owned());
     }
+    let body = format!("attached hooks do not run: {}\n", silenced.join("; "));
+    (StatusCode::SERVICE_UNAVAILABLE, body)
 }
 
 async fn pins_in_flight(Shared(web): Shared<Web>) -> Response {

@@ -248,7 +248,7 @@ pub const METRICS: &[Metric] = &[
     ),
     gauge(
         "pinwatch_probe_attached",
-        "1 for a hook that is attached, 0 for one that was planned and failed.",
+        "1 for a hook that works; 0 for one that failed to attach, or that is attached and silenced by a switch of the kernel.",
         |state, out| {
             for hook in &state.hooks {
                 let kind = hook.kind.to_string();

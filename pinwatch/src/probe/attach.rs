@@ -199,6 +199,7 @@ fn attach(
                 program.attach(target, 0)?;
                 return Ok(None);
             };
+            let _lock = tracefs.lock()?;
             let event = Event::define(tracefs, name, target, kind == Kind::Kretprobe)?;
             let on = Trigger::TraceEvent { id: event.id };
             let perf = trigger(on, program.fd()?.as_fd()).map_err(AttachError::Perf)?;

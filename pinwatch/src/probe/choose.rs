@@ -2,6 +2,7 @@
 //! for it, or what stands in its way.
 
 use super::plan::{Attachment, Kind, Prefer};
+use super::silence::silence;
 use super::table::{Hook, Probe, Programs, Row};
 use crate::kernel::btf::Prototype;
 use crate::kernel::facts::{Facts, MANY_ARGUMENTS, Preemption};
@@ -229,7 +230,7 @@ fn kind_obstacle(kind: Kind, args: usize, facts: &Facts) -> Option<String> {
         Kind::Kprobe | Kind::Kretprobe if facts.no_perf_events.is_some() => {
             facts.no_perf_events.clone()
         }
-        Kind::Fentry | Kind::Fexit | Kind::Kprobe | Kind::Kretprobe | Kind::RawTracepoint => None,
+        _ => silence(kind, &facts.switches).map(str::to_owned),
     }
 }
 

@@ -6,6 +6,7 @@ mod choose;
 mod globals;
 pub mod perf;
 pub mod plan;
+pub mod silence;
 pub mod table;
 pub mod tracefs;
 pub mod wish;

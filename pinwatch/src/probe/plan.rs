@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::choose::{reads_memory, summarise, try_hook, try_row};
 pub use super::globals::{Globals, UserRegs};
 use super::globals::{nr_entries_offset, user_regs};
+use super::silence::silence_of_functions;
 use super::table::{Hook, Measurement, NR_ENTRIES, Programs, ROWS, Row};
 pub use super::wish::{Prefer, Wish};
 use crate::kernel::btf::Prototype;
@@ -220,6 +221,7 @@ fn obstacles(facts: &Facts) -> Vec<String> {
             missing.join(" and ")
         ));
     }
+    found.extend(silence_of_functions(&facts.switches));
     found
 }
 

@@ -3,24 +3,33 @@
 //! than that, returns are lost without a trace; here it can be given, and
 //! `kprobe_profile` counts what is missed all the same.
 //!
-//! A definition belongs to no process: it outlives one that is killed, disabled
-//! and with nothing attached. Those of dead processes are removed at the next
-//! start.
+//! A definition belongs to no process: it outlives a killed process, disabled
+//! and with nothing attached. The next start removes every definition that
+//! nothing uses. The kernel refuses (`EBUSY`) to remove one that perf has open.
+//! Between its definition and perf's opening nothing protects an event but a
+//! lock (flock(2)) on `kprobe_events`: define and open under [`Tracefs::lock`].
+//!
+//! Group and names carry a random id. A process id can recur: in a container
+//! every pinwatch is process 1.
 //!
 //! tracefs is root's. Its files are opened once, so that a daemon that has given
 //! its capabilities up still reads what was missed, and removes its definitions.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use ring::rand::{SystemRandom, generate};
 use thiserror::Error;
 
-/// Returns that may be outstanding at once. Each costs some 100 bytes.
-const MAXACTIVE: u32 = 512;
+/// Returns that may be outstanding at once, per kretprobe: the kernel's maximum
+/// (`KRETPROBE_MAXACTIVE_MAX`). A kretprobe then takes 250 KiB on 5.10 and 6.1. On
+/// 6.12 and 7.3, which have rings per CPU, it takes 190 KiB and 35 KiB for each
+/// possible CPU. (Measured by /proc/meminfo, with 1 and with 4 CPUs.)
+const MAXACTIVE: u32 = 4096;
 
-/// All definitions of a process are in a group of its own.
+/// Each process has a group of its own, `pinwatch_<id>`.
 const GROUP: &str = "pinwatch_";
 
 /// Why a definition could not be made.
@@ -35,6 +44,8 @@ pub struct TracefsError {
 #[derive(Debug)]
 pub struct Tracefs {
     dir: PathBuf,
+    /// 16 random hexadecimal digits.
+    id: String,
     definitions: TraceFile,
     profile: TraceFile,
 }
@@ -44,6 +55,8 @@ pub struct Tracefs {
 struct TraceFile {
     path: PathBuf,
     file: Mutex<File>,
+    /// The same open file, for flock(2), which needs no offset.
+    lock: File,
 }
 
 /// A kprobe event; removed when dropped, which must be after everything
@@ -51,20 +64,36 @@ struct TraceFile {
 #[derive(Debug)]
 pub struct Event {
     tracefs: Arc<Tracefs>,
+    /// Unique: `kprobe_profile` shows no groups.
     name: String,
     /// The id for `perf_event_open`.
     pub id: u64,
 }
 
+/// What `kprobe_profile` says of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Profile {
+    /// How often the probe was hit.
+    pub hits: u64,
+    /// How often the function was called, or returned, and the probe could not
+    /// be handled.
+    pub misses: u64,
+}
+
+/// The lock on `kprobe_events`, held until dropped.
+#[must_use]
+pub struct Lock<'a>(&'a File);
+
 impl Event {
-    /// Defines an event at the entry or the return of a function.
+    /// Defines an event at the entry or the return of a function. Another
+    /// pinwatch may remove it until it is opened: see [`Tracefs::lock`].
     pub fn define(
         tracefs: &Arc<Tracefs>,
-        name: &str,
+        program: &str,
         function: &str,
         at_return: bool,
     ) -> Result<Self, TracefsError> {
-        let group = format!("{GROUP}{}", std::process::id());
+        let (group, name) = tracefs.names(program);
         let kind = if at_return {
             format!("r{MAXACTIVE}")
         } else {
@@ -72,62 +101,111 @@ impl Event {
         };
         let line = format!("{kind}:{group}/{name} {function}");
         tracefs.definitions.append(&line)?;
+        let path = tracefs.dir.join("events").join(group).join(&name);
         // From here on the definition is to be removed whatever happens.
         let mut event = Self {
             tracefs: Arc::clone(tracefs),
-            name: name.to_owned(),
+            name,
             id: 0,
         };
-        let path = tracefs.dir.join("events").join(group).join(name).join("id");
+        let path = path.join("id");
         let text = fs::read_to_string(&path);
         let id = text.and_then(|text| text.trim().parse().map_err(io::Error::other));
         event.id = id.map_err(|source| at(&path, source))?;
         Ok(event)
     }
 
-    /// How often the probe was hit and could not run: `kprobe_profile`.
+    /// Hits and misses so far; `None` where `kprobe_profile` cannot be read.
     #[must_use]
-    pub fn missed(&self) -> Option<u64> {
-        missed_in(&self.tracefs.profile.read().ok()?, &self.name)
+    pub fn profile(&self) -> Option<Profile> {
+        profile_of(&self.tracefs.profile.read().ok()?, &self.name)
     }
 }
 
 impl Drop for Event {
     fn drop(&mut self) {
-        let line = format!("-:{GROUP}{}/{}", std::process::id(), self.name);
-        if let Err(error) = self.tracefs.definitions.append(&line) {
-            tracing::warn!("could not remove the kprobe event {}: {error}", self.name);
+        let line = format!("-:{GROUP}{}/{}", self.tracefs.id, self.name);
+        match self.tracefs.definitions.append(&line) {
+            // A pinwatch that started in the meantime has removed it.
+            Err(error) if error.source.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                tracing::warn!("could not remove the kprobe event {}: {error}", self.name);
+            }
+            Ok(()) => {}
         }
     }
 }
 
 impl Tracefs {
-    /// Opens what is mounted there.
+    /// Opens the tracefs mounted at `dir`.
     pub fn open(dir: &Path) -> Result<Self, TracefsError> {
+        let random = generate::<[u8; 8]>(&SystemRandom::new());
+        let random = random.map_err(|_| {
+            let source = io::Error::other("the kernel gives no random numbers for a name");
+            at(dir, source)
+        })?;
         Ok(Self {
             dir: dir.to_owned(),
+            id: format!("{:016x}", u64::from_ne_bytes(random.expose())),
             // Appending: opening it in another way to write removes what is there.
             definitions: TraceFile::open(dir, "kprobe_events", |options| options.append(true))?,
             profile: TraceFile::open(dir, "kprobe_profile", |options| options)?,
         })
     }
 
-    /// Removes what processes that are no more have left behind.
-    pub fn remove_leftovers(&self) {
-        let Ok(text) = self.definitions.read() else {
-            return;
-        };
-        for event in leftovers(&text, |pid| Path::new("/proc").join(pid).exists()) {
+    /// Group and name of a program's event.
+    fn names(&self, program: &str) -> (String, String) {
+        let id = &self.id;
+        (format!("{GROUP}{id}"), format!("{program}_{id}"))
+    }
+
+    /// Keeps other pinwatches from removing events that are not open yet. Waits
+    /// while another one defines its events, and says so in the log.
+    pub fn lock(&self) -> Result<Lock<'_>, TracefsError> {
+        let TraceFile { path, lock, .. } = &self.definitions;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                tracing::info!("waiting for another program's lock on {}", path.display());
+                lock.lock().map_err(|source| at(path, source))?;
+            }
+            Err(TryLockError::Error(source)) => return Err(at(path, source)),
+        }
+        Ok(Lock(lock))
+    }
+
+    /// Removes the events of earlier pinwatches that nothing uses: those that a
+    /// killed pinwatch has left behind.
+    pub fn remove_leftovers(&self) -> Result<(), TracefsError> {
+        let _lock = self.lock()?;
+        let path = &self.definitions.path;
+        let text = self.definitions.read().map_err(|source| at(path, source))?;
+        for event in events(&text) {
             match self.definitions.append(&format!("-:{event}")) {
                 Ok(()) => {
-                    tracing::info!("removed {event}, left behind by a pinwatch that was killed")
+                    tracing::info!("removed {event}, left behind by a pinwatch that was killed");
                 }
+                // A live pinwatch uses it, or has just removed it itself.
+                Err(error) if is_in_use(&error) => {}
                 Err(error) => {
-                    tracing::warn!("{event}, left behind by a killed pinwatch, stays: {error}")
+                    tracing::warn!("could not remove the kprobe event {event}: {error}");
                 }
             }
         }
+        Ok(())
     }
+}
+
+impl Drop for Lock<'_> {
+    fn drop(&mut self) {
+        // Closing the file unlocks it as well.
+        let _ = self.0.unlock();
+    }
+}
+
+fn is_in_use(error: &TracefsError) -> bool {
+    let kinds = [io::ErrorKind::ResourceBusy, io::ErrorKind::NotFound];
+    kinds.contains(&error.source.kind())
 }
 
 impl TraceFile {
@@ -138,8 +216,13 @@ impl TraceFile {
     ) -> Result<Self, TracefsError> {
         let path = dir.join(name);
         let file = how(OpenOptions::new().read(true)).open(&path);
-        let file = file.map_err(|source| at(&path, source))?.into();
-        Ok(Self { path, file })
+        let file = file.map_err(|source| at(&path, source))?;
+        let lock = file.try_clone().map_err(|source| at(&path, source))?;
+        Ok(Self {
+            path,
+            file: file.into(),
+            lock,
+        })
     }
 
     fn read(&self) -> io::Result<String> {
@@ -164,20 +247,29 @@ fn at(path: &Path, source: io::Error) -> TracefsError {
     }
 }
 
-/// "group/name" of events whose process is gone.
-fn leftovers(kprobe_events: &str, alive: impl Fn(&str) -> bool) -> Vec<String> {
+/// "group/name" of every event of a pinwatch, also of those versions whose group
+/// is named by their process id.
+fn events(kprobe_events: &str) -> Vec<String> {
     let events = kprobe_events.lines().filter_map(|line| {
         let event = line.split_once(':')?.1.split(' ').next()?;
-        let pid = event.strip_prefix(GROUP)?.split_once('/')?.0;
-        (pid.bytes().all(|b| b.is_ascii_digit()) && !alive(pid)).then(|| event.to_owned())
+        let id = event.strip_prefix(GROUP)?.split_once('/')?.0;
+        let is_id = !id.is_empty() && id.bytes().all(|b| b.is_ascii_hexdigit());
+        is_id.then(|| event.to_owned())
     });
     events.collect()
 }
 
-fn missed_in(kprobe_profile: &str, name: &str) -> Option<u64> {
+fn profile_of(kprobe_profile: &str, name: &str) -> Option<Profile> {
     kprobe_profile.lines().find_map(|line| {
         let mut words = line.split_whitespace();
-        (words.next()? == name).then(|| words.nth(1)?.parse().ok())?
+        if words.next()? != name {
+            return None;
+        }
+        let mut number = || words.next()?.parse().ok();
+        Some(Profile {
+            hits: number()?,
+            misses: number()?,
+        })
     })
 }
 
@@ -186,21 +278,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn leftovers_are_those_of_dead_processes_of_ours() {
+    fn events_are_those_of_pinwatches_of_every_version() {
         let text = "p:pinwatch_12/pin_enter_kprobe __gup_longterm_locked\n\
-                    r512:pinwatch_99/pin_exit_kretprobe __gup_longterm_locked\n\
+                    r4096:pinwatch_00c0ffee00c0ffee/pin_exit_kretprobe_00c0ffee00c0ffee __gup_longterm_locked\n\
                     p:other_99/x y\n\
-                    p:pinwatch_9x/x y";
+                    p:pinwatch_tests/x y";
         assert_eq!(
-            leftovers(text, |pid| pid == "12"),
-            ["pinwatch_99/pin_exit_kretprobe"]
+            events(text),
+            [
+                "pinwatch_12/pin_enter_kprobe",
+                "pinwatch_00c0ffee00c0ffee/pin_exit_kretprobe_00c0ffee00c0ffee"
+            ]
         );
     }
 
     #[test]
-    fn misses_are_the_third_column() {
-        let text = "  pin_enter_kprobe        120               0\n  pin_exit_kretprobe      118               2\n";
-        assert_eq!(missed_in(text, "pin_exit_kretprobe"), Some(2));
-        assert_eq!(missed_in(text, "absent"), None);
+    fn a_profile_is_that_of_the_whole_name() {
+        let text =
+            "  pin_exit_1        120               0\n  pin_exit_12      118               2\n";
+        let profile = Profile {
+            hits: 118,
+            misses: 2,
+        };
+        assert_eq!(profile_of(text, "pin_exit_12"), Some(profile));
+        assert_eq!(profile_of(text, "pin_exit"), None);
     }
 }

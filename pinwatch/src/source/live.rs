@@ -20,15 +20,18 @@ use pinwatch_common::record::{Flight, PHASES, Pin, Slot, ZONES};
 use thiserror::Error;
 
 use super::events::{Events, Sent};
+use super::skips::Skips;
 use super::stack::Stacks;
 use crate::aggregate::{Hook, ProgramStats, State};
 use crate::kernel::facts::Facts;
+use crate::kernel::switches::SwitchFiles;
 use crate::kernel::threads::inside_a_pin;
 use crate::kernel::zones::{ZoneBits, zone_names};
 use crate::probe::attach::{Attached, attach_all};
 use crate::probe::plan::{Decision, Kind, Plan, UserRegs};
+use crate::probe::silence::{Watch, fail_silent, silence};
 use crate::probe::table::Measurement;
-use crate::probe::tracefs::Tracefs;
+use crate::probe::tracefs::{Profile, Tracefs};
 
 /// The BPF programs, built by the build script.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/pinwatch-ebpf"));
@@ -72,6 +75,7 @@ pub struct Live {
     cells: MmapRaw,
     stacks: Stacks,
     sent: Sent,
+    silence: Watch,
     cpus: usize,
     release: String,
     era: &'static str,
@@ -80,8 +84,8 @@ pub struct Live {
     stuck_after: Duration,
     /// Pins that were in flight before they could be seen to enter.
     before_start: u64,
-    /// Whether the kernel can preempt BPF programs.
-    preempts: bool,
+    /// Where the kernel can preempt BPF programs.
+    skips: Option<Skips>,
 }
 
 impl Live {
@@ -129,12 +133,15 @@ impl Live {
             .override_global("ZONE_MASK", &zones.mask, true)
             .override_global("FAST_PATH", &u32::from(globals.fast_path), true)
             .map_max_entries("CELLS", cpus as u32)
+            .map_max_entries("RUNS", if globals.preempts { cpus as u32 } else { 1 })
             .map_max_entries("FAST", if globals.fast_path { SLOTS } else { 1 })
             .load(OBJECT)?;
         let tracefs = open_tracefs(facts);
         let mut before_start = 0;
         let scan = || before_start = inside_a_pin();
-        let attached = attach_all(&mut ebpf, plan, btf.as_ref(), tracefs.as_ref(), scan);
+        let mut attached = attach_all(&mut ebpf, plan, btf.as_ref(), tracefs.as_ref(), scan);
+        let switches = SwitchFiles::open();
+        fail_silent(&mut attached, &switches.read());
         for Attached {
             measurement,
             attachment,
@@ -159,6 +166,10 @@ impl Live {
         let slots = share::<Slot>(&ebpf, "SLOTS", SLOTS as usize)?;
         let cells = share::<CpuCells>(&ebpf, "CELLS", cpus)?;
         let sent = Sent::share(&ebpf)?;
+        let skips = globals
+            .preempts
+            .then(|| Skips::watch(&ebpf, cpus, &attached))
+            .transpose()?;
         Ok(Self {
             attached,
             ebpf,
@@ -166,6 +177,7 @@ impl Live {
             cells,
             stacks,
             sent,
+            silence: Watch::new(switches),
             cpus,
             release: facts.release.clone(),
             era: plan.era,
@@ -177,7 +189,7 @@ impl Live {
             decisions: plan.decisions.clone().into(),
             stuck_after: options.stuck_after,
             before_start,
-            preempts: globals.preempts,
+            skips,
         })
     }
 
@@ -204,12 +216,14 @@ impl Live {
         let claimed = (0..SLOTS as usize)
             .filter(|slot| word_at::<Slot>(&self.slots, *slot, CLAIMS) != 0)
             .count();
+        let switches = self.silence.look(self.kinds());
         let hooks = self.attached.iter().map(|attached| Hook {
             measurement: attached.measurement,
             kind: attached.attachment.kind,
             target: attached.attachment.target.into(),
-            attached: attached.error.is_none(),
-            lower_bound: self.preempts && attached.attachment.kind.is_probe(),
+            attached: attached.error.is_none()
+                && silence(attached.attachment.kind, &switches).is_none(),
+            lower_bound: self.skips.is_some() && attached.attachment.kind.is_probe(),
         });
         State {
             release: self.release.clone(),
@@ -224,10 +238,17 @@ impl Live {
             stuck_after_ns: self.stuck_after.as_nanos() as u64,
             decisions: Arc::clone(&self.decisions),
             hooks: hooks.collect(),
+            switches,
             events_sent: self.sent.records(),
             series: None,
             programs: self.program_stats(),
         }
+    }
+
+    /// The kinds of the hooks that were attached.
+    fn kinds(&self) -> impl Iterator<Item = Kind> {
+        let attached = self.attached.iter().filter(|hook| hook.error.is_none());
+        attached.map(|hook| hook.attachment.kind)
     }
 
     /// Takes kernel stacks.
@@ -264,11 +285,11 @@ impl Live {
             .iter()
             .filter(|attached| attached.error.is_none());
         let programs = attached.flat_map(|attached| {
-            let missed = attached.event.as_ref().and_then(|event| event.missed());
+            let profile = attached.event.as_ref().and_then(|event| event.profile());
             let names = attached.attachment.programs();
-            names.map(move |name| (name, attached.attachment.twin.is_some(), missed))
+            names.map(move |name| (name, attached.attachment.twin.is_some(), profile))
         });
-        let stats = programs.filter_map(|(name, has_twin, missed)| {
+        let stats = programs.filter_map(|(name, has_twin, profile)| {
             let program = self.ebpf.program(name)?;
             let fdinfo = program.fd().ok().and_then(|fd| {
                 fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd())).ok()
@@ -281,11 +302,18 @@ impl Live {
                 program: name.into(),
                 has_twin,
                 runs,
-                skipped: field("recursion_misses:"),
-                missed,
+                skipped: self
+                    .skipped(name, profile)
+                    .or_else(|| field("recursion_misses:")),
+                missed: profile.map(|profile| profile.misses),
             })
         });
         stats.collect()
+    }
+
+    /// By hits and runs of a kprobe; `None` where the kernel preempts no program, or none counts.
+    fn skipped(&self, program: &str, profile: Option<Profile>) -> Option<u64> {
+        self.skips.as_ref()?.of(program, profile?.hits)
     }
 
     /// Instructions that the verifier looked at for each program; none before 5.16,
@@ -373,7 +401,9 @@ fn open_tracefs(facts: &Facts) -> Option<Arc<Tracefs>> {
     let tracefs = Tracefs::open(Path::new(dir))
         .inspect_err(|error| tracing::warn!("kprobes without tracefs: {error}"))
         .ok()?;
-    tracefs.remove_leftovers();
+    if let Err(error) = tracefs.remove_leftovers() {
+        tracing::warn!("events of killed pinwatches stay: {error}");
+    }
     Some(Arc::new(tracefs))
 }
 

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::aggregate::{State, failures, losses, quantile_ns};
 use crate::probe::plan::Verdict;
+use crate::probe::silence::silence;
 use in_flight::Row;
 
 /// Pins in flight that are listed; the oldest are what matters.
@@ -36,6 +37,9 @@ pub struct View {
     /// The oldest pins in flight, oldest first.
     pub oldest: Vec<Row>,
     pub hooks: Vec<Hook>,
+    /// Why attached hooks do not run, and what to do.
+    #[serde(default)]
+    pub silenced: Vec<String>,
     /// By stage, those that happened.
     pub lost: Vec<(String, u64)>,
     pub events_sent: u64,
@@ -81,7 +85,7 @@ pub struct Pages {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hook {
     pub measurement: String,
-    /// `attached`, `failed`, `lost`, `off` or `not_applicable`.
+    /// `attached`, `failed`, `silent`, `lost`, `off` or `not_applicable`.
     pub verdict: String,
     pub hook: Option<String>,
     pub note: Option<String>,
@@ -118,6 +122,7 @@ impl View {
             stuck: state.stuck() as u64,
             oldest: in_flight::rows(state, LISTED),
             hooks: hooks(state),
+            silenced: state.silenced().into_iter().map(str::to_owned).collect(),
             lost: losses(state)
                 .into_iter()
                 .filter(|(_, count)| *count > 0)
@@ -205,9 +210,13 @@ pub fn hooks(state: &State) -> Vec<Hook> {
                     source.map(|source| line("attached", Some(source.to_owned()), note.clone()));
                 hooks
                     .map(|hook| {
-                        let verdict = if hook.attached { "attached" } else { "failed" };
                         let place = format!("{} {}", hook.kind, hook.target);
-                        line(verdict, Some(place), note.clone())
+                        let (verdict, note) = match silence(hook.kind, &state.switches) {
+                            _ if hook.attached => ("attached", note.clone()),
+                            Some(why) => ("silent", Some(why.to_owned())),
+                            None => ("failed", note.clone()),
+                        };
+                        line(verdict, Some(place), note)
                     })
                     .chain(source)
                     .collect()

@@ -9,6 +9,9 @@ use nix::unistd::Pid;
 
 pub const URL: &str = "http://127.0.0.1:10746";
 
+/// What it logs once everything is attached.
+pub const WATCHING: &str = "watching with";
+
 /// Both kinds of hook.
 pub const KINDS: [&str; 2] = ["fentry", "kprobe"];
 
@@ -20,27 +23,36 @@ pub struct Daemon {
 impl Daemon {
     /// Starts a daemon and waits until it says that it watches.
     pub fn start(args: &[&str]) -> Self {
+        let mut daemon = Self::spawn(args);
+        let text = daemon.logs(WATCHING);
+        assert!(!text.contains("cannot attach"), "{text}");
+        daemon
+    }
+
+    /// Starts a daemon.
+    pub fn spawn(args: &[&str]) -> Self {
         let mut child = Command::new("pinwatch")
             .arg("run")
             .args(args)
             .stderr(Stdio::piped())
             .spawn()
             .expect("pinwatch is in the PATH");
-        let mut log = BufReader::new(child.stderr.take().expect("piped"));
+        let log = BufReader::new(child.stderr.take().expect("piped"));
+        Self { child, log }
+    }
+
+    /// Waits until it logs some words, which come before it watches or say so;
+    /// returns what it logged until then.
+    pub fn logs(&mut self, words: &str) -> String {
         let mut text = String::new();
-        while !text
-            .lines()
-            .last()
-            .unwrap_or_default()
-            .contains("watching with")
-        {
+        while !text.lines().last().unwrap_or_default().contains(words) {
+            assert!(!text.contains(WATCHING), "it watches already:\n{text}");
             assert!(
-                log.read_line(&mut text).expect("readable") > 0,
+                self.log.read_line(&mut text).expect("readable") > 0,
                 "the daemon ended:\n{text}"
             );
         }
-        assert!(!text.contains("cannot attach"), "{text}");
-        Self { child, log }
+        text
     }
 
     pub fn pid(&self) -> u32 {

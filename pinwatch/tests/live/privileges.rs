@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::counts::{NOTHING_LOST, assert_counts};
 use super::daemon::{Daemon, get, try_get};
+use super::dead_hooks::{KPROBES, Off, answer};
 use super::lifecycle::{NOBODY, kprobe_events, no_programs_are_left};
 use super::load::{finish, load, spawn};
 use super::watchers::Tail;
@@ -124,6 +125,12 @@ fn a_daemon_of_its_own_user_has_no_capabilities_left_and_does_everything() {
             .series("pinwatch_events_lost_total")
             .any(|(labels, _)| labels.contains("missed:"))
     );
+    // Switches that silence hooks.
+    let off = Off::turn(KPROBES).expect("no kernel refuses");
+    let (status, body) = answer("/readyz");
+    assert!(status == 503 && body.contains("kprobes"), "{body}");
+    drop(off);
+    assert_eq!(answer("/readyz").0, 200);
     // A follower: the switch in the programs' memory.
     let tail = Tail::start(&["--connect", SOCKET]);
     load(&["--pages", "16", "--repeat", "5"]);

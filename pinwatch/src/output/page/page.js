@@ -105,6 +105,7 @@ function draw() {
   const rate = (n) => (step ? `${perSecond(n / step.seconds)} /s` : "");
   set("release", `${view.release} (${view.era})`);
   set("version", view.version);
+  set("silenced", view.silenced.length ? `Attached hooks do not run, and pins are missed: ${view.silenced.join("; ")}` : "");
   set("pins", count(pins));
   set("pins-rate", step ? rate(step.pins) : "");
   set("failed", count(failed));

@@ -88,6 +88,9 @@ impl Top {
         if self.paused.is_some() {
             first.push(Span::from("  PAUSED").yellow().bold());
         }
+        if !data.view.silenced.is_empty() {
+            first.push(Span::from("  HOOKS DO NOT RUN: see /readyz").red().bold());
+        }
         if data.ended {
             first.push(Span::from("  the source has ended").red().bold());
         }

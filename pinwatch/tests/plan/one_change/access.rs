@@ -4,6 +4,7 @@
 use std::iter;
 
 use pinwatch::kernel::facts::{Facts, Preemption};
+use pinwatch::kernel::switches::Switch;
 use pinwatch::probe::plan::{Kind, Plan, Prefer, UserRegs, Verdict};
 use pinwatch::probe::table::Measurement;
 
@@ -308,4 +309,63 @@ fn entry_and_return_of_a_pin_are_of_one_kind() {
             }
         }
     }
+}
+
+#[test]
+fn with_ftrace_off_nothing_can_be_watched_and_one_sentence_says_what_to_do() {
+    for (switch, cure) in [
+        (Switch::Off, "run `sysctl kernel.ftrace_enabled=1`"),
+        (Switch::Broken, "reboot this machine"),
+    ] {
+        for sheet in SHEETS.keys() {
+            let facts = kernel(sheet, |facts| facts.switches.ftrace = switch);
+            for prefer in PREFERENCES {
+                let plan = Plan::new(&facts, prefer);
+                let [why] = &plan.unusable[..] else {
+                    panic!("{sheet}: {:?}", plan.unusable);
+                };
+                assert!(why.starts_with("hooks at functions never run ("), "{why}");
+                assert!(why.contains(cure), "{why}");
+                let tracepoints = plan
+                    .attachments()
+                    .all(|(_, hook)| hook.kind == Kind::RawTracepoint);
+                assert!(tracepoints, "{sheet}");
+            }
+        }
+    }
+}
+
+#[test]
+fn with_kprobes_off_the_plan_is_that_of_a_kernel_without_them() {
+    const WHY: &str = "kprobes are disabled: write 1 to /sys/kernel/debug/kprobes/enabled";
+    for sheet in SHEETS.keys() {
+        let off = kernel(sheet, |facts| facts.switches.kprobes = Switch::Off);
+        let none = kernel(sheet, |facts| facts.kprobes = false);
+        for prefer in PREFERENCES {
+            let [off, none] = [&off, &none].map(|facts| Plan::new(facts, prefer));
+            let said = format!("{:?}", off.decisions);
+            assert!(said.contains(WHY), "{sheet}: {said}");
+            assert_eq!(
+                said.replace(WHY, "no CONFIG_KPROBES"),
+                format!("{:?}", none.decisions),
+                "{sheet}"
+            );
+            assert_eq!(off.unusable, none.unusable);
+        }
+    }
+}
+
+/// Seven arguments are too many for a trampoline.
+#[test]
+fn with_kprobes_off_a_pin_of_seven_arguments_cannot_be_watched() {
+    let facts = kernel("6.1-cloud", |facts| {
+        let params = &mut facts.functions.get_mut(GLL).expect("it has it").params;
+        params.insert(4, "locked".to_owned());
+        facts.switches.kprobes = Switch::Off;
+    });
+    let plan = Plan::new(&facts, Prefer::Auto);
+    let [why] = &plan.unusable[..] else {
+        panic!("{:?}", plan.unusable);
+    };
+    assert!(why.contains("kprobes are disabled: write 1 to"), "{why}");
 }
