@@ -278,13 +278,11 @@ pub struct Slot {
 impl Flight {
     /// Readies what a pin of one sweep does without, since most pins are no more than that:
     /// the times of its phases follow from its entry and the beginning of the sweep, and
-    /// what it returned and how long it took is written when it returns.
+    /// what it returned and how long it took is written when it returns. To be called once per
+    /// pin.
     #[inline(always)]
     pub fn begin_events(&mut self, owner: u64) {
         let Self { mark_ns, pin, .. } = self;
-        if pin.eventful != 0 {
-            return;
-        }
         pin.eventful = 1;
         pin.tid = owner as u32;
         pin.tgid = (owner >> u32::BITS) as u32;

@@ -46,8 +46,10 @@ impl Held {
     /// Readies what only eventful pins need: see [`Flight::begin_events`].
     #[inline(always)]
     pub fn begin_events(&mut self) {
-        let owner = self.owner();
-        (**self).begin_events(owner);
+        if self.pin.eventful == 0 {
+            let owner = self.owner();
+            (**self).begin_events(owner);
+        }
     }
 }
 

@@ -110,11 +110,13 @@ pub const ALERTS: &[Alert] = &[
                   (`ring_full`, which is not counted here, concerns only those who follow live.)",
         look: &[
             "`slots_full`: more pins in flight at once than there are slots: `pinwatch_map_entries`.",
-            "`skipped:PROGRAM`: the kernel can preempt tracing programs; `--attach auto` prefers kprobes there.",
+            "`skipped:PROGRAM`: beside another BPF agent the kernel skips kprobe programs: \
+             `pinwatch_measurement_lower_bound` names the measurements. A program with a twin is not counted here.",
+            "`pinwatch_pins_lost_total`: pins that were not measured, by reason.",
             "`missed:PROGRAM`: more threads inside a function than a kretprobe has room for.",
             "docs/metrics.md has every stage.",
         ],
-        act: "With `--attach fentry` forced: leave the choice to pinwatch. Else the counter is the bound of the error.",
+        act: "With `--attach kprobe` forced: leave the choice to pinwatch. Else the counter is the bound of the error.",
     },
     Alert {
         name: "PinwatchProbeMissing",

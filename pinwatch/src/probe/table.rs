@@ -336,16 +336,6 @@ macro_rules! returns {
     };
 }
 
-macro_rules! fexit {
-    ($function:expr, $fexit:literal) => {
-        Hook::Return {
-            function: $function,
-            fexit: Some(alike!($fexit)),
-            kretprobe: None,
-        }
-    };
-}
-
 macro_rules! tracepoint {
     ($name:literal, $program:literal) => {
         Hook::Tracepoint {
@@ -474,7 +464,7 @@ pub const ROWS: &[Row] = &[
     row(Measurement::MigrateTime, tracepoint!("mm_migrate_pages_start", "migrate_start_tp"), any),
     row(Measurement::MigrateTime, kprobe("migrate_pages", asks!("migrate_start_kprobe")), reason_sixth),
     row(Measurement::MigrateResult, returns!("migrate_pages", "migrate_ret_fexit6", "migrate_ret_kretprobe"), args::<6>),
-    row(Measurement::MigrateResult, fexit!("migrate_pages", "migrate_ret_fexit7"), args::<7>),
+    row(Measurement::MigrateResult, returns!("migrate_pages", "migrate_ret_fexit7", "migrate_ret_kretprobe"), args::<7>),
     row(Measurement::MigrateResult, kretprobe("migrate_pages", asks!("migrate_ret_kretprobe")), any),
 
     // The ends of sweeps; most are programs of a measurement above, and are

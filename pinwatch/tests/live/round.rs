@@ -30,7 +30,8 @@ pub struct Round {
     pub in_flight: u64,
     /// Growth of `pinwatch_unmatched_total`.
     pub unmatched: u64,
-    /// Runs that the kernel skipped or missed: growth of `pinwatch_events_lost_total`.
+    /// Runs that the kernel skipped or missed: growth of `pinwatch_program_skips_total`, and of
+    /// `pinwatch_events_lost_total`.
     pub skipped: u64,
     /// None without a follower.
     pub events: Option<Events>,
@@ -82,7 +83,7 @@ impl Round {
             unaccounted: made as i64 - seen as i64 - lost as i64,
             in_flight: after.total("pinwatch_pins_in_flight") as u64,
             unmatched: count("unmatched_total", ""),
-            skipped: count("events_lost_total", "skipped:") + count("events_lost_total", "missed:"),
+            skipped: count("program_skips_total", "") + count("events_lost_total", "missed:"),
             events: followed.map(|followed| Events {
                 lost: followed.lost.total(),
                 ..Events::compare(&calls, &followed.pins)

@@ -68,8 +68,6 @@ struct Variant {
     series: &'static str,
     flavour: Flavour,
     append: &'static str,
-    /// It skips kprobe programs and does not count that. Kernels from 6.7 on count.
-    skips_in_silence: bool,
 }
 
 const fn stock(series: &'static str) -> Variant {
@@ -78,7 +76,6 @@ const fn stock(series: &'static str) -> Variant {
         series,
         flavour: Flavour::Cloud,
         append: "",
-        skips_in_silence: false,
     }
 }
 
@@ -88,7 +85,6 @@ const VARIANTS: [Variant; 8] = [
     Variant {
         name: "6.1-preempt",
         append: "preempt=full",
-        skips_in_silence: true,
         ..stock("6.1")
     },
     stock("6.12"),
@@ -259,7 +255,7 @@ impl Measured {
         let mut text = format!("### {}: {}\n\n{HEAD}", variant.name, self.release);
         for (name, words) in NEIGHBOURS {
             if let Some(row) = self.row(name) {
-                let _ = writeln!(text, "| {words} {}", row.line(variant));
+                let _ = writeln!(text, "| {words} {}", row.line());
             }
         }
         text
@@ -275,7 +271,7 @@ impl Measured {
                 .filter(|(neighbour, _)| neighbour == name);
             let errors = errors.map(|(_, error)| error.clone());
             let row = self.row(name);
-            let found = row.map_or_else(Vec::new, |row| row.failures(variant));
+            let found = row.map_or_else(Vec::new, |row| row.failures());
             let said = errors.chain(found).collect::<Vec<_>>();
             if !said.is_empty() {
                 let said = said.join(", ");
@@ -382,23 +378,13 @@ impl Row {
         }
     }
 
-    /// Whether the kernel gives no more than a bound of what is lost.
-    fn is_bound(&self, variant: &Variant) -> bool {
-        variant.skips_in_silence && self.hooks.contains("kprobe")
-    }
-
-    fn line(&self, variant: &Variant) -> String {
+    fn line(&self) -> String {
         let mut text = format!("| {} |", self.hooks);
         let counts = [self.made, self.seen];
         for count in counts {
             let _ = write!(text, " {} |", thousands(count));
         }
-        let at_most = if self.is_bound(variant) {
-            "at most "
-        } else {
-            ""
-        };
-        let _ = write!(text, " {at_most}{} |", thousands(self.lost));
+        let _ = write!(text, " {} |", thousands(self.lost));
         let counts = [
             self.unaccounted,
             self.matched,
@@ -416,8 +402,8 @@ impl Row {
         text
     }
 
-    fn failures(&self, variant: &Variant) -> Vec<String> {
-        let too_many = self.lost * LOST_IN > self.made && !self.is_bound(variant);
+    fn failures(&self) -> Vec<String> {
+        let too_many = self.lost * LOST_IN > self.made;
         let events = self.matched + self.invented + self.strays;
         let rules = [
             (
@@ -494,15 +480,8 @@ mod tests {
             ]
         );
         assert!(measured.row("perf").is_none());
-        let preempt = &VARIANTS[2];
-        let said = measured.failures(preempt, &asked);
-        assert!(!said[0].contains("lost"), "a bound: {said:?}");
-        let table = measured.table(preempt);
-        assert!(
-            table.contains("| map updates | kprobe | 1,440 | 938 | at most 2 |"),
-            "{table}"
-        );
     }
+
     #[test]
     fn rows_of_others_stay() {
         let variant = &VARIANTS[3];
