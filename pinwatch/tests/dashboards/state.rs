@@ -36,6 +36,7 @@ pub fn state(release: &str, n: u64) -> State {
         ],
         programs: vec![ProgramStats {
             program: "pin_enter_fentry".into(),
+            has_twin: false,
             runs: Some((n, 700 * n)),
             skipped: Some(n),
             missed: Some(n),

@@ -59,6 +59,7 @@ pub fn state() -> State {
     }
     let attachment = Attachment {
         program: "pin_enter_fentry",
+        twin: None,
         target: "__gup_longterm_locked",
         kind: Kind::Fentry,
     };
@@ -99,9 +100,11 @@ pub fn state() -> State {
             kind: attachment.kind,
             target: attachment.target.into(),
             attached: true,
+            lower_bound: false,
         }],
         programs: vec![ProgramStats {
             program: "pin_enter_fentry".into(),
+            has_twin: false,
             runs: None,
             skipped: Some(5),
             missed: None,
