@@ -6,7 +6,8 @@
 //! `pinwatch_common::fold`.
 #![no_std]
 #![no_main]
-#![feature(asm_experimental_arch)]
+#![feature(core_intrinsics)]
+#![allow(internal_features)]
 
 mod emit;
 mod fast;

@@ -6,20 +6,22 @@ use bytemuck::Zeroable as _;
 use pinwatch::kernel::facts::Facts;
 use pinwatch::probe::plan::{Plan, Prefer};
 use pinwatch::source::live::{Live, Options};
-use pinwatch_common::fold::{PinCells, fold_pin};
+use pinwatch_common::fold::{PassCells, PinCells, fold_pin};
 use pinwatch_common::listen::Listening;
+use pinwatch_common::record::Origin;
 
 use super::load::load;
+
+const OPTIONS: Options = Options {
+    stuck_after: Duration::from_secs(10),
+    bpf_log_level: 0,
+};
 
 #[test]
 fn kernel_and_user_space_fold_the_same() {
     let facts = Facts::gather();
     let plan = Plan::new(&facts, Prefer::Auto);
-    let options = Options {
-        stuck_after: Duration::from_secs(10),
-        bpf_log_level: 0,
-    };
-    let mut live = Live::attach(&facts, &plan, options).expect("this kernel can be watched");
+    let mut live = Live::attach(&facts, &plan, OPTIONS).expect("this kernel can be watched");
     let mut events = live.take_events().expect("a ring buffer");
 
     load(&["--pages", "4", "--repeat", "10"]);
@@ -39,6 +41,67 @@ fn kernel_and_user_space_fold_the_same() {
         pins += 1;
     }
     assert_eq!(pins, 200 + 1 + 1 + 24 * 20);
-    assert!(*folded == live.state().cells.pins, "the cells differ");
+    let cells = live.state().cells.pins;
+    assert!(folded.merged() == cells.merged(), "the cells differ");
     assert!(before != PinCells::zeroed());
+}
+
+/// What of the cells depends on no clock.
+#[derive(Debug, PartialEq)]
+struct Counts {
+    pins: u64,
+    failures: Vec<u64>,
+    passes: PassCells,
+    /// Requested, returned, and with write access.
+    pages: [u64; 3],
+    /// Unpinnable, migrate calls, moved, failed, repinned.
+    moves: [u64; 5],
+}
+
+impl Counts {
+    fn of(cells: &PinCells) -> Self {
+        let origin = &cells.origins[Origin::IoUring as usize];
+        Self {
+            pins: origin.durations.iter().sum(),
+            failures: origin.failures.to_vec(),
+            passes: origin.passes(),
+            pages: [cells.requested(), cells.returned(), cells.writes()],
+            moves: [
+                cells.unpinnable,
+                cells.migrate_calls,
+                cells.moved,
+                cells.failed,
+                cells.repinned,
+            ],
+        }
+    }
+}
+
+/// Without a follower the programs take shorter ways, and user space gets no events. So two agents
+/// watch the same pins: one has a follower, whose events are folded here, and the other has none.
+#[test]
+fn pins_that_nobody_follows_are_folded_the_same() {
+    let facts = Facts::gather();
+    for prefer in [Prefer::Fentry, Prefer::Kprobe] {
+        let plan = Plan::new(&facts, prefer);
+        let attach = || Live::attach(&facts, &plan, OPTIONS).expect("this kernel can be watched");
+        let (alone, mut followed) = (attach(), attach());
+        let mut events = followed.take_events().expect("a ring buffer");
+        events.listen(&Listening::ALL).expect("the switch");
+        load(&["--pages", "16", "--repeat", "200"]);
+        load(&["--pages", "64", "--hold", "vmsplice"]);
+        load(&["--memory", "readonly", "--pages", "16"]);
+        load(&["threads", "--repeat", "20"]);
+        let mut folded = Box::new(PinCells::zeroed());
+        for event in events.by_ref() {
+            fold_pin(&mut folded, &event.pin);
+        }
+        let expected = Counts::of(&folded);
+        assert_eq!(expected.pins, 200 + 1 + 1 + 24 * 20);
+        assert_eq!(
+            Counts::of(&alone.state().cells.pins),
+            expected,
+            "{prefer:?}"
+        );
+    }
 }
