@@ -6,8 +6,7 @@
 //! `pinwatch_common::fold`.
 #![no_std]
 #![no_main]
-#![feature(core_intrinsics)]
-#![allow(internal_features)]
+#![feature(asm_experimental_arch)]
 
 mod emit;
 mod fast;

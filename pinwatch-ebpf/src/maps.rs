@@ -5,7 +5,7 @@
 //! arrays only from 6.10 on), and a reader makes no bpf(2) call, which would
 //! make kprobe programs on its CPU be skipped (`bpf_prog_active`).
 
-use core::intrinsics::{AtomicOrdering, atomic_xadd};
+use core::arch::asm;
 
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::macros::map;
@@ -80,10 +80,9 @@ pub fn listening() -> Listening {
     unsafe { (&raw const LISTENING).read_volatile() }
 }
 
-/// Adds where other programs may add meanwhile. By the intrinsic, since the target has no atomic
-/// additions in `core`. As nobody looks at the result, LLVM makes the instruction that does not
-/// fetch, which 5.10 has (a fetching one needs 5.12). Inline assembly would do too, but then the
-/// verifier looks at half as much code again.
+/// Adds where other programs may add meanwhile, without fetching: that needs 5.12. Spelled as the
+/// instruction: the target has no atomic additions in `core`, and of the intrinsic LLVM makes a
+/// fetching one now and then.
 pub struct Shared;
 
 impl Add for Shared {
@@ -96,9 +95,9 @@ impl Add for Shared {
 /// As [`Shared`] does it.
 #[inline(always)]
 pub fn add_atomically(cell: *mut u64, n: u64) {
-    // SAFETY: an aligned u64 of a live map value.
+    // SAFETY: `BPF_ATOMIC | BPF_ADD` on an aligned u64 of a live map value.
     unsafe {
-        atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(cell, n);
+        asm!("lock *(u64 *)({cell} + 0) += {n}", cell = in(reg) cell, n = in(reg) n);
     }
 }
 

@@ -106,7 +106,8 @@ pub fn forget_returned(frame: u64) {
 pub type Pages = (u64, u64);
 
 /// Ends this thread's pin if it is this call; false if it is not, or if there is none. `returned` is
-/// so many base pages, or `-errno`. With `HAS_TWIN` the slot is left to [`exit_second`].
+/// so many base pages, or `-errno`. With `HAS_TWIN` the slot is left to [`exit_last`]; a second program
+/// does the same and ends the pin where the kernel skipped the first.
 #[inline(always)]
 pub fn exit<const HAS_TWIN: bool>(
     frame: u64,
@@ -153,10 +154,11 @@ pub fn exit_by_kretprobe(
     }
 }
 
-/// The same by the second program at a return: ends the pin where the kernel skipped the first, and
-/// gives the slot back.
+/// The same by the third program at a return: ends the pin where the kernel skipped the others, and
+/// gives the slot back. Returns have three programs, since the second does all the work while a
+/// preempted task is inside the first, and may then be preempted itself.
 #[inline(always)]
-pub fn exit_second(
+pub fn exit_last(
     frame: u64,
     start: u64,
     returned: impl FnOnce(&Flight) -> i64,

@@ -262,8 +262,8 @@ pub fn has_returned_from(slot: &Flight, frame: u64) -> bool {
     slot.call.frame == frame.wrapping_add(Call::RETURNED)
 }
 
-/// Ends the pin of the first of two return programs. The slot stays the thread's, so that the second
-/// finds that there is nothing to do but to give it back.
+/// Ends the pin in a return program that others follow. The slot stays the thread's, so that they find
+/// that there is nothing to do, and the last gives it back.
 #[inline(always)]
 pub fn retire(slot: &mut Flight) {
     slot.call.frame += Call::RETURNED;

@@ -48,7 +48,7 @@ fn probes() {
     let mut text = String::from(
         "# Probes\n\nGenerated from `ROWS` in `pinwatch/src/probe/table.rs`: every way to take each measurement, best first. \
          `pinwatch check` says\nwhich of them a kernel gets. Where the kernel can preempt BPF programs, each tracing program (fentry, fexit, \
-         raw tracepoint)\nhas a twin: two programs with the suffixes `_first` (if it does other than alone) and `_second`: [reliability.md](reliability.md) says why.\n\n| Measurement | Hook | Programs |\n|---|---|---|\n",
+         raw tracepoint)\nhas twins, with the suffixes `_first` (if it does other than alone), `_second` and `_third`: [reliability.md](reliability.md) says why.\n\n| Measurement | Hook | Programs |\n|---|---|---|\n",
     );
     for row in ROWS {
         let (place, twins, probe) = match row.hook {

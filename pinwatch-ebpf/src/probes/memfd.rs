@@ -15,7 +15,7 @@ use pinwatch_common::record::Flight;
 
 use crate::kernel;
 use crate::maps::ran;
-use crate::pin::{enter, enter_second, exit, exit_by_kretprobe, exit_second, unmatched};
+use crate::pin::{enter, enter_second, exit, exit_by_kretprobe, exit_last, unmatched};
 use crate::slot;
 
 const PAGE_SHIFT: u32 = 12;
@@ -82,11 +82,20 @@ fn exited<const HAS_TWIN: bool>(ctx: FExitContext) -> u32 {
     0
 }
 
+/// The first has counted a return without a pin.
 #[fexit]
 fn memfd_exit_fexit_second(ctx: FExitContext) -> u32 {
     let pages = |_: &Flight| (kernel::raw_arg(&ctx, 3), ctx.arg(6));
     let returned = |slot: &Flight| base_pages(slot, ctx.arg(6));
-    exit_second(kernel::frame(&ctx), ctx.arg(1), returned, pages);
+    exit::<true>(kernel::frame(&ctx), || ctx.arg(1), returned, pages);
+    0
+}
+
+#[fexit]
+fn memfd_exit_fexit_third(ctx: FExitContext) -> u32 {
+    let pages = |_: &Flight| (kernel::raw_arg(&ctx, 3), ctx.arg(6));
+    let returned = |slot: &Flight| base_pages(slot, ctx.arg(6));
+    exit_last(kernel::frame(&ctx), ctx.arg(1), returned, pages);
     0
 }
 

@@ -19,7 +19,7 @@ use pinwatch_common::record::Flight;
 use crate::kernel;
 use crate::maps::ran;
 use crate::pin::{
-    enter, enter_second, exit, exit_by_kretprobe, exit_second, forget_returned, unmatched,
+    enter, enter_second, exit, exit_by_kretprobe, exit_last, forget_returned, unmatched,
 };
 use crate::slot;
 
@@ -127,6 +127,14 @@ fn pin_exit_fexit_second(ctx: FExitContext) -> u32 {
     0
 }
 
+#[fexit]
+fn pin_exit_fexit_third(ctx: FExitContext) -> u32 {
+    if kernel::is_longterm(ctx.arg(5)) {
+        exit_longterm_third(ctx);
+    }
+    0
+}
+
 #[inline(never)]
 fn exit_longterm<const HAS_TWIN: bool>(ctx: FExitContext) {
     let pages = |_: &Flight| (kernel::raw_arg(&ctx, 3), ctx.arg(6));
@@ -136,10 +144,18 @@ fn exit_longterm<const HAS_TWIN: bool>(ctx: FExitContext) {
     }
 }
 
+/// The first has counted a return without a pin.
 #[inline(never)]
 fn exit_longterm_second(ctx: FExitContext) {
     let pages = |_: &Flight| (kernel::raw_arg(&ctx, 3), ctx.arg(6));
-    exit_second(kernel::frame(&ctx), ctx.arg(1), |_| ctx.arg(6), pages);
+    let frame = kernel::frame(&ctx);
+    exit::<true>(frame, || ctx.arg(1), |_| ctx.arg(6), pages);
+}
+
+#[inline(never)]
+fn exit_longterm_third(ctx: FExitContext) {
+    let pages = |_: &Flight| (kernel::raw_arg(&ctx, 3), ctx.arg(6));
+    exit_last(kernel::frame(&ctx), ctx.arg(1), |_| ctx.arg(6), pages);
 }
 
 #[kretprobe]

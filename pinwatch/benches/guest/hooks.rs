@@ -190,7 +190,7 @@ impl Set {
             Hooks::Empty(kinds) => {
                 let at = kinds.iter().map(|&kind| Attachment {
                     program: "",
-                    twin: None,
+                    twins: Vec::new(),
                     target: PIN_PATH,
                     kind,
                 });
@@ -199,7 +199,7 @@ impl Set {
             Hooks::Asking(program) => {
                 let at = Attachment {
                     program,
-                    twin: None,
+                    twins: Vec::new(),
                     target: PIN_PATH,
                     kind: Kind::Fentry,
                 };
@@ -216,7 +216,7 @@ impl Set {
                 let each = at.iter().flat_map(|at| {
                     at.programs().map(|_| Attachment {
                         program: "",
-                        twin: None,
+                        twins: Vec::new(),
                         ..at.clone()
                     })
                 });

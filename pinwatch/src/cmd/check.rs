@@ -65,7 +65,11 @@ fn text(facts: &Facts, plan: &Plan) -> String {
                 }
                 for (n, attachment) in attachments.iter().enumerate() {
                     let name = if n == 0 { name } else { "" };
-                    let twice = attachment.twin.map_or("", |_| " (twice)");
+                    let twice = match attachment.twins.len() {
+                        0 => "",
+                        1 => " (twice)",
+                        _ => " (three times)",
+                    };
                     let _ = writeln!(
                         out,
                         "{name:<15} {:<14} {}{twice}",

@@ -3,7 +3,7 @@
 //! Returns are attached before entries, so that a pin that is seen to enter is
 //! also seen to return. Dropping an [`Attached`] detaches it.
 //!
-//! The first of two twins must run before the second. Of the programs of a trampoline the one that
+//! Twins must run in their order. Of the programs of a trampoline the one that
 //! was attached last runs first; of those at a tracepoint, the one that was attached first.
 
 use std::io;
@@ -148,23 +148,16 @@ fn attach_twins(
     btf: Option<&Btf>,
     tracefs: Option<&Arc<Tracefs>>,
 ) -> Result<Link, AttachError> {
-    let Attachment {
-        program,
-        twin,
-        target,
-        kind,
-    } = *attachment;
-    let mut attach = |program| attach(ebpf, program, target, kind, btf, tracefs);
-    match (twin, kind) {
-        (Some(twin), Kind::RawTracepoint) => {
-            attach(program)?;
-            attach(twin)
-        }
-        (Some(twin), _) => {
-            attach(twin)?;
-            attach(program)
-        }
-        (None, _) => attach(program),
+    let Attachment { target, kind, .. } = *attachment;
+    let attach = |link, program| {
+        let made = attach(ebpf, program, target, kind, btf, tracefs)?;
+        Ok(made.or(link))
+    };
+    let programs = attachment.programs();
+    if kind == Kind::RawTracepoint {
+        programs.into_iter().try_fold(None, attach)
+    } else {
+        programs.rev().try_fold(None, attach)
     }
 }
 

@@ -79,10 +79,10 @@ pub fn try_hook(
             if !fits(proto) {
                 return Err(Refusal::Prototype { function: name });
             }
-            let (program, twin) = which(programs, facts);
+            let (program, twins) = which(programs, facts);
             let attachment = Attachment {
                 program,
-                twin,
+                twins,
                 target: name,
                 kind: Kind::RawTracepoint,
             };
@@ -135,8 +135,8 @@ fn try_function(
         return Err(Refusal::Prototype { function });
     }
     let tracing = tracing.map(|(programs, kind)| {
-        let (program, twin) = which(programs, facts);
-        (program, twin, kind)
+        let (program, twins) = which(programs, facts);
+        (program, twins, kind)
     });
     let probe = probe.map(|(program, kind)| {
         let counted = preempts(facts);
@@ -145,14 +145,14 @@ fn try_function(
         } else {
             program.alone
         };
-        (program, None, kind)
+        (program, Vec::new(), kind)
     });
     let mut ways = [tracing, probe];
     if prefer == Prefer::Kprobe {
         ways.reverse();
     }
     let mut obstacles = Vec::new();
-    for (program, twin, kind) in ways.into_iter().flatten() {
+    for (program, twins, kind) in ways.into_iter().flatten() {
         match kind_obstacle(kind, proto.params.len(), facts) {
             None => {
                 if kind == Kind::Kretprobe && facts.tracefs.is_none() {
@@ -164,7 +164,7 @@ fn try_function(
                 let note = (!obstacles.is_empty()).then(|| obstacles.join("; "));
                 let attachment = Attachment {
                     program,
-                    twin,
+                    twins,
                     target: function,
                     kind,
                 };
@@ -239,11 +239,12 @@ pub fn preempts(facts: &Facts) -> bool {
     !matches!(facts.preemption, Preemption::None | Preemption::Voluntary)
 }
 
-/// The program for a hook, and its twin where the kernel preempts.
-fn which(programs: Programs, facts: &Facts) -> (&'static str, Option<&'static str>) {
+/// The program for a hook, and its twins where the kernel preempts.
+fn which(programs: Programs, facts: &Facts) -> (&'static str, Vec<&'static str>) {
     if preempts(facts) {
-        (programs.first, Some(programs.second))
+        let twins = [programs.second].into_iter().chain(programs.third);
+        (programs.first, twins.collect())
     } else {
-        (programs.alone, None)
+        (programs.alone, Vec::new())
     }
 }

@@ -52,17 +52,18 @@ impl fmt::Display for Kind {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Attachment {
     pub program: &'static str,
-    /// Its twin, which does the work where the kernel skips the program.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub twin: Option<&'static str>,
+    /// Programs that do the work where the kernel skips those before them; in the order in which they
+    /// run.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub twins: Vec<&'static str>,
     pub target: &'static str,
     pub kind: Kind,
 }
 
 impl Attachment {
-    /// The program, and its twin if it has one.
-    pub fn programs(&self) -> impl Iterator<Item = &'static str> + use<> {
-        [self.program].into_iter().chain(self.twin)
+    /// The program, and its twins if it has some, in the order in which they run.
+    pub fn programs(&self) -> impl DoubleEndedIterator<Item = &'static str> + '_ {
+        [self.program].into_iter().chain(self.twins.iter().copied())
     }
 }
 
@@ -373,7 +374,15 @@ fn exists(function: &str, facts: &Facts) -> bool {
 /// The names in the table, for docs and tests.
 #[must_use]
 pub fn programs() -> Vec<&'static str> {
-    let of_hook = |programs: &Programs| [programs.alone, programs.first, programs.second];
+    let of_hook = |programs: &Programs| {
+        let Programs {
+            alone,
+            first,
+            second,
+            third,
+        } = *programs;
+        [alone, first, second].into_iter().chain(third)
+    };
     let of = |hook: &Hook| -> Vec<&'static str> {
         let (twins, probe) = match hook {
             Hook::Entry {

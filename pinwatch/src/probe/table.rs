@@ -132,6 +132,8 @@ pub struct Programs {
     pub alone: &'static str,
     pub first: &'static str,
     pub second: &'static str,
+    /// At returns of pins: they do most of the work, and are preempted most.
+    pub third: Option<&'static str>,
 }
 
 /// The program for a kprobe or kretprobe.
@@ -268,13 +270,23 @@ const fn row(measurement: Measurement, hook: Hook, fits: fn(&Prototype) -> bool)
     }
 }
 
-/// Programs of which the first leaves something to the second.
+/// Programs of which the first leaves something to the others.
 macro_rules! apart {
     ($alone:literal) => {
         Programs {
             alone: $alone,
             first: concat!($alone, "_first"),
             second: concat!($alone, "_second"),
+            third: None,
+        }
+    };
+}
+
+macro_rules! three {
+    ($alone:literal) => {
+        Programs {
+            third: Some(concat!($alone, "_third")),
+            ..apart!($alone)
         }
     };
 }
@@ -286,6 +298,7 @@ macro_rules! alike {
             alone: $alone,
             first: $alone,
             second: concat!($alone, "_second"),
+            third: None,
         }
     };
 }
@@ -427,7 +440,7 @@ const fn isolated(needs: Hook) -> Row {
 pub const ROWS: &[Row] = &[
     row(Measurement::PinEntry, entry!(GLL, apart!("pin_enter_fentry"), asks!("pin_enter_kprobe")), six_args),
     row(Measurement::PinEntry, kprobe(GLL, asks!("pin_enter_kprobe_stack")), seven_args),
-    row(Measurement::PinReturn, returns!(GLL, apart!("pin_exit_fexit"), asks!("pin_exit_kretprobe")), six_args),
+    row(Measurement::PinReturn, returns!(GLL, three!("pin_exit_fexit"), asks!("pin_exit_kretprobe")), six_args),
     row(Measurement::PinReturn, kretprobe(GLL, asks!("pin_exit_kretprobe")), any),
 
     row(Measurement::Passes, entry!(SWEEP, "pass_pofs_fentry", "pass_pofs_kprobe"), args::<2>),
@@ -491,7 +504,7 @@ pub const ROWS: &[Row] = &[
     row(Measurement::IsolateMovable, returns!("isolate_movable_page", "isolated_movable_fexit", "isolated_movable_kretprobe"), returns_with::<2>),
 
     row(Measurement::MemfdEntry, entry!(MEMFD, apart!("memfd_enter_fentry"), asks!("memfd_enter_kprobe")), memfd_args),
-    row(Measurement::MemfdReturn, returns!(MEMFD, apart!("memfd_exit_fexit"), asks!("memfd_exit_kretprobe")), memfd_args),
+    row(Measurement::MemfdReturn, returns!(MEMFD, three!("memfd_exit_fexit"), asks!("memfd_exit_kretprobe")), memfd_args),
     Row {
         also: &[returns!(FAST, apart!("fast_exit_fexit"), asks!("fast_exit_kretprobe"))],
         ..row(Measurement::FastPath, entry!(FAST, apart!("fast_enter_fentry"), asks!("fast_enter_kprobe")), fast_args)

@@ -287,7 +287,7 @@ impl Live {
         let programs = attached.flat_map(|attached| {
             let profile = attached.event.as_ref().and_then(|event| event.profile());
             let names = attached.attachment.programs();
-            names.map(move |name| (name, attached.attachment.twin.is_some(), profile))
+            names.map(move |name| (name, !attached.attachment.twins.is_empty(), profile))
         });
         let stats = programs.filter_map(|(name, has_twin, profile)| {
             let program = self.ebpf.program(name)?;

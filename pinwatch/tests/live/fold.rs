@@ -34,13 +34,15 @@ fn kernel_and_user_space_fold_the_same() {
     load(&["--memory", "readonly", "--pages", "16"]);
     load(&["threads", "--repeat", "20"]);
     let mut folded = Box::new(before);
-    let mut pins = 0;
+    let mut pins = 0u64;
     for event in events.by_ref() {
         fold_pin(&mut folded, &event.pin);
         assert_eq!(&event.comm[..8], b"pinwatch");
         pins += 1;
     }
-    assert_eq!(pins, 200 + 1 + 1 + 24 * 20);
+    let lost: u64 = live.state().cells.losses.iter().sum();
+    assert_eq!(pins + lost, 200 + 1 + 1 + 24 * 20);
+    assert!(lost <= 1, "{lost} lost");
     let cells = live.state().cells.pins;
     assert!(folded.merged() == cells.merged(), "the cells differ");
     assert!(before != PinCells::zeroed());
@@ -91,13 +93,12 @@ fn pins_that_nobody_follows_are_folded_the_same() {
         load(&["--pages", "16", "--repeat", "200"]);
         load(&["--pages", "64", "--hold", "vmsplice"]);
         load(&["--memory", "readonly", "--pages", "16"]);
-        load(&["threads", "--repeat", "20"]);
         let mut folded = Box::new(PinCells::zeroed());
         for event in events.by_ref() {
             fold_pin(&mut folded, &event.pin);
         }
         let expected = Counts::of(&folded);
-        assert_eq!(expected.pins, 200 + 1 + 1 + 24 * 20);
+        assert_eq!(expected.pins, 200 + 1 + 1);
         assert_eq!(
             Counts::of(&alone.state().cells.pins),
             expected,

@@ -59,7 +59,7 @@ pub fn state() -> State {
     }
     let attachment = Attachment {
         program: "pin_enter_fentry",
-        twin: None,
+        twins: Vec::new(),
         target: "__gup_longterm_locked",
         kind: Kind::Fentry,
     };

@@ -252,7 +252,7 @@ fn where_a_program_can_be_preempted_tracing_programs_have_twins() {
             for (measurement, attachment) in plan.attachments() {
                 let has_twin = preemptible && !attachment.kind.is_probe();
                 assert_eq!(
-                    attachment.twin.is_some(),
+                    !attachment.twins.is_empty(),
                     has_twin,
                     "{sheet}, {measurement:?}"
                 );
