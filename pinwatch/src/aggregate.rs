@@ -122,8 +122,11 @@ impl State {
 
     /// Measurements whose counts are a lower bound.
     pub fn lower_bounds(&self) -> impl Iterator<Item = Measurement> {
-        let hooks = self.hooks.iter().filter(|hook| hook.lower_bound);
-        hooks.map(|hook| hook.measurement)
+        let is_bound = |measurement: &Measurement| {
+            let mut hooks = self.hooks.iter();
+            hooks.any(|hook| hook.measurement == *measurement && hook.lower_bound)
+        };
+        Measurement::ALL.into_iter().filter(is_bound)
     }
 
     /// Why attached hooks do not run, and what to do; empty if all of them run.

@@ -148,8 +148,7 @@ async fn serve(args: &Run) -> Result<()> {
 
 fn warn_of_lower_bounds(live: &Live) {
     let state = live.state();
-    let mut names: Vec<_> = state.lower_bounds().map(Measurement::name).collect();
-    names.dedup();
+    let names: Vec<_> = state.lower_bounds().map(Measurement::name).collect();
     if !names.is_empty() {
         tracing::warn!(
             "the counts of {} are a lower bound: beside another BPF agent this kernel skips kprobe programs",

@@ -2,6 +2,7 @@
 //! reads statistics and pins in flight from memory shared with the kernel, so
 //! that a reader makes no system call (see `pinwatch_ebpf::maps` for why).
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::path::Path;
@@ -284,6 +285,9 @@ impl Live {
             .attached
             .iter()
             .filter(|attached| attached.error.is_none());
+        // A program that serves two measurements counts once: the first has its event.
+        let mut seen = BTreeSet::new();
+        let attached = attached.filter(|attached| seen.insert(attached.attachment.program));
         let programs = attached.flat_map(|attached| {
             let profile = attached.event.as_ref().and_then(|event| event.profile());
             let names = attached.attachment.programs();

@@ -107,7 +107,12 @@ impl Metrics {
                 let (name, value) = line.rsplit_once(' ').expect("a sample");
                 (name.to_owned(), value.parse().expect("a number"))
             });
-        Self(samples.collect())
+        let mut all = BTreeMap::new();
+        for (name, value) in samples {
+            let before = all.insert(name, value);
+            assert!(before.is_none(), "a sample stands there twice: {text}");
+        }
+        Self(all)
     }
 
     /// What has been counted since an earlier look.
