@@ -146,7 +146,8 @@ fn many_threads_at_once() {
         assert_eq!(counted + lost, 1440.0, "{kind}: {counted} + {lost}");
         assert_eq!(sum("pins_in_flight", ""), 0.0);
         println!("{kind}: {counted} pins, {lost} lost");
-        assert!(lost <= 1.0, "{kind}: {lost} lost");
+        // In bursts, as beside a neighbour.
+        assert!(lost <= 14.0, "{kind}: {lost} lost");
         // A return paired with the entry of an earlier pin would be a duration
         // longer than the gaps between the pins allow.
         let longest = metrics

@@ -9,8 +9,10 @@ use super::round::{Round, wait_until};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 const PINS: u64 = 1440;
-/// One in a thousand.
-const MAY_BE_LOST: u64 = PINS / 1000;
+/// Losses come in bursts: while preempted tasks are inside all programs of a hook on one CPU, every pin
+/// there is lost. Beside other guests on the same host that lasts. `cargo xtask bench reliability` holds
+/// one in a thousand, over four rounds.
+const MAY_BE_LOST: u64 = PINS / 100;
 
 /// Pins beside threads that update a map, which run until after the load.
 fn beside_map_updates(followed: bool) -> Round {
