@@ -35,8 +35,8 @@ pub enum Loss {
 pub const LOSSES: usize = 9;
 
 /// The programs that run through a kprobe where the kernel preempts, in the order of their counters of runs. It
-/// skips such programs, and before 6.7 it does not count how often. Hits of the probe
-/// less runs of the program are what it skipped.
+/// skips such programs, and before 6.7 it does not count how often. The number of skipped runs is
+/// the probe's hits minus the program's runs.
 pub const PROBES: [&str; 23] = [
     "pin_enter_kprobe",
     "pin_enter_kprobe_stack",

@@ -191,7 +191,7 @@ pub const ENTERED: u8 = 2;
 /// [`Pin::ended`] of a pin that has returned.
 pub const ENDED: u8 = 1;
 
-/// What tells one call of a function from every other call that its thread makes.
+/// Identifies one call of a function among the calls of its thread.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct Call {
@@ -248,7 +248,7 @@ pub struct Flight {
     /// When the running phase began; not set before the first sweep of a pin without events.
     pub mark_ns: u64,
     pub call: Call,
-    /// Where the caller's array of pages or folios is; 0 where the return tells.
+    /// Address of the caller's array of pages or folios. Unused by fexit, which sees the argument.
     pub pages: u64,
     /// `max_folios` of `memfd_pin_folios`.
     pub max_folios: u64,
@@ -276,10 +276,9 @@ pub struct Slot {
 }
 
 impl Flight {
-    /// Readies what a pin of one sweep does without, since most pins are no more than that:
-    /// the times of its phases follow from its entry and the beginning of the sweep, and
-    /// what it returned and how long it took is written when it returns. To be called once per
-    /// pin.
+    /// Initialises the fields that a pin of a single pass does not need. Most pins have one pass:
+    /// their phase times follow from the entry and the start of the pass, and the return writes
+    /// result and duration. Call it once per pin.
     #[inline(always)]
     pub fn begin_events(&mut self, owner: u64) {
         let Self { mark_ns, pin, .. } = self;

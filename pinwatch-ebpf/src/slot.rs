@@ -97,7 +97,7 @@ fn slots(tid: u32) -> impl Iterator<Item = *mut Slot> {
 /// Takes a slot for a thread that enters a pin.
 ///
 /// Two threads that claim the last free slot of a set at the same moment can both give it up. Each
-/// pin is then counted as `SlotsFull`, so what is seen and what is lost still add up.
+/// pin is then counted as `SlotsFull`, so measured and lost pins still add up.
 #[inline(always)]
 pub fn claim(tid: u32) -> Claim {
     for slot in slots(tid) {
@@ -127,7 +127,7 @@ pub fn find(tid: u32) -> Option<Held> {
     None
 }
 
-/// Keeps what tells the call from others of its thread. Where no program is skipped, only a nested
+/// Stores the identity of the call. Where no program is skipped, only a nested
 /// call can be taken for it, which has another place on the stack.
 #[inline(always)]
 pub fn identify<const HAS_TWIN: bool>(slot: &mut Flight, frame: u64, start: impl FnOnce() -> u64) {
@@ -195,7 +195,7 @@ macro_rules! each {
     ($($n:literal)*, $act:expr) => { $($act($n);)* };
 }
 
-/// Empties what an eventful pin fills, and with `HAS_TWIN` what second programs saw of it.
+/// Clears the fields of an eventful pin, and with `HAS_TWIN` the counts that second programs keep.
 #[inline(always)]
 pub fn clear_events<const HAS_TWIN: bool>(slot: &mut Flight) {
     let Flight { pin, seen, .. } = slot;
@@ -240,9 +240,8 @@ const EVENTS: [usize; 10] = [
     word(offset_of!(Pin, isolate_failures)),
     word(offset_of!(Pin, isolate_failures)) + 1,
 ];
-/// Words that every pin writes: when it began, how many pages, flags, course; and those that an
-/// eventful pin writes at its first event: the threads, how long it took, what it returned, and two
-/// phases.
+/// Words that every pin writes (start, pages requested, flags, course), and those that an eventful pin
+/// writes at its first event (thread and process, duration, result, two phases).
 const EVERY: usize = 4 + 5;
 const _: () = assert!((EVERY + EVENTS.len()) * size_of::<u64>() == size_of::<Pin>());
 

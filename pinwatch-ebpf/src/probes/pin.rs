@@ -59,7 +59,7 @@ fn enter_longterm_second(ctx: FEntryContext) {
     enter_second(&ctx, kernel::frame(&ctx), |slot| fill::<true>(&ctx, slot));
 }
 
-/// The return tells where the array is.
+/// Does not store the address of the page array: fexit sees that argument at the return.
 #[inline(always)]
 fn fill<const HAS_TWIN: bool>(ctx: &FEntryContext, slot: &mut Flight) {
     slot::identify::<HAS_TWIN>(slot, kernel::frame(ctx), || ctx.arg(1));

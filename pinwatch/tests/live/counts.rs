@@ -146,8 +146,13 @@ fn many_threads_at_once() {
         assert_eq!(counted + lost, 1440.0, "{kind}: {counted} + {lost}");
         assert_eq!(sum("pins_in_flight", ""), 0.0);
         println!("{kind}: {counted} pins, {lost} lost");
-        // In bursts, as beside a neighbour.
-        assert!(lost <= 14.0, "{kind}: {lost} lost");
+        // Without a neighbour no kprobe program is skipped.
+        let may_be_lost = if kind == "kprobe" {
+            0
+        } else {
+            metrics.may_lose(1440)
+        };
+        assert!(lost as u64 <= may_be_lost, "{kind}: {lost} lost");
         // A return paired with the entry of an earlier pin would be a duration
         // longer than the gaps between the pins allow.
         let longest = metrics

@@ -131,6 +131,17 @@ impl Metrics {
             .sum()
     }
 
+    /// How many of so many pins may be lost: none, or one in a hundred where the kernel preempts
+    /// programs. Losses come in bursts there.
+    pub fn may_lose(&self, pins: u64) -> u64 {
+        let mut skips = self.series("pinwatch_program_skips_total");
+        if skips.any(|(labels, _)| labels.contains("twin=\"yes\"")) {
+            pins / 100
+        } else {
+            0
+        }
+    }
+
     pub fn total(&self, name: &str) -> f64 {
         self.sum(name, "")
     }

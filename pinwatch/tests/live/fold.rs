@@ -42,7 +42,8 @@ fn kernel_and_user_space_fold_the_same() {
     }
     let lost: u64 = live.state().cells.losses.iter().sum();
     assert_eq!(pins + lost, 200 + 1 + 1 + 24 * 20);
-    assert!(lost <= 7, "{lost} lost: more than one in a hundred");
+    let may_be_lost = if plan.globals.preempts { 6 } else { 0 };
+    assert!(lost <= may_be_lost, "{lost} lost");
     let cells = live.state().cells.pins;
     assert!(folded.merged() == cells.merged(), "the cells differ");
     assert!(before != PinCells::zeroed());
