@@ -49,9 +49,12 @@ pub fn dispatch(cli: Cli) -> Result<ExitCode> {
 #[must_use]
 pub fn status_of(error: &anyhow::Error) -> ExitCode {
     match error.downcast_ref::<LiveError>() {
-        Some(LiveError::Unusable(_) | LiveError::Attach { .. } | LiveError::Load(_)) => {
-            ExitCode::from(UNUSABLE)
-        }
+        Some(
+            LiveError::Unusable(_)
+            | LiveError::Attach { .. }
+            | LiveError::Load(_)
+            | LiveError::Kfunc(..),
+        ) => ExitCode::from(UNUSABLE),
         Some(LiveError::NoMap(_) | LiveError::Map(..) | LiveError::Cpus(_)) | None => {
             ExitCode::FAILURE
         }

@@ -7,6 +7,7 @@ use std::fs::{self, OpenOptions};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
+use pinwatch_common::params::KFUNCS;
 use serde::{Deserialize, Serialize};
 
 use super::btf::{self, Prototype};
@@ -98,7 +99,8 @@ impl Facts {
     /// Reads the facts of the running kernel.
     #[must_use]
     pub fn gather() -> Self {
-        let functions = table::functions();
+        let hooked = table::functions();
+        let functions = [hooked.as_slice(), &KFUNCS].concat();
         let tracepoints = table::tracepoints();
         let (constants, members) = (table::constants(), table::members());
         let wanted = btf::Wanted {
@@ -111,7 +113,7 @@ impl Facts {
             Ok(found) => (found, None),
             Err(error) => (btf::Found::default(), Some(error)),
         };
-        let kallsyms = Kallsyms::read(&functions);
+        let kallsyms = Kallsyms::read(&hooked);
         let has = |name: &str| kallsyms.plain.contains_key(name);
         Self {
             release: read("/proc/sys/kernel/osrelease").unwrap_or_default(),

@@ -1,6 +1,7 @@
 //! Where pins come from: the running kernel, or a recording.
 
 pub mod events;
+mod kfuncs;
 pub mod live;
 pub mod replay;
 mod skips;
