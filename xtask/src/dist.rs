@@ -81,10 +81,15 @@ pub fn main(args: &DistArgs) -> Result<ExitCode> {
             .arg("manual")
             .arg(dist.join("manual")),
     )?;
-    for file in ["LICENSE-APACHE", "LICENSE-GPL2", "LICENSE-MIT"] {
+    for file in [
+        "CHANGELOG.md",
+        "LICENSE-APACHE",
+        "LICENSE-GPL2",
+        "LICENSE-MIT",
+    ] {
         fs::copy(Path::new(ROOT).join(file), dist.join(file))?;
     }
-    for file in ["Containerfile", "daemonset.yml", "CHANGELOG.md"] {
+    for file in ["Containerfile", "daemonset.yml"] {
         fs::copy(
             Path::new(ROOT).join("packaging").join(file),
             dist.join(file),
