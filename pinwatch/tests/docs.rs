@@ -96,8 +96,8 @@ fn probes() {
 #[test]
 fn configuration() {
     let mut text = String::from(
-        "# Configuration of `pinwatch run`\n\nGenerated from the command line's own arguments. Flags win over the environment, and \
-         that over the file.\n\n| Flag | Environment | Key of `--config` | Default | Meaning |\n|---|---|---|---|---|\n",
+        "# Configuration of `pinwatch run`\n\nGenerated from the command line. A flag overrides the environment, and the \
+         environment overrides the file.\n\n| Flag | Environment | Key of `--config` | Default | Meaning |\n|---|---|---|---|---|\n",
     );
     let code = |text: &str| match text {
         "" => String::new(),
