@@ -1,22 +1,24 @@
-//! The load of an evaluation: scenarios that between them take every way through the path,
-//! each in a thread of its own name, so that a recording tells them apart.
+//! The load of an evaluation: scenarios that together cover every part of the long-term path. Each runs in a thread
+//! with the name of the scenario, so that a recording can separate them.
+#![forbid(unsafe_code)]
 
 use std::process::ExitCode;
 
 use anyhow::Result;
 use nix::sys::prctl;
 
-use crate::Unavailable;
-use crate::args::Args;
-use crate::make_plan;
-use crate::plan::{Pages, Plan};
-use crate::scenario;
-use crate::sys;
+use crate::cli::Args;
+use crate::error::Unavailable;
+use crate::plan::Plan;
+use crate::run_plan;
+use crate::scenarios;
+use crate::signals;
+use crate::spec::Pages;
 
-/// A scenario, with as many pages and pins as an estimate needs.
+/// A scenario, with the pages and pins that an estimate needs.
 struct Row {
     scenario: &'static str,
-    /// None: as the scenario has it.
+    /// None: the size that the scenario has.
     pages: Option<usize>,
     /// Pins in a round.
     repeat: u64,
@@ -31,12 +33,12 @@ const fn row(scenario: &'static str, pages: Option<usize>, repeat: u64) -> Row {
 }
 
 const ROWS: &[Row] = &[
-    // Pages that have to move.
+    // Pages that must migrate.
     row("touched", Some(16), 20),
     row("touched", Some(256), 10),
     row("touched", Some(2048), 2),
     row("memfd", None, 6),
-    // Pages that may stay where the pin faults them in; sizes for the cost of a sweep.
+    // Pages that stay where the pin faults them in. The sizes show the cost of a pass.
     row("untouched", Some(1), 20),
     row("untouched", Some(64), 6),
     row("untouched", Some(512), 4),
@@ -44,14 +46,14 @@ const ROWS: &[Row] = &[
     row("zero-page", None, 6),
     row("fork", None, 6),
     row("thp", None, 4),
-    // Something in the way.
+    // Contention.
     row("held-one", None, 6),
     row("held-thp", None, 2),
     row("contention", None, 4),
     row("two-pinners", None, 2),
 ];
 
-/// Rounds that the pins are made in: what else goes on meanwhile then falls on all alike.
+/// All rows run once per round, so that other activity on the machine affects all rows alike.
 const ROUNDS: u64 = 10;
 
 pub fn run(args: &Args) -> Result<ExitCode> {
@@ -59,11 +61,11 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     for round in 1..=rounds {
         eprintln!("pinwatch load: round {round} of {rounds}");
         for row in ROWS {
-            if sys::stop_requested() {
+            if signals::stop_requested() {
                 return Ok(ExitCode::SUCCESS);
             }
-            match row.make(args) {
-                // The others are worth as much without it.
+            match row.run(args) {
+                // The other rows stay valid.
                 Err(error) if error.is::<Unavailable>() => {
                     eprintln!("pinwatch load: {}: {error}", row.scenario);
                 }
@@ -75,17 +77,17 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 }
 
 impl Row {
-    /// One round of it.
-    fn make(&self, args: &Args) -> Result<ExitCode> {
+    /// Makes the pins of one round.
+    fn run(&self, args: &Args) -> Result<ExitCode> {
         let mut plan = Plan::from_args(Args {
-            scenario: Some(scenario::find(self.scenario)),
+            scenario: Some(scenarios::find(self.scenario)),
             ..args.clone()
         })?;
         plan.pages = self.pages.map_or(plan.pages, Pages::Count);
         plan.repeat = self.repeat;
         let name = std::ffi::CString::new(self.scenario)?;
         prctl::set_name(&name)?;
-        make_plan(plan, args.style())
+        run_plan(plan, args.style(), args.disruptive)
     }
 }
 
@@ -94,9 +96,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_are_scenarios_whose_names_are_those_of_threads() {
+    fn rows_are_scenarios_whose_names_fit_a_thread() {
         for row in ROWS {
-            assert_eq!(scenario::find(row.scenario).name, row.scenario);
+            assert_eq!(scenarios::find(row.scenario).name, row.scenario);
             assert!(row.scenario.len() < 16);
         }
     }

@@ -1,86 +1,111 @@
-//! `pinwatch load`: makes pins on this machine, the ground truth that the metrics are tested against.
+//! `pinwatch load`: makes long-term page pins on this machine, the ground truth of pinwatch's tests.
 //!
-//! A [`Plan`](plan::Plan) (a row of the scenario table, with the flags laid over it) says what to do; the
-//! [`runner`] makes the memory, whatever gets in its way, and the pins; [`report`] prints what each system
-//! call returned and in which zones the pages were before and after it. A pin that fails with an errno is a
-//! result like any other. Nothing here looks at pinwatch's own measurements: that would make the truth circular.
+//! A [`Plan`] (the row of a scenario with the flags applied to it) describes a load. The [`runner`] prepares the
+//! memory and the contention, then makes the pins. [`report`] prints the result of each system call and the zones of
+//! the pages before and after it. A pin that fails with an errno is a result like any other.
+//!
+//! This crate cannot use the daemon's code or its measurements, so its results are independent of them. `host` makes
+//! every change to the host.
 
-mod args;
-mod check;
+mod cli;
 mod contention;
-mod doomed;
+mod error;
 mod evaluation;
+mod host;
 mod memory;
+mod oom_child;
 mod pinner;
 mod plan;
+mod preflight;
 mod report;
 mod runner;
-mod scenario;
+mod scenarios;
+mod signals;
+mod spec;
 mod sys;
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
-pub use args::{Args, EXAMPLES};
+pub use cli::{Args, EXAMPLES};
 
-use memory::census::Census;
-use memory::hugepool::HugePool;
-use pinner::Loan;
-use plan::{Memory, Plan};
+use error::Unavailable;
+use host::device::DeviceLease;
+use host::files::Host;
+use host::session::{self, Session};
+use host::{disruption, hugetlb_pool, recovery, rt_throttling, state_file};
+use memory::placement::PlacementReader;
+use plan::Plan;
+use report::Style;
+use signals::Second;
+use spec::{Company, HUGE, Memory};
 
-/// The load cannot be made here, or not like that: exit status 2 with this sentence.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct Unavailable(String);
+/// Exit status of a load that is impossible here, or that needs `--disruptive`.
+const UNAVAILABLE: u8 = 2;
 
-impl Unavailable {
-    fn because(why: impl Into<String>) -> anyhow::Error {
-        Self(why.into()).into()
-    }
-}
-
+/// Runs the command. An error is one of the load itself: exit status 1.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     if args.list {
-        return report::broken_pipe_is_fine(io::stdout().write_all(scenario::list().as_bytes()))
+        return report::broken_pipe_is_fine(io::stdout().write_all(scenarios::list().as_bytes()))
             .map(|()| ExitCode::SUCCESS);
     }
+    signals::block()?;
+    recovery::recover(&Host::this(), Path::new(state_file::FOLDER));
     let made = if args.evaluation {
         evaluation::run(&args)
     } else {
-        make(&args)
+        run_one(&args)
     };
     match made {
         Err(error) if error.is::<Unavailable>() => {
             eprintln!("pinwatch load: {error}");
-            Ok(ExitCode::from(2))
+            Ok(ExitCode::from(UNAVAILABLE))
         }
         done => done,
     }
 }
 
-fn make(args: &Args) -> anyhow::Result<ExitCode> {
-    make_plan(Plan::from_args(args.clone())?, args.style())
+fn run_one(args: &Args) -> anyhow::Result<ExitCode> {
+    run_plan(
+        Plan::from_args(args.clone())?,
+        args.style(),
+        args.disruptive,
+    )
 }
 
-fn make_plan(mut plan: Plan, style: report::Style) -> anyhow::Result<ExitCode> {
-    sys::stop_on_signals()?;
+fn run_plan(mut plan: Plan, style: Style, disruptive: bool) -> anyhow::Result<ExitCode> {
+    if !plan.in_child {
+        signals::watch(Second::EndsAfter(session::restore_now));
+    }
     sys::raise_memlock_limit();
-    let census = Census::open()?;
-    if census.is_none() {
+    let placement = PlacementReader::open()?;
+    if placement.is_none() {
         eprintln!(
-            "pinwatch load: zones are left out: page frame numbers and /proc/zoneinfo need root (CAP_SYS_ADMIN)"
+            "pinwatch load: the zones of pages are left out: page frame numbers and /proc/zoneinfo need root (CAP_SYS_ADMIN)"
         );
     }
-    plan.settle(census.as_ref())?;
-    check::fits(&plan, census.as_ref())?;
-    check::warn_of_memlock_limit(&plan);
-    let _pool = match plan.memory {
-        Memory::Hugetlb => Some(HugePool::with_free(plan.resident_pages() / plan::HUGE)?),
-        _ => None,
-    };
-    let loan = Loan::take(&plan)?;
+    let zones = placement.as_ref().map(PlacementReader::zones);
+    plan.settle(zones)?;
+    disruption::consent(&plan, &Host::this(), disruptive)?;
+    preflight::fits(&plan, zones)?;
+    preflight::warn_of_memlock_limit(&plan);
+    // Restores the host when dropped, after everything below.
+    let session = Session::begin(disruptive);
+    let device = prepare_host(&plan, &session)?;
     if plan.in_child {
-        return doomed::run(&plan, loan, style);
+        return oom_child::run(&plan, &device, style);
     }
-    runner::run(&plan, &loan, census.as_ref(), style)
+    runner::run(&plan, &device, placement.as_ref(), style)
+}
+
+/// Makes the changes to the host that a plan needs.
+fn prepare_host(plan: &Plan, session: &Session) -> anyhow::Result<DeviceLease> {
+    if plan.memory == Memory::Hugetlb {
+        hugetlb_pool::ensure_free(session, (plan.resident_pages() / HUGE) as u64)?;
+    }
+    if plan.company == Company::Hog {
+        rt_throttling::switch_off(session)?;
+    }
+    DeviceLease::take(plan, session)
 }

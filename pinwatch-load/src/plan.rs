@@ -1,99 +1,15 @@
-//! What to do, settled: a scenario's row with the flags laid over it, and the combinations that make no sense refused.
+//! A plan: the row of a scenario with the flags applied to it. Contradictory flags are refused here.
 //!
-//! A `Plan` is data and can be written as a constant; it touches nothing. Whether the machine can do it is `check`'s.
+//! A `Plan` is data and touches nothing. `preflight` decides whether this machine can run it.
 
-use std::ops::Range;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
-use clap::ValueEnum;
-use serde::Serialize;
-
-use crate::Unavailable;
-use crate::args::Args;
-use crate::memory::census::Census;
-use crate::scenario;
-
-/// Base pages; the load is made for kernels with 4 KiB pages.
-pub const PAGE: usize = 4096;
-/// Base pages in a huge page.
-pub const HUGE: usize = 512;
-/// Base pages in the memfd that `Memory::Alias` maps again and again.
-pub const ALIAS_WINDOW: usize = 16384;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
-#[value(rename_all = "snake_case")]
-#[serde(rename_all = "snake_case")]
-pub enum Via {
-    /// io_uring fixed buffers: IORING_REGISTER_BUFFERS
-    IoUring,
-    /// An AF_XDP umem: setsockopt XDP_UMEM_REG
-    Xdp,
-    /// A udmabuf made of a memfd: UDMABUF_CREATE (a long-term pin from 6.12 on)
-    Udmabuf,
-    /// A VFIO type 1 mapping: VFIO_IOMMU_MAP_DMA
-    Vfio,
-    /// An RDMA memory region: REG_MR of uverbs
-    Rdma,
-    /// Not long-term: an O_DIRECT read into the memory
-    Odirect,
-    /// Not long-term: process_vm_readv of the memory
-    ProcessVm,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
-#[value(rename_all = "lowercase")]
-#[serde(rename_all = "lowercase")]
-pub enum Memory {
-    /// Anonymous, every page written
-    Touched,
-    /// Anonymous, never touched: the pin faults the pages in
-    Untouched,
-    /// Transparent huge pages, written
-    Thp,
-    /// Pages of hugetlbfs, written. Never quite fresh: the pool hands out again what an earlier pin moved
-    Hugetlb,
-    /// A memfd, mapped shared and written
-    Memfd,
-    /// Anonymous, only read, so that the zero page is mapped
-    Zero,
-    /// Anonymous, mapped without write permission: EFAULT
-    Readonly,
-    /// Untouched, and its faults wait in a userfaultfd for --stall-for
-    Userfault,
-    /// 64 MiB of memfd, mapped again and again over the range
-    Alias,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hold {
-    None,
-    /// The first so many.
-    Pages(usize),
-    Last,
-    All,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-#[value(rename_all = "lowercase")]
-pub enum Company {
-    /// Nobody
-    None,
-    /// A forked child shares the pages copy-on-write
-    Fork,
-    /// Another process reads the pages all the time (process_vm_readv)
-    Reader,
-    /// A real-time thread takes the processor away in the middle of the pin, for --stall-for
-    Hog,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pages {
-    Count(usize),
-    /// As many as all zones but ZONE_MOVABLE have: too many to pin.
-    AllNonMovable,
-}
+use crate::cli::Args;
+use crate::error::Unavailable;
+use crate::memory::zones::Zones;
+use crate::scenarios;
+use crate::spec::{ALIAS_WINDOW, Company, HUGE, Hold, Memory, Pages, Via};
 
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -113,57 +29,13 @@ pub struct Plan {
     pub device: Option<String>,
 }
 
-impl FromStr for Hold {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.split_once(':') {
-            None if text == "none" => Ok(Self::None),
-            None if text == "vmsplice" => Ok(Self::Pages(1)),
-            Some(("vmsplice", "all")) => Ok(Self::All),
-            Some(("vmsplice", "last")) => Ok(Self::Last),
-            Some(("vmsplice", count)) => match count.parse() {
-                Ok(pages) if pages > 0 => Ok(Self::Pages(pages)),
-                _ => Err(format!("{count:?} is not a number of pages")),
-            },
-            _ => Err("none, vmsplice, vmsplice:N, vmsplice:last or vmsplice:all is needed".into()),
-        }
-    }
-}
-
-impl Hold {
-    /// Which of so many pages are held.
-    pub fn pages(self, of: usize) -> Range<usize> {
-        match self {
-            Self::None => 0..0,
-            Self::Pages(pages) => 0..pages.min(of),
-            Self::Last => of.saturating_sub(1)..of,
-            Self::All => 0..of,
-        }
-    }
-}
-
-impl Via {
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::IoUring => "io_uring",
-            Self::Xdp => "xdp",
-            Self::Udmabuf => "udmabuf",
-            Self::Vfio => "vfio",
-            Self::Rdma => "rdma",
-            Self::Odirect => "odirect",
-            Self::ProcessVm => "process_vm",
-        }
-    }
-}
-
 impl Plan {
     pub fn from_args(args: Args) -> anyhow::Result<Self> {
         let base = args
             .scenario
-            .map_or(scenario::DEFAULTS, |row| row.plan.clone());
+            .map_or(scenarios::DEFAULTS, |row| row.plan.clone());
         let via = args.via.unwrap_or(base.via);
-        // A udmabuf is made of a memfd and of nothing else, so asking for one asks for the other.
+        // A udmabuf consists of memfd pages only, so --via udmabuf implies --memory memfd.
         let memory = match (via, base.memory) {
             (Via::Udmabuf, Memory::Touched) => Memory::Memfd,
             (_, memory) => memory,
@@ -194,39 +66,37 @@ impl Plan {
         }
     }
 
-    /// Why these settings do not go together.
+    /// Why these settings contradict each other.
     fn contradiction(&self) -> Option<&'static str> {
         let userfault = self.memory == Memory::Userfault;
         if self.via == Via::Udmabuf && self.memory != Memory::Memfd {
-            Some("--via udmabuf pins a memfd: it goes with --memory memfd only")
+            Some("--via udmabuf pins a memfd: use it with --memory memfd only")
         } else if userfault && self.hold != Hold::None {
-            Some("--memory userfault has no pages yet that --hold could hold")
+            Some("--memory userfault has no pages that --hold could hold: leave out one of the two")
         } else if userfault && self.company == Company::Reader {
             Some(
-                "--company reader would meet the fault of --memory userfault before the pin does: they do not go together",
+                "--company reader would take the page fault of --memory userfault before the pin does: leave out one of the two",
             )
         } else if self.company != Company::None && self.threads > 1 {
-            Some("--company goes with --threads 1 only")
+            Some("--company supports one thread only: use --threads 1")
         } else if self.in_child && (self.threads > 1 || self.repeat > 1) {
-            Some("--in-child makes one pin: it does not go with --threads or --repeat")
+            Some("--in-child makes one pin: use --threads 1 and --repeat 1")
         } else if self.file.is_some() && self.via != Via::Odirect {
-            Some("--file is what --via odirect reads: it goes with no other --via")
+            Some("--file names the file that --via odirect reads: use it with --via odirect only")
         } else if self.device.is_some() && !matches!(self.via, Via::Vfio | Via::Rdma) {
-            Some("--device is what --via vfio and --via rdma use: it goes with no other --via")
+            Some("--device names the device of --via vfio or rdma: use it with one of these only")
         } else if self.via == Via::Vfio && self.threads > 1 {
-            Some(
-                "--via vfio has one container, which maps one range at a time: it goes with --threads 1 only",
-            )
+            Some("--via vfio has one container, which maps one range at a time: use --threads 1")
         } else {
             None
         }
     }
 
-    /// Turns `pages` into a count and rounds it to what the memory is made of.
-    pub fn settle(&mut self, census: Option<&Census>) -> anyhow::Result<()> {
+    /// Turns `pages` into a count and rounds it up to whole huge pages where the memory has them.
+    pub fn settle(&mut self, zones: Option<&Zones>) -> anyhow::Result<()> {
         let asked = match self.pages {
             Pages::Count(pages) => pages,
-            Pages::AllNonMovable => all_non_movable(census)?,
+            Pages::AllNonMovable => all_non_movable(zones)?,
         };
         let pages = match self.memory {
             Memory::Thp | Memory::Hugetlb => asked.next_multiple_of(HUGE),
@@ -239,7 +109,7 @@ impl Plan {
         Ok(())
     }
 
-    /// Pages of one range, after [`settle`](Self::settle).
+    /// Base pages of one range. Zero before [`settle`](Self::settle) for a size that depends on the machine.
     pub fn pages(&self) -> usize {
         match self.pages {
             Pages::Count(pages) => pages,
@@ -247,7 +117,7 @@ impl Plan {
         }
     }
 
-    /// Physical pages that all ranges together take.
+    /// Physical base pages that all ranges use together.
     pub fn resident_pages(&self) -> usize {
         let range = match self.memory {
             Memory::Alias => self.pages().min(ALIAS_WINDOW),
@@ -258,14 +128,11 @@ impl Plan {
     }
 }
 
-fn all_non_movable(census: Option<&Census>) -> anyhow::Result<usize> {
-    let zones = match census {
-        Some(census) => census.zones(),
-        None => {
-            return Err(Unavailable::because(
-                "the size of the zones is not readable: run it as root, or give --pages",
-            ));
-        }
+fn all_non_movable(zones: Option<&Zones>) -> anyhow::Result<usize> {
+    let Some(zones) = zones else {
+        return Err(Unavailable::because(
+            "this process cannot read the sizes of the zones: run it as root, or give --pages",
+        ));
     };
     match zones.has_movable() {
         true => Ok(zones.non_movable_pages() as usize),
@@ -320,7 +187,7 @@ mod tests {
 
     #[test]
     fn every_scenario_is_a_plan() {
-        for name in scenario::names() {
+        for name in scenarios::names() {
             assert!(plan(name).is_ok(), "{name}");
         }
     }

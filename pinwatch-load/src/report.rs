@@ -1,4 +1,5 @@
-//! What comes out: a record per pin and a summary, as text for people or as JSON lines.
+//! The output: a record per pin and a summary, as text or as JSON lines.
+#![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, Write};
@@ -8,11 +9,11 @@ use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use serde::{Serialize, Serializer};
 
-use crate::memory::census::PagesIn;
-use crate::plan::{Memory, Via};
+use crate::memory::placement::PagesIn;
+use crate::spec::{Memory, Via};
 use crate::sys;
 
-/// More pins than this are not printed one by one, unless asked for.
+/// Text output of more pins than this is the summary only, unless --verbose.
 const LINES: u64 = 20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,11 +27,11 @@ pub enum Style {
 pub enum Outcome {
     Ok,
     Failed(Errno),
-    /// The thread never returned from the system call to user space.
+    /// The signal killed the thread inside the system call.
     Killed(Signal),
 }
 
-/// One pin, as it was from the outside. `pin` is its number in the order of ending.
+/// One pin as user space sees it. `pin` is its number, in the order of return.
 #[derive(Clone, Debug, Serialize)]
 pub struct Record {
     pub pin: u64,
@@ -41,7 +42,7 @@ pub struct Record {
     pub expected_pins: u64,
     pub result: Outcome,
     pub errno: Option<i32>,
-    /// Right before and after the system call, by `CLOCK_MONOTONIC`.
+    /// `CLOCK_MONOTONIC` right before and after the system call.
     pub started_ns: Option<u64>,
     pub ended_ns: Option<u64>,
     pub duration_ns: Option<u64>,
@@ -98,7 +99,7 @@ impl Serialize for Outcome {
     }
 }
 
-/// Prints records as they come and keeps the summary.
+/// Prints records as they arrive, and keeps the summary.
 pub struct Report<W> {
     out: W,
     style: Style,
@@ -124,7 +125,7 @@ impl<W: Write> Report<W> {
         }
     }
 
-    /// Counts the time from an earlier moment on.
+    /// Moves the start of the summary's duration to an earlier time.
     pub fn since(mut self, started: Instant) -> Self {
         self.started = started;
         self
@@ -144,7 +145,7 @@ impl<W: Write> Report<W> {
         }
     }
 
-    /// Says on stderr how far it is, now and then, where the pins themselves are not printed.
+    /// Prints the progress on stderr every two seconds, unless each pin is printed.
     pub fn tick(&mut self) {
         if !self.each && self.progress.elapsed() >= Duration::from_secs(2) {
             self.progress = Instant::now();
@@ -218,7 +219,7 @@ impl Summary {
     }
 }
 
-/// Whoever read the output has seen enough.
+/// A closed pipe is no error: its reader has seen enough.
 pub fn broken_pipe_is_fine(written: io::Result<()>) -> anyhow::Result<()> {
     match written {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),

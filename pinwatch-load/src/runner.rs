@@ -1,7 +1,8 @@
-//! Makes the pins: threads that set the stage, start together, pin, look where the pages are, and release.
+//! Makes the pins: threads prepare the memory, start together, pin, locate the pages, and unpin.
 //!
-//! Threads never print. They send records to the thread that does, and stop early when they are asked to.
-//! Between barriers no thread returns early, not even after an error: the others would wait for it for ever.
+//! Threads never print. They send records to the printing thread, and stop early on request.
+//! No thread returns between two barriers, not even after an error: the others would wait for it forever.
+#![forbid(unsafe_code)]
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -11,31 +12,33 @@ use std::thread;
 
 use nix::unistd::gettid;
 
-use crate::contention::company::Companion;
-use crate::contention::hog::Hog;
-use crate::contention::hold::Held;
+use crate::contention::cpu_hog::CpuHog;
+use crate::contention::extra_refs::ExtraRefs;
+use crate::contention::process::ContendingProcess;
+use crate::host::device::DeviceLease;
 use crate::memory::buffer::Buffer;
-use crate::memory::census::{Census, PagesIn};
-use crate::pinner::{self as via, Attempt, Loan, Pinner};
-use crate::plan::{Company, Memory, Plan};
+use crate::memory::placement::{PagesIn, PlacementReader};
+use crate::pinner::{self, Attempt, Pinner};
+use crate::plan::Plan;
 use crate::report::{self, Outcome, Record, Report, Style};
-use crate::sys;
+use crate::signals;
+use crate::spec::{Company, Memory};
 
 pub fn run(
     plan: &Plan,
-    loan: &Loan,
-    census: Option<&Census>,
+    device: &DeviceLease,
+    placement: Option<&PlacementReader>,
     style: Style,
 ) -> anyhow::Result<ExitCode> {
     let pinners = (0..plan.threads)
-        .map(|_| via::open(plan, loan))
+        .map(|_| pinner::open(plan, device))
         .collect::<anyhow::Result<Vec<_>>>()?;
     let job = Job {
         plan,
-        census,
+        placement,
         start: Barrier::new(plan.threads),
         error: Mutex::default(),
-        give_up: sys::Flag::default(),
+        give_up: signals::Flag::default(),
     };
     let together = if plan.same_range { plan.threads } else { 1 };
     let groups: Vec<Group> = (0..plan.threads / together)
@@ -62,36 +65,36 @@ pub fn run(
     {
         return Err(error);
     }
-    printed.finish(sys::stop_requested())?;
+    printed.finish(signals::stop_requested())?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// What all threads have in common.
+/// What all threads share.
 struct Job<'a> {
     plan: &'a Plan,
-    census: Option<&'a Census>,
+    placement: Option<&'a PlacementReader>,
     start: Barrier,
     /// The first error of any thread.
     error: Mutex<Option<anyhow::Error>>,
-    give_up: sys::Flag,
+    give_up: signals::Flag,
 }
 
-/// The memory of one pin and all that gets in its way. Fields drop in order: company and holds go before the pages.
+/// The memory of one pin and its contention. Fields drop in order: the contention ends before the memory is unmapped.
 struct Stage {
-    hog: Option<Hog>,
-    _company: Option<Companion>,
-    _held: Option<Held>,
+    cpu_hog: Option<CpuHog>,
+    _process: Option<ContendingProcess>,
+    _extra_refs: Option<ExtraRefs>,
     buffer: Buffer,
 }
 
-/// Threads that pin the same range; a thread on its own is a group of one.
+/// Threads that pin the same range. A thread with its own range is a group of one.
 struct Group {
     stage: Mutex<Option<Arc<Stage>>>,
     meet: Barrier,
 }
 
-/// Where the pages of a range are.
-struct Sight {
+/// The zones of the pages of a range.
+struct Located {
     pages_in: Option<PagesIn>,
     huge: Option<u64>,
 }
@@ -99,19 +102,19 @@ struct Sight {
 fn work(
     job: &Job,
     group: &Group,
-    leads: bool,
+    is_leader: bool,
     mut pinner: Box<dyn Pinner>,
     records: &Sender<Record>,
 ) {
     for turn in 0..job.plan.repeat {
-        if leads {
+        if is_leader {
             group.renew(job);
         }
         group.meet.wait();
         let stage = group.current();
         let before = stage
             .as_ref()
-            .and_then(|stage| job.note(|| job.look(&stage.buffer)));
+            .and_then(|stage| job.note(|| job.locate(&stage.buffer)));
         if turn == 0 {
             job.start.wait();
         }
@@ -120,12 +123,12 @@ fn work(
         let pinned = before.zip(job.note(|| stage.pin(pinner.as_mut())));
         group.meet.wait();
         if let Some((before, attempt)) = pinned
-            && let Some(after) = job.note(|| job.look(&stage.buffer))
+            && let Some(after) = job.note(|| job.locate(&stage.buffer))
         {
-            // Nobody receives any more once printing has failed; the load then ends at the next turn.
+            // The receiver is gone after a failed print. The load then ends at the next turn.
             let _ = records.send(job.record(&attempt, before, after));
         }
-        sys::sleep(job.plan.hold_for);
+        signals::sleep(job.plan.hold_for);
         job.note(|| pinner.unpin());
     }
 }
@@ -138,15 +141,15 @@ impl Group {
         }
     }
 
-    /// Sets the stage for the next turn; there is none when it is over.
+    /// Prepares the stage of the next turn, or removes it when the load is over.
     fn renew(&self, job: &Job) {
         let mut stage = self.stage.lock().unwrap_or_else(PoisonError::into_inner);
         if job.is_over() {
             *stage = None;
         } else if job.plan.fresh || stage.is_none() {
-            // The old memory goes first: there may not be room for both.
+            // Unmap the old memory first: the machine may not have room for both.
             *stage = None;
-            *stage = job.note(|| Stage::set(job.plan)).map(Arc::new);
+            *stage = job.note(|| Stage::prepare(job.plan)).map(Arc::new);
         }
     }
 
@@ -159,36 +162,36 @@ impl Group {
 }
 
 impl Stage {
-    fn set(plan: &Plan) -> anyhow::Result<Self> {
+    fn prepare(plan: &Plan) -> anyhow::Result<Self> {
         let buffer = Buffer::new(plan.memory, plan.pages(), plan.stall_for)?;
-        let held = match plan.hold.pages(buffer.map.pages()) {
+        let extra_refs = match plan.hold.pages(buffer.map.pages()) {
             none if none.is_empty() => None,
-            pages => Some(Held::new(&buffer.map, pages)?),
+            pages => Some(ExtraRefs::new(&buffer.map, pages)?),
         };
-        let (company, hog) = match plan.company {
+        let (process, cpu_hog) = match plan.company {
             Company::None => (None, None),
-            Company::Fork => (Some(Companion::sharing()?), None),
-            Company::Reader => (Some(Companion::reading(&buffer.map)?), None),
-            Company::Hog => (None, Some(Hog::new(&buffer.map, plan.stall_for)?)),
+            Company::Fork => (Some(ContendingProcess::sharing()?), None),
+            Company::Reader => (Some(ContendingProcess::reading(&buffer.map)?), None),
+            Company::Hog => (None, Some(CpuHog::new(&buffer.map, plan.stall_for)?)),
         };
         Ok(Self {
-            hog,
-            _company: company,
-            _held: held,
+            cpu_hog,
+            _process: process,
+            _extra_refs: extra_refs,
             buffer,
         })
     }
 
     fn pin(&self, pinner: &mut dyn Pinner) -> anyhow::Result<Attempt> {
-        if let Some(hog) = &self.hog {
-            hog.wake();
+        if let Some(cpu_hog) = &self.cpu_hog {
+            cpu_hog.wake();
         }
         pinner.pin(&self.buffer)
     }
 }
 
 impl Job<'_> {
-    /// Keeps the first error for the end and lets the load run out.
+    /// Keeps the first error for the end, and lets all threads finish their turn.
     fn note<T>(&self, act: impl FnOnce() -> anyhow::Result<T>) -> Option<T> {
         act()
             .map_err(|error| {
@@ -202,39 +205,39 @@ impl Job<'_> {
     }
 
     fn is_over(&self) -> bool {
-        self.give_up.is_set() || sys::stop_requested()
+        self.give_up.is_set() || signals::stop_requested()
     }
 
-    fn look(&self, buffer: &Buffer) -> anyhow::Result<Sight> {
-        let Some(census) = self.census else {
-            return Ok(Sight {
+    fn locate(&self, buffer: &Buffer) -> anyhow::Result<Located> {
+        let Some(placement) = self.placement else {
+            return Ok(Located {
                 pages_in: None,
                 huge: None,
             });
         };
         let huge = match self.plan.memory {
-            Memory::Thp => Some(census.huge(&buffer.map)?),
+            Memory::Thp => Some(placement.huge(&buffer.map)?),
             _ => None,
         };
-        Ok(Sight {
-            pages_in: Some(census.count(&buffer.map)?),
+        Ok(Located {
+            pages_in: Some(placement.count(&buffer.map)?),
             huge,
         })
     }
 
-    fn record(&self, attempt: &Attempt, before: Sight, after: Sight) -> Record {
+    fn record(&self, attempt: &Attempt, before: Located, after: Located) -> Record {
         let result = match attempt.result {
             Ok(()) => Outcome::Ok,
             Err(errno) => Outcome::Failed(errno),
         };
         Record {
-            // The one who prints numbers them.
+            // The report numbers the records.
             pin: 0,
             tid: gettid().as_raw(),
             via: self.plan.via,
             memory: self.plan.memory,
             pages: self.plan.pages(),
-            expected_pins: via::expected_pins(self.plan.via, self.plan.pages()),
+            expected_pins: pinner::expected_pins(self.plan.via, self.plan.pages()),
             result,
             errno: result.errno(),
             started_ns: Some(attempt.started_ns),
@@ -248,12 +251,11 @@ impl Job<'_> {
     }
 }
 
-/// Prints records until all threads are done. When printing fails, as it does when the reader of a pipe has gone,
-/// the load is asked to end.
+/// Prints records until all threads have ended. A failed print, such as to a closed pipe, requests a stop.
 fn print<W: Write>(mut report: Report<W>, records: &Receiver<Record>) -> Printed<W> {
     let mut failed = None;
     loop {
-        match records.recv_timeout(sys::TICK) {
+        match records.recv_timeout(signals::TICK) {
             Ok(record) => {
                 if failed.is_none() {
                     failed = report.pin(record).err();
@@ -264,7 +266,7 @@ fn print<W: Write>(mut report: Report<W>, records: &Receiver<Record>) -> Printed
         }
         match failed {
             None => report.tick(),
-            Some(_) => sys::request_stop(),
+            Some(_) => signals::request_stop(),
         }
     }
 }

@@ -1,5 +1,5 @@
 //! Processes, threads and references that get in the way of a pin.
 
-pub mod company;
-pub mod hog;
-pub mod hold;
+pub mod cpu_hog;
+pub mod extra_refs;
+pub mod process;

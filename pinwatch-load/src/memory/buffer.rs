@@ -1,4 +1,5 @@
-//! The memory to be pinned, made fresh in each of its kinds.
+//! The memory of a pin: every kind that `--memory` names.
+#![forbid(unsafe_code)]
 
 use std::fs::File;
 use std::time::Duration;
@@ -10,13 +11,13 @@ use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags};
 
 use crate::memory::mapping::Mapping;
 use crate::memory::userfault::Stall;
-use crate::plan::{ALIAS_WINDOW, HUGE, Memory, PAGE};
+use crate::spec::{ALIAS_WINDOW, HUGE, Memory, PAGE};
 
-/// Mapped memory. Fields drop in order: a stall ends before its memory goes.
+/// Mapped memory. Fields drop in order: the stall ends before the memory is unmapped.
 pub struct Buffer {
     _stall: Option<Stall>,
     pub map: Mapping,
-    /// The memfd that is mapped, for those who pin it and not its mapping.
+    /// The mapped memfd, for a pin that takes the file and not the mapping.
     pub memfd: Option<File>,
 }
 
@@ -56,7 +57,7 @@ impl Buffer {
         pages: usize,
         map: impl FnOnce(&File) -> nix::Result<Mapping>,
     ) -> anyhow::Result<Self> {
-        // udmabuf wants a memfd that cannot shrink.
+        // udmabuf accepts only a memfd that cannot shrink.
         let memfd = File::from(memfd_create(
             "pinwatch-load",
             MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING,
@@ -72,10 +73,10 @@ impl Buffer {
     }
 }
 
-/// Anonymous memory in base pages, also on machines that give huge pages to everybody.
+/// Anonymous memory in base pages, also where transparent huge pages are always on.
 fn small(pages: usize, prot: ProtFlags) -> nix::Result<Mapping> {
     let map = Mapping::anonymous(pages, prot, MapFlags::empty())?;
-    // EINVAL: a kernel without huge pages, which is just as well.
+    // EINVAL means a kernel without huge pages, which has base pages only.
     let _ = map.advise(MmapAdvise::MADV_NOHUGEPAGE);
     Ok(map)
 }

@@ -1,5 +1,4 @@
-//! An owned memory mapping: made, touched, advised, unmapped. The only place where `pinwatch load` maps memory or
-//! touches what it mapped.
+//! An owned memory mapping. Only this module maps memory, or reads and writes mapped memory.
 
 use std::fs::File;
 use std::num::NonZeroUsize;
@@ -11,23 +10,23 @@ use libc::{c_void, iovec};
 use nix::errno::Errno;
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
 
-use crate::plan::PAGE;
+use crate::spec::PAGE;
 
-/// Pages that are mapped for as long as this lives.
+/// Pages that stay mapped while this lives.
 pub struct Mapping {
     start: NonNull<c_void>,
     len: usize,
 }
 
-// SAFETY: a Mapping owns its range, which is the same for all threads, and is only written through `&mut self`.
+// SAFETY: a Mapping owns its range, which all threads see alike. Only `&mut self` writes to it.
 unsafe impl Send for Mapping {}
-// SAFETY: as above; through `&self` it can only be read.
+// SAFETY: `&self` only reads the range.
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
     pub fn anonymous(pages: usize, prot: ProtFlags, extra: MapFlags) -> nix::Result<Self> {
         let len = length(pages)?;
-        // SAFETY: without MAP_FIXED the kernel picks a free range; nothing that exists is touched.
+        // SAFETY: without MAP_FIXED the kernel chooses a free range, so no existing mapping changes.
         let start = unsafe { mmap_anonymous(None, len, prot, MapFlags::MAP_PRIVATE | extra)? };
         Ok(Self {
             start,
@@ -47,10 +46,10 @@ impl Mapping {
         Ok(whole.split_off(head))
     }
 
-    /// A memfd's pages, shared.
+    /// Maps the pages of a memfd shared.
     pub fn shared(memfd: &File, pages: usize) -> nix::Result<Self> {
         let len = length(pages)?;
-        // SAFETY: without MAP_FIXED the kernel picks a free range; nothing that exists is touched.
+        // SAFETY: without MAP_FIXED the kernel chooses a free range, so no existing mapping changes.
         let start = unsafe {
             mmap(
                 None,
@@ -67,13 +66,13 @@ impl Mapping {
         })
     }
 
-    /// The first `window` pages of a memfd, shared, again and again until `pages` are mapped.
+    /// Maps the first `window` pages of a memfd shared, repeatedly, until `pages` are mapped.
     pub fn repeated(memfd: &File, window: usize, pages: usize) -> nix::Result<Self> {
         let reserved = Self::anonymous(pages, ProtFlags::PROT_NONE, MapFlags::MAP_NORESERVE)?;
         for offset in (0..reserved.len).step_by(window * PAGE) {
             let len = length((reserved.len - offset).min(window * PAGE) / PAGE)?;
             let at = NonZeroUsize::new(reserved.start.as_ptr() as usize + offset);
-            // SAFETY: MAP_FIXED replaces a part of `reserved`, which is ours and which nobody uses yet.
+            // SAFETY: MAP_FIXED replaces a part of `reserved`, which this function owns and nobody uses yet.
             unsafe {
                 mmap(
                     at,
@@ -88,7 +87,7 @@ impl Mapping {
         Ok(reserved)
     }
 
-    /// Keeps the first `at` bytes and returns the others, either of which may be none.
+    /// Keeps the first `at` bytes and returns the rest. Both may be empty.
     fn split_off(&mut self, at: usize) -> Self {
         // SAFETY: `at` lies within the mapping or at its end.
         let start = unsafe { self.start.byte_add(at) };
@@ -101,14 +100,14 @@ impl Mapping {
     }
 
     pub fn advise(&self, advice: MmapAdvise) -> nix::Result<()> {
-        // SAFETY: the range is ours, and advice on huge pages and forking, as given here, leaves its content alone.
+        // SAFETY: this owns the range. The callers give advice about huge pages and forks, which keeps the content.
         unsafe { madvise(self.start, self.len, advice) }
     }
 
     /// Writes a byte to each page.
     pub fn write_pages(&mut self) {
         for offset in (0..self.len).step_by(PAGE) {
-            // SAFETY: the offset lies within the mapping; volatile, because all that matters is the page fault.
+            // SAFETY: the offset lies within the mapping, which is writable. Volatile, because the page fault is the aim.
             unsafe {
                 self.start
                     .as_ptr()
@@ -122,14 +121,14 @@ impl Mapping {
     /// Reads a byte of each page.
     pub fn read_pages(&self) {
         for offset in (0..self.len).step_by(PAGE) {
-            // SAFETY: as in `write_pages`.
+            // SAFETY: the offset lies within the mapping, which is readable.
             unsafe { self.start.as_ptr().cast::<u8>().add(offset).read_volatile() };
         }
     }
 
     pub fn bytes(&self) -> &[u8] {
-        // SAFETY: mapped and readable while `self` lives. Writes are by `&mut self`, or by a system call that pins,
-        // which comes when the stage is set and nobody holds this slice.
+        // SAFETY: mapped and readable while `self` lives. Writes need `&mut self`, or come from a system call that pins,
+        // which starts after the last user of this slice has returned.
         unsafe { slice::from_raw_parts(self.start.as_ptr().cast(), self.len) }
     }
 
@@ -141,7 +140,7 @@ impl Mapping {
         self.len / PAGE
     }
 
-    /// The range in pieces of at most `bytes`, for system calls that look at addresses only.
+    /// The range in pieces of at most `bytes`, for system calls.
     pub fn iovecs(&self, bytes: usize) -> impl Iterator<Item = iovec> {
         (0..self.len).step_by(bytes).map(move |offset| iovec {
             iov_base: self.start.as_ptr().wrapping_byte_add(offset),
@@ -153,7 +152,7 @@ impl Mapping {
 impl Drop for Mapping {
     fn drop(&mut self) {
         if self.len > 0 {
-            // SAFETY: the range is ours and nobody borrows it any more. It fails for bad arguments only.
+            // SAFETY: this owns the range, and nobody borrows it any more. It fails for bad arguments only.
             let _ = unsafe { munmap(self.start, self.len) };
         }
     }

@@ -1,8 +1,8 @@
-//! Memory whose first fault waits: a range registered with userfaultfd, and a thread that leaves it unanswered.
+//! Memory whose first page fault waits: a range registered with userfaultfd, and a thread that delays the answer.
 //!
-//! A pin of such memory sits in `handle_mm_fault` until the time is over, then goes on as if the memory were
-//! plain and untouched. It takes a long-term path that may drop the mmap lock (FOLL_UNLOCKABLE): io_uring on 6.12 and
-//! later has one. Elsewhere, as on 6.1 and before and in AF_XDP, a fault that would have to wait is EFAULT at once.
+//! A pin of such memory waits in `handle_mm_fault`, then continues as with untouched memory. This needs a long-term path
+//! that may drop the mmap lock (FOLL_UNLOCKABLE), which io_uring has on 6.12 and later. Elsewhere, as on 6.1 and before
+//! and in AF_XDP, the pin fails with EFAULT at once.
 
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::thread::{self, JoinHandle};
@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::Unavailable;
+use crate::error::Unavailable;
 use crate::memory::mapping::Mapping;
-use crate::plan::PAGE;
-use crate::sys;
+use crate::signals;
+use crate::spec::PAGE;
 
 /// `struct uffdio_api`.
 #[repr(C)]
@@ -47,10 +47,13 @@ nix::ioctl_read!(uffdio_unregister, 0xaa, 0x01, Range);
 const UFFD_API: u64 = 0xaa;
 const MODE_MISSING: u64 = 1;
 
-/// The thread that stalls a range; dropping it releases whoever waits.
+/// A pin causes its first fault within this time, or the range is released.
+const FAULT_WITHIN: Duration = Duration::from_secs(60);
+
+/// The thread that delays the faults of a range. Dropping it releases every waiting fault.
 pub struct Stall {
     handler: Option<JoinHandle<()>>,
-    give_up: sys::Flag,
+    give_up: signals::Flag,
 }
 
 impl Stall {
@@ -61,10 +64,10 @@ impl Stall {
         };
         let uffd = open().map_err(|errno| match errno {
             Errno::EPERM => Unavailable::because(
-                "--memory userfault needs root (CAP_SYS_PTRACE) or vm.unprivileged_userfaultfd=1",
+                "--memory userfault needs the right to delay faults of the kernel: run it as root (CAP_SYS_PTRACE), or set vm.unprivileged_userfaultfd=1",
             ),
             Errno::ENOSYS => {
-                Unavailable::because("--memory userfault: this kernel has no userfaultfd")
+                Unavailable::because("this kernel has no userfaultfd, which --memory userfault needs: use --company hog")
             }
             errno => errno.into(),
         })?;
@@ -73,18 +76,15 @@ impl Stall {
             mode: MODE_MISSING,
             ioctls: 0,
         };
-        // SAFETY: `register` is what the kernel reads and writes. The registration goes with the range at the latest.
+        // SAFETY: the kernel reads and writes `register`. The registration ends with the range at the latest.
         unsafe { uffdio_register(uffd.as_raw_fd(), &mut register)? };
-        let give_up = sys::Flag::default();
+        let give_up = signals::Flag::default();
         let seen = give_up.clone();
         let handler = thread::spawn(move || {
             wait_for_fault(&uffd, &seen);
-            let released = Instant::now() + stall_for;
-            while Instant::now() < released && !seen.is_set() && !sys::stop_requested() {
-                thread::sleep(sys::TICK.min(released.saturating_duration_since(Instant::now())));
-            }
+            signals::sleep_unless(stall_for, || seen.is_set());
             let mut range = range;
-            // SAFETY: the range was registered above. All who wait are woken, and their faults served as usual.
+            // SAFETY: the range is registered. The kernel wakes every waiting fault and handles it as usual.
             let _ = unsafe { uffdio_unregister(uffd.as_raw_fd(), &mut range) };
         });
         Ok(Self {
@@ -104,25 +104,27 @@ impl Drop for Stall {
 }
 
 fn open() -> nix::Result<OwnedFd> {
-    // SAFETY: takes flags only. Not UFFD_USER_MODE_ONLY: it is the kernel's own faults that are to wait.
+    // SAFETY: takes flags only. Without UFFD_USER_MODE_ONLY, because the faults of the kernel must wait.
     let fd = Errno::result(unsafe {
         libc::syscall(libc::SYS_userfaultfd, libc::O_CLOEXEC | libc::O_NONBLOCK)
     })?;
-    // SAFETY: the descriptor is new and nobody else's.
+    // SAFETY: the descriptor is new, and nobody else owns it.
     let uffd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
     let mut api = Api {
         api: UFFD_API,
         features: 0,
         ioctls: 0,
     };
-    // SAFETY: `api` is what the kernel reads and writes.
+    // SAFETY: the kernel reads and writes `api`.
     unsafe { uffdio_api(uffd.as_raw_fd(), &mut api)? };
     Ok(uffd)
 }
 
-fn wait_for_fault(uffd: &OwnedFd, give_up: &sys::Flag) {
-    let tick = PollTimeout::try_from(sys::TICK).unwrap_or(PollTimeout::ZERO);
-    while !give_up.is_set() && !sys::stop_requested() {
+/// Waits for the first fault, for [`FAULT_WITHIN`] at most.
+fn wait_for_fault(uffd: &OwnedFd, give_up: &signals::Flag) {
+    let tick = PollTimeout::try_from(signals::TICK).unwrap_or(PollTimeout::ZERO);
+    let end = Instant::now() + FAULT_WITHIN;
+    while !give_up.is_set() && !signals::stop_requested() && Instant::now() < end {
         let mut fds = [PollFd::new(uffd.as_fd(), PollFlags::POLLIN)];
         if poll(&mut fds, tick).is_ok_and(|ready| ready > 0) {
             return;

@@ -1,6 +1,7 @@
-//! `/proc/zoneinfo`: which page frame lies in which zone. A parser of text, no I/O.
+//! A parser of `/proc/zoneinfo`: the zone of each page frame. No I/O.
+#![forbid(unsafe_code)]
 
-/// One zone of one node that has pages.
+/// A zone with pages, of one node. Sizes are in base pages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Zone {
     pub node: u32,
@@ -14,8 +15,8 @@ pub struct Zone {
 pub struct Zones(Vec<Zone>);
 
 impl Zones {
-    /// Reads the text of any kernel since 4.12: the lines used (`Node`, `spanned`, `managed`, `start_pfn`)
-    /// have not changed, those around them come and go. Zones without pages have no `start_pfn`.
+    /// Parses the text of any kernel since 4.12. The lines used (`Node`, `spanned`, `managed`, `start_pfn`) are the same
+    /// in all of them; other lines vary. Zones without pages have no `start_pfn`.
     pub fn parse(text: &str) -> Self {
         let mut zones = Vec::new();
         let mut open: Option<Zone> = None;
@@ -49,8 +50,8 @@ impl Zones {
         Self(zones)
     }
 
-    /// The zone of a page frame. Zones of two nodes may overlap where one has a hole: the smaller one wins,
-    /// because it is the other that has the hole.
+    /// The zone of a page frame. Zones of two nodes overlap where one of them has a hole. The smaller zone wins, because
+    /// the larger one has the hole.
     pub fn of(&self, pfn: u64) -> Option<&Zone> {
         let holds = |zone: &&Zone| (zone.start_pfn..zone.start_pfn + zone.spanned).contains(&pfn);
         self.0.iter().filter(holds).min_by_key(|zone| zone.spanned)
@@ -60,7 +61,7 @@ impl Zones {
         self.0.iter().any(Zone::is_movable)
     }
 
-    /// Pages from which a long-term pin can be served.
+    /// Base pages that a long-term pin can use.
     pub fn non_movable_pages(&self) -> u64 {
         self.0
             .iter()
@@ -234,7 +235,7 @@ Node 0, zone  Movable
     }
 
     #[test]
-    fn no_zones_in_no_text() {
+    fn empty_text_has_no_zones() {
         assert_eq!(Zones::parse("").of(1), None);
         assert!(!Zones::parse("").has_movable());
     }

@@ -5,14 +5,14 @@ use libc::iovec;
 use nix::errno::Errno;
 
 use super::{Attempt, Pinner};
-use crate::Unavailable;
+use crate::error::Unavailable;
 use crate::memory::buffer::Buffer;
-use crate::plan::PAGE;
+use crate::spec::PAGE;
 
 /// The kernel takes at most 1 GiB per iovec (`io_buffer_validate`).
 pub const PAGES_PER_PIN: usize = (1 << 30) / PAGE;
 
-/// A ring of the smallest size, without user-provided memory, so that it pins nothing of its own.
+/// A ring of the smallest size. The kernel allocates its memory, so the ring itself pins nothing.
 pub struct Ring {
     ring: IoUring,
     registered: bool,
@@ -23,9 +23,9 @@ impl Ring {
         match IoUring::new(1) {
             Ok(ring) => Ok(Self { ring, registered: false }),
             Err(error) => Err(Unavailable::because(match error.raw_os_error().map(Errno::from_raw) {
-                Some(Errno::ENOSYS) => "this kernel has no io_uring: try --via xdp".to_owned(),
-                Some(Errno::EPERM) => "io_uring is not permitted here (sysctl kernel.io_uring_disabled, or a seccomp filter): try --via xdp".to_owned(),
-                _ => format!("no io_uring: {error}"),
+                Some(Errno::ENOSYS) => "this kernel has no io_uring: use --via xdp".to_owned(),
+                Some(Errno::EPERM) => "this process may not use io_uring (sysctl kernel.io_uring_disabled, or a seccomp filter): use --via xdp".to_owned(),
+                _ => format!("io_uring_setup failed ({error}): use --via xdp"),
             })),
         }
     }
@@ -35,7 +35,7 @@ impl Pinner for Ring {
     fn pin(&mut self, buffer: &Buffer) -> anyhow::Result<Attempt> {
         let iovecs: Vec<iovec> = buffer.map.iovecs(PAGES_PER_PIN * PAGE).collect();
         let (attempt, registered) = Attempt::time(|| {
-            // SAFETY: the range stays mapped until after `unpin`, and no request ever uses it.
+            // SAFETY: the range stays mapped until after `unpin`, and no request uses it.
             unsafe { self.ring.submitter().register_buffers(&iovecs) }
                 .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(0)))
         });

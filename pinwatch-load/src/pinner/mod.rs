@@ -1,10 +1,7 @@
-//! The system calls that pin, one file each, behind one trait: all that differs between them is in there.
+//! The system calls that pin, one file each, behind the trait [`Pinner`].
 
 mod io_uring;
-mod loan;
-mod pci;
 mod rdma;
-mod rxe;
 mod short_term;
 mod udmabuf;
 mod vfio;
@@ -12,13 +9,13 @@ mod xdp;
 
 use nix::errno::Errno;
 
+use crate::host::device::DeviceLease;
 use crate::memory::buffer::Buffer;
-use crate::plan::{Plan, Via};
+use crate::plan::Plan;
+use crate::spec::Via;
 use crate::sys;
 
-pub use loan::Loan;
-
-/// One system call that pins: its result, and `CLOCK_MONOTONIC` right before and after it.
+/// One system call that pins: its result, and `CLOCK_MONOTONIC` in nanoseconds right before and after it.
 pub struct Attempt {
     pub result: Result<(), Errno>,
     pub started_ns: u64,
@@ -39,31 +36,31 @@ impl Attempt {
     }
 }
 
-/// One thread's means of pinning, used for one pin after the other.
+/// Makes the pins of one thread, one at a time.
 pub trait Pinner: Send {
-    /// Pins the buffer. An error is one of the load itself; what the kernel answers is in the attempt.
+    /// Pins the buffer. The attempt has the kernel's answer; an error is one of the load itself.
     ///
-    /// The pin refers to the buffer's pages: [`unpin`](Self::unpin) comes before the buffer is dropped.
+    /// The pin refers to the pages of the buffer: call [`unpin`](Self::unpin) before the buffer is dropped.
     fn pin(&mut self, buffer: &Buffer) -> anyhow::Result<Attempt>;
 
-    /// Releases what the last attempt pinned, if it did.
+    /// Releases the pin of the last attempt, if there is one.
     fn unpin(&mut self) -> anyhow::Result<()>;
 }
 
-/// Opens the means, or says why there is none here.
-pub fn open(plan: &Plan, loan: &Loan) -> anyhow::Result<Box<dyn Pinner>> {
+/// Opens the pinner of a plan. The error has the reason if this machine has none.
+pub fn open(plan: &Plan, device: &DeviceLease) -> anyhow::Result<Box<dyn Pinner>> {
     Ok(match plan.via {
         Via::IoUring => Box::new(io_uring::Ring::open()?),
         Via::Xdp => Box::new(xdp::Umem::open()?),
         Via::Udmabuf => Box::new(udmabuf::Device::open(plan.pages())?),
-        Via::Vfio => Box::new(vfio::Container::open(loan.pci()?)?),
-        Via::Rdma => Box::new(rdma::Verbs::open(loan.rdma()?)?),
+        Via::Vfio => Box::new(vfio::Container::open(device.pci()?)?),
+        Via::Rdma => Box::new(rdma::Verbs::open(device.rdma()?)?),
         Via::Odirect => Box::new(short_term::DirectRead::open(plan)?),
         Via::ProcessVm => Box::new(short_term::ReadOwnMemory::default()),
     })
 }
 
-/// Long-term pins that the kernel makes of one range when none of them fails.
+/// Long-term pins that the kernel makes for one range if none of them fails.
 pub fn expected_pins(via: Via, pages: usize) -> u64 {
     match via {
         Via::IoUring => pages.div_ceil(io_uring::PAGES_PER_PIN) as u64,

@@ -1,9 +1,9 @@
 //! RDMA: a memory region of the buffer, which `ib_umem_get` pins in portions.
 //!
-//! By the commands of the uverbs device, which are the same for every driver, in the two ways in which libibverbs gives
-//! them: inside an ioctl, and written to the device where the kernel knows no such ioctl. Nothing is ever sent.
+//! It uses the driver-independent commands of uverbs, in the two forms that libibverbs uses: inside an ioctl, or written
+//! to the device if the kernel lacks that ioctl. It never sends data.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use anyhow::Context as _;
@@ -11,14 +11,13 @@ use nix::errno::Errno;
 use nix::request_code_readwrite;
 
 use super::{Attempt, Pinner};
-use crate::Unavailable;
+use crate::error::Unavailable;
+use crate::host::rdma_devices;
 use crate::memory::buffer::Buffer;
-use crate::plan::PAGE;
+use crate::spec::PAGE;
 
-/// What a page has room for pointers to.
+/// Base pages per long-term pin: one page of pointers.
 pub const PAGES_PER_PIN: usize = PAGE / size_of::<u64>();
-
-const DEVICES: &str = "/sys/class/infiniband_verbs";
 
 /// `IB_USER_VERBS_CMD_*`.
 const GET_CONTEXT: u32 = 0;
@@ -28,7 +27,7 @@ const DEREG_MR: u32 = 13;
 
 const ACCESS_LOCAL_WRITE: u32 = 1;
 
-/// `struct ib_uverbs_attr`. Input of up to 8 bytes is in `data`; longer input, and all output, is where it points to.
+/// `struct ib_uverbs_attr`. `data` contains input of up to 8 bytes, and the address of longer input and of output.
 #[repr(C)]
 struct Attribute {
     id: u16,
@@ -62,17 +61,17 @@ const CORE_IN: u16 = 0;
 const CORE_OUT: u16 = 1;
 const WRITE_CMD: u16 = 2;
 
-/// `enum rdma_driver_id`, which an ioctl must name; the kernel refuses another than the device's.
+/// `enum rdma_driver_id`. An ioctl contains it, and the kernel accepts the one of the device only.
 const DRIVERS: std::ops::Range<u32> = 0..64;
 
-/// How commands reach the kernel.
+/// The form of the commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
+enum Form {
     Ioctl { driver: u32 },
     Write,
 }
 
-/// `struct ib_uverbs_cmd_hdr` and what comes after it.
+/// `struct ib_uverbs_cmd_hdr` and the request.
 #[repr(C)]
 struct Command<T> {
     command: u32,
@@ -119,11 +118,11 @@ struct Deregister {
     region: u32,
 }
 
-/// An open device with a protection domain. All of it goes with its descriptor.
+/// An open device with a protection domain. Closing the device frees everything.
 pub struct Verbs {
     device: File,
-    way: Way,
-    /// Comes with the context; nothing is read from it.
+    form: Form,
+    /// The kernel returns it with the context. Nothing reads it.
     _events: OwnedFd,
     domain: u32,
     region: Option<u32>,
@@ -131,29 +130,29 @@ pub struct Verbs {
 
 impl Verbs {
     pub fn open(name: &str) -> anyhow::Result<Self> {
-        let path = node(name)?;
+        let path = rdma_devices::node(name)?;
         let device = File::options()
             .read(true)
             .write(true)
             .open(&path)
-            .map_err(|error| Unavailable::because(format!("{path}: {error}")))?;
+            .map_err(|error| Unavailable::because(format!("cannot open {path}: {error}")))?;
         let mut context = Context::default();
         let ask = |response| Plain { response };
         write(&device, GET_CONTEXT, ask, &mut context).context("IB_USER_VERBS_CMD_GET_CONTEXT")?;
-        // SAFETY: the descriptor that the command returned is new and nobody else's.
+        // SAFETY: the descriptor is new, and nobody else owns it.
         let events = unsafe { OwnedFd::from_raw_fd(context.async_fd as RawFd) };
         let mut domain = 0;
         let by_ioctl = |driver: &u32| ioctl(&device, *driver, ALLOC_PD, ask, &mut domain).is_ok();
-        let way = match DRIVERS.into_iter().find(by_ioctl) {
-            Some(driver) => Way::Ioctl { driver },
+        let form = match DRIVERS.into_iter().find(by_ioctl) {
+            Some(driver) => Form::Ioctl { driver },
             None => {
                 write(&device, ALLOC_PD, ask, &mut domain).context("IB_USER_VERBS_CMD_ALLOC_PD")?;
-                Way::Write
+                Form::Write
             }
         };
         Ok(Self {
             device,
-            way,
+            form,
             _events: events,
             domain,
             region: None,
@@ -190,19 +189,18 @@ impl Pinner for Verbs {
 }
 
 impl Verbs {
-    /// Makes the kernel carry out a command. `request` is given the address that the kernel writes the response to.
+    /// Runs a command. `request` gets the address to which the kernel writes the response.
     ///
-    /// A region that is registered refers to pages that stay mapped until it is deregistered, and no device is told to
-    /// use it.
+    /// The pages of a registered region stay mapped until it is deregistered, and no device uses it.
     fn call<Q, R>(
         &self,
         command: u32,
         request: impl FnOnce(u64) -> Q,
         response: &mut R,
     ) -> Result<(), Errno> {
-        match self.way {
-            Way::Ioctl { driver } => ioctl(&self.device, driver, command, request, response),
-            Way::Write => write(&self.device, command, request, response),
+        match self.form {
+            Form::Ioctl { driver } => ioctl(&self.device, driver, command, request, response),
+            Form::Write => write(&self.device, command, request, response),
         }
     }
 }
@@ -221,7 +219,7 @@ fn write<Q, R>(
         request: request(&raw mut *response as u64),
     };
     // SAFETY: the kernel reads `command`, of its length, and writes at most `out_words` words to `response`. Both live
-    // until the call returns, and `R` is made of integers that take any value.
+    // until the call returns, and `R` consists of integers, which accept any value.
     let written = Errno::result(unsafe {
         libc::write(
             device.as_raw_fd(),
@@ -253,7 +251,7 @@ fn ioctl<Q, R>(
     let mut data = &raw const request as u64;
     if size_of::<Q>() <= size_of::<u64>() {
         data = 0;
-        // SAFETY: both are that long, and no request has padding.
+        // SAFETY: both have room for `Q`, and no request has padding.
         unsafe {
             let to = (&raw mut data).cast::<u8>();
             to.copy_from_nonoverlapping((&raw const request).cast(), size_of::<Q>());
@@ -272,48 +270,13 @@ fn ioctl<Q, R>(
         command: attribute(WRITE_CMD, size_of::<u64>(), u64::from(command)),
     };
     if size_of::<R>() == 0 {
-        // No such attribute: the command's comes in its place.
+        // Without a response attribute, the attribute of the command takes its place.
         invoke.response = attribute(WRITE_CMD, size_of::<u64>(), u64::from(command));
         invoke.attributes = 2;
         invoke.length -= size_of::<Attribute>() as u16;
     }
-    // SAFETY: the kernel reads and writes `invoke`, of the length it states, reads `request`, and writes at most the
-    // stated length to `response`. All live until the call returns, and `R` is made of integers that take any value.
+    // SAFETY: the kernel reads and writes `invoke`, of the length that it states, reads `request`, and writes at most the
+    // stated length to `response`. All live until the call returns, and `R` consists of integers, which accept any value.
     Errno::result(unsafe { libc::ioctl(device.as_raw_fd(), RDMA_VERBS_IOCTL, &raw mut invoke) })?;
     Ok(())
-}
-
-/// The first RDMA device that processes can use.
-pub fn first() -> anyhow::Result<String> {
-    let mut names: Vec<_> = uverbs().map(|(_, name)| name).collect();
-    names.sort();
-    names.into_iter().next().ok_or_else(|| {
-        Unavailable::because(
-            "no RDMA device with uverbs here: name a network interface with --device, and it has a soft RoCE one until the end (modules rdma_rxe and ib_uverbs)",
-        )
-    })
-}
-
-pub fn is_device(name: &str) -> bool {
-    uverbs().any(|(_, device)| device == name)
-}
-
-/// `/dev/infiniband/uverbs0`, for the name of a device.
-fn node(name: &str) -> anyhow::Result<String> {
-    match uverbs().find(|(_, device)| device == name) {
-        Some((uverbs, _)) => Ok(format!("/dev/infiniband/{uverbs}")),
-        None => Err(Unavailable::because(format!(
-            "the RDMA device {name} has no uverbs: load the module ib_uverbs"
-        ))),
-    }
-}
-
-/// Pairs such as (uverbs0, rxe0).
-fn uverbs() -> impl Iterator<Item = (String, String)> {
-    let entries = fs::read_dir(DEVICES).into_iter().flatten().flatten();
-    entries.filter_map(|entry| {
-        let uverbs = entry.file_name().into_string().ok()?;
-        let name = fs::read_to_string(entry.path().join("ibdev")).ok()?;
-        Some((uverbs, name.trim().to_owned()))
-    })
 }

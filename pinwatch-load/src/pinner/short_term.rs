@@ -1,5 +1,5 @@
-//! Pins that are not long-term, by O_DIRECT reads and process_vm_readv: they end with their system call, and
-//! nothing that pinwatch counts may move.
+//! Short-term pins by O_DIRECT reads and process_vm_readv. They end with their system call, and no metric of pinwatch
+//! may change.
 
 use std::fs::{self, File};
 use std::io::{self, Seek, SeekFrom, Write};
@@ -13,20 +13,21 @@ use nix::errno::Errno;
 use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
 
 use super::{Attempt, Pinner};
-use crate::Unavailable;
+use crate::error::Unavailable;
 use crate::memory::buffer::Buffer;
-use crate::plan::{PAGE, Plan};
+use crate::plan::Plan;
+use crate::spec::PAGE;
 
-/// What one system call reads.
+/// Bytes that one system call reads.
 const PIECE: usize = 1 << 20;
 
-/// Where to read on a machine whose temporary files take no O_DIRECT.
+/// Disks to read where temporary files do not support O_DIRECT.
 const DISKS: &[&str] = &["/dev/vda", "/dev/sda", "/dev/ram0", "/dev/loop0"];
 
-/// Reads a file into the buffer, past the page cache.
+/// Reads a file into the buffer without the page cache.
 pub struct DirectRead {
     file: File,
-    /// Bytes that a piece has at most, so that every piece can start at the beginning of the file.
+    /// Bytes per read. Every read starts at the beginning of the file.
     piece: usize,
 }
 
@@ -34,10 +35,10 @@ impl DirectRead {
     pub fn open(plan: &Plan) -> anyhow::Result<Self> {
         match &plan.file {
             Some(path) => Self::of(path)
-                .map_err(|error| Unavailable::because(format!("{} cannot be read with O_DIRECT: {error}", path.display()))),
+                .map_err(|error| Unavailable::because(format!("cannot read {} with O_DIRECT: {error}", path.display()))),
             None => temporary_file().or_else(|| DISKS.iter().find_map(|path| Self::of(path.as_ref()).ok())).ok_or_else(|| {
                 Unavailable::because(format!(
-                    "neither {} nor a disk can be read with O_DIRECT: give --file, or use --via process_vm",
+                    "neither a file in {} nor a disk supports O_DIRECT: give --file, or use --via process_vm",
                     env::temp_dir().display()
                 ))
             }),
@@ -51,7 +52,7 @@ impl DirectRead {
             .open(path)?;
         let len = file.seek(SeekFrom::End(0))? as usize;
         match len.min(PIECE) / PAGE * PAGE {
-            0 => Err(io::Error::other("it is shorter than a page")),
+            0 => Err(io::Error::other("the file is shorter than a page")),
             piece => Ok(Self { file, piece }),
         }
     }
@@ -62,7 +63,7 @@ impl Pinner for DirectRead {
         let fd = self.file.as_raw_fd();
         let (attempt, _) = Attempt::time(|| {
             buffer.map.iovecs(self.piece).try_for_each(|piece| {
-                // SAFETY: writes a piece of the range, which is mapped and which nobody in this process looks at meanwhile.
+                // SAFETY: writes a piece of the mapped range, which nobody in this process reads or writes meanwhile.
                 Errno::result(unsafe { libc::pread(fd, piece.iov_base, piece.iov_len, 0) })
                     .map(drop)
             })
@@ -75,7 +76,7 @@ impl Pinner for DirectRead {
     }
 }
 
-/// A file without a name. Not on tmpfs, which takes O_DIRECT from 6.6 on but copies all the same, and pins nothing.
+/// A file without a name. Returns None on tmpfs, which accepts O_DIRECT from 6.6 on but copies and pins nothing.
 fn temporary_file() -> Option<DirectRead> {
     let path = env::temp_dir().join(format!("pinwatch-load-{}", process::id()));
     let mut file = File::options()
@@ -92,7 +93,7 @@ fn temporary_file() -> Option<DirectRead> {
         .filter(|read| fstatfs(&read.file).is_ok_and(|stat| stat.filesystem_type() != TMPFS_MAGIC))
 }
 
-/// Reads the buffer as if it were another process's.
+/// Reads the buffer as if another process owned it.
 pub struct ReadOwnMemory {
     scratch: Vec<u8>,
 }

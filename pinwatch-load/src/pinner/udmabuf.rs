@@ -1,5 +1,5 @@
-//! udmabuf: a DMA buffer made of a memfd's pages. From 6.12 on it pins them long-term by `memfd_pin_folios`; before, it
-//! only takes references. The pin lasts as long as the buffer's descriptor.
+//! udmabuf: a DMA buffer of memfd pages. From 6.12 on the kernel pins them long-term by `memfd_pin_folios`; before, it
+//! takes references only. The pin lasts as long as the descriptor of the buffer.
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
@@ -8,9 +8,9 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use anyhow::Context;
 
 use super::{Attempt, Pinner};
-use crate::Unavailable;
+use crate::error::Unavailable;
 use crate::memory::buffer::Buffer;
-use crate::plan::PAGE;
+use crate::spec::PAGE;
 
 /// `struct udmabuf_create`.
 #[repr(C)]
@@ -39,14 +39,14 @@ impl Device {
             .map_err(|error| {
                 Unavailable::because(match error.kind() {
                     ErrorKind::NotFound => {
-                        "no /dev/udmabuf (CONFIG_UDMABUF): try --via io_uring --memory memfd"
+                        "this kernel has no /dev/udmabuf (CONFIG_UDMABUF): use --via io_uring --memory memfd"
                             .to_owned()
                     }
                     ErrorKind::PermissionDenied => {
-                        "/dev/udmabuf may not be opened: run it as root, or join the group kvm"
+                        "this process may not open /dev/udmabuf: run it as root, or join the group kvm"
                             .to_owned()
                     }
-                    _ => format!("/dev/udmabuf: {error}"),
+                    _ => format!("cannot open /dev/udmabuf: {error}"),
                 })
             })?;
         let limit = "/sys/module/udmabuf/parameters/size_limit_mb";
@@ -55,7 +55,7 @@ impl Device {
             .and_then(|text| text.trim().parse::<usize>().ok())
         {
             Some(mib) if pages * PAGE > mib << 20 => Err(Unavailable::because(format!(
-                "a udmabuf has at most {mib} MiB here ({limit})"
+                "the kernel limits a udmabuf to {mib} MiB: use fewer --pages, or raise {limit}"
             ))),
             _ => Ok(Self { device, made: None }),
         }
@@ -67,7 +67,7 @@ impl Pinner for Device {
         let memfd = buffer
             .memfd
             .as_ref()
-            .context("a udmabuf is made of a memfd")?;
+            .context("this buffer has no memfd, which a udmabuf needs")?;
         let create = Create {
             memfd: memfd.as_raw_fd() as u32,
             flags: FLAGS_CLOEXEC,
@@ -77,7 +77,7 @@ impl Pinner for Device {
         // SAFETY: `create` lives until the call returns.
         let (attempt, fd) =
             Attempt::time(|| unsafe { udmabuf_create(self.device.as_raw_fd(), &create) });
-        // SAFETY: the descriptor that the call returned is new and nobody else's.
+        // SAFETY: the descriptor is new, and nobody else owns it.
         self.made = fd.map(|fd: RawFd| unsafe { OwnedFd::from_raw_fd(fd) });
         Ok(attempt)
     }

@@ -1,6 +1,6 @@
-//! VFIO type1: one mapping of the whole buffer for a device's DMA, which `vaddr_get_pfns` pins in portions.
+//! VFIO type 1: one DMA mapping of the whole buffer, which `vaddr_get_pfns` pins in portions.
 //!
-//! The group of a device that vfio-pci has is all that is needed: no device is opened, and none ever does any DMA.
+//! It opens the IOMMU group of a device that vfio-pci has. It never opens the device, so no DMA happens.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -10,11 +10,12 @@ use std::sync::LazyLock;
 use anyhow::Context;
 use nix::errno::Errno;
 
-use super::pci::Address;
 use super::{Attempt, Pinner};
-use crate::Unavailable;
+use crate::error::Unavailable;
+use crate::host::files::Host;
+use crate::host::pci::Address;
 use crate::memory::buffer::Buffer;
-use crate::plan::PAGE;
+use crate::spec::PAGE;
 
 const CONTAINER: &str = "/dev/vfio/vfio";
 
@@ -22,7 +23,7 @@ const TYPE1V2_IOMMU: i32 = 3;
 const GROUP_VIABLE: u32 = 1;
 const MAP_READ_WRITE: u32 = 1 | 2;
 
-/// Where the buffer is for the device: past all that PCs keep below 4 GiB.
+/// The address of the buffer for the device: above everything that PCs reserve below 4 GiB.
 const IOVA: u64 = 1 << 32;
 
 /// `struct vfio_group_status`.
@@ -51,7 +52,7 @@ struct Unmap {
     size: u64,
 }
 
-// VFIO numbers its requests without a size: the structs say their own.
+// VFIO request numbers have no size. The structs contain their own.
 const MAGIC: u8 = b';';
 nix::ioctl_write_int_bad!(check_extension, nix::request_code_none!(MAGIC, 101));
 nix::ioctl_write_int_bad!(set_iommu, nix::request_code_none!(MAGIC, 102));
@@ -64,7 +65,7 @@ nix::ioctl_write_ptr_bad!(set_container, nix::request_code_none!(MAGIC, 104), Ra
 nix::ioctl_write_ptr_bad!(map_dma, nix::request_code_none!(MAGIC, 113), Map);
 nix::ioctl_readwrite_bad!(unmap_dma, nix::request_code_none!(MAGIC, 114), Unmap);
 
-/// Pages that the kernel pins in one go: as many as a page has room for pointers to, a single one before 5.13.
+/// Base pages per long-term pin: one page of pointers, and a single one before 5.13.
 pub static PAGES_PER_PIN: LazyLock<usize> = LazyLock::new(|| {
     let symbols = File::open("/proc/kallsyms").map(BufReader::new);
     let one_by_one = symbols.is_ok_and(|symbols| {
@@ -78,8 +79,8 @@ pub static PAGES_PER_PIN: LazyLock<usize> = LazyLock::new(|| {
     }
 });
 
-/// Whether this line of /proc/kallsyms is the function that pins one page. Late 5.10 has the name of its successor
-/// already, for one page only, which makes the compiler drop the argument.
+/// Whether a line of /proc/kallsyms has the function that pins one page. Late 5.10 gives it the name of its successor,
+/// but still for one page only, so the compiler removes that argument.
 fn pins_one_page(line: &str) -> bool {
     let Some(name) = line.split_whitespace().nth(2) else {
         return false;
@@ -87,7 +88,7 @@ fn pins_one_page(line: &str) -> bool {
     name.split('.').next() == Some("vaddr_get_pfn") || name.starts_with("vaddr_get_pfns.constprop")
 }
 
-/// A container with the one group in it. Fields drop in order: the container, and its mappings, end with the last of them.
+/// A container with one group. The mappings end when both are closed.
 pub struct Container {
     container: File,
     _group: File,
@@ -100,22 +101,22 @@ impl Container {
             because(
                 CONTAINER,
                 errno,
-                "is not there: load the modules vfio and vfio_iommu_type1",
+                "does not exist: load the modules vfio and vfio_iommu_type1",
             )
         })?;
-        // SAFETY: takes integers only, as all of VFIO's requests about a container's kind.
+        // SAFETY: takes integers only.
         if unsafe { check_extension(container.as_raw_fd(), TYPE1V2_IOMMU) } != Ok(1) {
             return Err(Unavailable::because(
-                "VFIO has no type 1 IOMMU here: load the module vfio_iommu_type1",
+                "VFIO has no type 1 IOMMU: load the module vfio_iommu_type1",
             ));
         }
-        let number = device.iommu_group()?;
+        let number = device.iommu_group(&Host::this())?;
         let path = format!("/dev/vfio/{number}");
         let group = open(&path).map_err(|errno| {
             because(
                 &path,
                 errno,
-                &format!("is not there: {} is not bound to vfio-pci", device.as_str()),
+                &format!("does not exist: vfio-pci does not have {}", device.as_str()),
             )
         })?;
         join(&group, &number, &container)?;
@@ -127,27 +128,27 @@ impl Container {
     }
 }
 
-/// Puts the group into the container, which is of no use without one.
+/// Adds the group to the container, which needs one before it accepts mappings.
 fn join(group: &File, number: &str, container: &File) -> anyhow::Result<()> {
     let mut status = GroupStatus {
         argsz: size_of::<GroupStatus>() as u32,
         flags: 0,
     };
-    // SAFETY: writes to `status`, which is as long as it says.
+    // SAFETY: writes to `status`, of the length that `argsz` states.
     unsafe { group_status(group.as_raw_fd(), &mut status) }.context("VFIO_GROUP_GET_STATUS")?;
     if status.flags & GROUP_VIABLE == 0 {
         return Err(Unavailable::because(format!(
-            "other drivers have devices of IOMMU group {number}: all of them must be bound to vfio-pci"
+            "other drivers have devices of IOMMU group {number}: give all of them to vfio-pci"
         )));
     }
-    // SAFETY: reads a descriptor, which lives until the call returns.
+    // SAFETY: reads a descriptor that lives until the call returns.
     unsafe { set_container(group.as_raw_fd(), &container.as_raw_fd()) }
         .context("VFIO_GROUP_SET_CONTAINER")?;
     // SAFETY: takes integers only.
     match unsafe { set_iommu(container.as_raw_fd(), TYPE1V2_IOMMU) } {
         Ok(_) => Ok(()),
         Err(Errno::EPERM) => Err(Unavailable::because(
-            "VFIO refuses an IOMMU without interrupt remapping: the module parameter vfio_iommu_type1.allow_unsafe_interrupts would permit it",
+            "VFIO refuses an IOMMU without interrupt remapping: the module parameter vfio_iommu_type1.allow_unsafe_interrupts permits it",
         )),
         Err(errno) => Err(errno).context("VFIO_SET_IOMMU"),
     }
@@ -178,7 +179,7 @@ impl Pinner for Container {
                 iova: IOVA,
                 size,
             };
-            // SAFETY: `unmap` lives until the call returns, and says how long it is.
+            // SAFETY: `unmap` lives until the call returns, and `argsz` states its length.
             unsafe { unmap_dma(self.container.as_raw_fd(), &mut unmap) }
                 .context("VFIO_IOMMU_UNMAP_DMA")?;
         }
@@ -197,9 +198,9 @@ fn open(path: &str) -> Result<File, Errno> {
 fn because(path: &str, errno: Errno, missing: &str) -> anyhow::Error {
     Unavailable::because(match errno {
         Errno::ENOENT | Errno::ENODEV => format!("{path} {missing}"),
-        Errno::EACCES | Errno::EPERM => format!("{path} may not be opened: run it as root"),
-        Errno::EBUSY => format!("{path} is in use by another process"),
-        errno => format!("{path}: {errno}"),
+        Errno::EACCES | Errno::EPERM => format!("this process may not open {path}: run it as root"),
+        Errno::EBUSY => format!("another process uses {path}: end it first"),
+        errno => format!("cannot open {path}: {errno}"),
     })
 }
 

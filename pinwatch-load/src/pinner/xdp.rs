@@ -1,7 +1,7 @@
-//! AF_XDP: one long-term pin per umem, of the whole of it, by `xdp_umem_pin_pages`.
+//! AF_XDP: one long-term pin per umem, by `xdp_umem_pin_pages`.
 //!
-//! A umem belongs to its socket and goes with it, so that each pin takes a new socket. The kernel may unpin
-//! from a work item, a moment after the socket was closed.
+//! A umem lives as long as its socket, so each pin needs a new socket. The kernel can unpin in a work item, shortly
+//! after the socket is closed.
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
@@ -9,12 +9,12 @@ use libc::{AF_XDP, SOCK_CLOEXEC, SOCK_RAW, SOL_XDP, XDP_UMEM_REG, xdp_umem_reg};
 use nix::errno::Errno;
 
 use super::{Attempt, Pinner};
-use crate::Unavailable;
+use crate::error::Unavailable;
 use crate::memory::buffer::Buffer;
-use crate::plan::PAGE;
+use crate::spec::PAGE;
 
 pub struct Umem {
-    /// The socket for the next pin, then the one that pins.
+    /// The socket of the next pin, then of the present one.
     socket: Option<OwnedFd>,
 }
 
@@ -22,11 +22,13 @@ impl Umem {
     pub fn open() -> anyhow::Result<Self> {
         let socket = socket().map_err(|errno| {
             Unavailable::because(match errno {
-                Errno::EAFNOSUPPORT => "this kernel has no AF_XDP: try --via io_uring".to_owned(),
+                Errno::EAFNOSUPPORT => "this kernel has no AF_XDP: use --via io_uring".to_owned(),
                 Errno::EPERM => {
-                    "AF_XDP sockets need root (CAP_NET_RAW): try --via io_uring".to_owned()
+                    "AF_XDP sockets need root (CAP_NET_RAW): use --via io_uring".to_owned()
                 }
-                errno => format!("no AF_XDP socket: {errno}"),
+                errno => {
+                    format!("the kernel refused an AF_XDP socket ({errno}): use --via io_uring")
+                }
             })
         })?;
         Ok(Self {
@@ -50,7 +52,7 @@ impl Pinner for Umem {
             tx_metadata_len: 0,
         };
         let (attempt, _) = Attempt::time(|| {
-            // SAFETY: `umem` lives until the call returns; the range that it names stays mapped until after `unpin`.
+            // SAFETY: `umem` lives until the call returns. Its range stays mapped until after `unpin`.
             Errno::result(unsafe {
                 libc::setsockopt(
                     socket.as_raw_fd(),
@@ -74,6 +76,6 @@ impl Pinner for Umem {
 fn socket() -> nix::Result<OwnedFd> {
     // SAFETY: takes integers only.
     let fd = Errno::result(unsafe { libc::socket(AF_XDP, SOCK_RAW | SOCK_CLOEXEC, 0) })?;
-    // SAFETY: the descriptor is new and nobody else's.
+    // SAFETY: the descriptor is new, and nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

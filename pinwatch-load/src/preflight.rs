@@ -1,24 +1,29 @@
-//! Whether the plan fits this machine: what would otherwise end in the OOM killer, or would not be what it says.
+//! Whether this machine can run a plan. Refuses plans that would invoke the OOM killer by accident, or that the machine
+//! would run in another way than described.
+#![forbid(unsafe_code)]
 
 use std::fs;
 
 use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::{SysconfVar, sysconf};
 
-use crate::Unavailable;
-use crate::memory::census::Census;
-use crate::plan::{Memory, PAGE, Plan, Via};
+use crate::error::Unavailable;
+use crate::memory::zones::Zones;
+use crate::plan::Plan;
+use crate::spec::{Company, Memory, PAGE, Via};
 
-pub fn fits(plan: &Plan, census: Option<&Census>) -> anyhow::Result<()> {
-    match why_not(plan, census) {
+pub fn fits(plan: &Plan, zones: Option<&Zones>) -> anyhow::Result<()> {
+    match why_not(plan, zones) {
         Some(why) => Err(Unavailable::because(why)),
         None => Ok(()),
     }
 }
 
-fn why_not(plan: &Plan, census: Option<&Census>) -> Option<String> {
+fn why_not(plan: &Plan, zones: Option<&Zones>) -> Option<String> {
     if sysconf(SysconfVar::PAGE_SIZE) != Ok(Some(PAGE as i64)) {
-        return Some("it counts in pages of 4 KiB, this kernel's are larger".to_owned());
+        return Some(
+            "this kernel has larger pages than 4 KiB, and the load supports 4 KiB only".to_owned(),
+        );
     }
     if plan.memory == Memory::Thp && thp_is_off() {
         return Some("transparent huge pages are off: write madvise to /sys/kernel/mm/transparent_hugepage/enabled".to_owned());
@@ -27,39 +32,44 @@ fn why_not(plan: &Plan, census: Option<&Census>) -> Option<String> {
         && let Some(total) = meminfo_pages("MemTotal:")
         && plan.pages() as u64 > total
     {
-        // After the pin, with ENOMEM: the limit is vmap()'s, which the kernel needs to read its umem.
+        // The kernel maps a umem with vmap(), which fails with ENOMEM after the pin.
         return Some(format!(
-            "--via xdp takes no more address space than the machine has memory: {} MiB of {} MiB",
+            "--via xdp cannot pin more address space than the machine has memory ({} MiB of {} MiB): use fewer --pages",
             mib(plan.pages() as u64),
             mib(total)
         ));
     }
+    if plan.company == Company::Hog && online_cpus() == 1 {
+        return Some(
+            "--company hog needs two CPUs: with one, it would stop the whole machine".to_owned(),
+        );
+    }
     let needed = plan.resident_pages() as u64;
-    // The hugetlb pool is checked where it is filled.
+    // `host::hugetlb_pool` checks the hugetlb pool.
     if plan.memory != Memory::Hugetlb
         && let Some(available) = meminfo_pages("MemAvailable:")
         && needed > available / 10 * 9
     {
-        // Also in a child: it would be killed before it pins.
+        // A child too would be killed before it pins.
         return Some(format!(
-            "it would need {} MiB of memory, {} are available",
+            "the load needs {} MiB of memory, and {} MiB are available: use fewer --pages or --threads",
             mib(needed),
             mib(available)
         ));
     }
-    if let Some(census) = census.filter(|census| census.zones().has_movable() && !plan.in_child)
-        && needed > census.zones().non_movable_pages() / 10 * 9
+    if let Some(zones) = zones.filter(|zones| zones.has_movable() && !plan.in_child)
+        && needed > zones.non_movable_pages() / 10 * 9
     {
         return Some(format!(
-            "{} MiB would not fit outside ZONE_MOVABLE, where {} MiB are: the OOM killer would end it (as in scenario shortage)",
+            "{} MiB do not fit outside ZONE_MOVABLE, which has {} MiB: the OOM killer would end the load. Use fewer --pages, or the scenario shortage",
             mib(needed),
-            mib(census.zones().non_movable_pages())
+            mib(zones.non_movable_pages())
         ));
     }
     None
 }
 
-/// Says when RLIMIT_MEMLOCK may be what a pin fails for: the kernel looks at it before it pins, with ENOMEM as well.
+/// Warns on stderr that RLIMIT_MEMLOCK can be the cause of an ENOMEM. The kernel checks it before it pins.
 pub fn warn_of_memlock_limit(plan: &Plan) {
     const CAP_IPC_LOCK: u64 = 1 << 14;
     let bytes = (plan.pages() * PAGE * plan.threads) as u64;
@@ -68,7 +78,7 @@ pub fn warn_of_memlock_limit(plan: &Plan) {
         && effective_capabilities().is_none_or(|set| set & CAP_IPC_LOCK == 0)
     {
         eprintln!(
-            "pinwatch load: RLIMIT_MEMLOCK is {limit} bytes: an ENOMEM can be the limit's, and then nothing was pinned"
+            "pinwatch load: RLIMIT_MEMLOCK is {limit} bytes and can be the cause of an ENOMEM before the pin: raise it with ulimit -l"
         );
     }
 }
@@ -79,6 +89,13 @@ fn effective_capabilities() -> Option<u64> {
         .lines()
         .find_map(|line| line.strip_prefix("CapEff:"))?;
     u64::from_str_radix(set.trim(), 16).ok()
+}
+
+fn online_cpus() -> i64 {
+    match sysconf(SysconfVar::_NPROCESSORS_ONLN) {
+        Ok(Some(cpus)) => cpus,
+        Ok(None) | Err(_) => 1,
+    }
 }
 
 fn mib(pages: u64) -> u64 {

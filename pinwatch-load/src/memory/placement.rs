@@ -1,6 +1,7 @@
-//! Where pages are: page tables (`/proc/self/pagemap`) against zones (`/proc/zoneinfo`) and `/proc/kpageflags`.
+//! The zones of pages: page tables (`/proc/self/pagemap`) combined with `/proc/zoneinfo` and `/proc/kpageflags`.
 //!
-//! It only looks: nothing here faults a page in or keeps one from moving.
+//! Reading them faults no page in and keeps no page from migrating.
+#![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -12,29 +13,30 @@ use nix::sys::mman::{MapFlags, ProtFlags};
 
 use crate::memory::mapping::Mapping;
 use crate::memory::zones::Zones;
-use crate::plan::PAGE;
+use crate::spec::PAGE;
 
-/// Pages by zone name, or by `absent`, `swapped`, `zero-page`, `unknown`.
+/// Base pages by zone name, or by `absent`, `swapped`, `zero-page`, `unknown`.
 pub type PagesIn = BTreeMap<String, u64>;
 
-pub struct Census {
+/// Reads the zones of this process's pages.
+pub struct PlacementReader {
     zones: Zones,
     pagemap: File,
     page_flags: File,
     zero_pfn: u64,
 }
 
-impl Census {
-    /// None without the privilege to read page frame numbers.
+impl PlacementReader {
+    /// Returns None without the privilege to read page frame numbers.
     pub fn open() -> anyhow::Result<Option<Self>> {
-        let pagemap = File::open("/proc/self/pagemap").context("/proc/self/pagemap")?;
+        let pagemap = File::open("/proc/self/pagemap").context("cannot open /proc/self/pagemap")?;
         let (Ok(zoneinfo), Ok(page_flags)) = (
             fs::read_to_string("/proc/zoneinfo"),
             File::open("/proc/kpageflags"),
         ) else {
             return Ok(None);
         };
-        // A page that was only read maps the zero page, and so tells its frame number.
+        // A page that was only read maps the zero page, so pagemap has its frame number.
         let page = Mapping::anonymous(1, ProtFlags::PROT_READ, MapFlags::empty())?;
         page.read_pages();
         let mut word = [0; 8];
@@ -54,6 +56,7 @@ impl Census {
         &self.zones
     }
 
+    /// Base pages of a mapping by zone.
     pub fn count(&self, map: &Mapping) -> io::Result<PagesIn> {
         let mut pages_in = PagesIn::new();
         self.each_entry(map, |entry| {
@@ -67,7 +70,7 @@ impl Census {
         Ok(pages_in)
     }
 
-    /// Pages that are part of a transparent huge page.
+    /// Base pages that are part of a transparent huge page.
     pub fn huge(&self, map: &Mapping) -> io::Result<u64> {
         const KPF_THP: u64 = 1 << 22;
         let mut huge = 0;
@@ -141,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn entries_are_told_apart() {
+    fn entries_are_decoded() {
         assert_eq!(
             Entry::from(((1u64 << 63) | (1 << 55) | 7).to_ne_bytes()),
             Entry::Frame(7)

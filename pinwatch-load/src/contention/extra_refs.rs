@@ -1,4 +1,5 @@
-//! Extra references that make migration fail: pages spliced into pipes, where they stay until this is dropped.
+//! Extra references that make migration fail: pages spliced into pipes.
+#![forbid(unsafe_code)]
 
 use std::io::IoSlice;
 use std::ops::Range;
@@ -10,24 +11,24 @@ use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, vmsplice};
 use nix::unistd::pipe2;
 
 use crate::memory::mapping::Mapping;
-use crate::plan::PAGE;
+use crate::spec::PAGE;
 
-/// Slots of a pipe that anybody may have; a pipe holds one page per slot.
+/// Slots of a pipe that an unprivileged process may have. A slot holds one page.
 const SLOTS: usize = 256;
 
-/// Pipes full of references to pages.
-pub struct Held {
+/// Pipes that hold references to pages until this is dropped.
+pub struct ExtraRefs {
     _pipes: Vec<(OwnedFd, OwnedFd)>,
 }
 
-impl Held {
-    /// Takes a reference to each of `pages`. Not SPLICE_F_GIFT: the pages stay ours and mapped.
+impl ExtraRefs {
+    /// Takes a reference to each of `pages`. Without SPLICE_F_GIFT, so that the pages stay mapped.
     pub fn new(map: &Mapping, pages: Range<usize>) -> anyhow::Result<Self> {
         let mut rest = &map.bytes()[pages.start * PAGE..pages.end * PAGE];
         let mut pipes = Vec::new();
         while !rest.is_empty() {
             let pipe = pipe2(OFlag::O_CLOEXEC).context("cannot hold the pages in pipes")?;
-            // Where the larger pipe is refused, the default size serves as well.
+            // A pipe of the default size works too.
             let _ = fcntl(
                 &pipe.1,
                 FcntlArg::F_SETPIPE_SZ((SLOTS.min(rest.len() / PAGE) * PAGE) as i32),
@@ -39,7 +40,7 @@ impl Held {
     }
 }
 
-/// Splices until the pipe is full, and returns what did not fit.
+/// Splices until the pipe is full. Returns the rest.
 fn fill<'a>(pipe: &OwnedFd, mut rest: &'a [u8]) -> anyhow::Result<&'a [u8]> {
     let all = rest.len();
     while !rest.is_empty() {
@@ -47,8 +48,8 @@ fn fill<'a>(pipe: &OwnedFd, mut rest: &'a [u8]) -> anyhow::Result<&'a [u8]> {
             Ok(spliced) if spliced > 0 => rest = &rest[spliced..],
             Err(Errno::EINTR) => (),
             Err(Errno::EAGAIN) if rest.len() < all => break,
-            Ok(_) => anyhow::bail!("vmsplice takes no pages"),
-            Err(errno) => return Err(errno).context("vmsplice"),
+            Ok(_) => anyhow::bail!("vmsplice accepted no page"),
+            Err(errno) => return Err(errno).context("vmsplice failed"),
         }
     }
     Ok(rest)
@@ -61,9 +62,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn more_pages_than_a_pipe_takes() {
+    fn more_pages_than_one_pipe_holds() {
         let map = Mapping::anonymous(SLOTS + 1, ProtFlags::PROT_READ, MapFlags::empty()).unwrap();
-        assert!(Held::new(&map, 0..SLOTS + 1).unwrap()._pipes.len() > 1);
-        assert_eq!(Held::new(&map, SLOTS..SLOTS + 1).unwrap()._pipes.len(), 1);
+        assert!(ExtraRefs::new(&map, 0..SLOTS + 1).unwrap()._pipes.len() > 1);
+        assert_eq!(
+            ExtraRefs::new(&map, SLOTS..SLOTS + 1).unwrap()._pipes.len(),
+            1
+        );
     }
 }

@@ -1,5 +1,5 @@
-//! Other processes that are busy with the pages while they are pinned: one that shares them copy-on-write, or one
-//! that reads them without pause. They are at it before the pin starts, and gone when this is dropped.
+//! Other processes that use the pages during the pin: one shares them copy-on-write, one reads them continuously.
+//! They start before the pin.
 
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
@@ -12,27 +12,27 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, Pid, fork, getpid, pipe2, read};
 
-use crate::Unavailable;
+use crate::error::Unavailable;
 use crate::memory::mapping::Mapping;
 
 /// A forked child, killed and reaped when dropped.
-pub struct Companion(Pid);
+pub struct ContendingProcess(Pid);
 
-impl Companion {
-    /// A child that has a copy-on-write share of the pages and does nothing with it.
+impl ContendingProcess {
+    /// A child that shares the pages copy-on-write and never touches them.
     pub fn sharing() -> anyhow::Result<Self> {
         Self::spawn(|ready| {
             report(ready, 0);
             loop {
-                // SAFETY: waits for a signal.
+                // SAFETY: takes nothing and waits for a signal.
                 unsafe { libc::pause() };
             }
         })
     }
 
-    /// A child that reads the pages of this process, and shares none of them.
+    /// A child that reads the pages of this process continuously, and shares none of them.
     pub fn reading(map: &Mapping) -> anyhow::Result<Self> {
-        /// Read in one go, and therefore referenced at the same time: 1 MiB.
+        /// Bytes per system call, whose pages are referenced at the same time.
         const WINDOW: usize = 1 << 20;
         map.advise(MmapAdvise::MADV_DONTFORK)?;
         let parent = getpid().as_raw();
@@ -43,7 +43,7 @@ impl Companion {
                 iov_base: scratch.as_mut_ptr().cast::<c_void>(),
                 iov_len: remote.iov_len,
             };
-            // SAFETY: writes to `scratch` only, which is as long as any window; the kernel checks the remote addresses.
+            // SAFETY: writes to `scratch` only, which is as long as any window. The kernel checks the remote addresses.
             Errno::result(unsafe { libc::process_vm_readv(parent, &local, 1, remote, 1, 0) })
         };
         Self::spawn(|ready| {
@@ -57,50 +57,50 @@ impl Companion {
         })
     }
 
-    /// Forks; the child lives in `body`, and the parent waits until it has reported.
+    /// Forks. The child runs `body`, and the parent waits until `body` has called [`report`].
     ///
-    /// Other threads may run, so that `body` must only make system calls: no allocation, no locks.
+    /// Other threads may exist, so `body` may only make system calls: no allocation, no locks.
     fn spawn(body: impl FnOnce(OwnedFd)) -> anyhow::Result<Self> {
         let (from_child, to_parent) = pipe2(OFlag::O_CLOEXEC)?;
-        // A Yama kernel lets only ancestors read a process that has not said otherwise. Elsewhere this is EINVAL.
+        // Yama lets only ancestors read a process, unless that process permits it. Without Yama this is EINVAL.
         // SAFETY: takes integers only.
         unsafe { libc::prctl(libc::PR_SET_PTRACER, libc::PR_SET_PTRACER_ANY) };
-        // SAFETY: the child runs `body`, which makes system calls only, and never returns here.
-        let companion = match unsafe { fork() }.context("fork")? {
+        // SAFETY: the child runs `body`, which makes system calls only, and never returns from here.
+        let process = match unsafe { fork() }.context("cannot fork")? {
             ForkResult::Parent { child } => Self(child),
             ForkResult::Child => {
-                // SAFETY: takes integers only. Should the parent thread be killed, nobody else would end this child.
+                // SAFETY: takes integers only. It ends this child if the parent thread is killed.
                 unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
                 body(to_parent);
-                // SAFETY: ends this process without running what the parent has left to run.
+                // SAFETY: ends this process without running the destructors and exit handlers of the parent.
                 unsafe { libc::_exit(0) }
             }
         };
         drop(to_parent);
-        let mut said = [0];
-        match read(&from_child, &mut said).context("the companion process")? {
-            1 if said == [0] => Ok(companion),
+        let mut errno = [0];
+        match read(&from_child, &mut errno).context("cannot read from the contending process")? {
+            1 if errno == [0] => Ok(process),
             1 => Err(Unavailable::because(format!(
-                "another process may not read this one: {}",
-                Errno::from_raw(said[0].into())
+                "another process may not read this one ({}): run it as root (CAP_SYS_PTRACE)",
+                Errno::from_raw(errno[0].into())
             ))),
-            _ => anyhow::bail!("the companion process died"),
+            _ => anyhow::bail!("the contending process died"),
         }
     }
 }
 
-impl Drop for Companion {
+impl Drop for ContendingProcess {
     fn drop(&mut self) {
         let _ = kill(self.0, Signal::SIGKILL);
         let _ = waitpid(self.0, None);
     }
 }
 
-/// Tells the parent an errno, 0 for ready, then lets go of every descriptor that the child came by: an
-/// AF_XDP socket of the parent would otherwise keep its pins for as long as the child lives.
+/// Reports an errno to the parent, 0 for ready. Then closes every inherited descriptor: an AF_XDP socket of the parent
+/// would otherwise keep its pins while the child lives.
 fn report(ready: OwnedFd, errno: u8) {
     let fd: RawFd = ready.as_raw_fd();
-    // SAFETY: writes one byte that lives until then; closes what this child, which runs no other code, does not use.
+    // SAFETY: writes one byte that lives until the call returns. Closes descriptors that this child never uses again.
     unsafe {
         libc::write(fd, (&raw const errno).cast(), 1);
         libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0);

@@ -1,18 +1,23 @@
-//! A soft RoCE device over a network interface, for the time of the load: what `rdma link add` and
-//! `rdma link delete` do, in messages of netlink.
+//! A soft RoCE device on a network interface until the session ends: `rdma link add` and `rdma link delete`, as
+//! netlink messages.
+#![forbid(unsafe_code)]
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
-use anyhow::Context;
 use nix::errno::Errno;
+use nix::sys::socket::sockopt::ReceiveTimeout;
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket,
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, setsockopt, socket,
 };
+use nix::sys::time::TimeVal;
 
-use crate::Unavailable;
+use super::change::{Change, State};
+use super::files::Host;
+use super::session::Session;
+use crate::error::Unavailable;
 
-/// What the device is called.
+/// The name of the device.
 pub const NAME: &str = "pinwatch0";
 
 /// `RDMA_NL_GET_TYPE(RDMA_NL_NLDEV, RDMA_NLDEV_CMD_*)`.
@@ -26,52 +31,62 @@ const DEVICE_NAME: u16 = 2;
 const INTERFACE_NAME: u16 = 51;
 const LINK_TYPE: u16 = 65;
 
-/// Deletes the device when dropped.
-pub struct Link(());
-
-impl Link {
-    pub fn add(interface: &str) -> anyhow::Result<Self> {
-        let message = Message::new(NEW_LINK, libc::NLM_F_ACK)
-            .text(DEVICE_NAME, NAME)
-            .text(LINK_TYPE, "rxe")
-            .text(INTERFACE_NAME, interface);
-        match ask(&message, |_, _| ()) {
-            Ok(()) => Ok(Self(())),
-            Err(errno) => Err(Unavailable::because(match errno {
-                Errno::EPROTONOSUPPORT => {
-                    "this kernel has no RDMA: load the module rdma_rxe".to_owned()
-                }
-                Errno::EINVAL | Errno::EOPNOTSUPP => format!(
-                    "no soft RoCE over {interface}: load the module rdma_rxe, or try another interface"
-                ),
-                // Its checksum, up to 6.14.
-                Errno::ENOENT => {
-                    "soft RoCE lacks the kernel's crc32: load the module crc32_generic".to_owned()
-                }
-                Errno::EPERM => "a soft RoCE device needs root (CAP_NET_ADMIN)".to_owned(),
-                Errno::EEXIST | Errno::ENFILE => format!(
-                    "{interface} has a soft RoCE device already, or another load made {NAME}: give --device its name"
-                ),
-                errno => format!("no soft RoCE over {interface}: {errno}"),
-            })),
-        }
+/// Adds the device to a network interface until the session ends.
+pub fn add(session: &Session, interface: &str) -> anyhow::Result<()> {
+    if exists(session.host()) {
+        return Err(Unavailable::because(format!(
+            "the RDMA device {NAME} exists already: use it with --device {NAME}, or delete it with `rdma link delete {NAME}`"
+        )));
     }
+    let message = Message::new(NEW_LINK, libc::NLM_F_ACK)
+        .text(DEVICE_NAME, NAME)
+        .text(LINK_TYPE, "rxe")
+        .text(INTERFACE_NAME, interface);
+    let change = Change::SoftRoce {
+        interface: interface.to_owned(),
+    };
+    session.make(change, |_| {
+        ask(&message, |_, _| ()).map_err(|errno| why_not(interface, errno))
+    })
 }
 
-impl Drop for Link {
-    fn drop(&mut self) {
-        if let Err(error) = delete() {
-            eprintln!("pinwatch load: the RDMA device {NAME} stays: {error:#}");
+fn why_not(interface: &str, errno: Errno) -> anyhow::Error {
+    Unavailable::because(match errno {
+        Errno::EPROTONOSUPPORT => "this kernel has no RDMA: load the module rdma_rxe".to_owned(),
+        Errno::EINVAL | Errno::EOPNOTSUPP => format!(
+            "the kernel refused a soft RoCE device on {interface}: load the module rdma_rxe, or try another interface"
+        ),
+        // Its checksum, up to 6.14.
+        Errno::ENOENT => {
+            "soft RoCE lacks the kernel's crc32: load the module crc32_generic".to_owned()
         }
-    }
+        Errno::EPERM => "a soft RoCE device needs root (CAP_NET_ADMIN)".to_owned(),
+        Errno::EEXIST | Errno::ENFILE => format!(
+            "{interface} has a soft RoCE device already: give its name to --device (`rdma link` shows it)"
+        ),
+        errno => format!("the kernel refused a soft RoCE device on {interface}: {errno}"),
+    })
 }
 
 pub fn is_interface(name: &str) -> bool {
     !name.contains('/') && Path::new("/sys/class/net").join(name).exists()
 }
 
-/// By its number: the kernel takes no name here.
-fn delete() -> anyhow::Result<()> {
+pub fn state(host: &Host) -> State {
+    if exists(host) {
+        State::Ours
+    } else {
+        State::AsBefore
+    }
+}
+
+fn exists(host: &Host) -> bool {
+    host.path(Path::new("sys/class/infiniband").join(NAME))
+        .exists()
+}
+
+/// Deletes the device by its number: the kernel takes no name here.
+pub fn delete() -> anyhow::Result<()> {
     let mut index = None;
     ask(&Message::new(GET, libc::NLM_F_DUMP), |kind, payload| {
         let device = (kind == GET).then(|| device(payload)).flatten();
@@ -81,13 +96,16 @@ fn delete() -> anyhow::Result<()> {
             index = Some(number);
         }
     })?;
-    let index = index.context("it is gone already")?;
+    let Some(index) = index else { return Ok(()) };
     ask(
         &Message::new(DELETE_LINK, libc::NLM_F_ACK).number(DEVICE_INDEX, index),
         |_, _| (),
     )?;
     Ok(())
 }
+
+/// Seconds until a missing answer is an error (EAGAIN).
+const ANSWER_WITHIN: i64 = 5;
 
 /// A request: a header, then attributes.
 struct Message(Vec<u8>);
@@ -119,14 +137,14 @@ impl Message {
         self
     }
 
-    /// All of it, with the length in front.
+    /// The message with its length at the start.
     fn bytes(&self) -> Vec<u8> {
         let length = self.0.len() as u32;
         [&length.to_ne_bytes(), &self.0[4..]].concat()
     }
 }
 
-/// Sends a request, and hands the kind and payload of each message of the answer on, until the last.
+/// Sends a request and calls `each` with the kind and payload of every message of the answer.
 fn ask(message: &Message, mut each: impl FnMut(u16, &[u8])) -> Result<(), Errno> {
     let socket: OwnedFd = socket(
         AddressFamily::Netlink,
@@ -134,6 +152,7 @@ fn ask(message: &Message, mut each: impl FnMut(u16, &[u8])) -> Result<(), Errno>
         SockFlag::SOCK_CLOEXEC,
         SockProtocol::NetlinkRDMA,
     )?;
+    setsockopt(&socket, ReceiveTimeout, &TimeVal::new(ANSWER_WITHIN, 0))?;
     send(socket.as_raw_fd(), &message.bytes(), MsgFlags::empty())?;
     let mut buffer = vec![0; 1 << 16];
     loop {
@@ -153,7 +172,7 @@ fn ask(message: &Message, mut each: impl FnMut(u16, &[u8])) -> Result<(), Errno>
     }
 }
 
-/// Kind and payload of each message in what was received.
+/// Kind and payload of each received message.
 fn messages(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     records(bytes, HEADER, |record| {
         number(record).map(|length| length as usize)
@@ -165,7 +184,8 @@ fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     records(bytes, 4, |record| half(record).map(usize::from))
 }
 
-/// Records with a length, their kind, and all else that a header of that size has, each on a multiple of four bytes.
+/// Kind and payload of each record. A record starts with a header of `header` bytes that contains its length and kind,
+/// at a multiple of four bytes.
 fn records(
     mut rest: &[u8],
     header: usize,
@@ -181,7 +201,7 @@ fn records(
     })
 }
 
-/// Number and name of a device, from the attributes about it.
+/// Number and name of a device from its attributes.
 fn device(bytes: &[u8]) -> Option<(u32, &[u8])> {
     let find = |wanted| attributes(bytes).find(|(kind, _)| *kind == wanted);
     let (_, index) = find(DEVICE_INDEX)?;
@@ -202,7 +222,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_can_be_read() {
+    fn messages_survive_a_round_trip() {
         let message = Message::new(GET, libc::NLM_F_ACK)
             .number(DEVICE_INDEX, 7)
             .text(DEVICE_NAME, "rxe0")
@@ -220,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_without_attributes_says_its_length() {
+    fn a_message_without_attributes_has_its_length() {
         assert_eq!(
             number(&Message::new(GET, libc::NLM_F_DUMP).bytes()),
             Some(16)
@@ -228,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn cut_off_answers_end_early() {
+    fn truncated_answers_end_early() {
         let bytes = Message::new(GET, 0).text(DEVICE_NAME, "rxe0").bytes();
         for cut in 0..bytes.len() {
             assert_eq!(messages(&bytes[..cut]).count(), 0);

@@ -1,0 +1,79 @@
+//! The start of a load: restores what an earlier load left behind because it was killed.
+#![forbid(unsafe_code)]
+
+use std::path::Path;
+
+use super::files::Host;
+use super::session;
+use super::state_file::{self, Content, Locked, StateFile};
+
+/// Reports changes that an earlier load left behind, and undoes those that are still as it left them.
+pub fn recover(host: &Host, folder: &Path) {
+    match StateFile::lock(folder, host, false) {
+        Ok(state) => recover_locked(host, folder, &state),
+        // A load that is running restores its own changes.
+        Err(Locked::Absent | Locked::Busy) => (),
+        Err(Locked::Denied) => report_only(host, folder),
+        Err(error @ (Locked::Untrusted(_) | Locked::Io(_))) => {
+            eprintln!("pinwatch load: {error}");
+        }
+    }
+}
+
+fn recover_locked(host: &Host, folder: &Path, state: &StateFile) {
+    let left = match state.read() {
+        Ok(Some(content)) => {
+            report(&content);
+            session::restore(host, content.changes)
+        }
+        Ok(None) => Vec::new(),
+        Err(why) => {
+            report_unreadable(folder, &why);
+            return;
+        }
+    };
+    if let Err(error) = state.write(&left) {
+        eprintln!(
+            "pinwatch load: cannot write {}: {error}",
+            state_file::path(folder).display()
+        );
+    }
+}
+
+/// For a process that may not restore anything.
+fn report_only(host: &Host, folder: &Path) {
+    match state_file::peek(folder, host) {
+        Ok(Some(content)) if !is_running(host, content.pid) => {
+            report(&content);
+            for change in &content.changes {
+                eprintln!(
+                    "pinwatch load: to restore it, run `pinwatch load` as root, or: {}",
+                    change.by_hand()
+                );
+            }
+        }
+        Ok(_) => (),
+        Err(why) => report_unreadable(folder, &why),
+    }
+}
+
+fn report(content: &Content) {
+    for change in &content.changes {
+        eprintln!(
+            "pinwatch load: an earlier load (process {}) was killed and left this change: {}",
+            content.pid,
+            change.describe()
+        );
+    }
+}
+
+fn report_unreadable(folder: &Path, why: &str) {
+    eprintln!(
+        "pinwatch load: {} is no state file of pinwatch load: {why}. Nothing was restored: check the host, then delete the file",
+        state_file::path(folder).display()
+    );
+}
+
+fn is_running(host: &Host, pid: u32) -> bool {
+    host.path(format!("proc/{pid}")).exists()
+}
