@@ -94,12 +94,21 @@ impl Row {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::disruption;
 
     #[test]
     fn rows_are_scenarios_whose_names_fit_a_thread() {
         for row in ROWS {
             assert_eq!(scenarios::find(row.scenario).name, row.scenario);
             assert!(row.scenario.len() < 16);
+        }
+    }
+
+    #[test]
+    fn an_evaluation_does_not_disturb_the_host() {
+        for row in ROWS {
+            let plan = &scenarios::find(row.scenario).plan;
+            assert_eq!(disruption::possible(plan), []);
         }
     }
 }

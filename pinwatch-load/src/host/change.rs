@@ -87,32 +87,38 @@ impl Change {
         }
     }
 
-    /// What the load does, as a predicate of "pinwatch load".
-    pub fn describe(&self) -> String {
+    /// The setting or device that changes.
+    pub fn what(&self) -> String {
         match self {
-            Self::RtThrottling { before } => format!(
-                "sets kernel.sched_rt_runtime_us from {before} to {} (no real-time throttling)",
-                rt_throttling::OFF
-            ),
-            Self::HugetlbPool { before, set } => format!(
-                "raises the pool of 2 MiB huge pages (/{}) from {before} to {set}",
-                hugetlb_pool::SIZE
-            ),
-            Self::PciDriver {
-                address, driver, ..
-            } => format!(
-                "takes the PCI device {address} from {} and gives it to vfio-pci",
-                driver
-                    .as_ref()
-                    .map_or("no driver".to_owned(), |driver| format!(
-                        "its driver {driver}"
-                    ))
-            ),
-            Self::SoftRoce { interface } => format!(
-                "adds the soft RoCE device {} to the network interface {interface}",
-                soft_roce::NAME
-            ),
+            Self::RtThrottling { .. } => "kernel.sched_rt_runtime_us".to_owned(),
+            Self::HugetlbPool { .. } => "nr_hugepages of the 2 MiB pool".to_owned(),
+            Self::PciDriver { address, .. } => format!("the driver of the PCI device {address}"),
+            Self::SoftRoce { interface } => format!("the soft RoCE device of {interface}"),
         }
+    }
+
+    pub fn before(&self) -> String {
+        match self {
+            Self::RtThrottling { before } => before.to_string(),
+            Self::HugetlbPool { before, .. } => before.to_string(),
+            Self::PciDriver { driver, .. } => driver.as_deref().unwrap_or("none").to_owned(),
+            Self::SoftRoce { .. } => "none".to_owned(),
+        }
+    }
+
+    pub fn after(&self) -> String {
+        match self {
+            Self::RtThrottling { .. } => rt_throttling::OFF.to_string(),
+            Self::HugetlbPool { set, .. } => set.to_string(),
+            Self::PciDriver { .. } => pci::VFIO_PCI.to_owned(),
+            Self::SoftRoce { .. } => soft_roce::NAME.to_owned(),
+        }
+    }
+
+    /// `set X from A to B`
+    pub fn describe(&self) -> String {
+        let (what, before, after) = (self.what(), self.before(), self.after());
+        format!("set {what} from {before} to {after}")
     }
 
     /// Shell commands that undo the change.

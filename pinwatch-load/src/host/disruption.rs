@@ -24,7 +24,7 @@ impl Disruption {
                 "invokes the OOM killer, which kills the child process first and can kill other processes too"
             }
             Self::CpuHog => {
-                "takes a CPU from all other tasks for --stall-for per pin, with real-time throttling switched off (kernel.sched_rt_runtime_us)"
+                "takes a CPU from all other tasks for the time of --stall-for in each pin, and switches real-time throttling off (kernel.sched_rt_runtime_us)"
             }
             Self::HugetlbPool => "raises the pool of 2 MiB huge pages (nr_hugepages)",
             Self::PciDriver => "takes the PCI device from its driver and gives it to vfio-pci",

@@ -12,7 +12,7 @@ use super::session::Session;
 use crate::error::Unavailable;
 
 const BUS: &str = "sys/bus/pci";
-const VFIO_PCI: &str = "vfio-pci";
+pub const VFIO_PCI: &str = "vfio-pci";
 
 /// The kernel's word for an empty `driver_override`.
 const NO_OVERRIDE: &str = "(null)";
@@ -212,7 +212,10 @@ fn probe(host: &Host, address: &Address) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
     use super::*;
+    use crate::host::session::tests::Fake;
 
     #[test]
     fn addresses() {
@@ -231,5 +234,90 @@ mod tests {
         ] {
             assert_eq!(parsed(bad), None, "{bad}");
         }
+    }
+
+    /// A PCI device in a folder, with an IOMMU group that nobody uses.
+    struct FakeDevice(Fake);
+
+    const ADDRESS: &str = "0000:00:05.0";
+
+    impl FakeDevice {
+        fn new() -> Self {
+            let device = Self(Fake::new());
+            device.0.set("sys/bus/pci/drivers_probe", "");
+            for driver in ["virtio-pci", VFIO_PCI] {
+                let unbind = format!("sys/bus/pci/drivers/{driver}/unbind");
+                device.0.set(unbind, "");
+            }
+            device.choose("(null)");
+            device.link("iommu_group", "/sys/kernel/iommu_groups/7");
+            device.0.set("dev/vfio/7", "");
+            device.bind(Some("virtio-pci"));
+            device
+        }
+
+        fn file(name: &str) -> String {
+            format!("sys/bus/pci/devices/{ADDRESS}/{name}")
+        }
+
+        fn choose(&self, driver: &str) {
+            self.0.set(Self::file("driver_override"), driver);
+        }
+
+        fn link(&self, name: &str, target: impl AsRef<Path>) {
+            let link = self.0.host.path(Self::file(name));
+            let _ = fs::remove_file(&link);
+            symlink(target, link).unwrap();
+        }
+
+        fn bind(&self, driver: Option<&str>) {
+            match driver {
+                Some(driver) => self.link("driver", format!("../../drivers/{driver}")),
+                None => fs::remove_file(self.0.host.path(Self::file("driver"))).unwrap(),
+            }
+        }
+
+        fn state(&self) -> State {
+            state(&self.0.host, ADDRESS, Some("virtio-pci"), None).unwrap()
+        }
+    }
+
+    #[test]
+    fn states_of_a_device() {
+        let device = FakeDevice::new();
+        assert_eq!(device.state(), State::AsBefore);
+        device.choose(VFIO_PCI);
+        assert_eq!(device.state(), State::Ours);
+        device.bind(None);
+        assert_eq!(device.state(), State::Ours);
+        device.bind(Some(VFIO_PCI));
+        assert_eq!(device.state(), State::Ours);
+        device.choose("(null)");
+        assert!(matches!(device.state(), State::Changed(_)));
+        device.bind(Some("nvme"));
+        assert!(matches!(device.state(), State::Changed(_)));
+        fs::remove_dir_all(device.0.host.path(FakeDevice::file(""))).unwrap();
+        assert!(matches!(device.state(), State::Changed(_)));
+    }
+
+    #[test]
+    fn a_taken_device_goes_back_to_its_driver() {
+        let device = FakeDevice::new();
+        device.choose(VFIO_PCI);
+        device.bind(None);
+        undo(&device.0.host, ADDRESS, Some("virtio-pci"), None).unwrap();
+        assert_eq!(device.0.get(&FakeDevice::file("driver_override")), "");
+        assert_eq!(device.0.get("sys/bus/pci/drivers_probe"), ADDRESS);
+    }
+
+    #[test]
+    fn a_device_that_vfio_pci_refuses_is_given_back() {
+        let device = FakeDevice::new();
+        let session = device.0.session(true);
+        // The fake kernel binds no driver.
+        let refused = take(&session, &Address(ADDRESS.to_owned())).unwrap_err();
+        assert!(refused.to_string().contains("refused"), "{refused:#}");
+        assert_eq!(device.0.get(&FakeDevice::file("driver_override")), "");
+        assert!(!device.0.has_state());
     }
 }

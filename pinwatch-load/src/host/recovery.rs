@@ -60,9 +60,11 @@ fn report_only(host: &Host, folder: &Path) {
 fn report(content: &Content) {
     for change in &content.changes {
         eprintln!(
-            "pinwatch load: an earlier load (process {}) was killed and left this change: {}",
+            "pinwatch load: an earlier load (process {}) was killed and left {} at {} instead of {}",
             content.pid,
-            change.describe()
+            change.what(),
+            change.after(),
+            change.before()
         );
     }
 }

@@ -99,20 +99,17 @@ impl Changes {
     ) -> anyhow::Result<()> {
         if !self.allowed {
             return Err(disruption::refusal(&[format!(
-                "would change {}",
+                "must {}",
                 change.describe()
             )]));
         }
         anyhow::ensure!(
             change.is_plausible(),
-            "the present state of the host cannot be recorded, and therefore not restored: {}",
+            "the state file cannot hold the present state of the host, so the load does not {}",
             change.describe()
         );
         self.lock()?;
-        eprintln!(
-            "pinwatch load: changes until the end: {}",
-            change.describe()
-        );
+        eprintln!("pinwatch load: will {} until the end", change.describe());
         self.made.push(change);
         if let Err(error) = self.save().and_then(|()| act(&self.host)) {
             self.undo_last();
@@ -185,7 +182,7 @@ pub fn restore(host: &Host, changes: Vec<Change>) -> Vec<Change> {
 
 /// Undoes a change that is still as the load left it. Returns whether there is nothing left to undo.
 fn undo(host: &Host, change: &Change) -> bool {
-    let what = change.describe();
+    let (what, before) = (change.what(), change.before());
     let done = change.state(host).and_then(|state| {
         if state == State::Ours {
             change.undo(host)?;
@@ -195,26 +192,26 @@ fn undo(host: &Host, change: &Change) -> bool {
     match done {
         Ok(State::AsBefore) => true,
         Ok(State::Ours) => {
-            eprintln!("pinwatch load: restored: {what}");
+            eprintln!("pinwatch load: restored {what} to {before}");
             true
         }
         Ok(State::Changed(now)) => {
             eprintln!(
-                "pinwatch load: not restored: {what}: {now}, so somebody changed it since. To restore it: {}",
+                "pinwatch load: {what} is not restored to {before}: {now}, so somebody changed it since. To restore it: {}",
                 change.by_hand()
             );
             true
         }
         Ok(State::InUse(why)) => {
             eprintln!(
-                "pinwatch load: not restored: {what}: {why}. To restore it later: {}",
+                "pinwatch load: {what} is not restored to {before}: {why}. To restore it later: {}",
                 change.by_hand()
             );
             false
         }
         Err(error) => {
             eprintln!(
-                "pinwatch load: not restored: {what}: {error:#}. To restore it: {}",
+                "pinwatch load: {what} is not restored to {before}: {error:#}. To restore it: {}",
                 change.by_hand()
             );
             false
@@ -426,6 +423,39 @@ pub mod tests {
         fake.set(rt_throttling::SYSCTL, "950000\n");
         let refused = rt_throttling::switch_off(&fake.session(true)).unwrap_err();
         assert!(refused.is::<Unavailable>(), "{refused:#}");
+    }
+
+    #[test]
+    fn a_second_signal_restores_the_current_session() {
+        let fake = Fake::new();
+        let session = fake.session(true);
+        *locked(&CURRENT) = Some(session.changes.clone());
+        rt_throttling::switch_off(&session).unwrap();
+        restore_now();
+        assert_eq!(fake.get(rt_throttling::SYSCTL), "950000");
+        assert!(!fake.has_state());
+    }
+
+    #[test]
+    fn a_forked_child_restores_nothing() {
+        let fake = Fake::new();
+        fake.killed(|session| rt_throttling::switch_off(session).unwrap());
+        assert_eq!(fake.get(rt_throttling::SYSCTL), "-1");
+        assert!(fake.has_state());
+    }
+
+    #[test]
+    fn a_failed_change_is_undone_and_forgotten() {
+        let fake = Fake::new();
+        let session = fake.session(true);
+        let change = Change::RtThrottling { before: 950_000 };
+        let failed = session.make(change, |host| {
+            host.write(rt_throttling::SYSCTL, "-1")?;
+            anyhow::bail!("half-way")
+        });
+        assert_eq!(failed.unwrap_err().to_string(), "half-way");
+        assert_eq!(fake.get(rt_throttling::SYSCTL), "950000");
+        assert!(!fake.has_state());
     }
 
     #[test]
