@@ -1,4 +1,5 @@
 //! The one error that has an exit status of its own.
+#![forbid(unsafe_code)]
 
 /// The load is impossible on this machine, or the flags contradict each other: exit status 2 with this sentence.
 #[derive(Debug, thiserror::Error)]

@@ -51,6 +51,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             .map(|()| ExitCode::SUCCESS);
     }
     signals::block()?;
+    signals::watch(Second::EndsAfter(session::restore_now));
     recovery::recover(&Host::this(), Path::new(state_file::FOLDER));
     let made = if args.evaluation {
         evaluation::run(&args)
@@ -75,9 +76,6 @@ fn run_one(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 fn run_plan(mut plan: Plan, style: Style, disruptive: bool) -> anyhow::Result<ExitCode> {
-    if !plan.in_child {
-        signals::watch(Second::EndsAfter(session::restore_now));
-    }
     sys::raise_memlock_limit();
     let placement = PlacementReader::open()?;
     if placement.is_none() {

@@ -16,7 +16,6 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
 
 use crate::host::device::DeviceLease;
-use crate::host::session;
 use crate::memory::placement::PlacementReader;
 use crate::plan::Plan;
 use crate::report::{self, Outcome, Record, Report, Style};
@@ -29,7 +28,7 @@ const STOP_WITHIN: Duration = Duration::from_secs(10);
 pub fn run(plan: &Plan, device: &DeviceLease, style: Style) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
     let kills_before = oom_kills()?;
-    // SAFETY: this process has no other thread yet: signals are watched from here on.
+    // SAFETY: the only other thread waits for signals and holds no lock that the child needs.
     match unsafe { fork() }.context("cannot fork")? {
         ForkResult::Child => {
             prctl::set_pdeathsig(Signal::SIGKILL)?;
@@ -39,25 +38,22 @@ pub fn run(plan: &Plan, device: &DeviceLease, style: Style) -> anyhow::Result<Ex
             // The parent's reader has the parent's page tables.
             runner::run(plan, device, PlacementReader::open()?.as_ref(), style)
         }
-        ForkResult::Parent { child } => {
-            signals::watch(Second::EndsAfter(session::restore_now));
-            match wait(child)? {
-                WaitStatus::Exited(_, code) => Ok(ExitCode::from(code as u8)),
-                WaitStatus::Signaled(_, signal, _) => {
-                    let by_oom = oom_kills()? > kills_before;
-                    eprintln!(
-                        "pinwatch load: {} killed the child process {child} inside its pin",
-                        if by_oom { "the OOM killer" } else { "a signal" }
-                    );
-                    let mut report = Report::new(io::stdout().lock(), style, 1).since(started);
-                    let printed = report
-                        .pin(killed(plan, child, signal))
-                        .and_then(|()| report.finish(signals::stop_requested()));
-                    report::broken_pipe_is_fine(printed).map(|()| ExitCode::SUCCESS)
-                }
-                other => anyhow::bail!("the child process {child} ended as {other:?}"),
+        ForkResult::Parent { child } => match wait(child)? {
+            WaitStatus::Exited(_, code) => Ok(ExitCode::from(code as u8)),
+            WaitStatus::Signaled(_, signal, _) => {
+                let by_oom = oom_kills()? > kills_before;
+                eprintln!(
+                    "pinwatch load: {} killed the child process {child} inside its pin",
+                    if by_oom { "the OOM killer" } else { "a signal" }
+                );
+                let mut report = Report::new(io::stdout().lock(), style, 1).since(started);
+                let printed = report
+                    .pin(killed(plan, child, signal))
+                    .and_then(|()| report.finish(signals::stop_requested()));
+                report::broken_pipe_is_fine(printed).map(|()| ExitCode::SUCCESS)
             }
-        }
+            other => anyhow::bail!("the child process {child} ended as {other:?}"),
+        },
     }
 }
 

@@ -1,6 +1,7 @@
 //! A plan: the row of a scenario with the flags applied to it. Contradictory flags are refused here.
 //!
 //! A `Plan` is data and touches nothing. `preflight` decides whether this machine can run it.
+#![forbid(unsafe_code)]
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -4,7 +4,6 @@
 
 use std::ptr;
 use std::sync::Arc;
-use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -44,22 +43,21 @@ pub fn block() -> nix::Result<()> {
     stop_signals().thread_block()
 }
 
-/// Starts the thread that waits for signals. The first one requests a stop.
+/// Starts the thread that waits for the blocked signals. The first one requests a stop. Call it once per process.
 pub fn watch(second: Second) {
-    static WATCHING: Once = Once::new();
-    WATCHING.call_once(|| {
-        thread::spawn(move || {
-            let signals = stop_signals();
-            while let Ok(signal) = signals.wait() {
-                match second {
-                    Second::EndsAfter(act) if stop_requested() => {
-                        act();
-                        end_by(signal);
-                    }
-                    _ => request_stop(),
-                }
+    thread::spawn(move || {
+        let signals = stop_signals();
+        let mut first = true;
+        while let Ok(signal) = signals.wait() {
+            request_stop();
+            if let Second::EndsAfter(act) = second
+                && !first
+            {
+                act();
+                end_by(signal);
             }
-        });
+            first = false;
+        }
     });
 }
 

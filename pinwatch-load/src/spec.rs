@@ -1,4 +1,5 @@
 //! The values of the command line: which system call pins, which memory, and what gets in the way.
+#![forbid(unsafe_code)]
 
 use std::ops::Range;
 use std::str::FromStr;

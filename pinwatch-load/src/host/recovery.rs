@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use super::change::{Change, State};
 use super::files::Host;
 use super::session;
 use super::state_file::{self, Content, Locked, StateFile};
@@ -23,7 +24,7 @@ pub fn recover(host: &Host, folder: &Path) {
 fn recover_locked(host: &Host, folder: &Path, state: &StateFile) {
     let left = match state.read() {
         Ok(Some(content)) => {
-            report(&content);
+            report(host, &content);
             session::restore(host, content.changes)
         }
         Ok(None) => Vec::new(),
@@ -44,8 +45,7 @@ fn recover_locked(host: &Host, folder: &Path, state: &StateFile) {
 fn report_only(host: &Host, folder: &Path) {
     match state_file::peek(folder, host) {
         Ok(Some(content)) if !is_running(host, content.pid) => {
-            report(&content);
-            for change in &content.changes {
+            for change in report(host, &content) {
                 eprintln!(
                     "pinwatch load: to restore it, run `pinwatch load` as root, or: {}",
                     change.by_hand()
@@ -57,8 +57,11 @@ fn report_only(host: &Host, folder: &Path) {
     }
 }
 
-fn report(content: &Content) {
-    for change in &content.changes {
+/// Reports the changes that are still in effect, and returns them.
+fn report<'a>(host: &Host, content: &'a Content) -> Vec<&'a Change> {
+    let in_effect = |change: &&Change| !matches!(change.state(host), Ok(State::AsBefore));
+    let left: Vec<_> = content.changes.iter().filter(in_effect).collect();
+    for change in &left {
         eprintln!(
             "pinwatch load: an earlier load (process {}) was killed and left {} at {} instead of {}",
             content.pid,
@@ -67,6 +70,7 @@ fn report(content: &Content) {
             change.before()
         );
     }
+    left
 }
 
 fn report_unreadable(folder: &Path, why: &str) {

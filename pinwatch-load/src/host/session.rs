@@ -25,6 +25,8 @@ static CURRENT: Mutex<Option<Arc<Mutex<Changes>>>> = Mutex::new(None);
 /// The only way to change the host. Restores it when dropped by the process that made it.
 pub struct Session {
     host: Host,
+    /// A forked child has a copy of this, and must not restore anything.
+    owner: Pid,
     changes: Arc<Mutex<Changes>>,
 }
 
@@ -33,8 +35,6 @@ struct Changes {
     folder: PathBuf,
     /// Whether the user gave `--disruptive`.
     allowed: bool,
-    /// A forked child has a copy of this, and must not restore anything.
-    owner: Pid,
     state: Option<StateFile>,
     /// In the order in which they were made.
     made: Vec<Change>,
@@ -53,12 +53,12 @@ impl Session {
             host: host.clone(),
             folder: folder.into(),
             allowed,
-            owner: getpid(),
             state: None,
             made: Vec::new(),
         };
         Self {
             host,
+            owner: getpid(),
             changes: Arc::new(Mutex::new(changes)),
         }
     }
@@ -87,7 +87,9 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        locked(&self.changes).restore();
+        if self.owner == getpid() {
+            locked(&self.changes).restore();
+        }
     }
 }
 
@@ -153,7 +155,7 @@ impl Changes {
     }
 
     fn restore(&mut self) {
-        if self.owner != getpid() || self.made.is_empty() {
+        if self.made.is_empty() {
             return;
         }
         self.made = restore(&self.host, std::mem::take(&mut self.made));
@@ -292,9 +294,9 @@ pub mod tests {
 
         /// A load that makes its changes and is killed.
         pub fn killed(&self, changes: impl FnOnce(&Session)) {
-            let session = self.session(true);
+            let mut session = self.session(true);
             changes(&session);
-            locked(&session.changes).owner = Pid::from_raw(1);
+            session.owner = Pid::from_raw(1);
         }
 
         pub fn has_state(&self) -> bool {
