@@ -136,9 +136,9 @@ impl Change {
                 driver_override,
             } => {
                 let device = format!("/sys/bus/pci/devices/{address}");
+                let choice = driver_override.as_deref().unwrap_or("''");
                 let mut commands = format!(
-                    "echo {address} > {device}/driver/unbind; echo {} > {device}/driver_override",
-                    driver_override.as_deref().unwrap_or("")
+                    "echo {address} > {device}/driver/unbind; echo {choice} > {device}/driver_override"
                 );
                 if driver.is_some() {
                     commands += &format!("; echo {address} > /sys/bus/pci/drivers_probe");

@@ -22,18 +22,19 @@ pub fn recover(host: &Host, folder: &Path) {
 }
 
 fn recover_locked(host: &Host, folder: &Path, state: &StateFile) {
-    let left = match state.read() {
+    let (pid, left) = match state.read() {
         Ok(Some(content)) => {
             report(host, &content);
-            session::restore(host, content.changes)
+            (content.pid, session::restore(host, content.changes))
         }
-        Ok(None) => Vec::new(),
+        // Removes a file of an earlier boot.
+        Ok(None) => (0, Vec::new()),
         Err(why) => {
             report_unreadable(folder, &why);
             return;
         }
     };
-    if let Err(error) = state.write(&left) {
+    if let Err(error) = state.write_for(pid, &left) {
         eprintln!(
             "pinwatch load: cannot write {}: {error}",
             state_file::path(folder).display()
@@ -47,7 +48,7 @@ fn report_only(host: &Host, folder: &Path) {
         Ok(Some(content)) if !is_running(host, content.pid) => {
             for change in report(host, &content) {
                 eprintln!(
-                    "pinwatch load: to restore it, run `pinwatch load` as root, or: {}",
+                    "pinwatch load: `pinwatch load` as root restores it. By hand: {}",
                     change.by_hand()
                 );
             }

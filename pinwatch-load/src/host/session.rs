@@ -199,21 +199,21 @@ fn undo(host: &Host, change: &Change) -> bool {
         }
         Ok(State::Changed(now)) => {
             eprintln!(
-                "pinwatch load: {what} is not restored to {before}: {now}, so somebody changed it since. To restore it: {}",
+                "pinwatch load: {what} is not restored to {before}: {now}, so somebody changed it since. By hand: {}",
                 change.by_hand()
             );
             true
         }
         Ok(State::InUse(why)) => {
             eprintln!(
-                "pinwatch load: {what} is not restored to {before}: {why}. To restore it later: {}",
+                "pinwatch load: {what} is not restored to {before}: {why}. The next `pinwatch load` tries again. By hand: {}",
                 change.by_hand()
             );
             false
         }
         Err(error) => {
             eprintln!(
-                "pinwatch load: {what} is not restored to {before}: {error:#}. To restore it: {}",
+                "pinwatch load: {what} is not restored to {before}: {error:#}. The next `pinwatch load` tries again. By hand: {}",
                 change.by_hand()
             );
             false
@@ -402,6 +402,18 @@ pub mod tests {
         assert_eq!(fake.get(rt_throttling::SYSCTL), "950000");
         assert_eq!(fake.get(hugetlb_pool::SIZE), "1");
         assert!(!fake.has_state());
+    }
+
+    #[test]
+    fn a_change_that_cannot_be_undone_stays_recorded() {
+        let fake = Fake::new();
+        fake.killed(|session| rt_throttling::switch_off(session).unwrap());
+        let text = fs::read_to_string(path(&fake.folder)).unwrap();
+        let text = text.replace(&format!("\"pid\":{}", std::process::id()), "\"pid\":7");
+        fs::write(path(&fake.folder), &text).unwrap();
+        fs::remove_file(fake.host.path(rt_throttling::SYSCTL)).unwrap();
+        recovery::recover(&fake.host, &fake.folder);
+        assert_eq!(fs::read_to_string(path(&fake.folder)).unwrap(), text);
     }
 
     #[test]

@@ -105,8 +105,13 @@ impl StateFile {
         read(&self.folder, &self.boot_id)
     }
 
-    /// Replaces the recorded changes. Without changes there is no file.
+    /// Records the changes of this process in place of all others.
     pub fn write(&self, changes: &[Change]) -> io::Result<()> {
+        self.write_for(process::id(), changes)
+    }
+
+    /// Records the changes of a process in place of all others. Without changes there is no file.
+    pub fn write_for(&self, pid: u32, changes: &[Change]) -> io::Result<()> {
         let path = path(&self.folder);
         if changes.is_empty() {
             return match fs::remove_file(path) {
@@ -117,7 +122,7 @@ impl StateFile {
         let content = Content {
             version: VERSION,
             boot_id: self.boot_id.clone(),
-            pid: process::id(),
+            pid,
             changes: changes.to_vec(),
         };
         // A reader finds the old content or the new, whenever the writer is killed.
