@@ -11,7 +11,6 @@ use crate::aggregate::series::Per;
 use crate::evaluation::alike::Aspect;
 use crate::evaluation::what_if::Rule;
 use crate::filter::Filter;
-use crate::load;
 use crate::privileges::Capabilities;
 use crate::probe::plan::Wish;
 use crate::stream::serve::DEFAULT_SOCKET;
@@ -35,8 +34,8 @@ pub enum Command {
     Top(Top),
     Check(Check),
     /// Make long-term page pins on this machine, repeatably
-    #[command(after_long_help = load::EXAMPLES)]
-    Load(Box<load::Args>),
+    #[command(after_long_help = pinwatch_load::EXAMPLES)]
+    Load(Box<pinwatch_load::Args>),
     #[command(hide = true)]
     Manual(Manual),
 }

@@ -15,7 +15,6 @@ pub mod evaluation;
 pub mod files;
 pub mod filter;
 pub mod kernel;
-pub mod load;
 pub mod output;
 pub mod passes;
 pub mod per;

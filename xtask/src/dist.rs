@@ -137,7 +137,13 @@ fn list_parts(cache: &Cache, dist: &Path) -> Result<()> {
         .args(["--override-filename", NAME]);
     child::run(&mut parts)?;
     // One beside the manifest of each member; the program is one of them.
-    for member in ["pinwatch", "pinwatch-common", "pinwatch-ebpf", "xtask"] {
+    for member in [
+        "pinwatch",
+        "pinwatch-common",
+        "pinwatch-ebpf",
+        "pinwatch-load",
+        "xtask",
+    ] {
         let made = Path::new(ROOT).join(member).join(format!("{NAME}.json"));
         if member == "pinwatch" {
             // Identifiers are paths of this machine.

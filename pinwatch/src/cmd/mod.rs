@@ -23,7 +23,6 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::{Cli, Command};
-use crate::load;
 use crate::source::live::LiveError;
 
 /// Exit status of a kernel that cannot be watched.
@@ -40,7 +39,7 @@ pub fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Tail(args) => tail::run(&args),
         Command::Top(args) => top::run(&args),
         Command::Check(args) => check::check(&args),
-        Command::Load(args) => load::run(*args),
+        Command::Load(args) => pinwatch_load::run(*args),
         Command::Manual(args) => manual::manual(&args),
     }
 }
