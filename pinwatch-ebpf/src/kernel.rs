@@ -177,7 +177,7 @@ pub fn sample_zone(pages: impl FnOnce() -> (u64, u64), random: u64) -> u8 {
         return 0;
     };
     let flags = page.wrapping_add(PAGE_FLAGS_OFFSET.load()) as *const u64;
-    // SAFETY: as above.
+    // SAFETY: the helper checks the address and handles faults.
     match unsafe { bpf_probe_read_kernel(flags) } {
         Ok(flags) => ((flags >> (ZONE_SHIFT.load() & 63)) as u8 & mask as u8) + 1,
         Err(_) => 0,
@@ -237,14 +237,14 @@ pub fn frame(ctx: &impl EbpfContext) -> u64 {
     ctx.as_ptr() as u64
 }
 
-/// Stack address that identifies a call to kprobe and kretprobe: that of its return address. At entry.
+/// Stack address that identifies a call to a kprobe at its entry: that of the return address.
 #[inline(always)]
 pub fn entry_frame(ctx: &ProbeContext) -> u64 {
     // SAFETY: the context of a kprobe is the probed function's registers.
     unsafe { (*ctx.regs).rsp }
 }
 
-/// As [`entry_frame`], at the return: there the return address has been popped.
+/// Same address as [`entry_frame`], in a kretprobe: there the return address has been popped.
 #[inline(always)]
 pub fn return_frame(ctx: &RetProbeContext) -> u64 {
     // SAFETY: the context of a kretprobe is the registers of the return.

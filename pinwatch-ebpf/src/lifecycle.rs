@@ -301,7 +301,7 @@ fn end_any<const HAS_TWIN: bool>(
         gup_fast::slow_path_failed(kernel::tid());
     }
     let plain = if slot::progress(&slot) == 0 && is_complete(&slot, returned) && !has_followers {
-        // Passes are not measured.
+        // Passes are off, or this kernel does not show them.
         Some(plain(&slot, now, now, 0))
     } else {
         slot.begin_events();

@@ -7,7 +7,7 @@
 //!
 //! - All statistics come from `pinwatch_common::fold`; nothing else counts pins.
 //! - Only `kernel` reads kernel memory and calls helpers that return kernel state.
-//! - Only `event` writes the ring buffer.
+//! - Only `event` writes the ring buffer of events.
 //! - Only `slot` reads and writes the claims and owners of slots.
 #![no_std]
 #![no_main]

@@ -40,8 +40,8 @@ macro_rules! call {
     };
 }
 
-/// Runs `work`, with preemption disabled if the program has a twin. A program without a twin is never
-/// preempted.
+/// Runs `work`, with preemption disabled if the program has a twin. Nothing preempts a program without
+/// one.
 #[inline(always)]
 pub fn disabled<const HAS_TWIN: bool, R>(work: impl FnOnce() -> R) -> R {
     if !HAS_TWIN {

@@ -15,7 +15,7 @@ use crate::maps::{SLOTS, add_atomically};
 
 /// Slot that the running thread owns.
 ///
-/// Programs of other threads neither read nor write its flight. User space can read it at any time.
+/// Only programs of this thread access its flight. User space can read it at any time.
 #[derive(Clone, Copy)]
 pub struct Held(*mut Slot);
 

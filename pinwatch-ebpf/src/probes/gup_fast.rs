@@ -12,7 +12,7 @@ use aya_ebpf::programs::{FEntryContext, FExitContext};
 use pinwatch_common::loss::Loss;
 use pinwatch_common::record::Call;
 
-use super::programs;
+use super::programs::programs;
 use crate::gup_fast::{enter, enter_second, exit, exit_second, forget_returned};
 use crate::kernel;
 use crate::maps::lose;

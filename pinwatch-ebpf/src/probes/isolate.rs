@@ -13,7 +13,7 @@
 use pinwatch_common::record::{Flight, Isolate, Phase};
 
 use super::pass::enter_phase;
-use super::programs;
+use super::programs::programs;
 use crate::kernel;
 use crate::slot::{self, Held};
 
@@ -161,13 +161,11 @@ fn drained() {
         && slot.pin.phase == Phase::Drain as u8
     {
         let in_collect = slot.pin.drained_in == Phase::Collect as u8;
-        enter_phase(
-            &mut slot,
-            if in_collect {
-                Phase::Collect
-            } else {
-                Phase::Gup
-            },
-        );
+        let resumed = if in_collect {
+            Phase::Collect
+        } else {
+            Phase::Gup
+        };
+        enter_phase(&mut slot, resumed);
     }
 }

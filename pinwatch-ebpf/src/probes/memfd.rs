@@ -11,7 +11,7 @@
 use aya_ebpf::programs::{FEntryContext, FExitContext};
 use pinwatch_common::record::Flight;
 
-use super::programs;
+use super::programs::programs;
 use crate::kernel;
 use crate::lifecycle::{enter, enter_second, exit, exit_by_kretprobe, exit_last, unmatched};
 use crate::slot;
@@ -94,8 +94,8 @@ fn begin(slot: &mut Flight, [first, last]: [u64; 2], max_folios: u32) {
 
 /// Base pages of a result in folios: all requested ones, unless the result was truncated.
 ///
-/// A truncated result has as many folios as the caller's array has entries, and that array has fewer
-/// entries than there are pages.
+/// A result is truncated if it fills the caller's array and that array has fewer entries than the range
+/// has pages. Callers pass at most one entry per page.
 #[inline(always)]
 fn base_pages(slot: &Flight, folios: i64) -> i64 {
     let truncated = folios as u64 == slot.max_folios && slot.max_folios < slot.pin.requested;

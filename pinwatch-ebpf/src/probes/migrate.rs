@@ -13,7 +13,7 @@ use pinwatch_common::fold::fold_migrate;
 use pinwatch_common::record::Phase;
 
 use super::pass::enter_phase;
-use super::programs;
+use super::programs::programs;
 use crate::kernel;
 use crate::maps::{Shared, cells};
 use crate::slot::{self, Held};

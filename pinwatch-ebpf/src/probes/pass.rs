@@ -16,15 +16,17 @@ use pinwatch_common::limits::RETRIES_REPORTED;
 use pinwatch_common::record::{Flight, Phase};
 
 use super::isolate::first_counted_unpinnable;
-use super::programs;
+use super::programs::programs;
 use crate::event;
 use crate::kernel;
 use crate::slot::{self, Held};
 
 programs! {
+    /// Collect with the number of pages or folios as argument.
     fentry pass_nr_fentry(ctx) { begin(|| ctx.arg(1)) }
     fentry pass_nr_fentry_second(ctx) { begin_second(|| ctx.arg(1)) }
     kprobe pass_nr_kprobe(ctx) { begin(|| ctx.arg(1).unwrap_or_default()) }
+    /// Collect with a `struct pages_or_folios` as argument.
     fentry pass_pofs_fentry(ctx) { begin(|| kernel::nr_entries(ctx.arg(1))) }
     fentry pass_pofs_fentry_second(ctx) { begin_second(|| kernel::nr_entries(ctx.arg(1))) }
     kprobe pass_pofs_kprobe(ctx) { begin(|| kernel::nr_entries(ctx.arg(1).unwrap_or_default())) }
@@ -56,11 +58,13 @@ programs! {
             begin_second(|| pinned);
         }
     }
+    /// Return of collect with the number of unpinnable pages.
     fexit unpinnable_fexit2(ctx) { collected(ctx.arg(2)) }
     fexit unpinnable_fexit2_second(ctx) { collected_second(ctx.arg(2)) }
     fexit unpinnable_fexit3(ctx) { collected(ctx.arg(3)) }
     fexit unpinnable_fexit3_second(ctx) { collected_second(ctx.arg(3)) }
     kretprobe unpinnable_kretprobe(ctx) { collected(ctx.ret()) }
+    /// Migration begins, so the collect before it found something.
     fentry found_fentry(_ctx) { end_collect(0, Phase::Gup) }
     fentry found_fentry_second(_ctx) { end_collect_second(Phase::Gup) }
     kprobe found_kprobe(_ctx) { end_collect(0, Phase::Gup) }

@@ -13,7 +13,7 @@
 use aya_ebpf::programs::{FEntryContext, FExitContext, ProbeContext};
 use pinwatch_common::record::Flight;
 
-use super::programs;
+use super::programs::programs;
 use crate::kernel;
 use crate::lifecycle::{
     enter, enter_second, exit, exit_by_kretprobe, exit_last, forget_returned, unmatched,

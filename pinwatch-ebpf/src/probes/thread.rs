@@ -5,7 +5,7 @@
 
 use pinwatch_common::loss::Loss;
 
-use super::programs;
+use super::programs::programs;
 use crate::gup_fast;
 use crate::kernel;
 use crate::maps::lose;
