@@ -1,7 +1,7 @@
 //! Fold: adds a finished pin, or a finished call of `migrate_pages`, to the statistics.
 //!
-//! The BPF programs and the daemon call the same functions on the same cells. The BPF verifier must
-//! see a check of every index. An index whose check LLVM might remove goes through [`opaque`].
+//! The BPF programs and the daemon call the same functions on the same cells. The BPF verifier must see
+//! a check of every index. If LLVM might remove it, the index goes through `verifier_hint::opaque`.
 
 use bytemuck::{Pod, Zeroable};
 

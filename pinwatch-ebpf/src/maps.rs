@@ -1,4 +1,4 @@
-//! Maps and the global that followers set: their bounds, and the reason for each map's kind.
+//! Maps and the global event filter: bounds, and the reason for the kind of each map.
 //!
 //! `SLOTS` and `CELLS` are plain arrays that user space maps into its memory. The JIT inlines
 //! look-ups in them on every supported kernel (in per-CPU arrays only from 6.10 on). A reader needs no
@@ -32,7 +32,7 @@ pub static CELLS: Array<CpuCells> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 pub static FAST: HashMap<u32, FastCall> = HashMap::with_max_entries(1, 0);
 
-/// A long-term call of GUP-fast in flight.
+/// Long-term call of GUP-fast in flight.
 #[repr(C)]
 pub struct FastCall {
     pub call: Call,
