@@ -16,8 +16,8 @@ use anyhow::{Context as _, Result, bail};
 use aya_build::{Package, Toolchain, build_ebpf};
 
 const CRATE: &str = "pinwatch-ebpf";
-/// The second object of that crate: programs that do nothing.
-const EMPTY: &str = "empty";
+/// Second object of that crate: programs that measure nothing, for benchmarks.
+const BASELINE: &str = "baseline";
 const SYSTEM_RUSTC: &str = "/usr/bin/rustc";
 
 fn main() {
@@ -45,8 +45,8 @@ fn build() -> Result<()> {
         println!("cargo:rerun-if-changed={}", object.display());
         fs::copy(&object, out.join(CRATE))
             .with_context(|| format!("PINWATCH_EBPF_OBJECT: {}", object.display()))?;
-        // Only benchmarks want it, and say so when they load it.
-        fs::write(out.join(EMPTY), [])?;
+        // Only benchmarks need it; they report the empty object when they load it.
+        fs::write(out.join(BASELINE), [])?;
         return Ok(());
     }
     let toolchain = Compiler::find(&out)?;

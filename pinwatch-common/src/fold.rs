@@ -1,84 +1,96 @@
-//! The fold: adds one ended pin, or one ended migration, to the statistics.
-//! The BPF programs and the daemon both call it, on the same cells.
+//! Fold: adds a finished pin, or a finished call of `migrate_pages`, to the statistics.
 //!
-//! The BPF verifier must see the bound of every index checked: one that LLVM might follow, and
-//! then leave unchecked, goes through [`opaque`].
+//! The BPF programs and the daemon call the same functions on the same cells. The BPF verifier must see
+//! a check of every index. If LLVM might remove it, the index goes through `verifier_hint::opaque`.
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::counter::LOSSES;
 use crate::histogram::{DURATION_BUCKETS, PASS_BUCKETS, duration_bucket, pass_bucket};
-use crate::opaque::opaque;
+use crate::loss::LOSSES;
 use crate::record::{CAUSES, Cause, ISOLATES, ORIGINS, PHASES, Phase, Pin, ZONES};
+use crate::verifier_hint::opaque;
 
-/// A histogram of durations.
+/// Histogram of durations. The number of durations is the sum of the buckets.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct DurationCells {
+    /// Sum of all durations in nanoseconds.
     pub sum_ns: u64,
+    /// By [`duration_bucket`].
     pub buckets: [u64; DURATION_BUCKETS],
 }
 
-/// A histogram of passes.
+/// Histogram of passes per pin. The number of pins is the sum of the buckets.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct PassCells {
+    /// Passes of all pins.
     pub sum: u64,
+    /// By [`pass_bucket`].
     pub buckets: [u64; PASS_BUCKETS],
 }
 
-/// What most pins have in common is counted once: see [`Plain`]. All of it is part of what the
-/// accessors of [`OriginCells`] and [`PinCells`] give, each a sum of cells that only grow.
+/// Statistics of plain pins: see [`Plain`].
+///
+/// The accessors of [`OriginCells`] and [`PinCells`] include these cells in their sums, so that a
+/// plain pin adds to few cells. Cells only grow, so the sums do too.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 struct PlainCells {
-    /// By passes, none or one, and without and with write access.
+    /// Number of pins by passes (0 or 1), then by write access (without, with).
     pins: [[u64; 2]; 2],
     pages: u64,
     gup_ns: u64,
     collect_ns: u64,
 }
 
-/// What is kept per origin. The number of pins is the sum of either histogram's
-/// buckets.
+/// Statistics of one origin. The number of pins is the sum of either histogram's buckets.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct OriginCells {
     plain: PlainCells,
-    /// By duration, of all pins.
+    /// Number of all pins by [`duration_bucket`].
     pub durations: [u64; DURATION_BUCKETS],
-    /// Of pins that are not plain, as what follows.
+    /// Only of pins that are not plain.
     duration_ns: u64,
+    /// Only of pins that are not plain.
     passes: PassCells,
-    /// Failures by cause and errno class.
+    /// Failed pins, at index `cause * ERRNOS + errno_class`.
     pub failures: [u64; CAUSES * ERRNOS],
 }
 
-/// Everything folded from pins. The return programs of all pins write it: [`Add`] says how.
+/// Statistics of pins on one CPU. The return programs of all pins write them, as [`Add`] describes.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct PinCells {
+    /// By [`Origin`](crate::record::Origin).
     pub origins: [OriginCells; ORIGINS],
-    /// Sampled pages by `enum zone_type`.
+    /// Sampled returned pages by `enum zone_type`.
     pub zones: [u64; ZONES],
-    /// Of pins that are not plain, as the next three.
+    // These four only of pins that are not plain: their accessors add the others.
     requested: u64,
     returned: u64,
     writes: u64,
-    /// By [`Phase`](crate::record::Phase).
+    /// By [`Phase`].
     phase_ns: [u64; PHASES],
+    /// As [`Pin::unpinnable`].
     pub unpinnable: u64,
+    /// As [`Pin::migrate_calls`].
     pub migrate_calls: u64,
+    /// As [`Pin::moved`].
     pub moved: u64,
+    /// As [`Pin::failed`].
     pub failed: u64,
+    /// As [`Pin::repinned`].
     pub repinned: u64,
+    /// As [`Pin::drains`].
     pub drains: u64,
     /// By [`Isolate`](crate::record::Isolate).
     pub isolate_failures: [u64; ISOLATES],
 }
 
 impl OriginCells {
-    /// From entry to return, in nanoseconds.
+    /// Sum of the durations of all pins, in nanoseconds.
     #[must_use]
     pub fn duration_ns(&self) -> u64 {
         let PlainCells {
@@ -89,6 +101,7 @@ impl OriginCells {
             .wrapping_add(self.duration_ns)
     }
 
+    /// Histogram of the passes of all pins.
     #[must_use]
     pub fn passes(&self) -> PassCells {
         let mut passes = self.passes;
@@ -102,8 +115,8 @@ impl OriginCells {
 }
 
 impl PinCells {
-    /// The same figures with nothing left in the cells of plain pins. Which pins are counted there is
-    /// a matter of cost: two folds of the same pins may differ in it.
+    /// Same statistics with the cells of plain pins added to the others and zeroed. Makes two folds of
+    /// the same pins comparable: they may count different pins as plain, to save cost.
     #[must_use]
     pub fn merged(&self) -> Self {
         let mut merged = *self;
@@ -118,24 +131,25 @@ impl PinCells {
         merged
     }
 
+    /// Adds a figure of the plain pins of every origin to `rest`.
     fn with_plain(&self, rest: u64, plain: fn(&PlainCells) -> u64) -> u64 {
         let origins = self.origins.iter().map(|origin| plain(&origin.plain));
         origins.fold(rest, u64::wrapping_add)
     }
 
-    /// Base pages that pins asked for.
+    /// Base pages that all pins asked for.
     #[must_use]
     pub fn requested(&self) -> u64 {
         self.with_plain(self.requested, |plain| plain.pages)
     }
 
-    /// Base pages that pins returned.
+    /// Base pages that all pins returned.
     #[must_use]
     pub fn returned(&self) -> u64 {
         self.with_plain(self.returned, |plain| plain.pages)
     }
 
-    /// Pins that asked for write access.
+    /// Number of pins that asked for write access.
     #[must_use]
     pub fn writes(&self) -> u64 {
         self.with_plain(self.writes, |plain| {
@@ -143,7 +157,7 @@ impl PinCells {
         })
     }
 
-    /// Nanoseconds by [`Phase`](crate::record::Phase).
+    /// Nanoseconds that all pins spent in each [`Phase`].
     #[must_use]
     pub fn phase_ns(&self) -> [u64; PHASES] {
         let mut phase_ns = self.phase_ns;
@@ -155,35 +169,39 @@ impl PinCells {
     }
 }
 
-/// Long-term calls of GUP-fast.
+/// Number of long-term calls of GUP-fast, by the way they were served.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct FastCells {
-    /// Served without the slow path.
+    /// Calls served without the slow path.
     pub fast: u64,
-    /// The slow path was called.
+    /// Calls that took the slow path.
     pub slow: u64,
-    /// Of those, how many returned a smaller count in place of its errno.
+    /// Of the slow calls, those that returned a smaller count in place of the slow path's errno.
     pub hidden: u64,
 }
 
-/// One CPU's cells. A program that is preempted in the middle of an update can be overtaken on the
-/// same CPU by another program, or by the same one in another task: [`Add`] says why no update is
-/// lost.
+/// Cells of one CPU.
+///
+/// While a program is preempted in the middle of an update, another program, or the same one in
+/// another task, can update the same cells. [`Add`] describes why no update is lost.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct CpuCells {
+    /// Statistics of pins.
     pub pins: PinCells,
-    /// Pins until one more of their pages is looked at; no statistic, so an update that is lost
-    /// changes only which pin is sampled.
+    /// Number of pins until the next sampled page. Not a statistic: a lost update changes only which
+    /// pin is sampled.
     pub zone_gap: u64,
+    /// Durations of `migrate_pages`.
     pub migrate: DurationCells,
+    /// Calls of GUP-fast.
     pub fast: FastCells,
-    /// By [`crate::counter::Loss`].
+    /// By [`Loss`](crate::loss::Loss).
     pub losses: [u64; LOSSES],
 }
 
-/// Errnos with a class of their own; all others share the last class.
+/// Number and name of each errno that has its own class. All others share the last class.
 pub const ERRNO_CLASSES: [(i32, &str); 12] = [
     (12, "ENOMEM"),
     (14, "EFAULT"),
@@ -199,13 +217,13 @@ pub const ERRNO_CLASSES: [(i32, &str); 12] = [
     (75, "EOVERFLOW"),
 ];
 
-/// Number of errno classes, the one for all others included.
+/// Number of errno classes, including the one for all others.
 pub const ERRNOS: usize = ERRNO_CLASSES.len() + 1;
 
-/// `FOLL_WRITE`, the one flag with the same value on all kernels.
+/// `FOLL_WRITE`, the only `FOLL_*` flag with the same value on all kernels.
 const FOLL_WRITE: u32 = 1;
 
-/// The class of an errno.
+/// Class of an errno, from 0 to [`ERRNOS`]` - 1`.
 #[inline(always)]
 #[must_use]
 pub fn errno_class(errno: i32) -> usize {
@@ -216,13 +234,12 @@ pub fn errno_class(errno: i32) -> usize {
     class
 }
 
-/// The cause of a failure, from what was seen inside the pin.
+/// Cause of a failure, from the errno and the counts of the pin.
 ///
-/// All of the path's own failures to migrate reach the caller as -ENOMEM
-/// (`migrate_longterm_unpinnable_folios`); what `migrate_pages` itself returned
-/// tells a page that stayed referenced (a positive count) from a missing target.
-/// The path retries isolation for ever, so a pin that fails on it was killed
-/// while it did.
+/// The path returns -ENOMEM for each of its failures to migrate
+/// (`migrate_longterm_unpinnable_folios`). The return value of `migrate_pages` distinguishes them:
+/// it is positive if a page stayed referenced, and -ENOMEM if there was no target page. The path
+/// retries isolation without a limit, so a pin that fails in isolation was killed.
 #[inline(always)]
 #[must_use]
 pub fn cause(pin: &Pin) -> Cause {
@@ -245,13 +262,16 @@ pub fn cause(pin: &Pin) -> Cause {
     }
 }
 
-/// How to add to a cell. Where the kernel can preempt a BPF program, the BPF side adds by an atomic
-/// instruction; elsewhere a program that runs on a CPU is alone with its cells.
+/// Way to add to a cell.
+///
+/// Where the kernel can preempt a BPF program, the BPF side adds by an atomic instruction.
+/// Elsewhere a program is the only writer of its CPU's cells while it runs.
 pub trait Add {
+    /// Adds `n` to `cell`. Wraps around.
     fn add(cell: &mut u64, n: u64);
 }
 
-/// Nobody else writes the cell meanwhile.
+/// Plain addition, for a cell without a concurrent writer.
 pub struct Alone;
 
 impl Add for Alone {
@@ -261,6 +281,7 @@ impl Add for Alone {
     }
 }
 
+/// Adds 1 to the cell at `index`, if there is one.
 #[inline(always)]
 fn count<A: Add, const N: usize>(cells: &mut [u64; N], index: usize) {
     if let Some(cell) = cells.get_mut(index) {
@@ -268,22 +289,29 @@ fn count<A: Add, const N: usize>(cells: &mut [u64; N], index: usize) {
     }
 }
 
-/// A pin of one sweep that found nothing, and got all pages that it asked for: nearly
-/// every one. Or of none, where sweeps are not seen. This is all that such a pin adds.
+/// Contribution of a plain pin: one pass that found no unpinnable page, and all requested pages
+/// returned. Nearly every pin is plain.
+///
+/// Where passes cannot be seen, a plain pin has none.
 #[derive(Clone, Copy)]
 pub struct Plain {
+    /// As [`Pin::origin`].
     pub origin: u8,
     /// 0 or 1.
     pub passes: u32,
-    /// Base pages asked for, and pinned.
+    /// Base pages requested and returned.
     pub pages: u64,
+    /// As [`Pin::gup_flags`].
     pub gup_flags: u32,
+    /// Nanoseconds in [`Phase::Gup`].
     pub gup_ns: u64,
+    /// Nanoseconds in [`Phase::Collect`].
     pub collect_ns: u64,
 }
 
 impl Plain {
-    /// A pin as one, if it is. Without branches, each of which would be a way for the verifier.
+    /// Contribution of `pin` if it is plain. Without branches, since the verifier would follow both
+    /// sides of each.
     #[inline(always)]
     #[must_use]
     pub fn of(pin: &Pin) -> Option<Self> {
@@ -312,7 +340,7 @@ impl Plain {
     }
 }
 
-/// Adds an ended pin.
+/// Adds a finished pin.
 #[inline(always)]
 pub fn fold_pin(cells: &mut PinCells, pin: &Pin) {
     fold_zone::<Alone>(cells, pin.sampled_zone);
@@ -322,7 +350,7 @@ pub fn fold_pin(cells: &mut PinCells, pin: &Pin) {
     }
 }
 
-/// Adds what was seen of one of its pages: 1 + its zone, or 0.
+/// Adds a pin's sampled page, given as in [`Pin::sampled_zone`].
 #[inline(always)]
 pub fn fold_zone<A: Add>(cells: &mut PinCells, sampled_zone: u8) {
     if sampled_zone != 0 {
@@ -330,7 +358,7 @@ pub fn fold_zone<A: Add>(cells: &mut PinCells, sampled_zone: u8) {
     }
 }
 
-/// Adds all but the zone of a plain pin.
+/// Adds a plain pin, without its sampled page.
 #[inline(always)]
 pub fn fold_plain<A: Add>(cells: &mut PinCells, pin: Plain) {
     let Some(origin) = cells.origins.get_mut(pin.origin as usize) else {
@@ -347,15 +375,16 @@ pub fn fold_plain<A: Add>(cells: &mut PinCells, pin: Plain) {
     A::add(pages, pin.pages);
     A::add(gup_ns, pin.gup_ns);
     A::add(collect_ns, pin.collect_ns);
-    // Last, when nothing else needs a register.
+    // Last: the search for the bucket then has all registers.
     count::<A, _>(
         &mut origin.durations,
         duration_bucket(pin.gup_ns.wrapping_add(pin.collect_ns)),
     );
 }
 
-/// Adds all but the zone of a pin that is not plain. What takes many ways through it comes last, since
-/// the verifier goes each of them to its end.
+/// Adds a pin that is not plain, without its sampled page.
+///
+/// Code with many branches comes last, since the verifier follows each path to the end.
 #[inline(always)]
 pub fn fold_eventful<A: Add>(cells: &mut PinCells, pin: &Pin) {
     A::add(&mut cells.requested, pin.requested);
@@ -391,7 +420,7 @@ pub fn fold_eventful<A: Add>(cells: &mut PinCells, pin: &Pin) {
     count::<A, _>(&mut origin.durations, duration_bucket(pin.duration_ns));
 }
 
-/// Adds an ended call of `migrate_pages`.
+/// Adds a finished call of `migrate_pages` that took `ns` nanoseconds.
 #[inline(always)]
 pub fn fold_migrate<A: Add>(cells: &mut DurationCells, ns: u64) {
     A::add(&mut cells.sum_ns, ns);
@@ -467,7 +496,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_is_what_is_one_sweep_or_none_and_no_more() {
+    fn a_plain_pin_has_at_most_one_pass_and_no_event() {
         let pin = Pin {
             requested: 3,
             duration_ns: 5,
@@ -494,8 +523,7 @@ mod tests {
     }
 
     proptest! {
-        /// Against counting by hand, with filters and sums and without the
-        /// fold's own index arithmetic.
+        /// Compares with filters and sums, without the fold's index arithmetic.
         #[test]
         fn every_pin_is_in_the_cells_it_belongs_to(pins in pins()) {
             let mut cells = PinCells::zeroed();
@@ -554,7 +582,7 @@ mod tests {
     }
 
     #[test]
-    fn causes_come_from_what_was_seen() {
+    fn causes_follow_from_errno_and_counts() {
         let pin = |returned, migrate_ret, migrate_calls, unpinnable, passes| {
             let pin = Pin {
                 returned,
@@ -572,7 +600,7 @@ mod tests {
         assert_eq!(
             pin(-12, 0, 1, 256, 1),
             Cause::Other,
-            "what migrate_pages returned is not known"
+            "the result of migrate_pages is not known"
         );
         assert_eq!(pin(-14, 0, 0, 0, 0), Cause::Fault);
         assert_eq!(pin(-4, 0, 0, 41_000, 41_000), Cause::Isolate);

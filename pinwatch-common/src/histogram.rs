@@ -1,26 +1,27 @@
-//! Bucket layout of the two histograms: durations (log-linear) and passes (a
-//! table of edges). Pure index arithmetic; the cells live in [`crate::fold`].
+//! Bucket layout of the two histograms: durations (log-linear) and passes (a table of edges).
 //!
-//! A duration bucket holds `(lower, upper]`, so that Prometheus' inclusive `le`
-//! is exact at every edge.
+//! Pure index arithmetic; the cells are in [`crate::fold`]. A duration bucket holds
+//! `(lower, upper]`, so that Prometheus' inclusive `le` is exact at every edge.
 
-use crate::opaque::opaque;
+use crate::verifier_hint::opaque;
 
-/// log2 of the buckets per octave: 8, so that the middle of a bucket is within
-/// 6 % of everything in it.
+/// log2 of the buckets per octave. With 8 buckets, the middle of a bucket is within 6 % of every
+/// duration in it.
 const SUB_BITS: u32 = 3;
-/// All of 0 to 2^8 ns is one bucket.
+/// log2 of the first bucket's upper edge: it holds 0 to 256 ns.
 const MIN_EXP: u32 = 8;
-/// Beyond 2^43 ns (2.4 hours) is one bucket; a pin was once seen to loop for
-/// 65 minutes.
+/// log2 of the last bucket's lower edge: it holds everything beyond 2.4 hours. The longest observed
+/// pin looped for 65 minutes.
 const MAX_EXP: u32 = 43;
 
 /// Number of duration buckets.
 pub const DURATION_BUCKETS: usize = (((MAX_EXP - MIN_EXP) << SUB_BITS) + 2) as usize;
 
-/// The bucket of a number whose highest bit is one of these, by trying one after the other: two
-/// instructions each, where a shift by a variable needs more. Spelled out, since LLVM makes such a
-/// shift out of a loop.
+/// Returns the bucket of `$ns` if the highest bit of `$ns - 1` is at most one of these exponents,
+/// compared in ascending order.
+///
+/// Each comparison takes two instructions; a shift by a variable takes more. The comparisons are
+/// expanded here, since LLVM turns a loop over them into such a shift.
 macro_rules! tried {
     ($ns:ident: $($exp:literal)*) => {
         $(if $ns <= 2u64 << $exp {
@@ -29,7 +30,7 @@ macro_rules! tried {
     };
 }
 
-/// The bucket for a duration in nanoseconds.
+/// Bucket of a duration in nanoseconds, from 0 to [`DURATION_BUCKETS`]` - 1`.
 #[inline(always)]
 #[must_use]
 pub fn duration_bucket(ns: u64) -> usize {
@@ -39,28 +40,31 @@ pub fn duration_bucket(ns: u64) -> usize {
         }
         tried!(ns: 8 9 10 11);
     }
-    // Most are below 16 ms.
+    // Most durations are below 16 ms.
     tried!(ns: 12 13 14 15 16 17 18 19 20 21 22 23);
     bucket_of_long(ns)
 }
 
-/// The bucket of any longer duration. A function of its own, for the registers that it takes; not
-/// `#[cold]`, which is a section of its own in a BPF object, unknown to aya.
+/// Bucket of a duration beyond 2^24 ns (16.8 ms).
+///
+/// A separate function, so that the common case needs fewer registers. `#[cold]` would put it into
+/// a section of the BPF object that aya does not know.
 #[inline(never)]
 fn bucket_of_long(ns: u64) -> usize {
     tried!(ns: 24 25 26 27 28 29 30 31 32 33 34 35 36 37 38 39 40 41 42);
     DURATION_BUCKETS - 1
 }
 
-/// The bucket of a number whose highest bit is `exp`.
+/// Bucket of a number whose highest bit is `exp`.
 #[inline(always)]
 fn bucket_of(n: u64, exp: u32) -> usize {
-    // From 8 to 15, whatever `exp` is. Opaque, or the shifts by constants become one by a variable.
+    // From 8 to 15 for every `exp`. `opaque` keeps LLVM from merging the shifts by constants into
+    // one shift by a variable.
     let leading = opaque((n >> (exp - SUB_BITS)) as usize);
     leading + (((exp - MIN_EXP) << SUB_BITS) as usize) + 1 - (1 << SUB_BITS)
 }
 
-/// The inclusive upper edge of a bucket in nanoseconds; `None` for the last.
+/// Inclusive upper edge of a bucket in nanoseconds; `None` for the last bucket.
 #[must_use]
 pub const fn duration_upper_ns(bucket: usize) -> Option<u64> {
     if bucket >= DURATION_BUCKETS - 1 {
@@ -75,25 +79,25 @@ pub const fn duration_upper_ns(bucket: usize) -> Option<u64> {
     Some((1 << exp) + ((sub + 1) << (exp - SUB_BITS)))
 }
 
-/// Exponents of two, in nanoseconds, of the edges that metrics show: 512 ns to
-/// 73 minutes, every octave up to 17 ms, every second one beyond.
+/// log2 of the edges that metrics export, in nanoseconds: every octave from 512 ns to 17 ms, then
+/// every second one up to 73 minutes.
 pub const DURATION_EDGE_EXPS: [u32; 25] = [
     9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 26, 28, 30, 32, 34, 36, 38, 40,
     42,
 ];
 
-/// Inclusive upper edges of the passes histogram. 10 and 100 are the limits
-/// that the 2020 proposal gave migration and isolation
-/// (`PINNABLE_MIGRATE_MAX`, `PINNABLE_ISOLATE_MAX`); 0 is a pin that failed
-/// before its first sweep.
+/// Inclusive upper edges of the passes histogram.
+///
+/// A pin that failed before its first pass has 0. The edges 10 and 100 are the limits of migration
+/// and isolation in the proposal of 2020 (`PINNABLE_MIGRATE_MAX`, `PINNABLE_ISOLATE_MAX`).
 pub const PASS_EDGES: [u32; 18] = [
     0, 1, 2, 3, 4, 5, 6, 8, 10, 20, 50, 100, 200, 500, 1_000, 10_000, 100_000, 1_000_000,
 ];
 
-/// Number of passes buckets, the one beyond the last edge included.
+/// Number of passes buckets, including the one beyond the last edge.
 pub const PASS_BUCKETS: usize = PASS_EDGES.len() + 1;
 
-/// The bucket for a number of passes.
+/// Bucket of a number of passes, from 0 to [`PASS_BUCKETS`]` - 1`.
 #[inline(always)]
 #[must_use]
 pub fn pass_bucket(passes: u32) -> usize {
@@ -148,7 +152,7 @@ mod tests {
             let bucket = duration_bucket(ns);
             let (lower, upper) = (duration_upper_ns(bucket - 1).unwrap(), duration_upper_ns(bucket).unwrap());
             prop_assert!(lower < ns && ns <= upper);
-            // The harmonic mean of the edges is the point nearest to all of the bucket.
+            // The harmonic mean of the edges minimises the largest relative error in the bucket.
             let middle = 2.0 * lower as f64 * upper as f64 / (lower + upper) as f64;
             prop_assert!((middle / ns as f64 - 1.0).abs() <= 0.06);
         }

@@ -1,19 +1,30 @@
-//! What pinwatch's BPF programs and its daemon share: the records, the fold that
-//! turns pins into statistics, and the bounds of both.
+//! Data shared by pinwatch's BPF programs and its daemon: records, the fold that turns pins into
+//! statistics, and the bounds of both.
 //!
-//! Integers and arrays only, `no_std`, no I/O and no clock. The one fold here is
-//! compiled into the BPF programs, where it fills per-CPU cells, and into the
-//! daemon, where it fills the same cells from recorded pins. Nothing here may
-//! depend on a kernel version.
+//! Integers and arrays only: `no_std`, no I/O, no clock, no kernel version. The fold is compiled
+//! into the BPF programs, where it fills per-CPU cells. The daemon compiles the same code and fills
+//! the same cells from recorded pins.
 #![no_std]
 #![deny(unsafe_code)]
+#![warn(missing_docs, unreachable_pub, clippy::too_many_lines)]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
-pub mod counter;
+pub mod abi;
+pub mod event_filter;
 pub mod fold;
 pub mod histogram;
-pub mod listen;
-mod opaque;
+pub mod limits;
+pub mod loss;
 pub mod origin;
-pub mod params;
 pub mod record;
+mod verifier_hint;
+
+// Old names, until all imports are changed.
+pub use event_filter as listen;
+pub use loss as counter;
+#[allow(missing_docs)]
+pub mod params {
+    pub use crate::abi::*;
+    pub use crate::limits::RETRIES_REPORTED as RETRIES_TOLD;
+    pub use crate::limits::*;
+}

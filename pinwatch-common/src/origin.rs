@@ -1,5 +1,6 @@
-//! Who pins, told by the system call that the pin happens in: its number and
-//! second argument say it without walking a stack. x86-64 numbers.
+//! Origin of a pin, from the number and second argument of the running system call.
+//!
+//! This needs no stack walk. The numbers are those of x86-64.
 
 use crate::record::Origin;
 
@@ -11,9 +12,11 @@ const IO_URING_REGISTER: u64 = 427;
 /// `level` of AF_XDP's socket options.
 const SOL_XDP: u64 = 283;
 
-/// The origin of a pin inside system call `nr`. `arg1` gives its second argument, an ioctl's request
-/// or a socket option's level, if it is a 64-bit call: in others these two have other numbers.
-/// io_uring's have not, and are told without.
+/// Origin of a pin inside system call `nr`.
+///
+/// `arg1` returns the second argument of a 64-bit call: an ioctl's request or a socket option's
+/// level. For a 32-bit call it returns `None`, since ioctl and setsockopt have other numbers there.
+/// io_uring's calls have the same numbers in both, so `arg1` is not called for them.
 #[inline(always)]
 #[must_use]
 pub fn syscall_origin(nr: u64, arg1: impl FnOnce() -> Option<u64>) -> Origin {
@@ -30,7 +33,7 @@ pub fn syscall_origin(nr: u64, arg1: impl FnOnce() -> Option<u64>) -> Origin {
     }
 }
 
-/// By the request's type and number (its low 16 bits: include/uapi/linux).
+/// Origin by type and number of an ioctl, the low 16 bits of its request (include/uapi/linux).
 #[inline(always)]
 fn ioctl_origin(request: u32) -> Origin {
     let (kind, nr) = ((request >> 8) as u8, request as u8);
@@ -72,7 +75,7 @@ mod tests {
         assert_eq!(
             syscall_origin(write, || Some(0)),
             Origin::Other,
-            "uverbs and vhost also use write: not to be told"
+            "uverbs and vhost also use write, which says nothing more"
         );
     }
 

@@ -1,24 +1,34 @@
-//! The records: one pin, the slot it sits in while in flight, and the event that
-//! a listener gets when it ends. All `repr(C)` without padding: they are map
-//! values and go over the ring buffer as they are.
+//! Records: a pin, the slot that holds it while it is in flight, and the event that followers get.
+//!
+//! All are `repr(C)` without padding, since they are map values and ring-buffer entries.
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::opaque::opaque;
+use crate::verifier_hint::opaque;
 
-/// Who asked for a pin.
+/// Kernel interface that asked for a pin.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
+    /// Any other, or not recognisable by the system call.
     Other = 0,
+    /// io_uring: registered buffers.
     IoUring = 1,
+    /// AF_XDP: UMEM.
     Xdp = 2,
+    /// RDMA verbs.
     Rdma = 3,
+    /// VFIO.
     Vfio = 4,
+    /// IOMMUFD.
     Iommufd = 5,
+    /// udmabuf.
     Udmabuf = 6,
+    /// vDPA in user space (VDUSE).
     Vdpa = 7,
+    /// Video4Linux 2.
     V4l2 = 8,
+    /// KVM: memory of encrypted guests.
     Kvm = 9,
 }
 
@@ -30,23 +40,23 @@ pub const ORIGIN_NAMES: [&str; ORIGINS] = [
     "other", "io_uring", "xdp", "rdma", "vfio", "iommufd", "udmabuf", "vdpa", "v4l2", "kvm",
 ];
 
-/// Why a pin failed, decided by [`crate::fold::cause`].
+/// Cause of a failed pin, derived by [`crate::fold::cause`].
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// None of the below, or not to be told on this kernel.
+    /// None of the following, or indistinguishable on this kernel.
     Other = 0,
-    /// A page stayed referenced by somebody else, so migration left it.
+    /// A page could not be migrated because it stayed referenced.
     MigrateBusy = 1,
-    /// There was no page to migrate to.
+    /// No target page could be allocated for migration.
     MigrateNomem = 2,
-    /// Pages could not be taken off their list.
+    /// A page could not be isolated.
     Isolate = 3,
-    /// An allocation of the path itself failed.
+    /// An allocation outside migration failed.
     Nomem = 4,
-    /// A bad address, a page that cannot be faulted in, or a killed task.
+    /// Bad address, page that cannot be faulted in, or killed task.
     Fault = 5,
-    /// A file system's direct-access mapping.
+    /// Direct-access (DAX) mapping of a file system.
     Dax = 6,
 }
 
@@ -64,21 +74,20 @@ pub const CAUSE_NAMES: [&str; CAUSES] = [
     "dax",
 ];
 
-/// What a pin is doing; its duration is the sum over these.
+/// Phase of a pin. The time in all phases adds up to the pin's duration.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// Pinning the range, faulting pages in, and unpinning it before a retry.
+    /// Pinning the range, faulting pages in, and unpinning the range before a retry.
     Gup = 0,
-    /// Looking for unpinnable pages and isolating them. The last sweep of a pin
-    /// lasts until the return, unless its function returns nothing and only that
-    /// tells its end.
+    /// Looking for unpinnable pages and isolating them. The last one lasts until the pin's return,
+    /// except where the kernel's function returns nothing: there its own return ends it.
     Collect = 1,
-    /// Draining every CPU's LRU caches (`lru_add_drain_all`) for that.
+    /// Draining every CPU's LRU batches (`lru_add_drain_all`).
     Drain = 2,
     /// Inside `migrate_pages`.
     Migrate = 3,
-    /// From the end of such a sweep to the return.
+    /// From the return of a collect function that returns nothing to the pin's return.
     Other = 4,
 }
 
@@ -88,12 +97,15 @@ pub const PHASES: usize = 5;
 /// Label values of [`Phase`], by discriminant.
 pub const PHASE_NAMES: [&str; PHASES] = ["gup", "collect", "drain", "migrate", "other"];
 
-/// What kind of page could not be isolated.
+/// Kind of page that could not be isolated.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Isolate {
+    /// Page on an LRU list.
     Lru = 0,
+    /// Page of hugetlbfs.
     Hugetlb = 1,
+    /// Non-LRU page with movable operations, such as a balloon's.
     MovableOps = 2,
 }
 
@@ -103,77 +115,79 @@ pub const ISOLATES: usize = 3;
 /// Label values of [`Isolate`], by discriminant.
 pub const ISOLATE_NAMES: [&str; ISOLATES] = ["lru", "hugetlb", "movable_ops"];
 
-/// Zones that a page can be in: three bits of its flags at most.
+/// Maximum number of memory zones: a page's flags have at most three bits for its zone.
 pub const ZONES: usize = 8;
 
-/// One long-term pin: one call of the slow path, from entry to return.
+/// One long-term pin: one call of the slow path or of `memfd_pin_folios`, from entry to return.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct Pin {
-    /// Entry, `CLOCK_MONOTONIC`, in nanoseconds.
+    /// Time of entry in nanoseconds of `CLOCK_MONOTONIC`.
     pub start_ns: u64,
-    /// From entry to return, in nanoseconds; 0 while in flight, once out of its slot.
+    /// Nanoseconds from entry to return. 0 in every copy of a pin in flight; its slot may hold the
+    /// previous pin's.
     pub duration_ns: u64,
     /// Thread id in the initial namespace.
     pub tid: u32,
-    /// Process id in the initial namespace. After the thread's, as `bpf_get_current_pid_tgid`
-    /// gives both.
+    /// Process id in the initial namespace. Follows `tid`, in the order of
+    /// `bpf_get_current_pid_tgid`.
     pub tgid: u32,
     /// Base pages asked for.
     pub requested: u64,
-    /// Base pages pinned, or `-errno`; 0 while in flight, once out of its slot.
+    /// Base pages pinned, or `-errno`. 0 in every copy of a pin in flight; its slot may hold the
+    /// previous pin's.
     pub returned: i64,
-    /// Pages (folios from 6.11 on) that passes found unfit for a long-term pin.
+    /// Unpinnable pages (folios from 6.11 on) that all passes found.
     pub unpinnable: u64,
-    /// What migration moved, in the unit of `migrate:mm_migrate_pages`.
+    /// Pages that were migrated, in the unit of the tracepoint `migrate:mm_migrate_pages`.
     pub moved: u64,
-    /// What migration left where it was.
+    /// Pages that could not be migrated, in the same unit.
     pub failed: u64,
-    /// Pages that retries pinned again (folios for `memfd_pin_folios`).
+    /// Pages that retries pinned again; folios for `memfd_pin_folios`.
     pub repinned: u64,
-    /// Nanoseconds by [`Phase`]; of an eventful pin in flight, without the running one.
+    /// Nanoseconds by [`Phase`]. Excludes the running phase of an eventful pin in flight.
     pub phase_ns: [u64; PHASES],
     /// Calls of `migrate_pages`.
     pub migrate_calls: u32,
     /// Calls of `lru_add_drain_all`.
     pub drains: u32,
-    /// Failures to isolate a page, by [`Isolate`].
+    /// Failed isolations by [`Isolate`].
     pub isolate_failures: [u32; ISOLATES],
-    /// What the last `migrate_pages` returned: pages left behind, or `-errno`; 0
-    /// when all were moved, and where the return cannot be hooked.
+    /// Return value of the last `migrate_pages`: pages that were not migrated, or `-errno`. Also 0
+    /// where the return cannot be hooked.
     pub migrate_ret: i32,
-    /// `FOLL_*` as passed; the values differ between kernels. 0 for
-    /// `memfd_pin_folios`, which takes none.
+    /// `FOLL_*` flags of the call, whose values differ between kernels. 0 for `memfd_pin_folios`,
+    /// which takes none.
     pub gup_flags: u32,
     /// An [`Origin`].
     pub origin: u8,
-    /// 1 + the zone (`enum zone_type`) of one of the returned pages, picked at
-    /// random; 0 if none was looked at.
+    /// 1 + zone (`enum zone_type`) of one random returned page; 0 if none was sampled.
     pub sampled_zone: u8,
-    /// 1 once it has returned: an event of a pin without is of a retry's beginning. In a slot also
+    /// [`ENDED`] after the return. An event with 0 reports the beginning of a retry. In a slot also
     /// [`ENTERED`].
     pub ended: u8,
     /// 1 once the running pass has called `migrate_pages`.
     pub migrated: u8,
-    /// Sweeps for unpinnable pages.
+    /// Number of passes, including the running one.
     pub passes: u32,
     /// The running [`Phase`].
     pub phase: u8,
-    /// 1 once the pin is more than one sweep that found nothing: see [`Flight::begin_events`].
+    /// 1 once anything beyond a first pass happened: see [`Flight::begin_events`].
     pub eventful: u8,
-    /// The phase to go back to after a drain.
+    /// [`Phase`] that the running or last drain interrupted.
     pub drained_in: u8,
-    /// 1 between the event of a migration and the return of `migrate_pages`.
+    /// 1 between the tracepoint at the end of a migration and the return of `migrate_pages`.
     pub awaits_result: u8,
 }
 
-/// The last word of a [`Pin`], from `passes` on, of one whose first sweep runs or was
-/// its last. Of one that was not swept yet it is 0.
-pub const ONE_SWEEP: u64 = 1 | (Phase::Collect as u64) << u32::BITS;
+/// Value of a [`Pin`]'s last word (from `passes` on) after the beginning of its first pass, if
+/// nothing else happened. Before that pass the word is 0.
+pub const ONE_PASS: u64 = 1 | (Phase::Collect as u64) << u32::BITS;
 
 impl Pin {
-    /// Ends the running phase at `now_ns` and begins another. `mark_ns` is when
-    /// the running one began; it becomes `now_ns`.
+    /// Ends the running phase at `now_ns` and begins `next`.
+    ///
+    /// `mark_ns` holds the beginning of the running phase and is set to `now_ns`.
     #[inline(always)]
     pub fn enter_phase(&mut self, mark_ns: &mut u64, now_ns: u64, next: Phase) {
         if let Some(ns) = self.phase_ns.get_mut(opaque(self.phase as usize)) {
@@ -184,30 +198,31 @@ impl Pin {
     }
 }
 
-/// [`Pin::ended`] of a pin that the first of two entry programs has begun and the second has not
-/// seen yet.
+/// [`Pin::ended`] between the first and the second program at the pin's entry.
 pub const ENTERED: u8 = 2;
 
-/// [`Pin::ended`] of a pin that has returned.
+/// [`Pin::ended`] of a pin that returned.
 pub const ENDED: u8 = 1;
 
 /// Identifies one call of a function among the calls of its thread.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct Call {
-    /// Where the call is on the kernel's stack: the address of the trampoline's arguments, or for
-    /// a kprobe the stack pointer at entry.
+    /// Address of the call on the kernel stack: the trampoline's arguments, or for a kprobe the stack
+    /// pointer at entry.
     pub frame: u64,
-    /// The argument `start`, where the kernel can skip programs. A kretprobe does not see it.
+    /// Argument `start`. Kept only where the kernel can skip programs; a kretprobe cannot see it.
     pub start: u64,
 }
 
 impl Call {
-    /// Added to `frame` when the return was seen. Stack addresses are aligned, so no call has it.
-    /// An addition, as the kernel lets no program do anything else with the address of its context.
+    /// Added to `frame` when the return is seen.
+    ///
+    /// Stack addresses are aligned, so no running call has this bit. It is added because the verifier
+    /// allows no other operation on the address of a program's context.
     pub const RETURNED: u64 = 1;
 
-    /// A call of which nothing is known but where it is on the stack.
+    /// Call that is identified by its stack address alone.
     #[inline(always)]
     #[must_use]
     pub const fn at(frame: u64) -> Self {
@@ -217,7 +232,7 @@ impl Call {
         }
     }
 
-    /// Whether the return was seen.
+    /// Whether the call's return was seen.
     #[inline(always)]
     #[must_use]
     pub const fn has_returned(&self) -> bool {
@@ -225,60 +240,72 @@ impl Call {
     }
 }
 
-/// What the second of two programs at one hook has seen of a pin. If the first program ran too,
-/// the pin has more than this.
+/// Counts of a pin when the second of two programs at a hook last ran. If the first program has run
+/// since, the pin's own counts are larger.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct Seen {
+    /// [`Pin::passes`] at that time.
     pub passes: u32,
+    /// [`Pin::migrate_calls`] at that time.
     pub migrate_calls: u32,
+    /// [`Pin::unpinnable`] at that time.
     pub unpinnable: u64,
+    /// [`Pin::isolate_failures`] at that time.
     pub isolate_failures: [u32; ISOLATES],
     /// Always 0.
     pub reserved: u32,
 }
 
-/// A pin in flight. Only the thread that pins writes it.
+/// Pin in flight. Only the pinning thread writes it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct Flight {
-    /// What is known of the pin so far. Its thread and process stand in the slot, and here once
-    /// the pin is eventful.
+    /// The pin so far. `tid` and `tgid` are set once it is eventful; before that only
+    /// [`Slot::owner`] has them.
     pub pin: Pin,
-    /// When the running phase began; not set before the first sweep of a pin without events.
+    /// Beginning of the running phase in nanoseconds of `CLOCK_MONOTONIC`. Of a pin without events,
+    /// undefined before its first pass.
     pub mark_ns: u64,
+    /// Call that made the pin.
     pub call: Call,
     /// Address of the caller's array of pages or folios. Unused by fexit, which sees the argument.
     pub pages: u64,
-    /// `max_folios` of `memfd_pin_folios`.
+    /// Argument `max_folios` of `memfd_pin_folios`.
     pub max_folios: u64,
+    /// Counts that second programs keep.
     pub seen: Seen,
 }
 
-/// Where a pin sits while it is in flight. A thread owns the slot while `claims` is 1 and `owner`
-/// is the thread.
+/// Place of a pin in flight. A thread owns the slot while `claims` is 1 and `owner` is the thread.
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct Slot {
-    /// Threads that want the slot. Only ever added to and subtracted from,
-    /// atomically: 5.10 has no BPF compare-and-swap. A thread that finds another
-    /// value than 1 after its own addition takes it back and tries elsewhere.
+    /// Number of threads that claim the slot.
+    ///
+    /// Written only by atomic addition and subtraction, since 5.10 has no BPF compare-and-swap. A
+    /// thread that reads a value other than 1 after its addition takes it back and tries the next
+    /// slot.
     pub claims: u64,
-    /// The thread's id below and the process's above, as `bpf_get_current_pid_tgid` gives them; 0
-    /// without an owner. Only the owner writes it; every thread that uses the set reads it.
+    /// Thread id in the lower half and process id in the upper half, as returned by
+    /// `bpf_get_current_pid_tgid`. The lower half is 0 without an owner.
+    ///
+    /// Only the owner writes it. Every thread that uses the set reads it.
     pub owner: u64,
+    /// The owner's pin.
     pub flight: Flight,
-    /// In the first slot of a set: calls in flight that found no slot in the set.
+    /// In the first slot of a set: number of calls in flight that found no slot in the set.
     pub without_slot: u64,
-    /// In the first slot of a set: the frame of a call whose slot a nested call of the same thread
-    /// took.
+    /// In the first slot of a set: [`Call::frame`] of a call whose slot was taken by a nested call of
+    /// the same thread.
     pub displaced: u64,
 }
 
 impl Flight {
-    /// Initialises the fields that a pin of a single pass does not need. Most pins have one pass:
-    /// their phase times follow from the entry and the start of the pass, and the return writes
-    /// result and duration. Call it once per pin.
+    /// Initialises the fields that a pin of a single pass does not need. Call it once per pin.
+    ///
+    /// Most pins have one pass. Their phase times follow from their entry and the beginning of the
+    /// pass, and their return writes result and duration.
     #[inline(always)]
     pub fn begin_events(&mut self, owner: u64) {
         let Self { mark_ns, pin, .. } = self;
@@ -296,26 +323,27 @@ impl Flight {
     }
 }
 
-/// What a listener gets for each pin that ended and, if it wants passes, of a pin
-/// at the beginning of each retry.
+/// Event for followers: a pin that returned or, if the filter asks for passes, a pin that begins a
+/// retry.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct PinEvent {
+    /// The pin. [`Pin::ended`] distinguishes return and retry.
     pub pin: Pin,
-    /// The thread's name, NUL-padded: bytes of the process's choosing.
+    /// Thread name, NUL-padded. The process chooses these bytes.
     pub comm: [u8; 16],
 }
 
-/// Frames of a kernel stack that are kept.
+/// Maximum number of frames in a [`StackSample`].
 pub const STACK_FRAMES: usize = 64;
 
-/// The kernel stack of a thread that somebody asked for.
+/// Kernel stack of the thread that user space asked for.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct StackSample {
-    /// Samples taken so far.
+    /// Number of samples taken so far.
     pub taken: u64,
-    /// Bytes of `frames` in use, or `-errno`.
+    /// Number of bytes used in `frames`, or `-errno`.
     pub bytes: i64,
     /// Return addresses, innermost first.
     pub frames: [u64; STACK_FRAMES],

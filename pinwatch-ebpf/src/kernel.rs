@@ -1,7 +1,11 @@
-//! The only reader of kernel state: helpers, and what differs between kernels,
-//! resolved in user space and injected as read-only globals.
+//! Kernel state: the only reader of kernel memory, and the only caller of helpers that return state.
+//!
+//! User space resolves the differences between kernels and sets the read-only globals here.
+
+use core::mem::MaybeUninit;
 
 use aya_ebpf::bindings::pt_regs;
+use aya_ebpf::helpers::generated::{bpf_get_current_comm, bpf_get_stack};
 use aya_ebpf::helpers::{
     bpf_get_current_pid_tgid, bpf_get_current_task, bpf_get_current_task_btf,
     bpf_get_smp_processor_id, bpf_ktime_get_ns, bpf_probe_read_kernel, bpf_task_pt_regs,
@@ -9,19 +13,18 @@ use aya_ebpf::helpers::{
 use aya_ebpf::programs::{ProbeContext, RetProbeContext};
 use aya_ebpf::{EbpfContext, Global};
 use pinwatch_common::origin::syscall_origin;
-use pinwatch_common::record::{ISOLATES, Isolate, Origin};
+use pinwatch_common::record::{ISOLATES, Isolate, Origin, STACK_FRAMES};
 
-/// `FOLL_LONGTERM`: 0x10000 up to 6.2, an enum constant from 6.3 on.
+/// Value of `FOLL_LONGTERM`: 0x10000 up to 6.2, an enum constant from 6.3 on.
 #[unsafe(no_mangle)]
 static FOLL_LONGTERM: Global<u32> = Global::new(0);
 
-/// The `migrate_reason` of this path: `MR_LONGTERM_PIN`, or before 5.13
-/// `MR_CONTIG_RANGE`.
+/// `migrate_reason` of this path: `MR_LONGTERM_PIN`, or before 5.13 `MR_CONTIG_RANGE`.
 #[unsafe(no_mangle)]
 static MIGRATE_REASON: Global<u32> = Global::new(0);
 
-/// Offset of `nr_entries` in `struct pages_or_folios`; the largest number where
-/// it is not known, or the kernel may not be read.
+/// Offset of `nr_entries` in `struct pages_or_folios`. `u64::MAX` if it is unknown or kernel lockdown
+/// forbids reading memory.
 #[unsafe(no_mangle)]
 static NR_ENTRIES_OFFSET: Global<u64> = Global::new(0);
 
@@ -29,64 +32,64 @@ static NR_ENTRIES_OFFSET: Global<u64> = Global::new(0);
 #[unsafe(no_mangle)]
 static PAGE_FLAGS_OFFSET: Global<u64> = Global::new(0);
 
-/// Where a page's zone is in its flags.
+/// Lowest bit of the zone in a page's flags.
 #[unsafe(no_mangle)]
 static ZONE_SHIFT: Global<u32> = Global::new(0);
 
-/// The bits of a zone; 0 where zones cannot be told, or nobody wants them.
+/// Mask of a zone's bits after the shift. 0 if zones cannot be read or are not measured.
 #[unsafe(no_mangle)]
 static ZONE_MASK: Global<u32> = Global::new(0);
 
-/// Whether calls of GUP-fast are watched.
+/// 1 if calls of GUP-fast are measured.
 #[unsafe(no_mangle)]
 static FAST_PATH: Global<u32> = Global::new(0);
 
-/// 1 where another task can run BPF programs on a CPU while one is in the middle.
+/// 1 if the kernel can preempt a BPF program and run BPF programs of another task on its CPU.
 #[unsafe(no_mangle)]
 static PREEMPTS: Global<u32> = Global::new(0);
 
-/// A bit per [`Isolate`] kind: set where its function returns a bool, true for
-/// isolated, and not an int, 0 for isolated.
+/// Bit mask over [`Isolate`]: set if the kind's function returns a bool, true for isolated. Otherwise it
+/// returns an int, 0 for isolated.
 #[unsafe(no_mangle)]
 static ISOLATE_BOOLS: Global<u32> = Global::new(0);
 
-/// A bit per [`Isolate`] kind: set where its failures are wanted. One more where
-/// isolations tell how many pages were unpinnable.
+/// Bit mask over [`Isolate`]: set if the kind's failures are counted. Bit [`ISOLATES`] is set if
+/// unpinnable pages are counted by their isolation.
 #[unsafe(no_mangle)]
 static ISOLATE_COUNTS: Global<u32> = Global::new(0);
 
-/// How to find the registers of the running system call.
+/// Way to find the registers of the running system call: one of the two below, or 0 for none.
 #[unsafe(no_mangle)]
 static USER_REGS: Global<u32> = Global::new(0);
 
-/// `bpf_task_pt_regs` is there (5.15).
+/// By the helper `bpf_task_pt_regs` (5.15).
 const USER_REGS_BY_HELPER: u32 = 1;
-/// They are at the top of the kernel stack, at `STACK_TOP` from `task_struct.stack`.
+/// From the top of the kernel stack, at `STACK_REGS_OFFSET` from `task_struct.stack`.
 const USER_REGS_BY_STACK: u32 = 2;
 
 /// Offset of `stack` in `task_struct`.
 #[unsafe(no_mangle)]
 static TASK_STACK_OFFSET: Global<u64> = Global::new(0);
 
-/// Where the user's registers are above the start of a kernel stack.
+/// Offset of the user's registers from the start of a kernel stack.
 #[unsafe(no_mangle)]
 static STACK_REGS_OFFSET: Global<u64> = Global::new(0);
 
-/// Code segment of 64-bit user space: another means other system call numbers.
+/// Code segment of 64-bit user space. Other code segments use other system call numbers.
 const USER_CS: u64 = 0x33;
 
-/// The word at an index of the registers of the running system call. A macro,
-/// since a BPF load needs its offset as a constant.
+/// Reads a register of the running system call. A macro, since a BPF load needs a constant offset.
 macro_rules! user_reg {
     ($regs:expr, $field:ident) => {
-        // SAFETY: a pointer from `bpf_task_pt_regs`, which the verifier knows
-        // and whose faults the kernel handles.
+        // SAFETY: the pointer comes from `bpf_task_pt_regs`. The verifier checks the offset, and the
+        // kernel handles faults.
         unsafe { (&raw const (*$regs).$field).read_volatile() }
     };
 }
 
-/// Who the running system call says it is. Nothing is guessed: what no system
-/// call tells, such as a kernel thread or a plain write, is `Other`.
+/// [`Origin`] of a pin that the running thread makes, from its system call.
+///
+/// Returns `Other` for a kernel thread and for calls that do not identify an interface, such as write.
 #[inline(always)]
 pub fn origin() -> u8 {
     let origin = match USER_REGS.load() {
@@ -98,7 +101,7 @@ pub fn origin() -> u8 {
             })
         }
         USER_REGS_BY_STACK => {
-            // SAFETY: the helper checks every address it is given.
+            // SAFETY: the helper checks each address and handles faults.
             let regs = unsafe {
                 let task = bpf_get_current_task();
                 let stack = bpf_probe_read_kernel((task + TASK_STACK_OFFSET.load()) as *const u64);
@@ -116,42 +119,50 @@ pub fn origin() -> u8 {
     origin as u8
 }
 
-/// Whether an isolation function's return value means failure.
+/// Whether an isolation function's return value reports a failure.
 #[inline(always)]
 pub fn isolation_failed(kind: Isolate, returned: u64) -> bool {
     if ISOLATE_BOOLS.load() & 1 << kind as u32 != 0 {
-        // The rest of the register is not the function's.
+        // A bool defines only the lowest byte of the register.
         returned as u8 == 0
     } else {
         returned as u32 != 0
     }
 }
 
-/// Whether failures to isolate pages of a kind are wanted.
+/// Whether failed isolations of a kind are counted.
 #[inline(always)]
 pub fn counts_failures(kind: Isolate) -> bool {
     ISOLATE_COUNTS.load() & 1 << kind as u32 != 0
 }
 
-/// Whether isolations tell how many pages were unpinnable.
+/// Whether unpinnable pages are counted by their isolation.
 #[inline(always)]
 pub fn counts_isolations() -> bool {
     ISOLATE_COUNTS.load() & 1 << ISOLATES != 0
 }
 
+/// `nr_entries` of the `struct pages_or_folios` at this address, or 0.
+///
+/// Without an offset the verifier sees that the helper is not called, so that kernel lockdown does
+/// not refuse the program.
 #[inline(always)]
-pub fn nr_entries_offset() -> Option<u64> {
-    match NR_ENTRIES_OFFSET.load() {
-        u64::MAX => None,
-        offset => Some(offset),
-    }
+pub fn nr_entries(pofs: u64) -> u64 {
+    let offset = match NR_ENTRIES_OFFSET.load() {
+        u64::MAX => return 0,
+        offset => offset,
+    };
+    let at = pofs.wrapping_add(offset) as *const u64;
+    // SAFETY: the helper checks the address and handles faults.
+    unsafe { bpf_probe_read_kernel(at) }.unwrap_or_default()
 }
 
-/// 1 + the zone of one page or folio of an array, whose address and length `pages`
-/// gives, picked by `dice`; 0 if it cannot be told. `pages` may read memory, so under
-/// lockdown the verifier must see that it is not called.
+/// 1 + zone of one random page or folio of an array; 0 if it cannot be read.
+///
+/// `pages` returns the array's address and length; `random` selects the entry. `pages` may read
+/// memory, so under lockdown the verifier must see that it is not called.
 #[inline(always)]
-pub fn sample_zone(pages: impl FnOnce() -> (u64, u64), dice: u64) -> u8 {
+pub fn sample_zone(pages: impl FnOnce() -> (u64, u64), random: u64) -> u8 {
     let mask = ZONE_MASK.load();
     if mask == 0 {
         return 0;
@@ -160,25 +171,57 @@ pub fn sample_zone(pages: impl FnOnce() -> (u64, u64), dice: u64) -> u8 {
     if count == 0 {
         return 0;
     }
-    let at = array.wrapping_add(dice % count * size_of::<u64>() as u64) as *const u64;
-    // SAFETY: the helper checks the address.
+    let at = array.wrapping_add(random % count * size_of::<u64>() as u64) as *const u64;
+    // SAFETY: the helper checks the address and handles faults.
     let Ok(page) = (unsafe { bpf_probe_read_kernel(at) }) else {
         return 0;
     };
     let flags = page.wrapping_add(PAGE_FLAGS_OFFSET.load()) as *const u64;
-    // SAFETY: as above.
+    // SAFETY: the helper checks the address and handles faults.
     match unsafe { bpf_probe_read_kernel(flags) } {
         Ok(flags) => ((flags >> (ZONE_SHIFT.load() & 63)) as u8 & mask as u8) + 1,
         Err(_) => 0,
     }
 }
 
-/// An argument of a trampoline's function, whatever its type: the verifier lets
-/// no program read one that points to a pointer.
+/// Argument `n` of a trampoline's function, of any type. The verifier lets no program read an
+/// argument that points to a pointer.
 #[inline(always)]
 pub fn raw_arg(ctx: &impl EbpfContext, n: usize) -> u64 {
-    // SAFETY: the helper checks the address, which is one of the context's words.
+    // SAFETY: the helper checks the address, which is in the context, and handles faults.
     unsafe { bpf_probe_read_kernel(ctx.as_ptr().cast::<u64>().add(n)) }.unwrap_or_default()
+}
+
+/// Argument `n` of a probed function that x86 passes on the stack: 0 is the seventh. `None` if it
+/// cannot be read.
+#[inline(always)]
+pub fn stack_arg(ctx: &ProbeContext, n: u64) -> Option<u32> {
+    // At entry the stack pointer leads to the return address, with the arguments above it.
+    let at = entry_frame(ctx).wrapping_add(8 * (n + 1));
+    // SAFETY: the helper checks the address and handles faults.
+    unsafe { bpf_probe_read_kernel(at as *const u32) }.ok()
+}
+
+/// Writes the running thread's kernel stack to `frames`, innermost first. Returns the number of bytes,
+/// or `-errno`.
+#[inline(always)]
+pub fn stack(ctx: &impl EbpfContext, frames: &mut [u64; STACK_FRAMES]) -> i64 {
+    let size = size_of_val(frames) as u32;
+    // SAFETY: `frames` is `size` bytes of writable memory.
+    unsafe { bpf_get_stack(ctx.as_ptr(), (&raw mut *frames).cast(), size, 0) }
+}
+
+/// Running thread's name, as in `pinwatch_common::event_filter::name_words`.
+///
+/// Calls the helper directly: aya's wrapper zeroes the bytes one by one first.
+#[inline(always)]
+pub fn comm() -> [u64; 2] {
+    let mut comm = MaybeUninit::<[u64; 2]>::uninit();
+    // SAFETY: the helper fills all bytes, with zeroes if it fails.
+    unsafe {
+        bpf_get_current_comm(comm.as_mut_ptr().cast(), size_of::<[u64; 2]>() as u32);
+        comm.assume_init()
+    }
 }
 
 /// Whether programs can preempt each other.
@@ -187,56 +230,60 @@ pub fn preempts() -> bool {
     PREEMPTS.load() != 0
 }
 
-/// Where a call is on the stack, as a trampoline's programs see it: all programs of one call get
-/// the same address of its arguments.
+/// Stack address that identifies a call to a trampoline's programs: all programs of one call get the
+/// same address of its arguments.
 #[inline(always)]
 pub fn frame(ctx: &impl EbpfContext) -> u64 {
     ctx.as_ptr() as u64
 }
 
-/// Where a call is on the stack, at its entry by a kprobe: the address of its return address.
+/// Stack address that identifies a call to a kprobe at its entry: that of the return address.
 #[inline(always)]
 pub fn entry_frame(ctx: &ProbeContext) -> u64 {
     // SAFETY: the context of a kprobe is the probed function's registers.
     unsafe { (*ctx.regs).rsp }
 }
 
-/// The same at its return by a kretprobe, when the return address has been popped.
+/// Same address as [`entry_frame`], in a kretprobe: there the return address has been popped.
 #[inline(always)]
 pub fn return_frame(ctx: &RetProbeContext) -> u64 {
     // SAFETY: the context of a kretprobe is the registers of the return.
     unsafe { (*ctx.regs).rsp }.wrapping_sub(size_of::<u64>() as u64)
 }
 
+/// Whether calls of GUP-fast are measured.
 #[inline(always)]
 pub fn watches_fast_path() -> bool {
     FAST_PATH.load() != 0
 }
 
+/// Whether a call with these flags makes a long-term pin.
 #[inline(always)]
 pub fn is_longterm(gup_flags: u32) -> bool {
     gup_flags & FOLL_LONGTERM.load() != 0
 }
 
+/// Whether a migration with this `migrate_reason` is part of a long-term pin.
 #[inline(always)]
 pub fn is_longterm_migration(reason: u32) -> bool {
     reason == MIGRATE_REASON.load()
 }
 
-/// `CLOCK_MONOTONIC` in nanoseconds.
+/// Time in nanoseconds of `CLOCK_MONOTONIC`.
 #[inline(always)]
 pub fn now() -> u64 {
     // SAFETY: the helper takes no arguments and cannot fail.
     unsafe { bpf_ktime_get_ns() }
 }
 
+/// Number of the running CPU.
 #[inline(always)]
 pub fn cpu() -> u32 {
     // SAFETY: the helper takes no arguments and cannot fail.
     unsafe { bpf_get_smp_processor_id() }
 }
 
-/// Process and thread id in the initial namespace, in one word.
+/// Process id (upper half) and thread id (lower half) in the initial namespace.
 #[derive(Clone, Copy)]
 pub struct Thread(pub u64);
 
@@ -252,6 +299,7 @@ impl Thread {
     }
 }
 
+/// Running thread's id.
 #[inline(always)]
 pub fn tid() -> u32 {
     Thread::running().tid()

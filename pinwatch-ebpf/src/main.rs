@@ -1,18 +1,23 @@
-//! pinwatch's BPF programs. Each file under `probes` hooks one thing; the entry
-//! for each kind of attachment is thin and shares one body with the others.
-//! Which of them are loaded is decided in user space, by `pinwatch::probe::plan`.
+//! BPF programs of pinwatch. `pinwatch::probe::plan` decides in user space which of them are loaded.
 //!
-//! Nothing here counts with a second implementation: statistics come from
-//! `pinwatch_common::fold`.
+//! Each file under `probes` hooks one step of the kernel's path. It has one thin entry per kind of
+//! attachment, and one body that the entries share.
+//!
+//! Invariants:
+//!
+//! - All statistics come from `pinwatch_common::fold`; nothing else counts pins.
+//! - Only `kernel` reads kernel memory and calls helpers that return kernel state.
+//! - Only `event` writes the ring buffer of events.
+//! - Only `slot` reads and writes the claims and owners of slots.
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)]
 
-mod emit;
-mod fast;
+mod event;
+mod gup_fast;
 mod kernel;
+mod lifecycle;
 mod maps;
-mod pin;
 mod preemption;
 mod probes;
 mod slot;
@@ -24,7 +29,7 @@ static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
 #[cfg(not(test))]
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
-    // SAFETY: aya's programs are compiled so that no panic is reachable; the
-    // linker drops this.
+    // SAFETY: no panic is reachable in a program that the verifier accepts; the linker drops this
+    // function.
     unsafe { core::hint::unreachable_unchecked() }
 }

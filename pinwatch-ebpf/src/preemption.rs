@@ -1,27 +1,29 @@
-//! Disables preemption while a program works, on kernels that have the functions for it (6.14).
+//! Disables preemption while a program runs, on kernels with the functions for it (6.14).
 //!
-//! The kernel skips a tracing program on a CPU where a preempted task is inside the same program, so a
-//! program that cannot be preempted makes it skip nothing. `bpf_preempt_enable` alone would gain little:
-//! it runs a reschedule that is due at once, which is inside the program. With interrupts disabled it
-//! leaves the reschedule pending, and so does `bpf_local_irq_restore`: it happens at the next interrupt
-//! or `preempt_enable`, mostly after the program.
+//! The kernel skips a tracing program on a CPU if a preempted task is inside the same program. A program
+//! that cannot be preempted causes no skip.
+//!
+//! `bpf_preempt_enable` alone gains little: it runs a pending reschedule at once, inside the program.
+//! With interrupts disabled it leaves the reschedule pending, and `bpf_local_irq_restore` does too. The
+//! reschedule then runs at the next interrupt or `preempt_enable`, in most cases after the program.
 
 use core::arch::asm;
 use core::mem::MaybeUninit;
 
 use aya_ebpf::Global;
-use pinwatch_common::params::kfunc_call;
+use pinwatch_common::abi::kfunc_call;
 
-/// 1 where user space has resolved the calls below. Elsewhere they are no-ops.
+/// 1 if user space has resolved the calls below. Otherwise it has replaced them with no-ops.
 #[unsafe(no_mangle)]
 static CAN_DISABLE_PREEMPTION: Global<u32> = Global::new(0);
 
+/// Whether [`disabled`] disables preemption.
 #[inline(always)]
 pub fn can_be_disabled() -> bool {
     CAN_DISABLE_PREEMPTION.load() != 0
 }
 
-/// A call of `pinwatch_common::params::KFUNCS[number]`.
+/// Calls `pinwatch_common::abi::KFUNCS[number]`.
 macro_rules! call {
     ($number:literal $(, $argument:expr)?) => {
         asm!(
@@ -38,17 +40,19 @@ macro_rules! call {
     };
 }
 
-/// Works, with preemption disabled if the program has a twin: elsewhere nothing preempts it.
+/// Runs `work`, with preemption disabled if the program has a twin. Nothing preempts a program without
+/// one.
 #[inline(always)]
 pub fn disabled<const HAS_TWIN: bool, R>(work: impl FnOnce() -> R) -> R {
     if !HAS_TWIN {
         return work();
     }
-    // SAFETY: takes no argument. The verifier checks that each path enables preemption again.
+    // SAFETY: the function takes no argument. The verifier checks that each path enables preemption
+    // again.
     unsafe { call!(0) };
     let result = work();
     let mut flags = MaybeUninit::<u64>::uninit();
-    // SAFETY: `flags` is a word of this program's stack, as long as both calls take.
+    // SAFETY: `flags` is one word on this program's stack, the size that both functions expect.
     unsafe {
         call!(1, flags.as_mut_ptr());
         call!(2);

@@ -1,4 +1,4 @@
-//! What happens inside a sweep: isolation of single pages, and drains.
+//! Steps inside a collect: isolation of single pages, and drains.
 //!
 //! ```c
 //! bool folio_isolate_lru(struct folio *);             // int, 0 = isolated, to 6.2
@@ -8,175 +8,80 @@
 //! void lru_add_drain_all(void);
 //! ```
 //!
-//! All have other callers; only those inside a sweep count.
+//! All have other callers too. An isolation counts only inside a collect, a drain only inside a pin.
 
-use aya_ebpf::macros::{fentry, fexit, kprobe, kretprobe};
-use aya_ebpf::programs::{FEntryContext, FExitContext, ProbeContext, RetProbeContext};
-use pinwatch_common::counter::probe_number;
 use pinwatch_common::record::{Flight, Isolate, Phase};
 
 use super::pass::enter_phase;
+use super::programs::programs;
 use crate::kernel;
-use crate::maps::ran;
 use crate::slot::{self, Held};
 
-/// Where the sweep's own count cannot be had: it isolates each unpinnable folio
-/// once.
-#[fentry]
-fn isolate_fentry(_ctx: FEntryContext) -> u32 {
-    isolating()
-}
-
-#[fentry]
-fn isolate_fentry_second(_ctx: FEntryContext) -> u32 {
-    isolating_second()
-}
-
-#[kprobe]
-fn isolate_kprobe(_ctx: ProbeContext) -> u32 {
-    ran(const { probe_number("isolate_kprobe") });
-    isolating()
-}
-
-#[fentry]
-fn isolate_hugetlb_fentry(_ctx: FEntryContext) -> u32 {
-    isolating()
-}
-
-#[fentry]
-fn isolate_hugetlb_fentry_second(_ctx: FEntryContext) -> u32 {
-    isolating_second()
-}
-
-#[kprobe]
-fn isolate_hugetlb_kprobe(_ctx: ProbeContext) -> u32 {
-    ran(const { probe_number("isolate_hugetlb_kprobe") });
-    isolating()
-}
-
-#[fexit]
-fn isolated_lru_fexit(ctx: FExitContext) -> u32 {
-    isolated(Isolate::Lru, ctx.arg(1))
-}
-
-#[fexit]
-fn isolated_lru_fexit_second(ctx: FExitContext) -> u32 {
-    isolated_second(Isolate::Lru, ctx.arg(1))
-}
-
-#[kretprobe]
-fn isolated_lru_kretprobe(ctx: RetProbeContext) -> u32 {
-    ran(const { probe_number("isolated_lru_kretprobe") });
-    isolated(Isolate::Lru, ctx.ret())
-}
-
-#[fexit]
-fn isolated_hugetlb_fexit(ctx: FExitContext) -> u32 {
-    isolated(Isolate::Hugetlb, ctx.arg(2))
-}
-
-#[fexit]
-fn isolated_hugetlb_fexit_second(ctx: FExitContext) -> u32 {
-    isolated_second(Isolate::Hugetlb, ctx.arg(2))
-}
-
-#[kretprobe]
-fn isolated_hugetlb_kretprobe(ctx: RetProbeContext) -> u32 {
-    ran(const { probe_number("isolated_hugetlb_kretprobe") });
-    isolated(Isolate::Hugetlb, ctx.ret())
-}
-
-#[fexit]
-fn isolated_movable_fexit(ctx: FExitContext) -> u32 {
-    isolated(Isolate::MovableOps, ctx.arg(2))
-}
-
-#[fexit]
-fn isolated_movable_fexit_second(ctx: FExitContext) -> u32 {
-    isolated_second(Isolate::MovableOps, ctx.arg(2))
-}
-
-#[kretprobe]
-fn isolated_movable_kretprobe(ctx: RetProbeContext) -> u32 {
-    ran(const { probe_number("isolated_movable_kretprobe") });
-    isolated(Isolate::MovableOps, ctx.ret())
-}
-
-#[fentry]
-fn drain_fentry(_ctx: FEntryContext) -> u32 {
-    draining()
-}
-
-#[fentry]
-fn drain_fentry_second(_ctx: FEntryContext) -> u32 {
-    draining_second()
-}
-
-#[kprobe]
-fn drain_kprobe(_ctx: ProbeContext) -> u32 {
-    ran(const { probe_number("drain_kprobe") });
-    draining()
-}
-
-#[fexit]
-fn drained_fexit(_ctx: FExitContext) -> u32 {
-    drained()
-}
-
-#[fexit]
-fn drained_fexit_second(_ctx: FExitContext) -> u32 {
-    drained()
-}
-
-#[kretprobe]
-fn drained_kretprobe(_ctx: RetProbeContext) -> u32 {
-    ran(const { probe_number("drained_kretprobe") });
-    drained()
+programs! {
+    /// For kernels whose collect does not return its count: it isolates each unpinnable folio once.
+    fentry isolate_fentry(_ctx) { isolating() }
+    fentry isolate_fentry_second(_ctx) { isolating_second() }
+    kprobe isolate_kprobe(_ctx) { isolating() }
+    fentry isolate_hugetlb_fentry(_ctx) { isolating() }
+    fentry isolate_hugetlb_fentry_second(_ctx) { isolating_second() }
+    kprobe isolate_hugetlb_kprobe(_ctx) { isolating() }
+    fexit isolated_lru_fexit(ctx) { isolated(Isolate::Lru, ctx.arg(1)) }
+    fexit isolated_lru_fexit_second(ctx) { isolated_second(Isolate::Lru, ctx.arg(1)) }
+    kretprobe isolated_lru_kretprobe(ctx) { isolated(Isolate::Lru, ctx.ret()) }
+    fexit isolated_hugetlb_fexit(ctx) { isolated(Isolate::Hugetlb, ctx.arg(2)) }
+    fexit isolated_hugetlb_fexit_second(ctx) { isolated_second(Isolate::Hugetlb, ctx.arg(2)) }
+    kretprobe isolated_hugetlb_kretprobe(ctx) { isolated(Isolate::Hugetlb, ctx.ret()) }
+    fexit isolated_movable_fexit(ctx) { isolated(Isolate::MovableOps, ctx.arg(2)) }
+    fexit isolated_movable_fexit_second(ctx) { isolated_second(Isolate::MovableOps, ctx.arg(2)) }
+    kretprobe isolated_movable_kretprobe(ctx) { isolated(Isolate::MovableOps, ctx.ret()) }
+    fentry drain_fentry(_ctx) { draining() }
+    fentry drain_fentry_second(_ctx) { draining_second() }
+    kprobe drain_kprobe(_ctx) { draining() }
+    fexit drained_fexit(_ctx) { drained() }
+    fexit drained_fexit_second(_ctx) { drained() }
+    kretprobe drained_kretprobe(_ctx) { drained() }
 }
 
 #[inline(always)]
-fn isolating() -> u32 {
+fn isolating() {
     if let Some(mut slot) = collecting() {
         count_unpinnable(&mut slot);
     }
-    0
 }
 
 #[inline(always)]
-fn isolating_second() -> u32 {
+fn isolating_second() {
     if let Some(mut slot) = collecting() {
-        if !seen_unpinnable(&slot) {
+        if !first_counted_unpinnable(&slot) {
             count_unpinnable(&mut slot);
         }
         slot.seen.unpinnable = slot.pin.unpinnable;
     }
-    0
 }
 
 #[inline(always)]
-fn isolated(kind: Isolate, returned: u64) -> u32 {
-    let (failed, counted) = wanted(kind, returned);
-    if (failed || counted)
+fn isolated(kind: Isolate, returned: u64) {
+    let (failed, unpinnable) = additions(kind, returned);
+    if (failed || unpinnable)
         && let Some(mut slot) = collecting()
     {
-        if counted {
+        if unpinnable {
             count_unpinnable(&mut slot);
         }
         if failed {
             count_failure(&mut slot, kind);
         }
     }
-    0
 }
 
 #[inline(always)]
-fn isolated_second(kind: Isolate, returned: u64) -> u32 {
-    let (failed, counted) = wanted(kind, returned);
-    if (failed || counted)
+fn isolated_second(kind: Isolate, returned: u64) {
+    let (failed, unpinnable) = additions(kind, returned);
+    if (failed || unpinnable)
         && let Some(mut slot) = collecting()
     {
-        if counted {
-            if !seen_unpinnable(&slot) {
+        if unpinnable {
+            if !first_counted_unpinnable(&slot) {
                 count_unpinnable(&mut slot);
             }
             slot.seen.unpinnable = slot.pin.unpinnable;
@@ -189,19 +94,18 @@ fn isolated_second(kind: Isolate, returned: u64) -> u32 {
             slot.seen.isolate_failures[kind_at] = slot.pin.isolate_failures[kind_at];
         }
     }
-    0
 }
 
-/// Whether this return is a failure that is wanted, and whether it counts an unpinnable page.
+/// Whether a return adds a failed isolation, and whether it adds an unpinnable page.
 #[inline(always)]
-fn wanted(kind: Isolate, returned: u64) -> (bool, bool) {
+fn additions(kind: Isolate, returned: u64) -> (bool, bool) {
     let failed = kernel::counts_failures(kind) && kernel::isolation_failed(kind, returned);
-    // The sweep isolates no others.
-    let counted = kernel::counts_isolations() && !matches!(kind, Isolate::MovableOps);
-    (failed, counted)
+    // Collect isolates only pages of the other kinds.
+    let unpinnable = kernel::counts_isolations() && !matches!(kind, Isolate::MovableOps);
+    (failed, unpinnable)
 }
 
-/// The slot of a thread that is inside a sweep.
+/// Slot of the running thread, if it is inside a collect.
 #[inline(always)]
 fn collecting() -> Option<Held> {
     slot::find(kernel::tid()).filter(|slot| slot.pin.phase == Phase::Collect as u8)
@@ -220,28 +124,26 @@ fn count_failure(slot: &mut Held, kind: Isolate) {
     *failures = failures.saturating_add(1);
 }
 
-/// Whether the first program has counted since the second looked last.
+/// Whether the first program has counted an unpinnable page since the second last ran.
 #[inline(always)]
-pub fn seen_unpinnable(slot: &Flight) -> bool {
+pub fn first_counted_unpinnable(slot: &Flight) -> bool {
     slot.pin.unpinnable != slot.seen.unpinnable
 }
 
 #[inline(always)]
-fn draining() -> u32 {
+fn draining() {
     if let Some(slot) = slot::find(kernel::tid()) {
         drain(slot);
     }
-    0
 }
 
 #[inline(always)]
-fn draining_second() -> u32 {
+fn draining_second() {
     if let Some(slot) = slot::find(kernel::tid())
         && slot.pin.phase != Phase::Drain as u8
     {
         drain(slot);
     }
-    0
 }
 
 #[inline(always)]
@@ -251,17 +153,19 @@ fn drain(mut slot: Held) {
     slot.pin.drains = slot.pin.drains.saturating_add(1);
 }
 
-/// Of two programs the second finds the phase left.
+/// Ends a drain and resumes the interrupted phase. After the first of two programs nothing is left to do
+/// for the second.
 #[inline(always)]
-fn drained() -> u32 {
+fn drained() {
     if let Some(mut slot) = slot::find(kernel::tid())
         && slot.pin.phase == Phase::Drain as u8
     {
-        let in_sweep = slot.pin.drained_in == Phase::Collect as u8;
-        enter_phase(
-            &mut slot,
-            if in_sweep { Phase::Collect } else { Phase::Gup },
-        );
+        let in_collect = slot.pin.drained_in == Phase::Collect as u8;
+        let resumed = if in_collect {
+            Phase::Collect
+        } else {
+            Phase::Gup
+        };
+        enter_phase(&mut slot, resumed);
     }
-    0
 }

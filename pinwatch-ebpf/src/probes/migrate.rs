@@ -7,119 +7,64 @@
 //! int migrate_pages(from, get_new_page, put_new_page, private, mode, int reason, ...);
 //! ```
 //!
-//! A pinning thread may also compact memory, so the reason is looked at.
+//! A pinning thread may also compact memory, so only migrations with this path's reason count.
 
-use aya_ebpf::macros::{fexit, kprobe, kretprobe, raw_tracepoint};
-use aya_ebpf::programs::{FExitContext, ProbeContext, RawTracePointContext, RetProbeContext};
-use pinwatch_common::counter::probe_number;
 use pinwatch_common::fold::fold_migrate;
 use pinwatch_common::record::Phase;
 
 use super::pass::enter_phase;
+use super::programs::programs;
 use crate::kernel;
-use crate::maps::{Shared, cells, ran};
+use crate::maps::{Shared, cells};
 use crate::slot::{self, Held};
 
-#[raw_tracepoint(tracepoint = "mm_migrate_pages_start")]
-fn migrate_start_tp(ctx: RawTracePointContext) -> i32 {
-    start(ctx.arg(1));
-    0
-}
-
-#[raw_tracepoint(tracepoint = "mm_migrate_pages_start")]
-fn migrate_start_tp_second(ctx: RawTracePointContext) -> i32 {
-    start_second(ctx.arg(1));
-    0
-}
-
-#[kprobe]
-fn migrate_start_kprobe(ctx: ProbeContext) -> u32 {
-    ran(const { probe_number("migrate_start_kprobe") });
-    if let Some(reason) = ctx.arg(5) {
-        start(reason);
+programs! {
+    raw_tracepoint("mm_migrate_pages_start") migrate_start_tp(ctx) { start(ctx.arg(1)) }
+    raw_tracepoint("mm_migrate_pages_start") migrate_start_tp_second(ctx) {
+        start_second(ctx.arg(1));
     }
-    0
-}
-
-#[raw_tracepoint(tracepoint = "mm_migrate_pages")]
-fn migrate_end_tp4(ctx: RawTracePointContext) -> i32 {
-    end(ctx.arg(3), ctx.arg(0), ctx.arg(1));
-    0
-}
-
-#[raw_tracepoint(tracepoint = "mm_migrate_pages")]
-fn migrate_end_tp4_second(ctx: RawTracePointContext) -> i32 {
-    end_second(ctx.arg(3), ctx.arg(0), ctx.arg(1));
-    0
-}
-
-#[raw_tracepoint(tracepoint = "mm_migrate_pages")]
-fn migrate_end_tp7(ctx: RawTracePointContext) -> i32 {
-    end(ctx.arg(6), ctx.arg(0), ctx.arg(1));
-    0
-}
-
-#[raw_tracepoint(tracepoint = "mm_migrate_pages")]
-fn migrate_end_tp7_second(ctx: RawTracePointContext) -> i32 {
-    end_second(ctx.arg(6), ctx.arg(0), ctx.arg(1));
-    0
-}
-
-#[raw_tracepoint(tracepoint = "mm_migrate_pages")]
-fn migrate_end_tp8(ctx: RawTracePointContext) -> i32 {
-    end(ctx.arg(7), ctx.arg(0), ctx.arg(1));
-    0
-}
-
-#[raw_tracepoint(tracepoint = "mm_migrate_pages")]
-fn migrate_end_tp8_second(ctx: RawTracePointContext) -> i32 {
-    end_second(ctx.arg(7), ctx.arg(0), ctx.arg(1));
-    0
-}
-
-/// Six arguments: up to 5.14.
-#[fexit]
-fn migrate_ret_fexit6(ctx: FExitContext) -> u32 {
-    result(ctx.arg(6));
-    0
-}
-
-#[fexit]
-fn migrate_ret_fexit6_second(ctx: FExitContext) -> u32 {
-    result(ctx.arg(6));
-    0
-}
-
-/// Seven arguments: from 5.15 on.
-#[fexit]
-fn migrate_ret_fexit7(ctx: FExitContext) -> u32 {
-    result(ctx.arg(7));
-    0
-}
-
-#[fexit]
-fn migrate_ret_fexit7_second(ctx: FExitContext) -> u32 {
-    result(ctx.arg(7));
-    0
-}
-
-#[kretprobe]
-fn migrate_ret_kretprobe(ctx: RetProbeContext) -> u32 {
-    ran(const { probe_number("migrate_ret_kretprobe") });
-    result(ctx.ret());
-    0
+    kprobe migrate_start_kprobe(ctx) {
+        if let Some(reason) = ctx.arg(5) {
+            start(reason);
+        }
+    }
+    raw_tracepoint("mm_migrate_pages") migrate_end_tp4(ctx) {
+        end(ctx.arg(3), ctx.arg(0), ctx.arg(1));
+    }
+    raw_tracepoint("mm_migrate_pages") migrate_end_tp4_second(ctx) {
+        end_second(ctx.arg(3), ctx.arg(0), ctx.arg(1));
+    }
+    raw_tracepoint("mm_migrate_pages") migrate_end_tp7(ctx) {
+        end(ctx.arg(6), ctx.arg(0), ctx.arg(1));
+    }
+    raw_tracepoint("mm_migrate_pages") migrate_end_tp7_second(ctx) {
+        end_second(ctx.arg(6), ctx.arg(0), ctx.arg(1));
+    }
+    raw_tracepoint("mm_migrate_pages") migrate_end_tp8(ctx) {
+        end(ctx.arg(7), ctx.arg(0), ctx.arg(1));
+    }
+    raw_tracepoint("mm_migrate_pages") migrate_end_tp8_second(ctx) {
+        end_second(ctx.arg(7), ctx.arg(0), ctx.arg(1));
+    }
+    /// Six arguments: up to 5.14.
+    fexit migrate_ret_fexit6(ctx) { result(ctx.arg(6)) }
+    fexit migrate_ret_fexit6_second(ctx) { result(ctx.arg(6)) }
+    /// Seven arguments: from 5.15 on.
+    fexit migrate_ret_fexit7(ctx) { result(ctx.arg(7)) }
+    fexit migrate_ret_fexit7_second(ctx) { result(ctx.arg(7)) }
+    kretprobe migrate_ret_kretprobe(ctx) { result(ctx.ret()) }
 }
 
 #[inline(always)]
 fn start(reason: u32) {
-    if let Some(mut slot) = pinning(reason) {
+    if let Some(mut slot) = migrating(reason) {
         enter_phase(&mut slot, Phase::Migrate);
     }
 }
 
 #[inline(always)]
 fn start_second(reason: u32) {
-    if let Some(mut slot) = pinning(reason)
+    if let Some(mut slot) = migrating(reason)
         && slot.pin.phase != Phase::Migrate as u8
     {
         enter_phase(&mut slot, Phase::Migrate);
@@ -127,25 +72,25 @@ fn start_second(reason: u32) {
 }
 
 #[inline(always)]
-fn end(reason: u32, moved: u64, failed: u64) {
-    if let Some(slot) = pinning(reason) {
-        ended(slot, moved, failed);
+fn end(reason: u32, migrated: u64, migrate_failed: u64) {
+    if let Some(slot) = migrating(reason) {
+        end_in(slot, migrated, migrate_failed);
     }
 }
 
 #[inline(always)]
-fn end_second(reason: u32, moved: u64, failed: u64) {
-    if let Some(mut slot) = pinning(reason) {
+fn end_second(reason: u32, migrated: u64, migrate_failed: u64) {
+    if let Some(mut slot) = migrating(reason) {
         if slot.pin.migrate_calls == slot.seen.migrate_calls {
-            ended(slot, moved, failed);
+            end_in(slot, migrated, migrate_failed);
         }
         slot.seen.migrate_calls = slot.pin.migrate_calls;
     }
 }
 
-/// The slot of a thread whose pin migrates.
+/// Slot of the running thread, if the migration with this reason belongs to its pin.
 #[inline(always)]
-fn pinning(reason: u32) -> Option<Held> {
+fn migrating(reason: u32) -> Option<Held> {
     if kernel::is_longterm_migration(reason) {
         slot::find(kernel::tid())
     } else {
@@ -154,12 +99,12 @@ fn pinning(reason: u32) -> Option<Held> {
 }
 
 #[inline(always)]
-fn ended(mut slot: Held, moved: u64, failed: u64) {
+fn end_in(mut slot: Held, migrated: u64, migrate_failed: u64) {
     slot.begin_events();
     let pin = &mut slot.pin;
     pin.migrate_calls = pin.migrate_calls.saturating_add(1);
-    pin.moved = pin.moved.wrapping_add(moved);
-    pin.failed = pin.failed.wrapping_add(failed);
+    pin.moved = pin.moved.wrapping_add(migrated);
+    pin.failed = pin.failed.wrapping_add(migrate_failed);
     pin.migrated = 1;
     pin.awaits_result = 1;
     pin.migrate_ret = 0;
@@ -172,9 +117,11 @@ fn ended(mut slot: Held, moved: u64, failed: u64) {
     }
 }
 
-/// The event precedes the return, so the first return after it is the right one,
-/// and one of a compaction nested in the migration is not. Of two programs the second finds the
-/// result taken.
+/// Stores the return value of `migrate_pages`.
+///
+/// The tracepoint precedes the return, so the first return after it belongs to the same call. A
+/// compaction nested in the migration returns before the tracepoint. After the first of two programs
+/// nothing is left to do for the second.
 #[inline(always)]
 fn result(ret: i32) {
     if let Some(mut slot) = slot::find(kernel::tid())

@@ -1,8 +1,11 @@
-mod fast;
+//! Entries of all BPF programs, one file per step of the kernel's path.
+
+mod gup_fast;
 mod isolate;
 mod memfd;
 mod migrate;
 mod pass;
 mod pin;
+mod programs;
 mod stack;
 mod thread;

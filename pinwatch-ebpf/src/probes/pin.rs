@@ -1,4 +1,4 @@
-//! The pin itself: entry and return of
+//! Entry and return of a pin:
 //!
 //! ```c
 //! long __gup_longterm_locked(struct mm_struct *mm, unsigned long start, unsigned long nr_pages,
@@ -7,47 +7,38 @@
 //! long __gup_longterm_locked(mm, start, nr_pages, pages, vmas, locked, gup_flags);  // 6.2-6.4
 //! ```
 //!
-//! which short-term pins also go through: they pay for the flag test only. A kretprobe sees no
-//! flags, so by kprobe they pay for a look-up at entry and return.
+//! Short-term pins go through it too and pay only for the flag test. A kretprobe cannot see the flags,
+//! so by kprobe they pay for a slot look-up at entry and return.
 
-use aya_ebpf::helpers::bpf_probe_read_kernel;
-use aya_ebpf::macros::{fentry, fexit, kprobe, kretprobe};
-use aya_ebpf::programs::{FEntryContext, FExitContext, ProbeContext, RetProbeContext};
-use pinwatch_common::counter::probe_number;
+use aya_ebpf::programs::{FEntryContext, FExitContext, ProbeContext};
 use pinwatch_common::record::Flight;
 
+use super::programs::programs;
 use crate::kernel;
-use crate::maps::ran;
-use crate::pin::{
+use crate::lifecycle::{
     enter, enter_second, exit, exit_by_kretprobe, exit_last, forget_returned, unmatched,
 };
 use crate::slot;
 
-#[fentry]
-fn pin_enter_fentry(ctx: FEntryContext) -> u32 {
-    if kernel::is_longterm(ctx.arg(5)) {
-        enter_longterm::<false>(ctx);
+programs! {
+    fentry pin_enter_fentry(ctx) {
+        if kernel::is_longterm(ctx.arg(5)) {
+            enter_longterm::<false>(ctx);
+        }
     }
-    0
+    fentry pin_enter_fentry_first(ctx) {
+        if kernel::is_longterm(ctx.arg(5)) {
+            enter_longterm::<true>(ctx);
+        }
+    }
+    fentry pin_enter_fentry_second(ctx) {
+        if kernel::is_longterm(ctx.arg(5)) {
+            enter_longterm_second(ctx);
+        }
+    }
 }
 
-#[fentry]
-fn pin_enter_fentry_first(ctx: FEntryContext) -> u32 {
-    if kernel::is_longterm(ctx.arg(5)) {
-        enter_longterm::<true>(ctx);
-    }
-    0
-}
-
-#[fentry]
-fn pin_enter_fentry_second(ctx: FEntryContext) -> u32 {
-    if kernel::is_longterm(ctx.arg(5)) {
-        enter_longterm_second(ctx);
-    }
-    0
-}
-
-/// A function of its own, as those below, so that a short-term pin saves no registers for it.
+/// A separate function, as the similar ones below: a short-term pin then saves no registers.
 #[inline(never)]
 fn enter_longterm<const HAS_TWIN: bool>(ctx: FEntryContext) {
     let frame = kernel::frame(&ctx);
@@ -59,33 +50,25 @@ fn enter_longterm_second(ctx: FEntryContext) {
     enter_second(&ctx, kernel::frame(&ctx), |slot| fill::<true>(&ctx, slot));
 }
 
-/// Does not store the address of the page array: fexit sees that argument at the return.
+/// Begins the pin without the address of its page array: fexit sees that argument at the return.
 #[inline(always)]
 fn fill<const HAS_TWIN: bool>(ctx: &FEntryContext, slot: &mut Flight) {
     slot::identify::<HAS_TWIN>(slot, kernel::frame(ctx), || ctx.arg(1));
     slot::begin(slot, ctx.arg(5), ctx.arg(2));
 }
 
-#[kprobe]
-fn pin_enter_kprobe(ctx: ProbeContext) -> u32 {
-    ran(const { probe_number("pin_enter_kprobe") });
-    if let Some(gup_flags) = ctx.arg(5) {
-        enter_by_kprobe(&ctx, gup_flags);
+programs! {
+    kprobe pin_enter_kprobe(ctx) {
+        if let Some(gup_flags) = ctx.arg(5) {
+            enter_by_kprobe(&ctx, gup_flags);
+        }
     }
-    0
-}
-
-/// For 6.2 to 6.4, where x86 passes `gup_flags` on the stack.
-#[kprobe]
-fn pin_enter_kprobe_stack(ctx: ProbeContext) -> u32 {
-    ran(const { probe_number("pin_enter_kprobe_stack") });
-    // At entry the stack pointer leads to the return address, with the seventh argument above it.
-    let at = kernel::entry_frame(&ctx).wrapping_add(8);
-    // SAFETY: the helper checks the address.
-    if let Ok(gup_flags) = unsafe { bpf_probe_read_kernel(at as *const u32) } {
-        enter_by_kprobe(&ctx, gup_flags);
+    /// For 6.2 to 6.4, where `gup_flags` is the seventh argument and passed on the stack.
+    kprobe pin_enter_kprobe_stack(ctx) {
+        if let Some(gup_flags) = kernel::stack_arg(&ctx, 0) {
+            enter_by_kprobe(&ctx, gup_flags);
+        }
     }
-    0
 }
 
 #[inline(always)]
@@ -102,37 +85,28 @@ fn enter_by_kprobe(ctx: &ProbeContext, gup_flags: u32) {
     });
 }
 
-#[fexit]
-fn pin_exit_fexit(ctx: FExitContext) -> u32 {
-    // With six arguments the return value is the seventh word.
-    if kernel::is_longterm(ctx.arg(5)) {
-        exit_longterm::<false>(ctx);
+programs! {
+    fexit pin_exit_fexit(ctx) {
+        // Six arguments: the seventh word of the context is the return value.
+        if kernel::is_longterm(ctx.arg(5)) {
+            exit_longterm::<false>(ctx);
+        }
     }
-    0
-}
-
-#[fexit]
-fn pin_exit_fexit_first(ctx: FExitContext) -> u32 {
-    if kernel::is_longterm(ctx.arg(5)) {
-        exit_longterm::<true>(ctx);
+    fexit pin_exit_fexit_first(ctx) {
+        if kernel::is_longterm(ctx.arg(5)) {
+            exit_longterm::<true>(ctx);
+        }
     }
-    0
-}
-
-#[fexit]
-fn pin_exit_fexit_second(ctx: FExitContext) -> u32 {
-    if kernel::is_longterm(ctx.arg(5)) {
-        exit_longterm_second(ctx);
+    fexit pin_exit_fexit_second(ctx) {
+        if kernel::is_longterm(ctx.arg(5)) {
+            exit_longterm_second(ctx);
+        }
     }
-    0
-}
-
-#[fexit]
-fn pin_exit_fexit_third(ctx: FExitContext) -> u32 {
-    if kernel::is_longterm(ctx.arg(5)) {
-        exit_longterm_third(ctx);
+    fexit pin_exit_fexit_third(ctx) {
+        if kernel::is_longterm(ctx.arg(5)) {
+            exit_longterm_third(ctx);
+        }
     }
-    0
 }
 
 #[inline(never)]
@@ -144,7 +118,7 @@ fn exit_longterm<const HAS_TWIN: bool>(ctx: FExitContext) {
     }
 }
 
-/// The first has counted a return without a pin.
+/// Does not count a return without a pin: the first program has.
 #[inline(never)]
 fn exit_longterm_second(ctx: FExitContext) {
     let pages = |_: &Flight| (kernel::raw_arg(&ctx, 3), ctx.arg(6));
@@ -158,13 +132,12 @@ fn exit_longterm_third(ctx: FExitContext) {
     exit_last(kernel::frame(&ctx), ctx.arg(1), |_| ctx.arg(6), pages);
 }
 
-#[kretprobe]
-fn pin_exit_kretprobe(ctx: RetProbeContext) -> u32 {
-    ran(const { probe_number("pin_exit_kretprobe") });
-    let returned = ctx.ret();
-    let frame = kernel::return_frame(&ctx);
-    let pages = move |slot: &Flight| (slot.pages, returned as u64);
-    // A return without a slot is nearly always a short-term pin: nothing to count.
-    exit_by_kretprobe(frame, move |_| returned, pages);
-    0
+programs! {
+    kretprobe pin_exit_kretprobe(ctx) {
+        let returned = ctx.ret();
+        let frame = kernel::return_frame(&ctx);
+        let pages = move |slot: &Flight| (slot.pages, returned as u64);
+        // A return without a slot is nearly always that of a short-term pin, so none is counted as lost.
+        exit_by_kretprobe(frame, move |_| returned, pages);
+    }
 }

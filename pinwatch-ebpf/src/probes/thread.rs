@@ -1,35 +1,29 @@
-//! The end of a thread: gives back what it holds, since a return was missed.
-//! Runs in that thread, so it cannot race with its pins. The second program finds nothing left,
-//! unless the kernel skipped the first.
+//! Exit of a thread: releases its slot and its call of GUP-fast, whose returns were missed.
+//!
+//! The programs run in the exiting thread and cannot race with its pins. The second one finds nothing
+//! left, unless the kernel skipped the first.
 
-use aya_ebpf::macros::raw_tracepoint;
-use aya_ebpf::programs::RawTracePointContext;
-use pinwatch_common::counter::Loss;
+use pinwatch_common::loss::Loss;
 
-use crate::fast;
+use super::programs::programs;
+use crate::gup_fast;
 use crate::kernel;
 use crate::maps::lose;
 use crate::slot;
 
-#[raw_tracepoint(tracepoint = "sched_process_exit")]
-fn thread_exit_tp(_ctx: RawTracePointContext) -> i32 {
-    exited()
-}
-
-#[raw_tracepoint(tracepoint = "sched_process_exit")]
-fn thread_exit_tp_second(_ctx: RawTracePointContext) -> i32 {
-    exited()
+programs! {
+    raw_tracepoint("sched_process_exit") thread_exit_tp(_ctx) { exited() }
+    raw_tracepoint("sched_process_exit") thread_exit_tp_second(_ctx) { exited() }
 }
 
 #[inline(always)]
-fn exited() -> i32 {
+fn exited() {
     let tid = kernel::tid();
-    fast::forget(tid);
+    gup_fast::forget(tid);
     if let Some(slot) = slot::find(tid) {
         if !slot.call.has_returned() {
             lose(Loss::EntryReaped);
         }
         slot::release::<true>(slot);
     }
-    0
 }

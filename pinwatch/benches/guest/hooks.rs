@@ -16,7 +16,7 @@ use super::peer::{self, Peer};
 use super::pins::Pins;
 
 /// Programs that do nothing, built by pinwatch's build script.
-static EMPTY: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/empty"));
+static BASELINE: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/baseline"));
 
 /// The function that every pin but those of memfds goes through.
 pub const PIN_PATH: &str = "__gup_longterm_locked";
@@ -285,7 +285,7 @@ fn empty(facts: &Facts, places: impl IntoIterator<Item = Attachment>) -> Result<
     let (mut attached, mut objects) = (Vec::new(), Vec::new());
     for place in places {
         // A program is loaded for one target.
-        let mut object = Ebpf::load(EMPTY)
+        let mut object = Ebpf::load(BASELINE)
             .context("the object with empty programs (PINWATCH_EBPF_OBJECT leaves it out)")?;
         let program = match place.kind {
             _ if !place.program.is_empty() => place.program,

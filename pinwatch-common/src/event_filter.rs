@@ -1,36 +1,38 @@
-//! What listeners want: of which pins a record is sent. The BPF programs test it
-//! for all listeners together, so that a narrow filter keeps the ring buffer
-//! empty; user space tests each listener's own filter again.
+//! Filter of followers: selects the pins whose events are sent.
+//!
+//! The BPF programs test the union of all followers' filters, so that narrow filters keep the ring
+//! buffer empty. User space then tests each follower's own filter.
 
 use bytemuck::{Pod, Zeroable};
 
 use crate::record::Pin;
 
-/// A thread's name as it is compared.
+/// A thread's name as two words, the form in which filters compare it.
 #[inline(always)]
 #[must_use]
 pub fn name_words(comm: [u8; 16]) -> [u64; 2] {
     bytemuck::cast(comm)
 }
 
-/// A wish, or the union of several. `repr(C)` without padding: it is written
-/// into the BPF programs' memory as it is.
+/// Filter of one follower, or the union of several followers' filters.
+///
+/// `repr(C)` without padding: user space writes its bytes into a global of the BPF programs.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct Listening {
-    /// How many listen; with 0 no record is made.
+    /// Number of connected followers. 0 disables all events.
     pub listeners: u32,
-    /// This process only; 0 is any.
+    /// Process id in the initial namespace; 0 selects all.
     pub pid: u32,
-    /// Pins that took at least as long, in nanoseconds.
+    /// Minimum duration in nanoseconds.
     pub min_ns: u64,
-    /// This thread name only; all 0 is any.
+    /// Thread name as in [`name_words`]; all 0 selects all.
     pub comm: [u64; 2],
-    /// A bit per [`Origin`](crate::record::Origin); 0 is any.
+    /// Bit mask over [`Origin`](crate::record::Origin); 0 selects all.
     pub origins: u32,
-    /// 1 for pins that returned an error only.
+    /// 1 selects only pins that returned an error.
     pub failed_only: u32,
-    /// 1 for pins at the beginning of a retry too.
+    /// 1 also selects pins at the beginning of each retry.
     pub passes: u32,
     /// Always 0.
     pub reserved: u32,
@@ -39,13 +41,13 @@ pub struct Listening {
 const _: () = assert!(size_of::<Listening>() == 48);
 
 impl Listening {
-    /// Nobody listens.
+    /// No follower is connected.
     pub const NOBODY: Self = Self {
         listeners: 0,
         ..Self::ALL
     };
 
-    /// One listener that wants every pin.
+    /// One follower of every pin.
     pub const ALL: Self = Self {
         listeners: 1,
         pid: 0,
@@ -57,30 +59,30 @@ impl Listening {
         reserved: 0,
     };
 
-    /// Whether a record of an ended pin is wanted.
+    /// Whether the filter selects a pin that returned.
     #[inline(always)]
     #[must_use]
     pub fn wants(&self, pin: &Pin, comm: [u64; 2]) -> bool {
         pin.duration_ns >= self.min_ns
             && (self.failed_only == 0 || pin.returned < 0)
-            && self.wants_of(pin, comm)
+            && self.wants_thread_and_origin(pin, comm)
     }
 
-    /// Whether a record of a pin that begins a retry is wanted.
+    /// Whether the filter selects a pin that begins a retry.
     #[inline(always)]
     #[must_use]
     pub fn wants_retry(&self, pin: &Pin, comm: [u64; 2]) -> bool {
-        self.passes != 0 && self.wants_of(pin, comm)
+        self.passes != 0 && self.wants_thread_and_origin(pin, comm)
     }
 
     #[inline(always)]
-    fn wants_of(&self, pin: &Pin, comm: [u64; 2]) -> bool {
+    fn wants_thread_and_origin(&self, pin: &Pin, comm: [u64; 2]) -> bool {
         (self.pid == 0 || self.pid == pin.tgid)
             && (self.origins == 0 || self.origins & (1 << (pin.origin & 31)) != 0)
             && (self.comm == [0; 2] || self.comm == comm)
     }
 
-    /// What serves both: wants every pin that one of them wants.
+    /// Filter that selects every pin that either filter selects; it may select more.
     #[must_use]
     pub fn union(self, other: Self) -> Self {
         if self.listeners == 0 {
@@ -115,8 +117,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn wish() -> impl Strategy<Value = Listening> {
-        let wish = (1..3u32, 0..3u32, 0..4u64, 0..3u64, 0..8u32, 0..2u32).prop_map(
+    fn filter() -> impl Strategy<Value = Listening> {
+        let filter = (1..3u32, 0..3u32, 0..4u64, 0..3u64, 0..8u32, 0..2u32).prop_map(
             |(listeners, pid, min_ns, comm, origins, failed_only)| Listening {
                 listeners,
                 pid,
@@ -128,20 +130,20 @@ mod tests {
                 reserved: 0,
             },
         );
-        prop_oneof![4 => wish, 1 => Just(Listening::NOBODY)]
+        prop_oneof![4 => filter, 1 => Just(Listening::NOBODY)]
     }
 
     proptest! {
         #[test]
         fn a_union_misses_nothing(
-            a in wish(), b in wish(),
+            a in filter(), b in filter(),
             tgid in 1..3u32, duration_ns in 0..4u64, origin in 0..3u8, returned in -1..2i64, comm in 1..3u64,
         ) {
             let pin = Pin { tgid, duration_ns, origin, returned, ..Pin::zeroed() };
-            let wants = |wish: &Listening| wish.listeners > 0 && wish.wants(&pin, [comm, 0]);
+            let wants = |filter: &Listening| filter.listeners > 0 && filter.wants(&pin, [comm, 0]);
             let both = a.union(b);
             prop_assert!(!(wants(&a) || wants(&b)) || wants(&both));
-            let retry = |wish: &Listening| wish.listeners > 0 && wish.wants_retry(&pin, [comm, 0]);
+            let retry = |filter: &Listening| filter.listeners > 0 && filter.wants_retry(&pin, [comm, 0]);
             prop_assert!(!(retry(&a) || retry(&b)) || retry(&both));
             prop_assert_eq!(both.listeners, a.listeners + b.listeners);
             prop_assert_eq!(both, b.union(a));
@@ -149,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn each_wish_alone() {
+    fn each_condition_alone() {
         let pin = Pin {
             tgid: 7,
             duration_ns: 100,
@@ -157,7 +159,7 @@ mod tests {
             returned: -12,
             ..Pin::zeroed()
         };
-        let wants = |wish: Listening| wish.wants(&pin, [5, 6]);
+        let wants = |filter: Listening| filter.wants(&pin, [5, 6]);
         let all = Listening::ALL;
         assert!(wants(all));
         assert!(wants(Listening { pid: 7, ..all }) && !wants(Listening { pid: 8, ..all }));

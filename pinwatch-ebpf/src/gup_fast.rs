@@ -1,58 +1,61 @@
-//! Long-term calls of GUP-fast, which pins what it can without the mmap lock and
-//! calls the slow path for the rest. What a thread's running call has met sits
-//! in a hash map: this is off by default, so nothing else pays for it.
+//! Long-term calls of GUP-fast, which pins pages without `mmap_lock` and calls the slow path for the
+//! rest.
+//!
+//! A hash map holds the calls in flight. This measurement is off by default, so other pins pay nothing
+//! for the map.
 
-use pinwatch_common::counter::Loss;
 use pinwatch_common::fold::Add as _;
+use pinwatch_common::loss::Loss;
 use pinwatch_common::record::Call;
 
 use crate::kernel;
 use crate::maps::{FAST, FastCall, Shared, cells, lose};
 
-/// What a call has met, in bits.
+/// Bit of [`FastCall::seen`]: the call took the slow path.
 const SLOW_PATH: u64 = 1;
+/// Bit: the slow path failed.
 const FAILURE: u64 = 2;
-/// The first of two entry programs has seen the call, and the second not yet.
+/// Bit: the first of two entry programs has run, and the second has not.
 const ENTERED: u64 = 4;
-/// The first of two return programs has seen the call.
+/// Bit: the first of two return programs has run.
 const RETURNED: u64 = 8;
 
-/// The thread's call. Only the thread itself adds, changes and removes it.
+/// Call of a thread. Only the thread itself adds, changes and removes it.
 #[inline(always)]
 fn find(tid: u32) -> Option<&'static mut FastCall> {
     // SAFETY: a live map value that only this thread uses.
     FAST.get_ptr_mut(tid).map(|call| unsafe { &mut *call })
 }
 
-/// A call begins. `HAS_TWIN` says whether [`enter_second`] follows.
+/// Begins a call. `HAS_TWIN`: [`enter_second`] follows.
 #[inline(always)]
 pub fn enter<const HAS_TWIN: bool>(call: Call) {
     begin(kernel::tid(), call, if HAS_TWIN { ENTERED } else { 0 });
 }
 
-/// The same by the second program at an entry: does it where the kernel skipped the first.
+/// Begins a call in the second program at an entry, if the kernel skipped the first.
 #[inline(always)]
 pub fn enter_second(call: Call) {
     let tid = kernel::tid();
     match find(tid) {
-        Some(of_first) if of_first.met == ENTERED && of_first.call == call => of_first.met = 0,
+        Some(of_first) if of_first.seen == ENTERED && of_first.call == call => of_first.seen = 0,
         _ => begin(tid, call, 0),
     }
 }
 
 #[inline(always)]
-fn begin(tid: u32, call: Call, met: u64) {
+fn begin(tid: u32, call: Call, seen: u64) {
     if let Some(stale) = find(tid)
-        && stale.met & RETURNED == 0
+        && stale.seen & RETURNED == 0
     {
         lose(Loss::FastStale);
     }
-    if FAST.insert(tid, FastCall { call, met }, 0).is_err() {
+    if FAST.insert(tid, FastCall { call, seen }, 0).is_err() {
         lose(Loss::FastFull);
     }
 }
 
-/// A short-term call begins at `frame`, seen by a kprobe: see [`crate::pin::forget_returned`].
+/// Drops a call whose return was missed, as [`crate::lifecycle::forget_returned`] does for pins.
 #[inline(always)]
 pub fn forget_returned(frame: u64) {
     let tid = kernel::tid();
@@ -64,46 +67,49 @@ pub fn forget_returned(frame: u64) {
     }
 }
 
+/// Notes that the thread's call, if any, takes the slow path.
 #[inline(always)]
 pub fn slow_path_taken(tid: u32) {
-    meet(tid, SLOW_PATH);
+    note(tid, SLOW_PATH);
 }
 
+/// Notes that the slow path of the thread's call, if any, failed.
 #[inline(always)]
 pub fn slow_path_failed(tid: u32) {
-    meet(tid, FAILURE);
+    note(tid, FAILURE);
 }
 
 #[inline(always)]
-fn meet(tid: u32, what: u64) {
+fn note(tid: u32, bit: u64) {
     if kernel::watches_fast_path()
         && let Some(call) = find(tid)
     {
-        call.met |= what;
+        call.seen |= bit;
     }
 }
 
-/// A call ends, with `ret` pages or `-errno`; false if it was not seen to begin. With `HAS_TWIN` its
-/// entry is left to [`exit_second`].
+/// Ends a call that returned `ret` pages or `-errno`. Returns false if its entry was not seen.
+///
+/// With `HAS_TWIN` the map entry is left for [`exit_second`].
 #[inline(always)]
 pub fn exit<const HAS_TWIN: bool>(call: Call, ret: i32) -> bool {
     let tid = kernel::tid();
     let Some(of_thread) = find(tid) else {
         return false;
     };
-    if of_thread.call != call || of_thread.met & RETURNED != 0 {
+    if of_thread.call != call || of_thread.seen & RETURNED != 0 {
         return false;
     }
-    fold(of_thread.met, ret);
+    fold(of_thread.seen, ret);
     if HAS_TWIN {
-        of_thread.met = RETURNED;
+        of_thread.seen = RETURNED;
     } else {
         let _ = FAST.remove(tid);
     }
     true
 }
 
-/// The same by the second program at a return.
+/// Ends a call in the second program at a return, if the kernel skipped the first, and removes it.
 #[inline(always)]
 pub fn exit_second(call: Call, ret: i32) {
     let tid = kernel::tid();
@@ -111,33 +117,33 @@ pub fn exit_second(call: Call, ret: i32) {
     if of_thread.call != call {
         return;
     }
-    if of_thread.met & RETURNED == 0 {
-        fold(of_thread.met, ret);
+    if of_thread.seen & RETURNED == 0 {
+        fold(of_thread.seen, ret);
     }
     let _ = FAST.remove(tid);
 }
 
 #[inline(always)]
-fn fold(met: u64, ret: i32) {
+fn fold(seen: u64, ret: i32) {
     let Some(cells) = cells() else { return };
     let fast = &mut cells.fast;
-    if met & SLOW_PATH == 0 {
+    if seen & SLOW_PATH == 0 {
         Shared::add(&mut fast.fast, 1);
     } else {
         Shared::add(&mut fast.slow, 1);
     }
-    if met & FAILURE != 0 && ret >= 0 {
+    if seen & FAILURE != 0 && ret >= 0 {
         Shared::add(&mut fast.hidden, 1);
     }
 }
 
-/// A thread ends.
+/// Drops the call of a thread that exits.
 #[inline(always)]
 pub fn forget(tid: u32) {
     if kernel::watches_fast_path()
         && let Some(call) = find(tid)
     {
-        let returned = call.met & RETURNED != 0;
+        let returned = call.seen & RETURNED != 0;
         let _ = FAST.remove(tid);
         if !returned {
             lose(Loss::FastReaped);

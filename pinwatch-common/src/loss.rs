@@ -1,42 +1,40 @@
-//! What was lost: one cell per CPU and kind, added to atomically, since several programs write it.
+//! Losses: pins, events and calls that happened and were not measured or delivered. One cell per CPU
+//! and kind; several programs add to it, so they add atomically.
 
-/// Something that happened and could not be measured.
+/// Kind of a loss. The discriminant is the index of its cell.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Loss {
-    /// A thread entered a pin while its previous one had not been seen to return: that one is
-    /// lost.
+    /// Pin whose return was not seen before its thread entered the next one.
     EntryStale = 0,
-    /// A thread exited while a pin of its had not been seen to return.
+    /// Pin whose return was not seen before its thread exited.
     EntryReaped = 1,
-    /// A long-term pin returned that had not been seen to enter. A kretprobe cannot tell it from a
-    /// short-term pin, so this is counted by fexit only.
+    /// Long-term pin whose return was seen and whose entry was not. Counted by fexit only: a
+    /// kretprobe cannot tell it from a short-term pin.
     ExitUnmatched = 2,
-    /// All slots that the thread may use were taken: the pin is not measured. Its return counts as
-    /// nothing else.
+    /// Pin that found all slots of its set taken and is not measured. Its return adds no further
+    /// loss.
     SlotsFull = 3,
-    /// The ring buffer had no room for a pin's event: listeners miss it, the
-    /// statistics do not.
+    /// Event that found the ring buffer full. Followers lose it; statistics include the pin.
     RingFull = 4,
-    /// A thread entered GUP-fast while its previous long-term call had not been
-    /// seen to return.
+    /// Long-term call of GUP-fast whose return was not seen before its thread entered the next one.
     FastStale = 5,
-    /// A thread exited while a long-term call of GUP-fast had not been seen to
-    /// return.
+    /// Long-term call of GUP-fast whose return was not seen before its thread exited.
     FastReaped = 6,
-    /// A long-term call of GUP-fast returned that had not been seen to enter, or
-    /// had found no room. Counted by fexit only, as [`Self::ExitUnmatched`].
+    /// Long-term call of GUP-fast whose return was seen and whose entry was not, or found the table
+    /// full. Counted by fexit only, as [`Self::ExitUnmatched`].
     FastUnmatched = 7,
-    /// The table of calls of GUP-fast was full.
+    /// Long-term call of GUP-fast that found the table of calls full.
     FastFull = 8,
 }
 
 /// Number of [`Loss`] kinds.
 pub const LOSSES: usize = 9;
 
-/// The programs that run through a kprobe where the kernel preempts, in the order of their counters of runs. It
-/// skips such programs, and before 6.7 it does not count how often. The number of skipped runs is
-/// the probe's hits minus the program's runs.
+/// Kprobe and kretprobe programs of preemptible kernels, in the order of their run counters.
+///
+/// The kernel can skip such programs, and before 6.7 it does not count how often. The number of
+/// skipped runs is the probe's hits minus the program's runs.
 pub const PROBES: [&str; 23] = [
     "pin_enter_kprobe",
     "pin_enter_kprobe_stack",
@@ -63,11 +61,11 @@ pub const PROBES: [&str; 23] = [
     "swept_kretprobe",
 ];
 
-/// The place of a program in [`PROBES`].
+/// Index of a program in [`PROBES`].
 ///
 /// # Panics
 ///
-/// If there is no such program.
+/// If `program` is not in [`PROBES`].
 #[must_use]
 pub const fn probe_number(program: &str) -> usize {
     let mut number = 0;

@@ -1,24 +1,26 @@
-//! Beginning and end of a pin, whatever function it goes through.
+//! Lifecycle of a pin: entry and return, for each function that makes pins.
 
 use aya_ebpf::EbpfContext;
 use aya_log_ebpf::{debug, warn};
-use pinwatch_common::counter::Loss;
 use pinwatch_common::fold::{
     Alone, CpuCells, PinCells, Plain, fold_eventful, fold_plain, fold_zone,
 };
-use pinwatch_common::params::zone_gap;
-use pinwatch_common::record::{ENDED, ENTERED, Flight, ONE_SWEEP, Phase};
+use pinwatch_common::limits::zone_gap;
+use pinwatch_common::loss::Loss;
+use pinwatch_common::record::{ENDED, ENTERED, Flight, ONE_PASS, Phase};
 
-use crate::emit::emit;
-use crate::fast;
+use crate::event;
+use crate::gup_fast;
 use crate::kernel::{self, Thread};
-use crate::maps::{Shared, cells, listened_to, lose};
+use crate::maps::{Shared, cells, has_followers, lose};
 use crate::preemption;
 use crate::slot::{self, Claim, Held};
 
-/// Begins this thread's pin. `fill` calls [`slot::begin`] and keeps what the return will want; what
-/// it reads of the context it reads late, so that nothing of it is kept across the calls before.
-/// `HAS_TWIN` says whether [`enter_second`] follows.
+/// Begins the running thread's pin.
+///
+/// `fill` calls [`slot::begin`] and stores the arguments that the return needs. It reads the context
+/// late, so that no register holds an argument across earlier calls. `HAS_TWIN`: [`enter_second`]
+/// follows.
 #[inline(always)]
 pub fn enter<const HAS_TWIN: bool>(
     ctx: &impl EbpfContext,
@@ -31,7 +33,7 @@ pub fn enter<const HAS_TWIN: bool>(
     });
 }
 
-/// The same by the second program at an entry: does it where the kernel skipped the first.
+/// Begins the running thread's pin in the second program at an entry, if the kernel skipped the first.
 #[inline(always)]
 pub fn enter_second(ctx: &impl EbpfContext, frame: u64, fill: impl FnOnce(&mut Flight)) {
     let thread = Thread::running();
@@ -54,22 +56,23 @@ fn begin<const HAS_TWIN: bool>(
     fill: impl FnOnce(&mut Flight),
 ) {
     let tid = thread.tid();
-    fast::slow_path_taken(tid);
+    gup_fast::slow_path_taken(tid);
     let mut slot = match slot::claim(tid) {
         Claim::New(slot) => slot,
         Claim::Own(slot) => {
             take_over::<HAS_TWIN>(ctx, tid, slot, frame);
             slot
         }
-        Claim::Full => return full(ctx, tid),
+        Claim::Full => return no_slot(ctx, tid),
     };
     fill(&mut slot);
     slot::set_origin(&mut slot, kernel::origin(), ended);
-    slot::show(&mut slot, thread, kernel::now());
+    slot::publish(&mut slot, thread, kernel::now());
 }
 
-/// The thread's slot still holds its previous pin, which is lost unless it has returned. A function
-/// of its own, as the next, so that no other pin makes room for its message.
+/// Clears the slot of the thread's previous pin, which is lost unless it has returned.
+///
+/// A separate function, as [`no_slot`]: other pins then need no stack for its message.
 #[inline(never)]
 fn take_over<const HAS_TWIN: bool>(ctx: &impl EbpfContext, tid: u32, mut slot: Held, frame: u64) {
     if !slot.call.has_returned() {
@@ -85,16 +88,18 @@ fn take_over<const HAS_TWIN: bool>(ctx: &impl EbpfContext, tid: u32, mut slot: H
     slot::clear_events::<HAS_TWIN>(&mut slot);
 }
 
+/// Counts a pin that found no slot as lost.
 #[inline(never)]
-fn full(ctx: &impl EbpfContext, tid: u32) {
+fn no_slot(ctx: &impl EbpfContext, tid: u32) {
     lose(Loss::SlotsFull);
     slot::note_without_slot(tid);
     warn!(ctx, "thread {}: no slot for a pin in flight", tid);
 }
 
-/// A short-term call begins at `frame`, seen by a kprobe. A stack grows downwards: if the thread's
-/// pin is at the same address or below, its return was missed. The kretprobe of this call must not
-/// end it.
+/// Drops a pin whose return was missed, when a kprobe sees a short-term call enter at `frame`.
+///
+/// The stack grows downwards, so a pin at the same address or below has returned. The kretprobe of the
+/// short-term call must not end that pin.
 #[inline(always)]
 pub fn forget_returned(frame: u64) {
     if let Some(slot) = slot::find(kernel::tid())
@@ -105,12 +110,14 @@ pub fn forget_returned(frame: u64) {
     }
 }
 
-/// Where a pin's pages are: the address of an array, and how many entries it has.
+/// Array of a pin's pages or folios: address and number of entries.
 pub type Pages = (u64, u64);
 
-/// Ends this thread's pin if it is this call; false if it is not, or if there is none. `returned` is
-/// so many base pages, or `-errno`. With `HAS_TWIN` the slot is left to [`exit_last`]; a second program
-/// does the same and ends the pin where the kernel skipped the first.
+/// Ends the running thread's pin if it belongs to this call. Returns false if it does not, or if there
+/// is none.
+///
+/// `returned` is the number of base pages, or `-errno`. With `HAS_TWIN` the slot is left for
+/// [`exit_last`]. A second program calls this too, and ends the pin if the kernel skipped the first.
 #[inline(always)]
 pub fn exit<const HAS_TWIN: bool>(
     frame: u64,
@@ -122,7 +129,7 @@ pub fn exit<const HAS_TWIN: bool>(
         let Some(mut slot) = slot::find(kernel::tid()) else {
             return false;
         };
-        if !slot::is::<HAS_TWIN>(&slot, frame, start) {
+        if !slot::is_of_call::<HAS_TWIN>(&slot, frame, start) {
             return false;
         }
         end::<HAS_TWIN>(slot, returned, pages);
@@ -135,8 +142,9 @@ pub fn exit<const HAS_TWIN: bool>(
     })
 }
 
-/// The same by a kretprobe, which has no twin. Where programs preempt each other, those of another
-/// hook may add to the same cells.
+/// Ends the running thread's pin in a kretprobe, which has no twin.
+///
+/// Where programs preempt each other, programs of another hook may add to the same cells.
 #[inline(always)]
 pub fn exit_by_kretprobe(
     frame: u64,
@@ -146,7 +154,7 @@ pub fn exit_by_kretprobe(
     let Some(slot) = slot::find(kernel::tid()) else {
         return;
     };
-    if !slot::is::<false>(&slot, frame, || 0) {
+    if !slot::is_of_call::<false>(&slot, frame, || 0) {
         return;
     }
     if kernel::preempts() {
@@ -158,9 +166,11 @@ pub fn exit_by_kretprobe(
     }
 }
 
-/// The same by the last program at a return: ends the pin where the kernel skipped the others, and
-/// gives the slot back. Where programs cannot disable preemption a return has three: the second does
-/// all the work while a preempted task is inside the first, and may then be preempted itself.
+/// Ends the running thread's pin in the last program at a return, if the kernel skipped the others, and
+/// releases the slot.
+///
+/// Where programs cannot disable preemption, a return has three. While a preempted task is inside the
+/// first, the second does all the work, and may then be preempted itself.
 #[inline(always)]
 pub fn exit_last(
     frame: u64,
@@ -171,7 +181,7 @@ pub fn exit_last(
     let Some(slot) = slot::find(kernel::tid()) else {
         return;
     };
-    if slot::is::<true>(&slot, frame, || start) {
+    if slot::is_of_call::<true>(&slot, frame, || start) {
         preemption::disabled::<true, _>(|| end::<true>(slot, returned, pages));
     } else if !slot::has_returned_from(&slot, frame) {
         return;
@@ -179,7 +189,7 @@ pub fn exit_last(
     slot::release_plain::<true>(slot);
 }
 
-/// A long-term call at `frame` returned and has no pin.
+/// Counts a long-term call at `frame` that returned without a pin, unless its entry was counted as lost.
 #[inline(never)]
 pub fn unmatched(ctx: &impl EbpfContext, frame: u64) {
     if slot::was_accounted_for(kernel::tid(), frame) {
@@ -189,7 +199,7 @@ pub fn unmatched(ctx: &impl EbpfContext, frame: u64) {
     debug!(ctx, "a pin returned that was not seen to enter");
 }
 
-/// Adds a pin to the statistics, and empties what an eventful one filled.
+/// Adds a pin to the statistics and clears the fields of an eventful one.
 #[inline(always)]
 fn end<const HAS_TWIN: bool>(
     mut slot: Held,
@@ -199,9 +209,9 @@ fn end<const HAS_TWIN: bool>(
     let now = kernel::now();
     let Some(cells) = cells() else { return };
     let returned = returned(&slot);
-    if slot::course(&slot) == ONE_SWEEP && is_whole(&slot, returned) && !listened_to() {
+    if slot::progress(&slot) == ONE_PASS && is_complete(&slot, returned) && !has_followers() {
         if is_sampled(&mut cells.zone_gap, now) {
-            look(&mut slot, cells, now, pages);
+            sample_page(&mut slot, cells, now, pages);
         }
         fold::<HAS_TWIN>(&mut cells.pins, plain(&slot, slot.mark_ns, now, 1));
     } else {
@@ -209,13 +219,14 @@ fn end<const HAS_TWIN: bool>(
     }
 }
 
-/// Whether another program can add to the same cells meanwhile. Programs have twins where they can
-/// preempt each other.
+/// Whether another program can add to the same cells at the same time. Programs have twins where they
+/// can preempt each other.
 #[inline(always)]
 fn shares_cells<const HAS_TWIN: bool>() -> bool {
     HAS_TWIN && !preemption::can_be_disabled()
 }
 
+/// Adds a plain pin to the statistics.
 #[inline(always)]
 fn fold<const HAS_TWIN: bool>(cells: &mut PinCells, pin: Plain) {
     if shares_cells::<HAS_TWIN>() {
@@ -225,12 +236,14 @@ fn fold<const HAS_TWIN: bool>(cells: &mut PinCells, pin: Plain) {
     }
 }
 
+/// Whether a pin returned all requested pages.
 #[inline(always)]
-fn is_whole(slot: &Flight, returned: i64) -> bool {
+fn is_complete(slot: &Flight, returned: i64) -> bool {
     returned == slot.pin.requested as i64
 }
 
-/// Whether a page of this pin is looked at: a look costs as much as half of the rest.
+/// Whether to sample a page of this pin. Not of every pin: a sample costs half as much as the rest of
+/// the measurement.
 #[inline(always)]
 fn is_sampled(gap: &mut u64, now: u64) -> bool {
     if *gap == 0 {
@@ -241,17 +254,22 @@ fn is_sampled(gap: &mut u64, now: u64) -> bool {
     false
 }
 
-/// Looks where one of its pages lies. A function of its own: most pins go without, and keep more in
-/// registers then.
+/// Samples the zone of one of the pin's pages. A separate function: other pins, most of them, then have
+/// more registers.
 #[inline(never)]
-fn look(slot: &mut Flight, cells: &mut CpuCells, now: u64, pages: impl Fn(&Flight) -> Pages) {
-    // The nanosecond of the return is dice enough.
+fn sample_page(
+    slot: &mut Flight,
+    cells: &mut CpuCells,
+    now: u64,
+    pages: impl Fn(&Flight) -> Pages,
+) {
+    // The nanosecond of the return is random enough to select the page.
     slot.pin.sampled_zone = kernel::sample_zone(|| pages(slot), now);
-    // One of many pins: what the atomic addition costs does not matter.
+    // Atomic everywhere: samples are rare, so the cost does not matter.
     fold_zone::<Shared>(&mut cells.pins, slot.pin.sampled_zone);
 }
 
-/// What a pin adds that is told nobody, after its one sweep, which began at `mark_ns`, or after none.
+/// Contribution of a plain pin that no follower wants. Its pass, if it has one, began at `mark_ns`.
 #[inline(always)]
 fn plain(slot: &Flight, mark_ns: u64, now: u64, passes: u32) -> Plain {
     let pin = &slot.pin;
@@ -265,7 +283,7 @@ fn plain(slot: &Flight, mark_ns: u64, now: u64, passes: u32) -> Plain {
     }
 }
 
-/// Ends any pin. A function of its own: most are plain, with nobody to hear of them.
+/// Ends a pin of any kind. A separate function: most pins are plain and have no followers.
 #[inline(never)]
 fn end_any<const HAS_TWIN: bool>(
     mut slot: Held,
@@ -274,16 +292,16 @@ fn end_any<const HAS_TWIN: bool>(
     now: u64,
     pages: impl Fn(&Flight) -> Pages,
 ) {
-    let listened = listened_to();
-    // A listener's event wants a page of every pin looked at.
-    if returned > 0 && (is_sampled(&mut cells.zone_gap, now) || listened) {
-        look(&mut slot, cells, now, pages);
+    let has_followers = has_followers();
+    // Followers get a sampled page of every pin.
+    if returned > 0 && (is_sampled(&mut cells.zone_gap, now) || has_followers) {
+        sample_page(&mut slot, cells, now, pages);
     }
     if returned < 0 {
-        fast::slow_path_failed(kernel::tid());
+        gup_fast::slow_path_failed(kernel::tid());
     }
-    let plain = if slot::course(&slot) == 0 && is_whole(&slot, returned) && !listened {
-        // Nobody wants passes, or they cannot be had.
+    let plain = if slot::progress(&slot) == 0 && is_complete(&slot, returned) && !has_followers {
+        // Passes are off, or this kernel does not show them.
         Some(plain(&slot, now, now, 0))
     } else {
         slot.begin_events();
@@ -292,9 +310,9 @@ fn end_any<const HAS_TWIN: bool>(
         pin.duration_ns = now.wrapping_sub(pin.start_ns);
         pin.returned = returned;
         pin.ended = ENDED;
-        emit(pin);
-        // By atomic additions both folds together are too many ways for the verifier. Figures are the
-        // same: `PinCells::merged`.
+        event::send_return(pin);
+        // With atomic additions, both folds together have too many paths for the verifier. The
+        // statistics are the same: see `PinCells::merged`.
         let plain = if shares_cells::<HAS_TWIN>() {
             None
         } else {
@@ -305,7 +323,7 @@ fn end_any<const HAS_TWIN: bool>(
         }
         plain
     };
-    // Last: the verifier goes each of its many ways to the end.
+    // Last, since it has many paths and the verifier follows each to the end.
     match plain {
         Some(plain) => fold::<HAS_TWIN>(&mut cells.pins, plain),
         None => {

@@ -1,6 +1,8 @@
-//! Programs that do nothing, of each kind that pinwatch attaches: what a hook
-//! costs before anything is measured with it; and some that ask the kernel for one
-//! thing each. Only `cargo xtask bench` loads them.
+//! Baseline programs for benchmarks: an empty one of each kind that pinwatch attaches, and some that call
+//! one helper each.
+//!
+//! They show the cost of a hook and of a helper without any measurement. Only `cargo xtask bench` loads
+//! them.
 #![no_std]
 #![no_main]
 
@@ -41,7 +43,7 @@ fn empty_tracepoint(_ctx: RawTracePointContext) -> i32 {
 
 #[fentry]
 fn clock_fentry(_ctx: FEntryContext) -> u32 {
-    // SAFETY: takes no arguments.
+    // SAFETY: the helper takes no arguments and cannot fail.
     unsafe { bpf_ktime_get_ns() };
     0
 }
@@ -61,7 +63,7 @@ fn registers_fentry(_ctx: FEntryContext) -> u32 {
 
 #[fentry]
 fn memory_fentry(ctx: FEntryContext) -> u32 {
-    // SAFETY: the helper checks the address.
+    // SAFETY: the helper checks the address and handles faults.
     let _ = unsafe { bpf_probe_read_kernel(ctx.as_ptr().cast::<u64>()) };
     0
 }
@@ -73,6 +75,6 @@ static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
 #[cfg(not(test))]
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
-    // SAFETY: nothing above can panic; the linker drops this.
+    // SAFETY: no program above can panic; the linker drops this function.
     unsafe { core::hint::unreachable_unchecked() }
 }
