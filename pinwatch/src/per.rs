@@ -149,7 +149,7 @@ mod tests {
     use tokio::time::sleep;
 
     use super::*;
-    use crate::enrich::cgroup::Cgroup;
+    use crate::kernel::cgroup::Cgroup;
 
     fn event(tgid: u32, comm: &[u8], start_ns: u64) -> PinEvent {
         let pin = Pin {

@@ -3,8 +3,6 @@
 //! meanwhile, and another may take its id: nothing is reported rather than a
 //! guess. Names and paths are of the process's choosing: outputs must escape them.
 
-pub mod cgroup;
-
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 
@@ -12,7 +10,7 @@ use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{SysconfVar, sysconf};
 use serde::{Deserialize, Serialize};
 
-use cgroup::Cgroup;
+use crate::kernel::cgroup::{self, Cgroup};
 
 /// What is known of a thread.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

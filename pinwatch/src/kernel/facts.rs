@@ -10,9 +10,10 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::btf::{self, Prototype};
+use super::perf_event;
 use super::switches::{SwitchFiles, Switches};
 use super::zones;
-use crate::probe::{perf, table};
+use crate::probe::table;
 
 /// When kernel code can be preempted by another task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -134,7 +135,7 @@ impl Facts {
             capabilities: capabilities(),
             perf_event_paranoid: read("/proc/sys/kernel/perf_event_paranoid")
                 .and_then(|text| text.parse().ok()),
-            no_perf_events: perf::refusal().map(|error| format!("perf_event_open: {error}")),
+            no_perf_events: perf_event::refusal().map(|error| format!("perf_event_open: {error}")),
             switches: SwitchFiles::open().read(),
         }
     }

@@ -4,7 +4,6 @@
 pub mod attach;
 mod choose;
 mod globals;
-pub mod perf;
 pub mod plan;
 pub mod silence;
 pub mod table;

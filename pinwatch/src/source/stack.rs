@@ -19,8 +19,8 @@ use serde::Serialize;
 use thiserror::Error;
 
 use super::live::{LiveError, share, word_at};
-use crate::kernel::symbols::Symbols;
-use crate::probe::perf::{Trigger, disable, enable, trigger};
+use crate::kernel::kallsyms::Symbols;
+use crate::kernel::perf_event::{Trigger, disable, enable, trigger};
 
 /// How long a thread that runs may take to be sampled.
 const PATIENCE: Duration = Duration::from_millis(200);
