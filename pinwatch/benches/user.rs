@@ -9,7 +9,7 @@ use std::hint::black_box;
 use bytemuck::Zeroable as _;
 use criterion::{BenchmarkId, Criterion, Throughput};
 use pinwatch::aggregate::State;
-use pinwatch::kernel::machine::Machine;
+use pinwatch::host::machine::Machine;
 use pinwatch::output::metrics::families;
 use pinwatch::passes::Traced;
 use pinwatch::recording::{End, Header, Item, Reader, Writer};

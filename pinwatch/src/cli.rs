@@ -11,8 +11,8 @@ use crate::aggregate::series::Per;
 use crate::evaluation::alike::Aspect;
 use crate::evaluation::what_if::Rule;
 use crate::filter::Filter;
+use crate::host::privileges::Capabilities;
 use crate::load;
-use crate::privileges::Capabilities;
 use crate::probe::plan::Wish;
 use crate::stream::serve::DEFAULT_SOCKET;
 

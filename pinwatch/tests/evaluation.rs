@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use bytemuck::Zeroable as _;
-use pinwatch::kernel::machine::Machine;
+use pinwatch::host::machine::Machine;
 use pinwatch::passes::{Pass, Traced};
 use pinwatch::recording::{End, Header, Writer};
 use pinwatch::rest::Rest;

@@ -7,7 +7,7 @@ use libfuzzer_sys::fuzz_target;
 use pinwatch::evaluation::evidence::Evidence;
 use pinwatch::evaluation::group::Groups;
 use pinwatch::evaluation::what_if::{Outcome, Rule};
-use pinwatch::kernel::machine::Machine;
+use pinwatch::host::machine::Machine;
 use pinwatch::recording::{Header, Item, Reader, Writer};
 use pinwatch::source::replay::Replayed;
 use pinwatch::stream::Start;

@@ -11,11 +11,11 @@ use tokio::process::{Child, Command};
 use super::{one_thread, passed, stop_signals, watch};
 use crate::cli;
 use crate::filter::Filter;
-use crate::kernel::machine::{FollPins, Machine};
+use crate::host::calibration;
+use crate::host::machine::{FollPins, Machine};
 use crate::passes::Assembler;
 use crate::recording::{End, Header, Writer};
 use crate::stream::{Lost, Update};
-use crate::yardstick;
 
 pub fn run(args: &cli::Record) -> Result<ExitCode> {
     super::log::to_stderr("warn");
@@ -38,7 +38,7 @@ async fn record(args: &cli::Record) -> Result<ExitCode> {
     let name = args.output.display();
     let file = File::create(&args.output).with_context(|| name.to_string())?;
     // Before there are pins to be late for.
-    let yardstick_ns = Some(yardstick::measure());
+    let yardstick_ns = Some(calibration::measure());
     let mut feed = tokio::select! {
         feed = watch::open(&follow, None) => feed?,
         _ = stop.recv() => return Ok(ExitCode::SUCCESS),
@@ -81,7 +81,7 @@ async fn record(args: &cli::Record) -> Result<ExitCode> {
                         lost,
                         rest: *rest,
                         foll_pins: FollPins::read(),
-                        yardstick_ns: Some(yardstick::measure()),
+                        yardstick_ns: Some(calibration::measure()),
                     };
                     break;
                 }

@@ -18,12 +18,12 @@ use super::{one_thread, stop_signals};
 use crate::aggregate::State;
 use crate::aggregate::series::Per;
 use crate::cli::{BpfLog, Run};
+use crate::host::privileges::{self, Capabilities};
+use crate::host::systemd;
 use crate::output::http::{Source, StackSource, Web, router};
 use crate::output::metrics::Exporter;
 use crate::per::{Board, keep};
-use crate::privileges::{self, Capabilities};
 use crate::probe::table::Measurement;
-use crate::service;
 use crate::source::live::{Live, Options};
 use crate::stream::hub::Hub;
 use crate::stream::pump::pump;
@@ -51,7 +51,7 @@ async fn serve(args: &Run) -> Result<()> {
     // Before anything that takes time: the signals, the port, and the socket.
     let mut stop = stop_signals()?;
     let current = Arc::new(Current::open(args.web_config.as_deref())?);
-    let mut listeners = service::listeners()?;
+    let mut listeners = systemd::listeners()?;
     if listeners.is_empty() {
         listeners = bind(&args.listen).await?;
     }
@@ -110,7 +110,7 @@ async fn serve(args: &Run) -> Result<()> {
             "watching with {hooks} hooks, metrics on {}",
             urls(&addresses, settings.tls.is_some())
         );
-        service::ready();
+        systemd::ready();
         let (hub, syncs) = Hub::new();
         let pump = pump(events, Arc::clone(&hub), syncs);
         let series = async {
@@ -132,12 +132,12 @@ async fn serve(args: &Run) -> Result<()> {
                 None => pending().await,
             }
         };
-        tokio::try_join!(pump, series, followers, diagnostics, service::watchdog())?;
+        tokio::try_join!(pump, series, followers, diagnostics, systemd::watchdog())?;
         Ok(())
     };
     tokio::select! {
         signal = stop.recv() => {
-            service::stopping();
+            systemd::stopping();
             tracing::info!("{signal}: detaching");
         }
         served = server => match served? {},

@@ -10,7 +10,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::{COMMAND, in_file, is_list};
-use crate::files;
+use crate::host::bounded_file;
 
 /// One key.
 struct Entry<'a> {
@@ -27,7 +27,8 @@ pub fn arguments(
     command: &Command,
     given: &ArgMatches,
 ) -> Result<Vec<OsString>, String> {
-    let text = files::read_text(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let text =
+        bounded_file::read_text(path).map_err(|error| format!("{}: {error}", path.display()))?;
     let wrong = |at: usize, what: &str| {
         let line = text[..at].matches('\n').count() + 1;
         format!("{}:{line}: {what}", path.display())

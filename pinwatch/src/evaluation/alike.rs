@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use serde::Serialize;
 
 use super::capture::Capture;
-use crate::kernel::machine::Machine;
+use crate::host::machine::Machine;
 
 /// What two recordings can differ in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ValueEnum)]

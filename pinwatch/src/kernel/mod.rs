@@ -6,7 +6,6 @@ pub mod cgroup;
 pub mod defects;
 pub mod facts;
 pub mod kallsyms;
-pub mod machine;
 pub mod perf_event;
 pub mod procfs;
 pub mod switches;

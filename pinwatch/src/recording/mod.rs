@@ -15,7 +15,7 @@ pub use pin::Recorded;
 pub use read::{Damage, Item, Reader};
 pub use write::Writer;
 
-use crate::kernel::machine::{FollPins, Machine};
+use crate::host::machine::{FollPins, Machine};
 use crate::rest::Rest;
 use crate::stream::{Lost, Start};
 
@@ -48,7 +48,7 @@ pub struct Header {
     /// Which pins were wanted, as arguments; empty for all.
     #[serde(default)]
     pub filter: Vec<String>,
-    /// How fast the machine was before it began: [`crate::yardstick`].
+    /// How fast the machine was before it began: [`crate::host::calibration`].
     #[serde(default)]
     pub yardstick_ns: Option<u64>,
 }

@@ -18,7 +18,7 @@ use rustls::ServerConfig;
 
 use super::config::File;
 use super::tls;
-use crate::files;
+use crate::host::bounded_file;
 
 /// Name and meaning of the gauge.
 pub const LAST_RELOAD: (&str, &str) = (
@@ -121,7 +121,7 @@ fn load(path: &Path) -> (Vec<(PathBuf, Stamp)>, Result<Settings>) {
     };
     let mut files = vec![stamped(path.to_owned())];
     let read = || -> Result<File> {
-        let text = files::read_text(path).with_context(|| path.display().to_string())?;
+        let text = bounded_file::read_text(path).with_context(|| path.display().to_string())?;
         File::parse(path, &text)
     };
     let file = match read() {
