@@ -2,10 +2,10 @@
 //! made from it and from the facts, and the attaching itself.
 
 pub mod attach;
-mod choose;
-mod globals;
+mod hook_choice;
+mod params;
 pub mod plan;
+pub mod selection;
 pub mod silence;
 pub mod table;
 pub mod tracefs;
-pub mod wish;

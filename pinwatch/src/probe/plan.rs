@@ -5,12 +5,12 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::choose::{reads_memory, summarise, try_hook, try_row};
-pub use super::globals::{Globals, UserRegs};
-use super::globals::{nr_entries_offset, user_regs};
+use super::hook_choice::{reads_memory, summarise, try_hook, try_row};
+pub use super::params::{Globals, UserRegs};
+use super::params::{nr_entries_offset, user_regs};
+pub use super::selection::{Prefer, Wish};
 use super::silence::silence_of_functions;
 use super::table::{Hook, Measurement, NR_ENTRIES, Programs, ROWS, Row};
-pub use super::wish::{Prefer, Wish};
 use crate::kernel::btf::Prototype;
 use crate::kernel::defects::{looks_at_cma_only, sweep_returns_nothing};
 use crate::kernel::facts::Facts;

@@ -3,7 +3,7 @@
 use pinwatch_common::record::ISOLATES;
 use serde::Serialize;
 
-use super::choose::{preempts, reads_memory};
+use super::hook_choice::{preempts, reads_memory};
 use super::plan::{Decision, Verdict};
 use super::table::{Measurement, NR_ENTRIES, TASK_PT_REGS, TASK_STACK};
 use crate::kernel::btf::Returns;
