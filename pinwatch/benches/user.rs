@@ -8,10 +8,10 @@ use std::hint::black_box;
 
 use bytemuck::Zeroable as _;
 use criterion::{BenchmarkId, Criterion, Throughput};
-use pinwatch::aggregate::State;
 use pinwatch::host::machine::Machine;
+use pinwatch::model::state::State;
+use pinwatch::model::trace::Traced;
 use pinwatch::output::metrics::families;
-use pinwatch::passes::Traced;
 use pinwatch::recording::{End, Header, Item, Reader, Writer};
 use pinwatch::stream::Start;
 use pinwatch_common::fold::{CpuCells, ERRNO_CLASSES, PinCells, fold_pin};

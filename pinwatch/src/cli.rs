@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::aggregate::series::Per;
 use crate::evaluation::alike::Aspect;
 use crate::evaluation::what_if::Rule;
-use crate::filter::Filter;
 use crate::host::privileges::Capabilities;
 use crate::load;
+use crate::model::filter::Filter;
+use crate::model::series::Per;
 use crate::probe::plan::Wish;
 use crate::stream::serve::DEFAULT_SOCKET;
 

@@ -5,25 +5,19 @@
 //! statistics) → `aggregate` (the state) → `view` and `ended` (in words) → `stream`
 //! (to whoever watches) → `output`; `web` serves what `output` shows. The commands in `cmd` put them together.
 
-pub mod aggregate;
 pub mod cli;
 pub mod cmd;
 pub mod config;
-pub mod ended;
 pub mod enrich;
 pub mod evaluation;
-pub mod filter;
 pub mod host;
 pub mod kernel;
 pub mod load;
+pub mod model;
 pub mod output;
-pub mod passes;
 pub mod per;
 pub mod probe;
 pub mod recording;
-pub mod rest;
 pub mod source;
 pub mod stream;
-pub mod text;
-pub mod view;
 pub mod web;

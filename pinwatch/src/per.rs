@@ -12,11 +12,11 @@ use pinwatch_common::listen::Listening;
 use pinwatch_common::record::PinEvent;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::aggregate::State;
-use crate::aggregate::series::{Labels, Per, Series, Snapshot, Sums};
 use crate::enrich::{self, Process};
+use crate::model::format::name;
+use crate::model::series::{Labels, Per, Series, Snapshot, Sums};
+use crate::model::state::State;
 use crate::stream::hub::{Hub, Refused};
-use crate::text::name;
 
 /// Between two comparisons with what the kernel has counted.
 const TICK: Duration = Duration::from_secs(1);

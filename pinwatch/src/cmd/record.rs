@@ -10,10 +10,10 @@ use tokio::process::{Child, Command};
 
 use super::{one_thread, passed, stop_signals, watch};
 use crate::cli;
-use crate::filter::Filter;
 use crate::host::calibration;
 use crate::host::machine::{FollPins, Machine};
-use crate::passes::Assembler;
+use crate::model::filter::Filter;
+use crate::model::trace::Assembler;
 use crate::recording::{End, Header, Writer};
 use crate::stream::{Lost, Update};
 

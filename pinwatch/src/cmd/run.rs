@@ -15,11 +15,11 @@ use tokio::net::TcpListener;
 
 use super::watch::attach;
 use super::{one_thread, stop_signals};
-use crate::aggregate::State;
-use crate::aggregate::series::Per;
 use crate::cli::{BpfLog, Run};
 use crate::host::privileges::{self, Capabilities};
 use crate::host::systemd;
+use crate::model::series::Per;
+use crate::model::state::State;
 use crate::output::http::{Source, StackSource, Web, router};
 use crate::output::metrics::Exporter;
 use crate::per::{Board, keep};

@@ -4,8 +4,8 @@
 use std::fs;
 
 use super::*;
-use crate::aggregate::series::Per;
 use crate::cli;
+use crate::model::series::Per;
 
 fn run(args: &[&str]) -> Result<cli::Run, Refused> {
     let args = ["pinwatch", "run"].iter().chain(args);

@@ -127,7 +127,7 @@ const ROWS: &[Row] = &[
     row(Aspect::Hooks, |capture| {
         let hooks = capture.header.start.rest.hooks.iter();
         let hooks = hooks.filter(|hook| hook.attached);
-        let place = |hook: &crate::aggregate::Hook| {
+        let place = |hook: &crate::model::state::Hook| {
             let kind = hook.kind;
             (
                 hook.measurement.name().to_owned(),

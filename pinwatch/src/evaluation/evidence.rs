@@ -6,7 +6,7 @@ use pinwatch_common::fold::cause;
 use pinwatch_common::record::{Cause, Isolate, PHASES, Phase};
 
 use super::thinned::Thinned;
-use crate::passes::{Pass, Traced};
+use crate::model::trace::{Pass, Traced};
 
 /// `FOLL_WRITE`, on all kernels.
 const FOLL_WRITE: u32 = 1;

@@ -9,8 +9,8 @@ use pinwatch_common::record::{CAUSE_NAMES, ISOLATES, ORIGIN_NAMES, PHASES};
 use serde::Serialize;
 
 use super::thinned::Thinned;
-use crate::passes::Traced;
-use crate::text::{errno_name, name};
+use crate::model::format::{errno_name, name};
+use crate::model::trace::Traced;
 
 /// Kinds of pins that are told apart; what comes later is [`Key::others`].
 pub const GROUPS: usize = 32;

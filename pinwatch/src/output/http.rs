@@ -11,9 +11,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{openmetrics, page};
-use crate::aggregate::State;
+use crate::model::in_flight;
+use crate::model::state::State;
+use crate::model::view::View;
 use crate::source::stack::{Stack, StackError};
-use crate::view::{View, in_flight};
 
 /// Gives the state; `None` until the kernel is being watched.
 pub type Source = Arc<dyn Fn() -> Option<State> + Send + Sync>;

@@ -10,8 +10,8 @@ use prometheus::proto;
 
 use super::samples::Samples;
 use super::series;
-use crate::aggregate::series::Per;
-use crate::aggregate::{Failures, State, failures, losses, pins_lost};
+use crate::model::series::Per;
+use crate::model::state::{Failures, State, failures, losses, pins_lost};
 use crate::probe::table::Measurement;
 
 /// One metric. `docs/metrics.md` is made from these.

@@ -1,5 +1,5 @@
 //! What is shown to whom. Each output is a function of
-//! [`State`](crate::aggregate::State).
+//! [`State`](crate::model::state::State).
 
 pub mod alerts;
 pub mod compare;

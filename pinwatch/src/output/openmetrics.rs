@@ -155,7 +155,7 @@ fn escaped(text: &str) -> Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::aggregate::State;
+    use crate::model::state::State;
     use crate::output::metrics::families;
 
     #[test]

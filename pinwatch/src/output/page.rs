@@ -16,7 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::http::{Source, Web};
-use crate::view::View;
+use crate::model::view::View;
 
 /// Between two states.
 const TICK: Duration = Duration::from_secs(1);

@@ -4,7 +4,7 @@ use pinwatch_common::histogram::{DURATION_BUCKETS, PASS_BUCKETS};
 use prometheus::proto;
 
 use super::metrics::Kind;
-use crate::aggregate::{duration_edges, pass_edges};
+use crate::model::state::{duration_edges, pass_edges};
 
 /// The samples of one metric while they are collected.
 pub struct Samples {

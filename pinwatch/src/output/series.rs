@@ -3,8 +3,8 @@
 //! own, so that no process can take the name of the rest.
 
 use super::samples::Samples;
-use crate::aggregate::State;
-use crate::aggregate::series::{Labels, Per, Snapshot, Sums};
+use crate::model::series::{Labels, Per, Snapshot, Sums};
+use crate::model::state::State;
 
 /// A number of each.
 pub fn counts(state: &State, per: Per, what: fn(&Sums) -> u64, out: &mut Samples) {

@@ -5,18 +5,17 @@
 //! A file may come from anybody: nothing in it is trusted, and no length in it
 //! makes the reader take more memory than [`FRAME`].
 
-mod pin;
 mod read;
 mod write;
 
 use serde::{Deserialize, Serialize};
 
-pub use pin::Recorded;
+use crate::model::portable_pin::Recorded;
 pub use read::{Damage, Item, Reader};
 pub use write::Writer;
 
 use crate::host::machine::{FollPins, Machine};
-use crate::rest::Rest;
+use crate::model::agent_status::Rest;
 use crate::stream::{Lost, Start};
 
 /// The format's version. A reader refuses a later one.

@@ -6,7 +6,7 @@ use std::io::{self, BufReader, Read};
 use anyhow::{Context as _, Result, bail};
 
 use super::{Body, End, FORMAT, FRAME, FRAME_HEAD, Header, MAGIC, MARK, Recorded};
-use crate::passes::Traced;
+use crate::model::trace::Traced;
 use crate::stream::Lost;
 
 /// What a recording holds, in its order.

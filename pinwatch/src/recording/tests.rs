@@ -4,7 +4,7 @@ use pinwatch_common::record::{Pin, PinEvent};
 use proptest::prelude::*;
 
 use super::*;
-use crate::passes::{PASSES_KEPT, Pass, Traced};
+use crate::model::trace::{PASSES_KEPT, Pass, Traced};
 
 fn header() -> Header {
     let start = Start {

@@ -4,7 +4,7 @@
 use std::io::{self, Write};
 
 use super::{Body, End, FRAME, FRAME_HEAD, Header, MAGIC, MARK, Recorded};
-use crate::passes::{PASSES_KEPT, Traced};
+use crate::model::trace::{PASSES_KEPT, Traced};
 use crate::stream::Lost;
 
 /// Pins and passes in a frame: with every number at its largest, still below [`FRAME`].

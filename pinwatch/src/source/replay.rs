@@ -2,8 +2,8 @@
 
 use pinwatch_common::fold::fold_pin;
 
-use crate::aggregate::State;
-use crate::passes::Traced;
+use crate::model::state::State;
+use crate::model::trace::Traced;
 use crate::recording::{End, Header};
 
 /// What was replayed so far.

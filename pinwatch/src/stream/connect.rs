@@ -11,7 +11,7 @@ use tokio::net::UnixStream;
 use tokio_util::codec::Framed;
 
 use super::{Feed, Sink, Update, feed, wire};
-use crate::filter::Filter;
+use crate::model::filter::Filter;
 
 /// Follows the daemon that listens on a socket.
 pub async fn connect(path: &Path, filter: &Filter) -> Result<Feed> {

@@ -11,10 +11,10 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::hub::{Hub, Subscription};
 use super::{Lost, Sink, Start, Update};
-use crate::aggregate::State;
-use crate::filter::Filter;
-use crate::rest::Rest;
-use crate::view::View;
+use crate::model::agent_status::Rest;
+use crate::model::filter::Filter;
+use crate::model::state::State;
+use crate::model::view::View;
 
 /// Between two looks at the state.
 const TICK: Duration = Duration::from_millis(500);

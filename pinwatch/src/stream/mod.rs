@@ -20,8 +20,8 @@ use pinwatch_common::record::PinEvent;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, mpsc};
 
-use crate::rest::Rest;
-use crate::view::View;
+use crate::model::agent_status::Rest;
+use crate::model::view::View;
 
 /// The first thing a follower learns.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,7 +60,7 @@ impl Lost {
 pub enum Update {
     Start(Start),
     /// Pins that ended, in the order in which they did on each CPU; with
-    /// [`Filter::passes`](crate::filter::Filter::passes) also pins that begin a retry.
+    /// [`Filter::passes`](crate::model::filter::Filter::passes) also pins that begin a retry.
     Pins(Vec<PinEvent>),
     /// Twice a second: everything else.
     Tick {

@@ -9,12 +9,12 @@ use anyhow::{Context as _, Result};
 use tokio::time::{Instant, sleep_until};
 
 use super::{Feed, Lost, Sink, Update, feed};
-use crate::filter::Filter;
-use crate::passes::Traced;
+use crate::model::agent_status::Rest;
+use crate::model::filter::Filter;
+use crate::model::trace::Traced;
+use crate::model::view::View;
 use crate::recording::{Item, Reader};
-use crate::rest::Rest;
 use crate::source::replay::Replayed;
-use crate::view::View;
 
 /// Between two looks at the state, in the time of the recording.
 const TICK_NS: u64 = 500_000_000;

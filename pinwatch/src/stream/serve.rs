@@ -19,8 +19,8 @@ use tokio_util::codec::Framed;
 use super::follow::follow;
 use super::hub::Hub;
 use super::{feed, wire};
-use crate::aggregate::State;
-use crate::filter::Filter;
+use crate::model::filter::Filter;
+use crate::model::state::State;
 
 /// Where a daemon listens unless told otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/pinwatch/pinwatch.sock";

@@ -10,7 +10,7 @@ use serde::Serialize;
 pub use tokio_util::codec::LengthDelimitedCodec as Codec;
 
 use super::{Lost, Start, Update};
-use crate::view::View;
+use crate::model::view::View;
 
 /// Longest frame: a state with its oldest pins in flight is some 60 KiB.
 const FRAME: usize = 1 << 20;
@@ -87,7 +87,7 @@ fn pins(body: &[u8]) -> Result<Vec<PinEvent>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rest::Rest;
+    use crate::model::agent_status::Rest;
     use bytemuck::Zeroable as _;
     use pinwatch_common::record::Pin;
     use proptest::prelude::*;

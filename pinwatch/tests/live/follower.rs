@@ -5,7 +5,7 @@ use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 
 use anyhow::{Context as _, Result};
-use pinwatch::filter::Filter;
+use pinwatch::model::filter::Filter;
 use pinwatch::stream::connect::connect;
 use pinwatch::stream::{Lost, Update};
 use pinwatch_common::record::PinEvent;

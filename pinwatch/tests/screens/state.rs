@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use bytemuck::Zeroable as _;
-use pinwatch::aggregate::series::{Per, Snapshot, Sums};
-use pinwatch::aggregate::{Hook, ProgramStats, State};
+use pinwatch::model::series::{Per, Snapshot, Sums};
+use pinwatch::model::state::{Hook, ProgramStats, State};
 use pinwatch::probe::plan::{Attachment, Decision, Kind, Verdict};
 use pinwatch::probe::table::Measurement;
 use pinwatch_common::fold::{CpuCells, fold_pin};

@@ -11,8 +11,8 @@ use crate::evaluation::capture::Capture;
 use crate::evaluation::claims::{Finding, findings};
 use crate::evaluation::compare::{Change, Line};
 use crate::evaluation::group::{Key, Sample};
+use crate::model::format::printable;
 use crate::output::report::words;
-use crate::text::printable;
 
 const STYLE: &str = include_str!("style.css");
 

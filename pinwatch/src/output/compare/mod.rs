@@ -14,7 +14,7 @@ use crate::evaluation::capture::Capture;
 use crate::evaluation::claims::{Finding, findings};
 use crate::evaluation::compare::{Change, Comparison, Line};
 use crate::evaluation::figures::Unit;
-use crate::text::duration;
+use crate::model::format::duration;
 
 /// Everything that is shown.
 pub struct Shown<'a> {

@@ -4,9 +4,9 @@
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::ended::Ended;
-use crate::text::{duration, fit, pad, printable};
-use crate::view::in_flight::Row;
+use crate::model::format::{duration, fit, pad, printable};
+use crate::model::in_flight::Row;
+use crate::model::pin_json::Ended;
 
 /// What a line shows: a pin that ended, or one in flight.
 pub struct Line {

@@ -14,12 +14,12 @@ use jiff::tz::TimeZone;
 use pinwatch_common::record::PinEvent;
 use serde::Serialize;
 
-use crate::ended::Ended;
-use crate::filter::Filter;
+use crate::model::filter::Filter;
+use crate::model::format::duration;
+use crate::model::in_flight::Row;
+use crate::model::pin_json::Ended;
+use crate::model::view::View;
 use crate::stream::{Lost, Start, Update};
-use crate::text::duration;
-use crate::view::View;
-use crate::view::in_flight::Row;
 use columns::{Layout, Line};
 
 const FAILED: Style = AnsiColor::Red.on_default();

@@ -11,8 +11,8 @@ use ratatui::widgets::{Cell, Clear, Paragraph, Row, Table};
 use super::groups::Group;
 use super::keys::HELP;
 use super::{By, EDGES_NS, ROWS, Sort, Top};
-use crate::text::{duration, fit, pad, printable};
-use crate::view::in_flight;
+use crate::model::format::{duration, fit, pad, printable};
+use crate::model::in_flight;
 
 /// Pins in flight that are shown where the screen is small.
 const FEW: u16 = 4;

@@ -6,8 +6,8 @@ use pinwatch_common::fold::cause;
 use pinwatch_common::histogram::{DURATION_BUCKETS, duration_bucket, duration_upper_ns};
 use pinwatch_common::record::{CAUSE_NAMES, PinEvent};
 
-use crate::aggregate::quantile_ns;
-use crate::text::name;
+use crate::model::format::name;
+use crate::model::state::quantile_ns;
 
 /// Processes that are kept, 2.4 KiB each; the one that has not pinned for longest
 /// makes room.

@@ -10,8 +10,8 @@ use std::collections::VecDeque;
 
 use pinwatch_common::histogram::{DURATION_BUCKETS, duration_bucket};
 
+use crate::model::view::{Origin, View};
 use crate::stream::{Lost, Start, Update};
-use crate::view::{Origin, View};
 pub use draw::draw;
 use groups::{Group, Processes};
 pub use keys::After;

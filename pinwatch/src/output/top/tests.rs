@@ -9,7 +9,8 @@ use ratatui::backend::TestBackend;
 
 use super::*;
 use crate::enrich::Thread;
-use crate::view::{Failures, in_flight};
+use crate::model::in_flight;
+use crate::model::view::Failures;
 
 fn screen(top: &Top) -> Vec<String> {
     let mut terminal = Terminal::new(TestBackend::new(80, 24)).unwrap();

@@ -4,7 +4,7 @@
 use pinwatch_common::record::{ISOLATES, PHASES, Pin, PinEvent};
 use serde::{Deserialize, Serialize};
 
-use crate::passes::{Pass, Traced};
+use crate::model::trace::{Pass, Traced};
 
 /// Fields are in the order of the format; a change of any is a new format.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,8 +4,8 @@
 use pinwatch_common::record::{ORIGIN_NAMES, PHASE_NAMES, Pin};
 use serde::{Deserialize, Serialize};
 
-use crate::aggregate::{State, signature};
 use crate::enrich::{self, Thread};
+use crate::model::state::{State, signature};
 
 /// A pin in flight, and who it belongs to.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

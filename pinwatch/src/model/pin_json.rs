@@ -9,7 +9,7 @@ use pinwatch_common::record::{
 use serde::Serialize;
 use serde::ser::{SerializeMap as _, Serializer};
 
-use crate::text::{errno_name, name};
+use crate::model::format::{errno_name, name};
 
 /// One pin.
 #[derive(Clone, Debug, Serialize)]

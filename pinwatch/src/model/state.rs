@@ -2,8 +2,6 @@
 //! the verdicts of the hooks. Plain data, made by a source, without a clock and
 //! without I/O.
 
-pub mod series;
-
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -17,11 +15,11 @@ use pinwatch_common::histogram::{
 use pinwatch_common::record::{CAUSE_NAMES, ORIGIN_NAMES, Phase, Pin, ZONES};
 use serde::{Deserialize, Serialize};
 
+use super::series::Snapshot;
 use crate::kernel::switches::Switches;
 use crate::probe::plan::{Decision, Kind};
 use crate::probe::silence::reasons;
 use crate::probe::table::Measurement;
-use series::Snapshot;
 
 /// One hook and whether it works.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -9,8 +9,8 @@ use pinwatch_common::listen::{Listening, name_words};
 use pinwatch_common::record::{CAUSE_NAMES, ORIGIN_NAMES, PinEvent};
 use serde::{Deserialize, Serialize};
 
-use crate::text::{errno_name, name, parse_errno};
-use crate::view::in_flight::Row;
+use crate::model::format::{errno_name, name, parse_errno};
+use crate::model::in_flight::Row;
 
 /// The flags; those that can be are applied in the kernel ([`Filter::kernel`]).
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,10 +6,10 @@ use pinwatch_common::fold::FastCells;
 use pinwatch_common::record::{PinEvent, ZONES};
 use serde::{Deserialize, Serialize};
 
-use crate::aggregate::{Hook, ProgramStats, State};
 use crate::kernel::zones;
-use crate::recording::Recorded;
-use crate::view;
+use crate::model::portable_pin::Recorded;
+use crate::model::state::{Hook, ProgramStats, State};
+use crate::model::view;
 
 /// Pins in flight that are kept; a frame has room for more, and the oldest matter.
 const IN_FLIGHT: usize = 500;

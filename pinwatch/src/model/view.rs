@@ -1,8 +1,6 @@
 //! The state in words and plain numbers, as it leaves the process: to the page,
 //! to `top`, and over the socket. The figures are those of `/metrics`.
 
-pub mod in_flight;
-
 use pinwatch_common::fold::OriginCells;
 use pinwatch_common::histogram::{
     DURATION_BUCKETS, PASS_BUCKETS, PASS_EDGES, duration_bucket, duration_upper_ns,
@@ -10,10 +8,10 @@ use pinwatch_common::histogram::{
 use pinwatch_common::record::{ORIGIN_NAMES, PHASE_NAMES};
 use serde::{Deserialize, Serialize};
 
-use crate::aggregate::{State, failures, losses, quantile_ns};
+use super::in_flight::{self, Row};
+use crate::model::state::{State, failures, losses, quantile_ns};
 use crate::probe::plan::Verdict;
 use crate::probe::silence::silence;
-use in_flight::Row;
 
 /// Pins in flight that are listed; the oldest are what matters.
 const LISTED: usize = 100;
@@ -178,8 +176,8 @@ impl Origin {
 
 const _: () = assert!(PASS_BUCKETS == PASS_EDGES.len() + 1);
 
-impl From<crate::aggregate::Failures> for Failures {
-    fn from(failures: crate::aggregate::Failures) -> Self {
+impl From<crate::model::state::Failures> for Failures {
+    fn from(failures: crate::model::state::Failures) -> Self {
         Self {
             origin: failures.origin.to_owned(),
             errno: failures.errno.to_owned(),
