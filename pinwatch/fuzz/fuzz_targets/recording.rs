@@ -9,7 +9,7 @@ use pinwatch::evaluation::group::Groups;
 use pinwatch::evaluation::what_if::{Outcome, Rule};
 use pinwatch::host::machine::Machine;
 use pinwatch::recording::{Header, Item, Reader, Writer};
-use pinwatch::source::replay::Replayed;
+use pinwatch::recording::replay::Replayed;
 use pinwatch::stream::Start;
 
 fuzz_target!(|data: &[u8]| {

@@ -11,8 +11,8 @@ use super::progress::Progress;
 use super::{report, tail};
 use crate::cli::{self, As};
 use crate::output::metrics::Exporter;
+use crate::recording::replay::Replayed;
 use crate::recording::{Item, Reader};
-use crate::source::replay::Replayed;
 
 pub fn run(args: cli::Replay) -> Result<ExitCode> {
     match args.r#as {

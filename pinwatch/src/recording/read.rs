@@ -5,7 +5,8 @@ use std::io::{self, BufReader, Read};
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{Body, End, FORMAT, FRAME, FRAME_HEAD, Header, MAGIC, MARK, Recorded};
+use super::format::{Body, End, FORMAT, FRAME, FRAME_HEAD, Header, MAGIC, MARK};
+use crate::model::portable_pin::Recorded;
 use crate::model::trace::Traced;
 use crate::stream::Lost;
 

@@ -3,8 +3,11 @@ use pinwatch_common::params::ABI_VERSION;
 use pinwatch_common::record::{Pin, PinEvent};
 use proptest::prelude::*;
 
+use super::format::{FORMAT, FRAME_HEAD};
 use super::*;
+use crate::host::machine::Machine;
 use crate::model::trace::{PASSES_KEPT, Pass, Traced};
+use crate::stream::{Lost, Start};
 
 fn header() -> Header {
     let start = Start {

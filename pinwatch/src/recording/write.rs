@@ -3,7 +3,8 @@
 
 use std::io::{self, Write};
 
-use super::{Body, End, FRAME, FRAME_HEAD, Header, MAGIC, MARK, Recorded};
+use super::format::{Body, End, FRAME, FRAME_HEAD, Header, MAGIC, MARK};
+use crate::model::portable_pin::Recorded;
 use crate::model::trace::{PASSES_KEPT, Traced};
 use crate::stream::Lost;
 

@@ -2,6 +2,5 @@
 
 pub mod events;
 pub mod live;
-pub mod replay;
 mod skips;
 pub mod stack;

@@ -13,8 +13,8 @@ use crate::model::agent_status::Rest;
 use crate::model::filter::Filter;
 use crate::model::trace::Traced;
 use crate::model::view::View;
+use crate::recording::replay::Replayed;
 use crate::recording::{Item, Reader};
-use crate::source::replay::Replayed;
 
 /// Between two looks at the state, in the time of the recording.
 const TICK_NS: u64 = 500_000_000;
