@@ -8,16 +8,15 @@
 pub mod cli;
 pub mod cmd;
 pub mod config;
-pub mod enrich;
 pub mod evaluation;
 pub mod host;
 pub mod kernel;
 pub mod load;
 pub mod model;
 pub mod output;
-pub mod per;
 pub mod probe;
 pub mod recording;
+pub mod series;
 pub mod source;
 pub mod stream;
 pub mod web;

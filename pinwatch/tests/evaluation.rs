@@ -8,9 +8,9 @@ use std::process::{Command, Output};
 use bytemuck::Zeroable as _;
 use pinwatch::host::machine::Machine;
 use pinwatch::model::agent_status::Rest;
+use pinwatch::model::session::Start;
 use pinwatch::model::trace::{Pass, Traced};
 use pinwatch::recording::{End, Header, Writer};
-use pinwatch::stream::Start;
 use pinwatch_common::params::ABI_VERSION;
 use pinwatch_common::record::{Pin, PinEvent};
 

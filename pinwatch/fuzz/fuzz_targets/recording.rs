@@ -10,7 +10,7 @@ use pinwatch::evaluation::what_if::{Outcome, Rule};
 use pinwatch::host::machine::Machine;
 use pinwatch::recording::{Header, Item, Reader, Writer};
 use pinwatch::recording::replay::Replayed;
-use pinwatch::stream::Start;
+use pinwatch::model::session::Start;
 
 fuzz_target!(|data: &[u8]| {
     read(data);

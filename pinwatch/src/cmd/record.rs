@@ -13,9 +13,10 @@ use crate::cli;
 use crate::host::calibration;
 use crate::host::machine::{FollPins, Machine};
 use crate::model::filter::Filter;
+use crate::model::session::Lost;
 use crate::model::trace::Assembler;
 use crate::recording::{End, Header, Writer};
-use crate::stream::{Lost, Update};
+use crate::stream::feed::Update;
 
 pub fn run(args: &cli::Record) -> Result<ExitCode> {
     super::log::to_stderr("warn");

@@ -10,7 +10,7 @@ use jiff::tz::TimeZone;
 use super::{one_thread, passed, stop_signals, watch};
 use crate::cli;
 use crate::output::tail::{Format, Size, Tail};
-use crate::stream::Update;
+use crate::stream::feed::Update;
 
 pub fn run(args: &cli::Tail) -> Result<ExitCode> {
     super::log::to_stderr("warn");

@@ -11,7 +11,7 @@ use ratatui::DefaultTerminal;
 use super::{StopSignals, one_thread, stop_signals, watch};
 use crate::cli;
 use crate::output::top::{After, Top, draw};
-use crate::stream::{Feed, Update};
+use crate::stream::feed::{Feed, Update};
 
 pub fn run(args: &cli::Top) -> Result<ExitCode> {
     if !(io::stdout().is_terminal() && io::stdin().is_terminal()) {

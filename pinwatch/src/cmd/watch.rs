@@ -13,11 +13,11 @@ use crate::kernel::facts::Facts;
 use crate::probe::plan::{Plan, Verdict, Wish};
 use crate::source::live::{Live, LiveError, Options};
 use crate::stream::connect::connect;
+use crate::stream::feed::{Feed, feed};
 use crate::stream::follow::follow;
 use crate::stream::hub::Hub;
-use crate::stream::pump::pump;
 use crate::stream::replay::replay;
-use crate::stream::{Feed, feed};
+use crate::stream::ring_reader::pump;
 
 /// Age from which a pin is stuck, where nothing else is said.
 pub const STUCK_AFTER: Duration = Duration::from_secs(10);

@@ -8,9 +8,9 @@ use anyhow::{Context as _, Result};
 use super::evidence::Evidence;
 use super::group::Groups;
 use super::what_if::{Outcome, Rule};
+use crate::model::session::Lost;
 use crate::recording::replay::Replayed;
 use crate::recording::{Damage, End, Header, Item, Reader};
-use crate::stream::Lost;
 
 /// All that is kept of a recording.
 pub struct Capture {

@@ -4,8 +4,8 @@
 use pinwatch_common::record::{ORIGIN_NAMES, PHASE_NAMES, Pin};
 use serde::{Deserialize, Serialize};
 
-use crate::enrich::{self, Thread};
 use crate::model::state::{State, signature};
+use crate::series::process::{self, Thread};
 
 /// A pin in flight, and who it belongs to.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -63,7 +63,7 @@ fn row(state: &State, pin: &Pin) -> Row {
         origin: name(&ORIGIN_NAMES, pin.origin),
         pid: pin.tgid,
         tid: pin.tid,
-        thread: enrich::thread(pin.tid),
+        thread: process::thread(pin.tid),
         phase: name(&PHASE_NAMES, pin.phase),
         pages_requested: pin.requested,
         passes: pin.passes,

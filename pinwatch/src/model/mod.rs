@@ -7,6 +7,7 @@ pub mod in_flight;
 pub mod pin_json;
 pub mod portable_pin;
 pub mod series;
+pub mod session;
 pub mod state;
 pub mod trace;
 pub mod view;

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::host::machine::{FollPins, Machine};
 use crate::model::agent_status::Rest;
 use crate::model::portable_pin::Recorded;
-use crate::stream::{Lost, Start};
+use crate::model::session::{Lost, Start};
 
 /// The format's version. A reader refuses a later one.
 pub const FORMAT: u32 = 1;

@@ -7,8 +7,8 @@ use anyhow::{Context as _, Result, bail};
 
 use super::format::{Body, End, FORMAT, FRAME, FRAME_HEAD, Header, MAGIC, MARK};
 use crate::model::portable_pin::Recorded;
+use crate::model::session::Lost;
 use crate::model::trace::Traced;
-use crate::stream::Lost;
 
 /// What a recording holds, in its order.
 #[derive(Debug, PartialEq, Eq)]

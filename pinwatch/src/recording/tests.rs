@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use super::format::{FORMAT, FRAME_HEAD};
 use super::*;
 use crate::host::machine::Machine;
+use crate::model::session::{Lost, Start};
 use crate::model::trace::{PASSES_KEPT, Pass, Traced};
-use crate::stream::{Lost, Start};
 
 fn header() -> Header {
     let start = Start {

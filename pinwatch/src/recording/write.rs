@@ -5,8 +5,8 @@ use std::io::{self, Write};
 
 use super::format::{Body, End, FRAME, FRAME_HEAD, Header, MAGIC, MARK};
 use crate::model::portable_pin::Recorded;
+use crate::model::session::Lost;
 use crate::model::trace::{PASSES_KEPT, Traced};
-use crate::stream::Lost;
 
 /// Pins and passes in a frame: with every number at its largest, still below [`FRAME`].
 const BATCH: usize = 1024;

@@ -9,10 +9,11 @@ use pinwatch_common::params::ABI_VERSION;
 use pinwatch_common::record::PinEvent;
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::feed::{Sink, Update};
 use super::hub::{Hub, Subscription};
-use super::{Lost, Sink, Start, Update};
 use crate::model::agent_status::Rest;
 use crate::model::filter::Filter;
+use crate::model::session::{Lost, Start};
 use crate::model::state::State;
 use crate::model::view::View;
 

@@ -8,9 +8,10 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use tokio::time::{Instant, sleep_until};
 
-use super::{Feed, Lost, Sink, Update, feed};
+use super::feed::{Feed, Sink, Update, feed};
 use crate::model::agent_status::Rest;
 use crate::model::filter::Filter;
+use crate::model::session::Lost;
 use crate::model::trace::Traced;
 use crate::model::view::View;
 use crate::recording::replay::Replayed;

@@ -16,9 +16,10 @@ use nix::sys::stat::{Mode, umask};
 use tokio::net::{UnixListener, UnixStream};
 use tokio_util::codec::Framed;
 
+use super::feed::feed;
 use super::follow::follow;
 use super::hub::Hub;
-use super::{feed, wire};
+use super::wire;
 use crate::model::filter::Filter;
 use crate::model::state::State;
 

@@ -9,7 +9,8 @@ use pinwatch_common::record::PinEvent;
 use serde::Serialize;
 pub use tokio_util::codec::LengthDelimitedCodec as Codec;
 
-use super::{Lost, Start, Update};
+use super::feed::Update;
+use crate::model::session::{Lost, Start};
 use crate::model::view::View;
 
 /// Longest frame: a state with its oldest pins in flight is some 60 KiB.

@@ -18,8 +18,9 @@ use crate::model::filter::Filter;
 use crate::model::format::duration;
 use crate::model::in_flight::Row;
 use crate::model::pin_json::Ended;
+use crate::model::session::{Lost, Start};
 use crate::model::view::View;
-use crate::stream::{Lost, Start, Update};
+use crate::stream::feed::Update;
 use columns::{Layout, Line};
 
 const FAILED: Style = AnsiColor::Red.on_default();

@@ -10,8 +10,9 @@ use std::collections::VecDeque;
 
 use pinwatch_common::histogram::{DURATION_BUCKETS, duration_bucket};
 
+use crate::model::session::{Lost, Start};
 use crate::model::view::{Origin, View};
-use crate::stream::{Lost, Start, Update};
+use crate::stream::feed::Update;
 pub use draw::draw;
 use groups::{Group, Processes};
 pub use keys::After;

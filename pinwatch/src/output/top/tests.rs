@@ -8,9 +8,9 @@ use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 
 use super::*;
-use crate::enrich::Thread;
 use crate::model::in_flight;
 use crate::model::view::Failures;
+use crate::series::process::Thread;
 
 fn screen(top: &Top) -> Vec<String> {
     let mut terminal = Terminal::new(TestBackend::new(80, 24)).unwrap();
