@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::evaluation::alike::Aspect;
+use crate::evaluation::comparability::Aspect;
 use crate::evaluation::what_if::Rule;
 use crate::host::privileges::Capabilities;
 use crate::load;

@@ -8,7 +8,7 @@ use pinwatch::config::settings;
 use pinwatch::output::http::SCRAPE_SECONDS;
 use pinwatch::output::metrics::{Kind, METRICS};
 use pinwatch::probe::table::{Hook, ROWS};
-use pinwatch::web::current::LAST_RELOAD;
+use pinwatch::web::reload::LAST_RELOAD;
 
 fn assert_current(file: &str, made: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -28,7 +28,7 @@ use crate::source::live::{Live, Options};
 use crate::stream::hub::Hub;
 use crate::stream::ring_reader::pump;
 use crate::stream::serve::{DEFAULT_SOCKET, Socket};
-use crate::web::current::Current;
+use crate::web::reload::Current;
 use crate::web::serve::{Limits, bind, exposed, serve as serve_http};
 
 pub fn run(args: &Run) -> Result<ExitCode> {

@@ -2,7 +2,7 @@
 //!
 //! Pins that follow each other are not independent: the same pages, the same caches, the
 //! same neighbours. So intervals come from batches: the pins of a side in their order, cut
-//! into [`BATCHES`](super::side::BATCHES) pieces, each of which gives one value. Where neighbouring batches are alike as
+//! into [`BATCHES`](super::sample_set::BATCHES) pieces, each of which gives one value. Where neighbouring batches are alike as
 //! well, as when the machine gets busier meanwhile, intervals are wider for it. With three runs or more on both sides each
 //! run gives one value instead, which also covers what differs between boots; with fewer, what
 //! differs between runs is not in them, and intervals of durations are wider by what it is
@@ -19,7 +19,7 @@ use serde::Serialize;
 use super::capture::Capture;
 use super::figures::{Better, FAILED, FIGURES, Figure, How, Unit};
 use super::group::{Group, Key};
-use super::side::Side;
+use super::sample_set::Side;
 use super::stats::{self, Errors, Estimate, LEVEL};
 
 /// A difference of shares matters when it is this part of a ratio that does.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use pinwatch_common::fold::cause;
 use pinwatch_common::record::{Cause, Isolate, PHASES, Phase};
 
-use super::thinned::Thinned;
+use super::decimated::Thinned;
 use crate::model::trace::{Pass, Traced};
 
 /// `FOLL_WRITE`, on all kernels.

@@ -8,7 +8,7 @@ use pinwatch_common::fold::cause;
 use pinwatch_common::record::{CAUSE_NAMES, ISOLATES, ORIGIN_NAMES, PHASES};
 use serde::Serialize;
 
-use super::thinned::Thinned;
+use super::decimated::Thinned;
 use crate::model::format::{errno_name, name};
 use crate::model::trace::Traced;
 

@@ -26,8 +26,8 @@ use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::timeout::TimeoutLayer;
 
 use super::auth::{Gate, gate};
-use super::current::{Current, Settings};
-use super::guard::Guard;
+use super::reload::{Current, Settings};
+use super::write_timeout::Guard;
 
 /// How much of the daemon its clients can take.
 #[derive(Clone, Copy, Debug)]

@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use maud::{DOCTYPE, Markup, PreEscaped, html as markup};
 
 use super::{Shown, change, plot, unsteady, value, verdict, word};
-use crate::evaluation::alike::environment;
 use crate::evaluation::capture::Capture;
 use crate::evaluation::claims::{Finding, findings};
+use crate::evaluation::comparability::environment;
 use crate::evaluation::compare::{Change, Line};
 use crate::evaluation::group::{Key, Sample};
 use crate::model::format::printable;

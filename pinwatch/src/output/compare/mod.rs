@@ -9,9 +9,9 @@ use serde::Serialize;
 pub use html::html;
 pub use text::text;
 
-use crate::evaluation::alike::{Difference, environment};
 use crate::evaluation::capture::Capture;
 use crate::evaluation::claims::{Finding, findings};
+use crate::evaluation::comparability::{Difference, environment};
 use crate::evaluation::compare::{Change, Comparison, Line};
 use crate::evaluation::figures::Unit;
 use crate::model::format::duration;
