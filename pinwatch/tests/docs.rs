@@ -24,7 +24,7 @@ fn assert_current(file: &str, made: &str) {
 #[test]
 fn metrics() {
     let mut text = String::from(
-        "# Metrics\n\nGenerated from `METRICS` in `pinwatch/src/output/metrics.rs`. Times are in seconds, pages in base\n\
+        "# Metrics\n\nGenerated from `METRICS` in `pinwatch/src/output/metrics/table.rs`. Times are in seconds, pages in base\n\
          pages (4 KiB) unless said otherwise. Counters of pins move when a pin returns.\n\n\
          | Metric | Type | Meaning |\n|---|---|---|\n",
     );

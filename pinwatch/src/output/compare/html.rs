@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html as markup};
 
-use super::{Shown, change, plot, unsteady, value, verdict, word};
+use super::plot;
+use super::shown::{Shown, change, unsteady, value, verdict, word};
 use crate::evaluation::capture::Capture;
 use crate::evaluation::claims::{Finding, findings};
 use crate::evaluation::comparability::environment;

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::{Shown, change, unsteady, value, verdict};
+use super::shown::{Shown, change, unsteady, value, verdict};
 use crate::evaluation::capture::Capture;
 use crate::evaluation::compare::{Change, Line};
 use crate::model::format::{pad, printable};

@@ -10,7 +10,7 @@ use ratatui::widgets::{Cell, Clear, Paragraph, Row, Table};
 
 use super::groups::Group;
 use super::keys::HELP;
-use super::{By, EDGES_NS, ROWS, Sort, Top};
+use super::screen::{By, EDGES_NS, ROWS, Sort, Top};
 use crate::model::format::{duration, fit, pad, printable};
 use crate::model::in_flight;
 

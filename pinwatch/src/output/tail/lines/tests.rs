@@ -186,7 +186,7 @@ fn every_field_of_json_is_documented_and_no_other() {
     assert_eq!(types, ["start", "pin", "in_flight", "summary"]);
     assert_eq!(objects[1]["time"], "1970-01-01T00:00:04.0015Z");
 
-    let doc = include_str!("../../../../docs/tail.md");
+    let doc = include_str!("../../../../../docs/tail.md");
     for (kind, object) in types.iter().zip(&objects) {
         let section = doc
             .split_once(&format!("\n### `{kind}`\n"))

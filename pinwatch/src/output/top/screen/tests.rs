@@ -7,6 +7,7 @@ use pinwatch_common::record::{Pin, PinEvent};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 
+use super::super::{After, draw};
 use super::*;
 use crate::model::in_flight;
 use crate::model::view::Failures;

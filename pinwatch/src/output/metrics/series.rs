@@ -44,7 +44,7 @@ fn each(state: &State, per: Per, mut say: impl FnMut(&[(&str, &str)], &Sums)) {
 mod tests {
     use super::*;
     use crate::output::metrics::families;
-    use crate::output::openmetrics;
+    use crate::output::metrics::openmetrics;
     use prometheus::TextEncoder;
 
     #[test]

@@ -5,8 +5,6 @@ use pinwatch_common::counter::Loss;
 use pinwatch_common::fold::OriginCells;
 use pinwatch_common::params::SLOTS;
 use pinwatch_common::record::{ISOLATE_NAMES, ORIGIN_NAMES, PHASE_NAMES};
-use prometheus::core::{Collector, Desc};
-use prometheus::proto;
 
 use super::samples::Samples;
 use super::series;
@@ -19,7 +17,7 @@ pub struct Metric {
     pub name: &'static str,
     pub help: &'static str,
     pub kind: Kind,
-    samples: fn(&State, &mut Samples),
+    pub(super) samples: fn(&State, &mut Samples),
 }
 
 /// The type that Prometheus is told.
@@ -461,51 +459,5 @@ fn failed(state: &State, out: &mut Samples) {
 fn lost(state: &State, out: &mut Samples) {
     for (stage, count) in losses(state) {
         out.value(&[("stage", &stage)], count);
-    }
-}
-
-/// Turns a state into metric families.
-#[must_use]
-pub fn families(state: &State) -> Vec<proto::MetricFamily> {
-    let families = METRICS.iter().map(
-        |Metric {
-             name,
-             help,
-             kind,
-             samples,
-         }| {
-            let mut out = Samples {
-                kind: *kind,
-                metrics: Vec::new(),
-            };
-            samples(state, &mut out);
-            let mut family = proto::MetricFamily::default();
-            family.set_name((*name).to_owned());
-            family.set_help((*help).to_owned());
-            family.set_field_type(match kind {
-                Kind::Counter => proto::MetricType::COUNTER,
-                Kind::Gauge => proto::MetricType::GAUGE,
-                Kind::Histogram => proto::MetricType::HISTOGRAM,
-            });
-            family.set_metric(out.metrics);
-            family
-        },
-    );
-    // The registry drops families without samples only of its own metrics.
-    families
-        .filter(|family| !family.get_metric().is_empty())
-        .collect()
-}
-
-/// Lets a [`prometheus::Registry`] collect the states that a function gives.
-pub struct Exporter<F>(pub F);
-
-impl<F: Fn() -> Option<State> + Send + Sync> Collector for Exporter<F> {
-    fn desc(&self) -> Vec<&Desc> {
-        Vec::new()
-    }
-
-    fn collect(&self) -> Vec<proto::MetricFamily> {
-        self.0().map(|state| families(&state)).unwrap_or_default()
     }
 }

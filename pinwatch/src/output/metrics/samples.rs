@@ -3,7 +3,7 @@
 use pinwatch_common::histogram::{DURATION_BUCKETS, PASS_BUCKETS};
 use prometheus::proto;
 
-use super::metrics::Kind;
+use super::table::Kind;
 use crate::model::state::{duration_edges, pass_edges};
 
 /// The samples of one metric while they are collected.

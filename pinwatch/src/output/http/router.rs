@@ -10,10 +10,11 @@ use prometheus::{Histogram, HistogramOpts, Registry, TextEncoder, exponential_bu
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{openmetrics, page};
+use super::page;
 use crate::model::in_flight;
 use crate::model::state::State;
 use crate::model::view::View;
+use crate::output::metrics::openmetrics;
 use crate::source::stack::{Stack, StackError};
 
 /// Gives the state; `None` until the kernel is being watched.
