@@ -7,7 +7,6 @@
 
 pub mod cli;
 pub mod cmd;
-pub mod config;
 pub mod evaluation;
 pub mod host;
 pub mod kernel;

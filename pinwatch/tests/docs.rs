@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use pinwatch::config::settings;
+use pinwatch::cli::config::settings;
 use pinwatch::output::http::SCRAPE_SECONDS;
 use pinwatch::output::metrics::{Kind, METRICS};
 use pinwatch::probe::table::{Hook, ROWS};

@@ -7,7 +7,7 @@ mod manual;
 mod progress;
 mod record;
 mod replay;
-pub mod report;
+mod report;
 mod run;
 mod tail;
 mod top;
