@@ -8,7 +8,8 @@ use std::process::{ExitCode, ExitStatus};
 use anyhow::{Context as _, Result, bail};
 use tokio::process::{Child, Command};
 
-use super::{one_thread, passed, stop_signals, watch};
+use super::runtime::{one_thread, passed, stop_signals};
+use super::watch;
 use crate::cli;
 use crate::host::calibration;
 use crate::host::machine::{FollPins, Machine};

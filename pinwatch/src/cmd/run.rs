@@ -9,12 +9,10 @@ use std::sync::{Arc, OnceLock};
 use anyhow::Result;
 use prometheus::Registry;
 use prometheus::process_collector::ProcessCollector;
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::net::TcpListener;
 
+use super::runtime::{one_thread, stop_signals};
 use super::watch::attach;
-use super::{one_thread, stop_signals};
 use crate::cli::{BpfLog, Run};
 use crate::host::privileges::{self, Capabilities};
 use crate::host::systemd;
@@ -24,6 +22,7 @@ use crate::output::http::{Source, StackSource, Web, router};
 use crate::output::metrics::Exporter;
 use crate::probe::table::Measurement;
 use crate::series::collect::{Board, keep};
+use crate::source::diagnostics::pass_on;
 use crate::source::live::{Live, Options};
 use crate::stream::hub::Hub;
 use crate::stream::ring_reader::pump;
@@ -128,7 +127,7 @@ async fn serve(args: &Run) -> Result<()> {
         };
         let diagnostics = async {
             match logger {
-                Some(logger) => follow(logger).await,
+                Some(logger) => Ok(pass_on(logger).await?),
                 None => pending().await,
             }
         };
@@ -184,17 +183,5 @@ fn options(args: &Run) -> Options {
     Options {
         stuck_after: args.stuck_after,
         bpf_log_level,
-    }
-}
-
-/// Passes the BPF programs' diagnostics on.
-async fn follow(logger: aya_log::EbpfLogger<&'static dyn log::Log>) -> Result<()> {
-    // SAFETY: the ring buffer owns its descriptor and keeps it for its life.
-    let logger = unsafe { AsyncFd::register_with_interest(logger, Interest::READABLE) };
-    let mut logger = logger?;
-    loop {
-        let mut ready = logger.readable_mut().await?;
-        ready.get_inner_mut().flush();
-        ready.clear_ready();
     }
 }

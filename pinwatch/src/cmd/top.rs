@@ -8,7 +8,8 @@ use crossterm::event::{Event, EventStream};
 use futures_util::StreamExt as _;
 use ratatui::DefaultTerminal;
 
-use super::{StopSignals, one_thread, stop_signals, watch};
+use super::runtime::{StopSignals, one_thread, stop_signals};
+use super::watch;
 use crate::cli;
 use crate::output::top::{After, Top, draw};
 use crate::stream::feed::{Feed, Update};

@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result};
 use tokio::sync::oneshot;
 
 use crate::cli::Follow;
+use crate::host::heap;
 use crate::kernel::facts::Facts;
 use crate::probe::plan::{Plan, Verdict, Wish};
 use crate::source::live::{Live, LiveError, Options};
@@ -52,7 +53,7 @@ impl Attaching {
         let live = (&mut self.live).await;
         let live = live.context("attaching panicked")??;
         report_hooks(&live);
-        give_memory_back();
+        heap::give_back();
         Ok(live)
     }
 }
@@ -99,15 +100,6 @@ pub async fn open(args: &Follow, speed: Option<f64>) -> Result<Feed> {
     let (sink, updates) = feed();
     tokio::spawn(follow(hub, move || live.state(), args.filter.clone(), sink));
     Ok(updates)
-}
-
-/// Reading BTF takes some 30 MB that are not needed again; glibc would keep them.
-fn give_memory_back() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: takes no pointers, and locks the heap itself.
-    unsafe {
-        libc::malloc_trim(0);
-    }
 }
 
 /// One line for what is watched, and one for each loss.

@@ -2,6 +2,7 @@
 //! [`State`](crate::model::state::State).
 
 pub mod alerts;
+pub mod check;
 pub mod compare;
 pub mod dashboards;
 pub mod http;

@@ -1,5 +1,6 @@
 //! Ended pins from the ring buffer, while somebody listens.
 
+use std::io;
 use std::os::fd::{AsFd as _, AsRawFd, RawFd};
 
 use aya::Ebpf;
@@ -7,6 +8,8 @@ use aya::maps::{Array, Map, MapData, MapError, RingBuf};
 use memmap2::{MmapOptions, MmapRaw};
 use pinwatch_common::listen::Listening;
 use pinwatch_common::record::PinEvent;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 use super::live::{LiveError, word_at};
 
@@ -29,6 +32,13 @@ impl Events {
             ring: RingBuf::try_from(take(RING)?).map_err(unfit(RING))?,
             listening: Array::try_from(take(BSS)?).map_err(unfit(BSS))?,
         })
+    }
+
+    /// Registers the ring buffer with the runtime, to wait until it has events.
+    pub fn readable(self) -> io::Result<AsyncFd<Self>> {
+        // SAFETY: the ring buffer owns its descriptor and keeps it for its life.
+        let registered = unsafe { AsyncFd::register_with_interest(self, Interest::READABLE) };
+        Ok(registered?)
     }
 
     /// Sets which pins come. A bpf(2) call: kprobes that hit its CPU while that is

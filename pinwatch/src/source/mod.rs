@@ -1,5 +1,6 @@
 //! Where pins come from: the running kernel, or a recording.
 
+pub mod diagnostics;
 pub mod events;
 pub mod live;
 mod skips;

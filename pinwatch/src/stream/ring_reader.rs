@@ -9,8 +9,6 @@ use anyhow::Result;
 use pinwatch_common::listen::Listening;
 use pinwatch_common::params::RING_BYTES;
 use pinwatch_common::record::PinEvent;
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -27,9 +25,7 @@ const _: () = assert!(AT_ONCE * size_of::<PinEvent>() > RING_BYTES as usize);
 
 /// Publishes pins for as long as the hub is there.
 pub async fn pump(events: Events, hub: Arc<Hub>, mut syncs: mpsc::Receiver<Sync>) -> Result<()> {
-    // SAFETY: the ring buffer owns its descriptor and keeps it for its life.
-    let events = unsafe { AsyncFd::register_with_interest(events, Interest::READABLE) };
-    let mut events = events?;
+    let mut events = events.readable()?;
     let mut poll = interval(POLL);
     poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut wanted = Listening::NOBODY;
