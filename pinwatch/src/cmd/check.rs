@@ -10,9 +10,10 @@ use crate::cli::Check;
 use crate::kernel::facts::Facts;
 use crate::output::check::{Report, text};
 use crate::probe::plan::Plan;
+use crate::probe::table::wanted;
 
 pub fn check(args: &Check) -> Result<ExitCode> {
-    let facts = Facts::gather();
+    let facts = Facts::gather(&wanted());
     if args.facts {
         writeln!(
             std::io::stdout(),

@@ -12,6 +12,7 @@ use crate::cli::Follow;
 use crate::host::heap;
 use crate::kernel::facts::Facts;
 use crate::probe::plan::{Plan, Verdict, Wish};
+use crate::probe::table::wanted;
 use crate::source::live::{Live, LiveError, Options};
 use crate::stream::connect::connect;
 use crate::stream::feed::{Feed, feed};
@@ -29,7 +30,7 @@ pub const STUCK_AFTER: Duration = Duration::from_secs(10);
 pub fn attach(wish: Wish, options: Options) -> impl Future<Output = Result<Live>> {
     let (done, live) = oneshot::channel();
     let thread = thread::spawn(move || {
-        let facts = Facts::gather();
+        let facts = Facts::gather(&wanted());
         let plan = Plan::new(&facts, wish);
         report(&facts, &plan);
         // Whoever asked may have been stopped meanwhile.

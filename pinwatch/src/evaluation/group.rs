@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::decimated::Thinned;
 use crate::model::format::{errno_name, name};
+use crate::model::labels::label;
 use crate::model::trace::Traced;
 
 /// Kinds of pins that are told apart; what comes later is [`Key::others`].
@@ -29,10 +30,9 @@ impl Key {
     #[must_use]
     pub fn of(traced: &Traced) -> Self {
         let pin = &traced.event.pin;
-        let origin = ORIGIN_NAMES.get(usize::from(pin.origin));
         Self {
             comm: without_numbers(&name(&traced.event.comm)),
-            origin: origin.copied().unwrap_or("other"),
+            origin: label(&ORIGIN_NAMES, pin.origin),
             pages: pin.requested.clamp(1, 1 << 62).next_power_of_two(),
         }
     }

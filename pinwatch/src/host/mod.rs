@@ -3,6 +3,7 @@
 
 pub mod bounded_file;
 pub mod calibration;
+pub mod clock;
 pub mod heap;
 pub mod machine;
 pub mod privileges;

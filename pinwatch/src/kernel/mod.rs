@@ -7,6 +7,7 @@ pub mod defects;
 pub mod facts;
 pub mod kallsyms;
 pub mod perf_event;
+pub mod preemption;
 pub mod procfs;
 pub mod switches;
 pub mod zones;

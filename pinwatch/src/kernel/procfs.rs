@@ -1,6 +1,8 @@
-//! Threads that are inside a long-term pin, by what the kernel says of each.
+//! What `/proc/TID` says of threads and processes.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::str::FromStr;
 
 /// `PF_MEMALLOC_PIN` (include/linux/sched.h): set from the beginning of a
 /// long-term pin to its end. Before 5.13 it was `PF_MEMALLOC_NOCMA`, which a
@@ -19,13 +21,35 @@ pub fn inside_a_pin() -> u64 {
     // A thread that ends meanwhile is in no pin.
     let stats = threads.filter_map(|thread| fs::read_to_string(thread.path().join("stat")).ok());
     stats
-        .filter(|stat| flags(stat).is_some_and(|flags| flags & IN_PIN != 0))
+        .filter(|stat| field(stat, 9).is_some_and(|flags: u32| flags & IN_PIN != 0))
         .count() as u64
 }
 
-/// The ninth field of `/proc/TID/stat`; the second may hold anything.
-fn flags(stat: &str) -> Option<u32> {
-    stat.rsplit_once(") ")?.1.split(' ').nth(6)?.parse().ok()
+/// A text of a thread, or of a process by its own id, as `/proc/TID/FILE` has it.
+#[must_use]
+pub fn text(tid: u32, file: &str) -> Option<String> {
+    fs::read_to_string(format!("/proc/{tid}/{file}")).ok()
+}
+
+/// When a process started, in clock ticks since the boot.
+#[must_use]
+pub fn start_ticks(pid: u32) -> Option<u64> {
+    field(&text(pid, "stat")?, 22)
+}
+
+/// A field of `/proc/TID/stat` behind the second, by its number in proc(5). The second is the
+/// name, which can hold anything.
+fn field<T: FromStr>(stat: &str, number: usize) -> Option<T> {
+    let (_, fields) = stat.rsplit_once(") ")?;
+    fields.split_whitespace().nth(number - 3)?.parse().ok()
+}
+
+/// Whether this process is in the initial pid namespace, whose ids the kernel reports.
+#[must_use]
+pub fn in_initial_pid_namespace() -> bool {
+    /// `PROC_PID_INIT_INO` (include/linux/proc_ns.h).
+    const INITIAL: u64 = 0xEFFF_FFFC;
+    fs::metadata("/proc/self/ns/pid").is_ok_and(|ns| ns.ino() == INITIAL)
 }
 
 #[cfg(test)]
@@ -33,12 +57,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn flags_are_the_ninth_field() {
-        assert_eq!(
-            flags("12 (a) R 1 b) D 1 12 12 0 -1 272629760 5 0"),
-            Some(272_629_760)
-        );
-        assert_eq!(flags("12 (a"), None);
+    fn fields_of_stat_after_any_name() {
+        let fields: Vec<_> = (3..30).map(|n| n.to_string()).collect();
+        for name in ["bash", "a) R 1 (b", ") "] {
+            let stat = format!("17 ({name}) {}\n", fields.join(" "));
+            assert_eq!(field(&stat, 9), Some(9), "{name}");
+            assert_eq!(field(&stat, 22), Some(22), "{name}");
+        }
+        assert_eq!(field::<u64>("17 (bash) R 1\n", 22), None);
+        assert_eq!(field::<u32>("12 (a", 9), None);
+        let stat = "12 (a) R 1 b) D 1 12 12 0 -1 272629760 5 0";
+        assert_eq!(field(stat, 9), Some(272_629_760));
+    }
+
+    #[test]
+    fn nobody_here_is_inside_a_pin() {
         assert_eq!(inside_a_pin(), 0);
     }
 }

@@ -3,9 +3,11 @@
 
 use pinwatch_common::counter::LOSSES;
 use pinwatch_common::fold::FastCells;
-use pinwatch_common::record::{PinEvent, ZONES};
+use pinwatch_common::record::{Pin, PinEvent, ZONES};
 use serde::{Deserialize, Serialize};
 
+use super::format::name;
+use super::in_flight::{Thread, Threads};
 use crate::kernel::zones;
 use crate::model::portable_pin::Recorded;
 use crate::model::state::{Hook, ProgramStats, State};
@@ -34,7 +36,38 @@ pub struct Rest {
     /// `CLOCK_MONOTONIC`, in nanoseconds.
     pub now_ns: u64,
     /// The oldest pins in flight.
-    pub in_flight: Vec<Recorded>,
+    pub in_flight: Vec<InFlight>,
+}
+
+/// A pin in flight: what is kept of one that ended, and what only one in flight has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InFlight {
+    #[serde(flatten)]
+    pin: Recorded,
+    /// [`Phase`](pinwatch_common::record::Phase), by number; older recordings have none.
+    #[serde(default)]
+    phase: u8,
+}
+
+impl InFlight {
+    fn new(pin: Pin, thread: &Thread) -> Self {
+        let name = thread.comm.as_deref().unwrap_or_default().as_bytes();
+        let mut comm = [0; 16];
+        for (to, from) in comm.iter_mut().zip(name) {
+            *to = *from;
+        }
+        let event = PinEvent { pin, comm };
+        Self {
+            pin: Recorded::new(&event, &[], &mut 0),
+            phase: pin.phase,
+        }
+    }
+
+    fn event(&self) -> PinEvent {
+        let mut event = self.pin.event(&mut 0);
+        event.pin.phase = self.phase;
+        event
+    }
 }
 
 impl Rest {
@@ -43,10 +76,7 @@ impl Rest {
         let FastCells { fast, slow, hidden } = state.cells.fast;
         let mut in_flight = state.in_flight.clone();
         in_flight.sort_by_key(|pin| pin.start_ns);
-        let recorded = |pin| {
-            let event = PinEvent { pin, comm: [0; 16] };
-            Recorded::new(&event, &[], &mut 0)
-        };
+        let recorded = |pin: Pin| InFlight::new(pin, &state.threads.get(pin.tid));
         Self {
             zones: state.zones.map(|zone| zone.map(str::to_owned)),
             stuck_after_ns: state.stuck_after_ns,
@@ -83,7 +113,87 @@ impl Rest {
         state.claimed = self.claimed;
         state.events_sent = self.events_sent;
         state.now_ns = self.now_ns;
-        let in_flight = self.in_flight.iter();
-        state.in_flight = in_flight.map(|pin| pin.event(&mut 0).pin).collect();
+        let in_flight = self.in_flight.iter().map(InFlight::event);
+        let in_flight: Vec<_> = in_flight.collect();
+        let names = in_flight.iter().map(|event| {
+            let comm = Some(name(&event.comm)).filter(|name| !name.is_empty());
+            let thread = Thread {
+                comm,
+                ..Thread::default()
+            };
+            (event.pin.tid, thread)
+        });
+        state.threads = Threads::Recorded(names.collect());
+        state.in_flight = in_flight.into_iter().map(|event| event.pin).collect();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytemuck::Zeroable as _;
+    use pinwatch_common::record::Phase;
+
+    use super::*;
+    use crate::model::in_flight::rows;
+
+    /// A pin of a thread that this machine has too.
+    fn state() -> State {
+        let tid = std::process::id();
+        let pin = Pin {
+            tid,
+            tgid: tid,
+            start_ns: 7,
+            passes: 3,
+            unpinnable: 9,
+            migrate_calls: 1,
+            phase: Phase::Migrate as u8,
+            ..Pin::zeroed()
+        };
+        State {
+            in_flight: vec![pin],
+            ..State::empty("6.12", "folios")
+        }
+    }
+
+    fn replayed(json: &str) -> State {
+        let status: Rest = serde_json::from_str(json).expect("it was written so");
+        let mut state = State::empty("6.12", "folios");
+        status.apply(&mut state);
+        state
+    }
+
+    #[test]
+    fn a_pin_in_flight_is_replayed_as_it_was() {
+        let live = State {
+            threads: Threads::Live(|_| Thread {
+                comm: Some("qemu".to_owned()),
+                ..Thread::default()
+            }),
+            ..state()
+        };
+        let replayed = replayed(&serde_json::to_string(&Rest::of(&live)).expect("JSON"));
+        assert_eq!(replayed.in_flight, live.in_flight);
+        assert_eq!(rows(&replayed, 1), rows(&live, 1));
+        let [row] = &rows(&replayed, 1)[..] else {
+            panic!("one pin");
+        };
+        assert_eq!(row.phase, "migrate");
+        assert!(row.signature.starts_with("inside migration"), "{row:?}");
+    }
+
+    #[test]
+    fn a_replayed_pin_has_no_name_of_a_thread_of_this_machine() {
+        let replayed = replayed(&serde_json::to_string(&Rest::of(&state())).expect("JSON"));
+        assert_eq!(rows(&replayed, 1)[0].thread, Thread::default());
+    }
+
+    #[test]
+    fn older_recordings_have_no_phase() {
+        let mut json = serde_json::to_value(Rest::of(&state())).expect("JSON");
+        let pin = json["in_flight"][0].as_object_mut().expect("a pin");
+        assert_eq!(pin.remove("phase"), Some(3.into()));
+        let replayed = replayed(&json.to_string());
+        assert_eq!(replayed.in_flight[0].phase, Phase::Gup as u8);
+        assert_eq!(replayed.in_flight[0].passes, 3);
     }
 }

@@ -9,8 +9,9 @@ use pinwatch_common::listen::{Listening, name_words};
 use pinwatch_common::record::{CAUSE_NAMES, ORIGIN_NAMES, PinEvent};
 use serde::{Deserialize, Serialize};
 
+use super::in_flight::Row;
+use super::labels::label;
 use crate::model::format::{errno_name, name, parse_errno};
-use crate::model::in_flight::Row;
 
 /// The flags; those that can be are applied in the kernel ([`Filter::kernel`]).
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,10 +59,6 @@ fn one_of<T: PartialEq<U>, U: ?Sized>(wanted: &[T], is: &U) -> bool {
     wanted.is_empty() || wanted.iter().any(|wanted| wanted == is)
 }
 
-fn named<'a>(names: &[&'a str], n: u8) -> &'a str {
-    names.get(usize::from(n)).copied().unwrap_or("other")
-}
-
 impl Filter {
     /// Whether an event is wanted: of an ended pin, or of one that begins a retry.
     #[must_use]
@@ -87,7 +84,7 @@ impl Filter {
 
     fn whose(&self, PinEvent { pin, comm }: &PinEvent) -> bool {
         one_of(&self.pid, &pin.tgid)
-            && one_of(&self.origin, named(&ORIGIN_NAMES, pin.origin))
+            && one_of(&self.origin, label(&ORIGIN_NAMES, pin.origin))
             && (self.comm.is_empty() || one_of(&self.comm, name(comm).as_str()))
     }
 

@@ -1,11 +1,44 @@
 //! Pins in flight as JSON, oldest first: the first thing to look at when
 //! something hangs. docs/metrics.md documents the fields.
 
+use std::collections::BTreeMap;
+
 use pinwatch_common::record::{ORIGIN_NAMES, PHASE_NAMES, Pin};
 use serde::{Deserialize, Serialize};
 
-use crate::model::state::{State, signature};
-use crate::series::process::{self, Thread};
+use super::labels::label;
+use super::state::{State, signature};
+
+/// A thread, as far as it is known.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Thread {
+    pub comm: Option<String>,
+    pub cgroup: Option<String>,
+    pub container: Option<String>,
+}
+
+/// Where the names of threads come from. A state has the source's own, so that threads of a
+/// recording are never looked up on the machine that replays it.
+#[derive(Clone, Debug, Default)]
+pub enum Threads {
+    #[default]
+    Unknown,
+    /// The machine that is watched, which is asked only when somebody looks at pins in flight.
+    Live(fn(u32) -> Thread),
+    /// A recording, by thread id.
+    Recorded(BTreeMap<u32, Thread>),
+}
+
+impl Threads {
+    #[must_use]
+    pub fn get(&self, tid: u32) -> Thread {
+        match self {
+            Self::Unknown => Thread::default(),
+            Self::Live(ask) => ask(tid),
+            Self::Recorded(threads) => threads.get(&tid).cloned().unwrap_or_default(),
+        }
+    }
+}
 
 /// A pin in flight, and who it belongs to.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -48,23 +81,16 @@ pub fn json(state: &State) -> serde_json::Result<String> {
 
 fn row(state: &State, pin: &Pin) -> Row {
     let age_ns = state.age_ns(pin);
-    let name = |names: &[&str], n: u8| {
-        names
-            .get(usize::from(n))
-            .copied()
-            .unwrap_or("other")
-            .to_owned()
-    };
     Row {
         start_ns: pin.start_ns,
         age_seconds: age_ns as f64 / 1e9,
         stuck: age_ns >= state.stuck_after_ns,
         signature: signature(pin),
-        origin: name(&ORIGIN_NAMES, pin.origin),
+        origin: label(&ORIGIN_NAMES, pin.origin).to_owned(),
         pid: pin.tgid,
         tid: pin.tid,
-        thread: process::thread(pin.tid),
-        phase: name(&PHASE_NAMES, pin.phase),
+        thread: state.threads.get(pin.tid),
+        phase: label(&PHASE_NAMES, pin.phase).to_owned(),
         pages_requested: pin.requested,
         passes: pin.passes,
         unpinnable: pin.unpinnable,

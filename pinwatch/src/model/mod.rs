@@ -4,6 +4,7 @@ pub mod agent_status;
 pub mod filter;
 pub mod format;
 pub mod in_flight;
+pub mod labels;
 pub mod pin_json;
 pub mod portable_pin;
 pub mod series;

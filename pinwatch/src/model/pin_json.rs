@@ -9,6 +9,7 @@ use pinwatch_common::record::{
 use serde::Serialize;
 use serde::ser::{SerializeMap as _, Serializer};
 
+use super::labels::label;
 use crate::model::format::{errno_name, name};
 
 /// One pin.
@@ -58,10 +59,7 @@ impl Ended {
             comm: name(comm),
             pid: pin.tgid,
             tid: pin.tid,
-            origin: ORIGIN_NAMES
-                .get(usize::from(pin.origin))
-                .copied()
-                .unwrap_or("other"),
+            origin: label(&ORIGIN_NAMES, pin.origin),
             duration_ns,
             ok: errno.is_none(),
             cause: errno.is_some().then(|| CAUSE_NAMES[cause(pin) as usize]),

@@ -15,6 +15,7 @@ use pinwatch_common::histogram::{
 use pinwatch_common::record::{CAUSE_NAMES, ORIGIN_NAMES, Phase, Pin, ZONES};
 use serde::{Deserialize, Serialize};
 
+use super::in_flight::Threads;
 use super::series::Snapshot;
 use crate::kernel::switches::Switches;
 use crate::probe::plan::{Decision, Kind};
@@ -64,6 +65,8 @@ pub struct State {
     pub zones: [Option<&'static str>; ZONES],
     pub cells: Box<CpuCells>,
     pub in_flight: Vec<Pin>,
+    /// Where the names of their threads come from.
+    pub threads: Threads,
     /// Slots of the table of pins in flight that are taken.
     pub claimed: usize,
     /// `CLOCK_MONOTONIC`, in nanoseconds.
@@ -93,6 +96,7 @@ impl State {
             zones: [None; ZONES],
             cells: Box::new(CpuCells::zeroed()),
             in_flight: Vec::new(),
+            threads: Threads::Unknown,
             claimed: 0,
             now_ns: 0,
             stuck_after_ns: u64::MAX,

@@ -12,6 +12,7 @@ use super::in_flight::{self, Row};
 use crate::model::state::{State, failures, losses, quantile_ns};
 use crate::probe::plan::Verdict;
 use crate::probe::silence::silence;
+use crate::probe::table::Measurement;
 
 /// Pins in flight that are listed; the oldest are what matters.
 const LISTED: usize = 100;
@@ -79,12 +80,41 @@ pub struct Pages {
     pub migrate_failed: u64,
 }
 
+/// What became of a hook, or of a measurement that has none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HookStatus {
+    Attached,
+    /// The kernel refused it.
+    Failed,
+    /// Attached, and a switch of the kernel keeps it from running.
+    Silent,
+    Lost,
+    /// The user does not want it.
+    Off,
+    NotApplicable,
+}
+
+impl HookStatus {
+    /// As JSON has it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Attached => "attached",
+            Self::Failed => "failed",
+            Self::Silent => "silent",
+            Self::Lost => "lost",
+            Self::Off => "off",
+            Self::NotApplicable => "not_applicable",
+        }
+    }
+}
+
 /// What became of a measurement: one line per hook, or one for none.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hook {
-    pub measurement: String,
-    /// `attached`, `failed`, `silent`, `lost`, `off` or `not_applicable`.
-    pub verdict: String,
+    pub measurement: Measurement,
+    pub verdict: HookStatus,
     pub hook: Option<String>,
     pub note: Option<String>,
 }
@@ -191,9 +221,9 @@ impl From<crate::model::state::Failures> for Failures {
 #[must_use]
 pub fn hooks(state: &State) -> Vec<Hook> {
     let lines = state.decisions.iter().flat_map(|decision| {
-        let line = |verdict: &str, hook, note| Hook {
-            measurement: decision.measurement.name().to_owned(),
-            verdict: verdict.to_owned(),
+        let line = |verdict, hook, note| Hook {
+            measurement: decision.measurement,
+            verdict,
             hook,
             note,
         };
@@ -204,15 +234,16 @@ pub fn hooks(state: &State) -> Vec<Hook> {
                     .iter()
                     .filter(|hook| hook.measurement == decision.measurement);
                 let source = decision.measurement.without_hook();
-                let source =
-                    source.map(|source| line("attached", Some(source.to_owned()), note.clone()));
+                let source = source.map(|source| {
+                    line(HookStatus::Attached, Some(source.to_owned()), note.clone())
+                });
                 hooks
                     .map(|hook| {
                         let place = format!("{} {}", hook.kind, hook.target);
                         let (verdict, note) = match silence(hook.kind, &state.switches) {
-                            _ if hook.attached => ("attached", note.clone()),
-                            Some(why) => ("silent", Some(why.to_owned())),
-                            None => ("failed", note.clone()),
+                            _ if hook.attached => (HookStatus::Attached, note.clone()),
+                            Some(why) => (HookStatus::Silent, Some(why.to_owned())),
+                            None => (HookStatus::Failed, note.clone()),
                         };
                         line(verdict, Some(place), note)
                     })
@@ -220,13 +251,13 @@ pub fn hooks(state: &State) -> Vec<Hook> {
                     .collect()
             }
             Verdict::Lost { reason } => vec![line(
-                "lost",
+                HookStatus::Lost,
                 None,
                 Some(format!("{reason}; {}", decision.measurement.loss())),
             )],
-            Verdict::Off { reason } => vec![line("off", None, Some(reason.clone()))],
+            Verdict::Off { reason } => vec![line(HookStatus::Off, None, Some(reason.clone()))],
             Verdict::NotApplicable { reason } => {
-                vec![line("not_applicable", None, Some(reason.clone()))]
+                vec![line(HookStatus::NotApplicable, None, Some(reason.clone()))]
             }
         }
     });

@@ -5,7 +5,8 @@ use super::plan::{Attachment, Kind, Prefer};
 use super::silence::silence;
 use super::table::{Hook, Probe, Programs, Row};
 use crate::kernel::btf::Prototype;
-use crate::kernel::facts::{Facts, MANY_ARGUMENTS, Preemption};
+use crate::kernel::facts::{Facts, MANY_ARGUMENTS};
+use crate::kernel::preemption::Preemption;
 
 /// Why a way to measure is not open here.
 pub enum Refusal {

@@ -7,6 +7,7 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::btf::{Prototype, Returns};
+use crate::kernel::facts::Wanted;
 use crate::kernel::zones;
 
 /// What is measured. A pin is not measured at all without the first two.
@@ -538,24 +539,33 @@ pub const TASK_STACK: &str = "task_struct.stack";
 const MEMBERS: &[(&str, &str)] = &[("pages_or_folios", "nr_entries"), ("task_struct", "stack")];
 
 /// Every enum constant that is needed.
-#[must_use]
-pub fn constants() -> Vec<&'static str> {
+fn constants() -> Vec<&'static str> {
     [CONSTANTS, &zones::CONSTANTS].concat()
 }
 
 /// Every struct member whose offset or length is needed.
-#[must_use]
-pub fn members() -> Vec<(&'static str, &'static str)> {
+fn members() -> Vec<(&'static str, &'static str)> {
     [MEMBERS, &zones::MEMBERS].concat()
 }
 
+/// What [`Facts::gather`](crate::kernel::facts::Facts::gather) is to look for.
+#[must_use]
+pub fn wanted() -> Wanted {
+    Wanted {
+        functions: functions(),
+        tracepoints: tracepoints(),
+        constants: constants(),
+        members: members(),
+    }
+}
+
 /// Every function that a row names.
-pub fn functions() -> Vec<&'static str> {
+fn functions() -> Vec<&'static str> {
     targets(|hook| !matches!(hook, Hook::Tracepoint { .. }))
 }
 
 /// Every tracepoint that a row names.
-pub fn tracepoints() -> Vec<&'static str> {
+fn tracepoints() -> Vec<&'static str> {
     targets(|hook| matches!(hook, Hook::Tracepoint { .. }))
 }
 

@@ -12,10 +12,10 @@ use pinwatch_common::listen::Listening;
 use pinwatch_common::record::PinEvent;
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::process::{Process, process};
 use crate::model::format::name;
 use crate::model::series::{Labels, Per, Series, Snapshot, Sums};
 use crate::model::state::State;
-use crate::series::process::{self, Process};
 use crate::stream::hub::{Hub, Refused};
 
 /// Between two comparisons with what the kernel has counted.
@@ -61,7 +61,7 @@ async fn keep_comparing(
     every: Duration,
 ) -> Result<Infallible, Refused> {
     let mut pins = hub.subscribe(Listening::ALL).await?;
-    let mut who = Who::new(process::process);
+    let mut who = Who::new(process);
     let mut add = |pins: Vec<PinEvent>| {
         let mut series = board.series();
         // Whoever follows passes gets more than ended pins.

@@ -23,14 +23,17 @@ use thiserror::Error;
 use super::events::{Events, Sent};
 use super::skips::Skips;
 use super::stack::Stacks;
+use super::switch_watch::{Watch, fail_silent};
+use super::thread::thread;
 use crate::kernel::facts::Facts;
 use crate::kernel::procfs::inside_a_pin;
 use crate::kernel::switches::SwitchFiles;
 use crate::kernel::zones::{ZoneBits, zone_names};
+use crate::model::in_flight::Threads;
 use crate::model::state::{Hook, ProgramStats, State};
 use crate::probe::attach::{Attached, attach_all};
 use crate::probe::plan::{Decision, Kind, Plan, UserRegs};
-use crate::probe::silence::{Watch, fail_silent, silence};
+use crate::probe::silence::silence;
 use crate::probe::table::Measurement;
 use crate::probe::tracefs::{Profile, Tracefs};
 
@@ -233,6 +236,7 @@ impl Live {
             before_start: self.before_start,
             cells,
             in_flight,
+            threads: Threads::Live(thread),
             claimed,
             // After the slots are read: no age is negative.
             now_ns: monotonic_ns(),

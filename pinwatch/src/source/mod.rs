@@ -5,3 +5,5 @@ pub mod events;
 pub mod live;
 mod skips;
 pub mod stack;
+mod switch_watch;
+mod thread;

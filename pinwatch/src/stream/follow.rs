@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::time::{ClockId, clock_gettime};
 use pinwatch_common::counter::Loss;
 use pinwatch_common::params::ABI_VERSION;
 use pinwatch_common::record::PinEvent;
@@ -11,6 +10,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::feed::{Sink, Update};
 use super::hub::{Hub, Subscription};
+use crate::host::clock::wall_offset_ns;
 use crate::model::agent_status::Rest;
 use crate::model::filter::Filter;
 use crate::model::session::{Lost, Start};
@@ -78,16 +78,12 @@ pub async fn follow(hub: Arc<Hub>, state: impl Fn() -> State, filter: Filter, si
 }
 
 fn start(state: &State) -> Start {
-    let now = |clock| {
-        let now = clock_gettime(clock).expect("every Linux has this clock");
-        now.tv_sec() * 1_000_000_000 + now.tv_nsec()
-    };
     Start {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         abi: ABI_VERSION,
         release: state.release.clone(),
         era: state.era.clone(),
-        wall_offset_ns: now(ClockId::CLOCK_REALTIME) - now(ClockId::CLOCK_MONOTONIC),
+        wall_offset_ns: wall_offset_ns(),
         rest: Box::new(Rest::of(state)),
     }
 }

@@ -1,6 +1,7 @@
 //! What is planned on the stock kernels.
 
-use pinwatch::kernel::facts::{Facts, Preemption};
+use pinwatch::kernel::facts::Facts;
+use pinwatch::kernel::preemption::Preemption;
 use pinwatch::probe::plan::{Globals, Kind, Plan, Prefer, UserRegs, Verdict, programs};
 use pinwatch::probe::table::Measurement;
 

@@ -3,7 +3,8 @@
 
 use std::iter;
 
-use pinwatch::kernel::facts::{Facts, Preemption};
+use pinwatch::kernel::facts::Facts;
+use pinwatch::kernel::preemption::Preemption;
 use pinwatch::kernel::switches::Switch;
 use pinwatch::probe::plan::{Kind, Plan, Prefer, UserRegs, Verdict};
 use pinwatch::probe::table::Measurement;

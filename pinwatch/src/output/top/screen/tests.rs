@@ -10,8 +10,8 @@ use ratatui::backend::TestBackend;
 use super::super::{After, draw};
 use super::*;
 use crate::model::in_flight;
+use crate::model::in_flight::Thread;
 use crate::model::view::Failures;
-use crate::series::process::Thread;
 
 fn screen(top: &Top) -> Vec<String> {
     let mut terminal = Terminal::new(TestBackend::new(80, 24)).unwrap();
