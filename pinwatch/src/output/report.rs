@@ -96,7 +96,7 @@ pub fn text(capture: &Capture, out: &mut impl Write) -> io::Result<()> {
 }
 
 fn groups(capture: &Capture, out: &mut impl Write) -> io::Result<()> {
-    let view = View::new(&capture.replayed.state);
+    let view = View::new(&capture.state);
     for origin in &view.origins {
         let quantile = |q| {
             quantile_ns(&origin.buckets(), q)

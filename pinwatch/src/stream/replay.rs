@@ -5,17 +5,15 @@ use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use tokio::time::{Instant, sleep_until};
 
 use super::feed::{Feed, Sink, Update, feed};
 use crate::model::agent_status::Rest;
 use crate::model::filter::Filter;
-use crate::model::session::Lost;
 use crate::model::trace::Traced;
 use crate::model::view::View;
-use crate::recording::replay::Replayed;
-use crate::recording::{Item, Reader};
+use crate::recording::replay::Replay;
 
 /// Between two looks at the state, in the time of the recording.
 const TICK_NS: u64 = 500_000_000;
@@ -24,68 +22,54 @@ const TICK_NS: u64 = 500_000_000;
 /// waiting at all.
 pub fn replay(path: &Path, speed: Option<f64>, filter: Filter) -> Result<Feed> {
     let name = path.display().to_string();
-    let file = File::open(path).with_context(|| name.clone())?;
-    let reader = Reader::new(file).with_context(|| name.clone())?;
+    let recording = Replay::open(path)?;
     let (sink, feed) = feed();
-    let replay = Replay {
-        replayed: Replayed::new(reader.header()),
+    let replay = Paced {
+        recording,
         clock: Clock { speed, began: None },
         filter,
-        lost: Lost::default(),
         ticked_ns: 0,
     };
     tokio::spawn(async move {
-        if let Err(error) = replay.run(&name, reader, &sink).await {
+        if let Err(error) = replay.run(&name, &sink).await {
             sink.send(Err(error.context(name))).await;
         }
     });
     Ok(feed)
 }
 
-struct Replay {
-    replayed: Replayed,
+struct Paced {
+    recording: Replay<File>,
     clock: Clock,
     filter: Filter,
-    lost: Lost,
     /// When the state was last looked at.
     ticked_ns: u64,
 }
 
-impl Replay {
-    async fn run(mut self, name: &str, mut reader: Reader<File>, sink: &Sink) -> Result<()> {
-        let start = reader.header().start.clone();
+impl Paced {
+    async fn run(mut self, name: &str, sink: &Sink) -> Result<()> {
+        let start = self.recording.header().start.clone();
         if !sink.send(Ok(Update::Start(start))).await {
             return Ok(());
         }
         let mut stopped = false;
-        while let Some(item) = reader.next_item()? {
-            let pins = match item {
-                Item::Pins(pins) => pins,
-                Item::Lost(lost) => {
-                    self.lost = lost;
-                    continue;
-                }
-                Item::End(end) => {
-                    self.lost = end.lost;
-                    self.replayed.end(&end);
-                    continue;
-                }
-            };
-            pins.iter().for_each(|pin| self.replayed.add(pin));
-            self.replayed.state.events_sent += pins.len() as u64;
+        while let Some(pins) = self.recording.next_pins()? {
+            let state = &mut self.recording.state;
+            state.events_sent += pins.len() as u64;
             stopped = tokio::select! {
-                () = self.clock.wait(self.replayed.state.now_ns) => false,
+                () = self.clock.wait(state.now_ns) => false,
                 () = sink.finished() => true,
             };
             if stopped || !self.show(pins, sink).await {
                 break;
             }
         }
-        if let Some(damage) = reader.damage().filter(|_| !stopped) {
+        if let Some(damage) = self.recording.damage().filter(|_| !stopped) {
             tracing::warn!("{name}: {damage}");
         }
         sink.send(Ok(self.tick())).await;
-        let (lost, rest) = (self.lost, Box::new(Rest::of(&self.replayed.state)));
+        let lost = self.recording.lost;
+        let rest = Box::new(Rest::of(&self.recording.state));
         sink.send(Ok(Update::End { lost, rest })).await;
         Ok(())
     }
@@ -97,7 +81,7 @@ impl Replay {
         if !pins.is_empty() && !sink.send(Ok(Update::Pins(pins))).await {
             return false;
         }
-        let now_ns = self.replayed.state.now_ns;
+        let now_ns = self.recording.state.now_ns;
         if now_ns.saturating_sub(self.ticked_ns) < TICK_NS {
             return true;
         }
@@ -107,8 +91,8 @@ impl Replay {
 
     fn tick(&self) -> Update {
         Update::Tick {
-            view: Box::new(View::new(&self.replayed.state)),
-            lost: self.lost,
+            view: Box::new(View::new(&self.recording.state)),
+            lost: self.recording.lost,
         }
     }
 }
