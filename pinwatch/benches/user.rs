@@ -75,7 +75,7 @@ fn recording(events: &[PinEvent]) -> Vec<u8> {
         release: "6.12.0".to_owned(),
         era: "folios".to_owned(),
         wall_offset_ns: 0,
-        rest: Box::default(),
+        status: Box::default(),
     };
     let header = Header::new(start, None, Machine::default());
     let pins = events.iter().map(|event| Traced {

@@ -20,7 +20,7 @@ fuzz_target!(|data: &[u8]| {
         release: String::new(),
         era: String::new(),
         wall_offset_ns: 0,
-        rest: Box::default(),
+        status: Box::default(),
     };
     let header = Header::new(start, None, Machine::default());
     let mut file = Vec::new();

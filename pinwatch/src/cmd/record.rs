@@ -78,10 +78,10 @@ async fn record(args: &cli::Record) -> Result<ExitCode> {
                     writer.lost(lost).with_context(|| name.to_string())?;
                     progress(writer.written(), lost)?;
                 },
-                Some(Update::End { lost, rest }) => {
+                Some(Update::End { lost, status }) => {
                     end = End {
                         lost,
-                        rest: *rest,
+                        status: *status,
                         foll_pins: FollPins::read(),
                         yardstick_ns: Some(calibration::measure()),
                     };

@@ -25,7 +25,7 @@ use crate::series::collect::{Board, keep};
 use crate::source::diagnostics::pass_on;
 use crate::source::live::{Live, Options};
 use crate::stream::hub::Hub;
-use crate::stream::ring_reader::pump;
+use crate::stream::ring_reader::read_ring;
 use crate::stream::serve::{DEFAULT_SOCKET, Socket};
 use crate::web::reload::Current;
 use crate::web::serve::{Limits, bind, exposed, serve as serve_http};
@@ -111,7 +111,7 @@ async fn serve(args: &Run) -> Result<()> {
         );
         systemd::ready();
         let (hub, syncs) = Hub::new();
-        let pump = pump(events, Arc::clone(&hub), syncs);
+        let ring = read_ring(events, Arc::clone(&hub), syncs);
         let series = async {
             match &board {
                 Some(board) => Ok(keep(board, Arc::clone(&hub), state.clone()).await?),
@@ -131,7 +131,7 @@ async fn serve(args: &Run) -> Result<()> {
                 None => pending().await,
             }
         };
-        tokio::try_join!(pump, series, followers, diagnostics, systemd::watchdog())?;
+        tokio::try_join!(ring, series, followers, diagnostics, systemd::watchdog())?;
         Ok(())
     };
     tokio::select! {

@@ -19,7 +19,7 @@ use crate::stream::feed::{Feed, feed};
 use crate::stream::follow::follow;
 use crate::stream::hub::Hub;
 use crate::stream::replay::replay;
-use crate::stream::ring_reader::pump;
+use crate::stream::ring_reader::read_ring;
 
 /// Age from which a pin is stuck, where nothing else is said.
 pub const STUCK_AFTER: Duration = Duration::from_secs(10);
@@ -97,7 +97,7 @@ pub async fn open(args: &Follow, speed: Option<f64>) -> Result<Feed> {
     let mut live = attach(args.wish.clone(), options).await?;
     let events = live.take_events()?;
     let (hub, syncs) = Hub::new();
-    tokio::spawn(pump(events, Arc::clone(&hub), syncs));
+    tokio::spawn(read_ring(events, Arc::clone(&hub), syncs));
     let (sink, updates) = feed();
     tokio::spawn(follow(hub, move || live.state(), args.filter.clone(), sink));
     Ok(updates)

@@ -32,7 +32,7 @@ pub fn read(path: &Path, rules: &[Rule], mut read: impl FnMut(u64)) -> Result<Ca
     let name = || path.display().to_string();
     let mut replay = Replay::open(path)?;
     let header = replay.header().clone();
-    let zones = &header.start.rest.zones;
+    let zones = &header.start.status.zones;
     let movable = zones
         .iter()
         .position(|zone| zone.as_deref() == Some("movable"));

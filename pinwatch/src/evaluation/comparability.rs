@@ -125,7 +125,7 @@ const ROWS: &[Row] = &[
     }),
     row(Aspect::Filter, |capture| capture.header.filter.join(" ")),
     row(Aspect::Hooks, |capture| {
-        let hooks = capture.header.start.rest.hooks.iter();
+        let hooks = capture.header.start.status.hooks.iter();
         let hooks = hooks.filter(|hook| hook.attached);
         let place = |hook: &crate::model::state::Hook| {
             let kind = hook.kind;

@@ -5,13 +5,13 @@
 pub const KEPT: usize = 1 << 14;
 
 #[derive(Clone, Debug)]
-pub struct Thinned<T> {
+pub struct Decimated<T> {
     kept: Vec<T>,
     step: u64,
     seen: u64,
 }
 
-impl<T> Default for Thinned<T> {
+impl<T> Default for Decimated<T> {
     fn default() -> Self {
         Self {
             kept: Vec::new(),
@@ -21,7 +21,7 @@ impl<T> Default for Thinned<T> {
     }
 }
 
-impl<T> Thinned<T> {
+impl<T> Decimated<T> {
     pub fn push(&mut self, value: T) {
         if self.seen.is_multiple_of(self.step) {
             if self.kept.len() == KEPT {
@@ -46,7 +46,7 @@ impl<T> Thinned<T> {
     }
 }
 
-impl<T> std::ops::Deref for Thinned<T> {
+impl<T> std::ops::Deref for Decimated<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
@@ -60,7 +60,7 @@ mod tests {
 
     #[test]
     fn evenly_from_all_of_it() {
-        let mut thinned = Thinned::default();
+        let mut thinned = Decimated::default();
         for n in 0..100_000u64 {
             thinned.push(n);
         }

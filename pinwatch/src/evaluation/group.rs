@@ -8,7 +8,7 @@ use pinwatch_common::fold::cause;
 use pinwatch_common::record::{CAUSE_NAMES, ISOLATES, ORIGIN_NAMES, PHASES};
 use serde::Serialize;
 
-use super::decimated::Thinned;
+use super::decimated::Decimated;
 use crate::model::format::{errno_name, name};
 use crate::model::labels::label;
 use crate::model::trace::Traced;
@@ -127,7 +127,7 @@ pub struct Group {
     pub failed: u64,
     /// By errno and cause.
     pub failures: BTreeMap<(String, &'static str), u64>,
-    pub samples: Thinned<Sample>,
+    pub samples: Decimated<Sample>,
 }
 
 /// All groups of a recording.

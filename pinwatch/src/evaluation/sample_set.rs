@@ -10,7 +10,7 @@ pub const BATCHES: usize = 10;
 const FOR_P99: usize = 50;
 
 /// A figure on one side.
-pub struct Side {
+pub struct SampleSet {
     pub value: f64,
     /// One of each batch, or of each run.
     pub pieces: Vec<f64>,
@@ -18,7 +18,7 @@ pub struct Side {
     pins: f64,
 }
 
-impl Side {
+impl SampleSet {
     /// Whether it can be divided by.
     #[must_use]
     pub fn is_positive(&self) -> bool {

@@ -1,5 +1,5 @@
-//! What pins do not add up to: the state without its statistics of pins. It goes
-//! with a stream of pins, so that whoever has both has the whole state.
+//! Agent status that cannot be recomputed from pins: plan, hooks, losses, pins in flight. It
+//! goes with a stream of pins, so that a follower that has both has the whole state.
 
 use pinwatch_common::counter::LOSSES;
 use pinwatch_common::fold::FastCells;
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::format::name;
 use super::in_flight::{Thread, Threads};
 use crate::kernel::zones;
-use crate::model::portable_pin::Recorded;
+use crate::model::portable_pin::PortablePin;
 use crate::model::state::{Hook, ProgramStats, State};
 use crate::model::view;
 
@@ -18,14 +18,14 @@ const IN_FLIGHT: usize = 500;
 
 /// At one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Rest {
+pub struct AgentStatus {
     /// By `enum zone_type`.
     pub zones: [Option<String>; ZONES],
     pub stuck_after_ns: u64,
     pub hooks: Vec<Hook>,
     pub programs: Vec<ProgramStats>,
-    /// What became of each measurement, in words.
-    pub plan: Vec<view::Hook>,
+    /// What became of each measurement.
+    pub plan: Vec<view::HookLine>,
     /// By [`Loss`](pinwatch_common::counter::Loss).
     pub losses: [u64; LOSSES],
     /// Calls of GUP-fast: without the slow path, with it, and with its errno hidden.
@@ -43,7 +43,7 @@ pub struct Rest {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InFlight {
     #[serde(flatten)]
-    pin: Recorded,
+    pin: PortablePin,
     /// [`Phase`](pinwatch_common::record::Phase), by number; older recordings have none.
     #[serde(default)]
     phase: u8,
@@ -58,7 +58,7 @@ impl InFlight {
         }
         let event = PinEvent { pin, comm };
         Self {
-            pin: Recorded::new(&event, &[], &mut 0),
+            pin: PortablePin::new(&event, &[], &mut 0),
             phase: pin.phase,
         }
     }
@@ -70,7 +70,7 @@ impl InFlight {
     }
 }
 
-impl Rest {
+impl AgentStatus {
     #[must_use]
     pub fn of(state: &State) -> Self {
         let FastCells { fast, slow, hidden } = state.cells.fast;
@@ -156,7 +156,7 @@ mod tests {
     }
 
     fn replayed(json: &str) -> State {
-        let status: Rest = serde_json::from_str(json).expect("it was written so");
+        let status: AgentStatus = serde_json::from_str(json).expect("it was written so");
         let mut state = State::empty("6.12", "folios");
         status.apply(&mut state);
         state
@@ -171,25 +171,25 @@ mod tests {
             }),
             ..state()
         };
-        let replayed = replayed(&serde_json::to_string(&Rest::of(&live)).expect("JSON"));
+        let replayed = replayed(&serde_json::to_string(&AgentStatus::of(&live)).expect("JSON"));
         assert_eq!(replayed.in_flight, live.in_flight);
         assert_eq!(rows(&replayed, 1), rows(&live, 1));
         let [row] = &rows(&replayed, 1)[..] else {
             panic!("one pin");
         };
         assert_eq!(row.phase, "migrate");
-        assert!(row.signature.starts_with("inside migration"), "{row:?}");
+        assert!(row.activity.starts_with("inside migration"), "{row:?}");
     }
 
     #[test]
     fn a_replayed_pin_has_no_name_of_a_thread_of_this_machine() {
-        let replayed = replayed(&serde_json::to_string(&Rest::of(&state())).expect("JSON"));
+        let replayed = replayed(&serde_json::to_string(&AgentStatus::of(&state())).expect("JSON"));
         assert_eq!(rows(&replayed, 1)[0].thread, Thread::default());
     }
 
     #[test]
     fn older_recordings_have_no_phase() {
-        let mut json = serde_json::to_value(Rest::of(&state())).expect("JSON");
+        let mut json = serde_json::to_value(AgentStatus::of(&state())).expect("JSON");
         let pin = json["in_flight"][0].as_object_mut().expect("a pin");
         assert_eq!(pin.remove("phase"), Some(3.into()));
         let replayed = replayed(&json.to_string());

@@ -7,7 +7,7 @@ use pinwatch_common::record::{ORIGIN_NAMES, PHASE_NAMES, Pin};
 use serde::{Deserialize, Serialize};
 
 use super::labels::label;
-use super::state::{State, signature};
+use super::state::{State, activity};
 
 /// A thread, as far as it is known.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,7 +48,8 @@ pub struct Row {
     pub age_seconds: f64,
     pub stuck: bool,
     /// What it is doing, in words.
-    pub signature: String,
+    #[serde(rename = "signature")]
+    pub activity: String,
     pub origin: String,
     pub pid: u32,
     pub tid: u32,
@@ -85,7 +86,7 @@ fn row(state: &State, pin: &Pin) -> Row {
         start_ns: pin.start_ns,
         age_seconds: age_ns as f64 / 1e9,
         stuck: age_ns >= state.stuck_after_ns,
-        signature: signature(pin),
+        activity: activity(pin),
         origin: label(&ORIGIN_NAMES, pin.origin).to_owned(),
         pid: pin.tgid,
         tid: pin.tid,

@@ -8,7 +8,7 @@ use crate::model::trace::{Pass, Traced};
 
 /// Fields are in the order of the format; a change of any is a new format.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Recorded {
+pub struct PortablePin {
     /// After the start of the pin before in the same frame; of the first, since boot.
     start_after_ns: i64,
     duration_ns: u64,
@@ -36,7 +36,7 @@ pub struct Recorded {
     passes_told: Vec<Pass>,
 }
 
-impl Recorded {
+impl PortablePin {
     /// `before_ns` is the start of the pin before, and becomes that of this one.
     #[must_use]
     pub fn new(event: &PinEvent, passes: &[Pass], before_ns: &mut u64) -> Self {

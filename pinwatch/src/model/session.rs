@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::agent_status::Rest;
+use super::agent_status::AgentStatus;
 
 /// The first thing a follower learns.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,8 +16,8 @@ pub struct Start {
     /// What to add to `CLOCK_MONOTONIC` for the time of day, in nanoseconds.
     pub wall_offset_ns: i64,
     /// Before the first pin.
-    #[serde(default)]
-    pub rest: Box<Rest>,
+    #[serde(default, rename = "rest")]
+    pub status: Box<AgentStatus>,
 }
 
 /// Pins that ended and that a follower was not given, since it began.

@@ -235,7 +235,7 @@ pub fn quantile_ns(buckets: &[u64; DURATION_BUCKETS], q: f64) -> Option<f64> {
 
 /// What a pin in flight is doing, in words.
 #[must_use]
-pub fn signature(pin: &Pin) -> String {
+pub fn activity(pin: &Pin) -> String {
     let Pin {
         passes,
         unpinnable,
@@ -306,7 +306,7 @@ mod tests {
                 migrate_calls,
                 ..Pin::zeroed()
             };
-            signature(&pin)
+            activity(&pin)
         };
         assert_eq!(pin(Phase::Gup, 0, 0, 0), "faulting pages in");
         assert_eq!(

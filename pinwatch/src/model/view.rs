@@ -35,7 +35,7 @@ pub struct View {
     pub stuck: u64,
     /// The oldest pins in flight, oldest first.
     pub oldest: Vec<Row>,
-    pub hooks: Vec<Hook>,
+    pub hooks: Vec<HookLine>,
     /// Why attached hooks do not run, and what to do.
     #[serde(default)]
     pub silenced: Vec<String>,
@@ -112,7 +112,7 @@ impl HookStatus {
 
 /// What became of a measurement: one line per hook, or one for none.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Hook {
+pub struct HookLine {
     pub measurement: Measurement,
     pub verdict: HookStatus,
     pub hook: Option<String>,
@@ -219,9 +219,9 @@ impl From<crate::model::state::Failures> for Failures {
 
 /// The lines of [`View::hooks`].
 #[must_use]
-pub fn hooks(state: &State) -> Vec<Hook> {
+pub fn hooks(state: &State) -> Vec<HookLine> {
     let lines = state.decisions.iter().flat_map(|decision| {
-        let line = |verdict, hook, note| Hook {
+        let line = |verdict, hook, note| HookLine {
             measurement: decision.measurement,
             verdict,
             hook,

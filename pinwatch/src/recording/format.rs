@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::host::machine::{FollPins, Machine};
-use crate::model::agent_status::Rest;
-use crate::model::portable_pin::Recorded;
+use crate::model::agent_status::AgentStatus;
+use crate::model::portable_pin::PortablePin;
 use crate::model::session::{Lost, Start};
 
 /// The format's version. A reader refuses a later one.
@@ -59,7 +59,8 @@ impl Header {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct End {
     pub lost: Lost,
-    pub rest: Rest,
+    #[serde(rename = "rest")]
+    pub status: AgentStatus,
     /// Pages pinned and unpinned on the whole machine since it booted.
     pub foll_pins: Option<FollPins>,
     /// How fast the machine was after it ended.
@@ -72,7 +73,7 @@ pub struct End {
 pub(super) enum Body {
     /// A [`Header`] as JSON, which later versions can extend.
     Header(String),
-    Pins(Vec<Recorded>),
+    Pins(Vec<PortablePin>),
     /// Since the beginning, up to here.
     Lost {
         ring: u64,

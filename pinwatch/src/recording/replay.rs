@@ -40,7 +40,7 @@ impl<R: Read> Replay<R> {
         let reader = Reader::new(input)?;
         let start = &reader.header().start;
         let mut state = State::empty(&start.release, &start.era);
-        start.rest.apply(&mut state);
+        start.status.apply(&mut state);
         // Those in flight then are among the pins to come.
         state.in_flight.clear();
         state.claimed = 0;
@@ -70,7 +70,7 @@ impl<R: Read> Replay<R> {
                 Item::Lost(lost) => self.lost = lost,
                 Item::End(end) => {
                     self.lost = end.lost;
-                    end.rest.apply(&mut self.state);
+                    end.status.apply(&mut self.state);
                     self.end = Some(end);
                 }
             }

@@ -16,7 +16,7 @@ fn header() -> Header {
         release: "6.12".to_owned(),
         era: "folios".to_owned(),
         wall_offset_ns: 5,
-        rest: Box::default(),
+        status: Box::default(),
     };
     let command = Some(vec!["pinwatch".to_owned(), "load".to_owned()]);
     Header::new(start, command, Machine::default())

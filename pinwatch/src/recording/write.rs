@@ -4,7 +4,7 @@
 use std::io::{self, Write};
 
 use super::format::{Body, End, FRAME, FRAME_HEAD, Header, MAGIC, MARK};
-use crate::model::portable_pin::Recorded;
+use crate::model::portable_pin::PortablePin;
 use crate::model::session::Lost;
 use crate::model::trace::{PASSES_KEPT, Traced};
 
@@ -46,7 +46,7 @@ impl<W: Write> Writer<W> {
             pins = rest;
             let mut before_ns = 0;
             let recorded = batch.iter();
-            let recorded = recorded.map(|t| Recorded::new(&t.event, &t.passes, &mut before_ns));
+            let recorded = recorded.map(|t| PortablePin::new(&t.event, &t.passes, &mut before_ns));
             let body = Body::Pins(recorded.collect());
             self.pins += batch.len() as u64;
             if self.compress {

@@ -6,7 +6,7 @@ use anyhow::Result;
 use pinwatch_common::record::PinEvent;
 use tokio::sync::{Notify, mpsc};
 
-use crate::model::agent_status::Rest;
+use crate::model::agent_status::AgentStatus;
 use crate::model::session::{Lost, Start};
 use crate::model::view::View;
 
@@ -25,7 +25,7 @@ pub enum Update {
     /// What is known after the last pin.
     End {
         lost: Lost,
-        rest: Box<Rest>,
+        status: Box<AgentStatus>,
     },
 }
 

@@ -11,7 +11,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::feed::{Sink, Update};
 use super::hub::{Hub, Subscription};
 use crate::host::clock::wall_offset_ns;
-use crate::model::agent_status::Rest;
+use crate::model::agent_status::AgentStatus;
 use crate::model::filter::Filter;
 use crate::model::session::{Lost, Start};
 use crate::model::state::State;
@@ -73,8 +73,8 @@ pub async fn follow(hub: Arc<Hub>, state: impl Fn() -> State, filter: Filter, si
         }
     }
     let state = state();
-    let (lost, rest) = (lost(&state, &pins), Box::new(Rest::of(&state)));
-    sink.send(Ok(Update::End { lost, rest })).await;
+    let (lost, status) = (lost(&state, &pins), Box::new(AgentStatus::of(&state)));
+    sink.send(Ok(Update::End { lost, status })).await;
 }
 
 fn start(state: &State) -> Start {
@@ -84,6 +84,6 @@ fn start(state: &State) -> Start {
         release: state.release.clone(),
         era: state.era.clone(),
         wall_offset_ns: wall_offset_ns(),
-        rest: Box::new(Rest::of(state)),
+        status: Box::new(AgentStatus::of(state)),
     }
 }

@@ -9,7 +9,7 @@ use anyhow::Result;
 use tokio::time::{Instant, sleep_until};
 
 use super::feed::{Feed, Sink, Update, feed};
-use crate::model::agent_status::Rest;
+use crate::model::agent_status::AgentStatus;
 use crate::model::filter::Filter;
 use crate::model::trace::Traced;
 use crate::model::view::View;
@@ -69,8 +69,8 @@ impl Paced {
         }
         sink.send(Ok(self.tick())).await;
         let lost = self.recording.lost;
-        let rest = Box::new(Rest::of(&self.recording.state));
-        sink.send(Ok(Update::End { lost, rest })).await;
+        let status = Box::new(AgentStatus::of(&self.recording.state));
+        sink.send(Ok(Update::End { lost, status })).await;
         Ok(())
     }
 

@@ -24,7 +24,11 @@ const AT_ONCE: usize = WAITING;
 const _: () = assert!(AT_ONCE * size_of::<PinEvent>() > RING_BYTES as usize);
 
 /// Publishes pins for as long as the hub is there.
-pub async fn pump(events: Events, hub: Arc<Hub>, mut syncs: mpsc::Receiver<Sync>) -> Result<()> {
+pub async fn read_ring(
+    events: Events,
+    hub: Arc<Hub>,
+    mut syncs: mpsc::Receiver<Sync>,
+) -> Result<()> {
     let mut events = events.readable()?;
     let mut poll = interval(POLL);
     poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -36,10 +40,10 @@ pub async fn pump(events: Events, hub: Arc<Hub>, mut syncs: mpsc::Receiver<Sync>
                 // With nobody listening, these are what a program was still
                 // writing when the last one left.
                 drain(events.get_mut(), &hub);
-                let wishes = hub.wanted();
-                if wishes != wanted {
-                    events.get_mut().listen(&wishes)?;
-                    wanted = wishes;
+                let filters = hub.wanted();
+                if filters != wanted {
+                    events.get_mut().listen(&filters)?;
+                    wanted = filters;
                 }
                 // Whoever left is not waiting for an answer.
                 let _ = done.send(());

@@ -14,7 +14,7 @@ use tokio::time::{Sleep, sleep};
 
 /// A connection with a limit from the first time that its client keeps an answer
 /// waiting until it has all of it.
-pub struct Guard<S> {
+pub struct WriteTimeout<S> {
     stream: S,
     limit: Duration,
     /// Since the client keeps it waiting.
@@ -23,7 +23,7 @@ pub struct Guard<S> {
     endless: Arc<AtomicBool>,
 }
 
-impl<S> Guard<S> {
+impl<S> WriteTimeout<S> {
     pub fn new(stream: S, limit: Duration, endless: Arc<AtomicBool>) -> Self {
         Self {
             stream,
@@ -51,7 +51,7 @@ impl<S> Guard<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Guard<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for WriteTimeout<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -67,7 +67,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guard<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Guard<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for WriteTimeout<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

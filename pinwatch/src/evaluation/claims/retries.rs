@@ -83,7 +83,7 @@ pub fn transient(capture: &Capture) -> Judged {
     passes.sort_unstable_by(f64::total_cmp);
     let quantile = |q| stats::of_quantile(&passes, q).map_or(0.0, |estimate| estimate.value);
     let looping = evidence.looping_ns as f64 / (evidence.duration_ns as f64).max(1.0);
-    let in_flight = capture.end.as_ref().map(|end| &end.rest.in_flight);
+    let in_flight = capture.end.as_ref().map(|end| &end.status.in_flight);
     let mut figures = vec![
         row(
             "passes per pin: p50, p99, most",

@@ -72,7 +72,7 @@ pub fn more(seen: u64, than: f64, what: &str) -> Verdict {
 
 /// Why a claim cannot be judged, where a measurement that it needs was not taken.
 pub fn lost(capture: &Capture, needed: &[Measurement]) -> Option<Verdict> {
-    let plan = &capture.header.start.rest.plan;
+    let plan = &capture.header.start.status.plan;
     let missing = plan.iter().find(|line| {
         needed.contains(&line.measurement)
             && !matches!(

@@ -60,7 +60,7 @@ impl Line {
             migrated: row.migrated,
             migrate_failed: row.migrate_failed,
             duration_ns: (row.age_seconds * 1e9) as u64,
-            result: format!("in flight: {}", row.signature),
+            result: format!("in flight: {}", row.activity),
         }
     }
 }

@@ -121,7 +121,7 @@ impl Tail {
                 release,
                 era,
                 wall_offset_ns,
-                rest: _,
+                status: _,
             } = start;
             let start = Object::Start {
                 version,

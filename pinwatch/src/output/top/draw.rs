@@ -142,7 +142,7 @@ impl Top {
                 Cell::from(pin.origin.clone()),
                 right(figure(pin.pages_requested as f64)),
                 right(figure(pin.passes.into())),
-                Cell::from(pin.signature.clone()),
+                Cell::from(pin.activity.clone()),
             ])
             .style(style)
         });

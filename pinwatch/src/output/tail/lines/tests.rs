@@ -23,7 +23,7 @@ fn start() -> Update {
         release: "6.12.0".to_owned(),
         era: "folios".to_owned(),
         wall_offset_ns: 1_000_000_000,
-        rest: Default::default(),
+        status: Default::default(),
     })
 }
 
@@ -51,7 +51,7 @@ fn tick(age_seconds: f64) -> Update {
         tid: 43,
         pid: 42,
         origin: "vfio".to_owned(),
-        signature: "faulting pages in".to_owned(),
+        activity: "faulting pages in".to_owned(),
         thread: Thread {
             comm: Some("hung".to_owned()),
             ..Thread::default()
@@ -140,7 +140,7 @@ fn the_summary_says_what_was_lost_where() {
             Update::Pins(vec![pin(1), pin(-12)]),
             Update::End {
                 lost,
-                rest: Box::default(),
+                status: Box::default(),
             },
         ],
         None,

@@ -75,7 +75,7 @@ fn tick(seconds: u64, pins: u64) -> Update {
         oldest: vec![in_flight::Row {
             age_seconds: 75.0,
             stuck: true,
-            signature: "looping on isolation: 41000 passes, 1 unpinnable in each".to_owned(),
+            activity: "looping on isolation: 41000 passes, 1 unpinnable in each".to_owned(),
             origin: "rdma".to_owned(),
             pid: 4242,
             thread: Thread {
