@@ -9,7 +9,8 @@ use pinwatch_common::record::{CAUSE_NAMES, ISOLATES, ORIGIN_NAMES, PHASES};
 use serde::Serialize;
 
 use super::decimated::Decimated;
-use crate::model::format::{errno_name, name};
+use crate::model::errno::errno_name;
+use crate::model::format::name;
 use crate::model::labels::label;
 use crate::model::trace::Traced;
 

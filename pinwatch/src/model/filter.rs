@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::in_flight::Row;
 use super::labels::label;
-use crate::model::format::{errno_name, name, parse_errno};
+use crate::model::errno::{errno_name, parse_errno};
+use crate::model::format::name;
 
 /// The flags; those that can be are applied in the kernel ([`Filter::kernel`]).
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,6 +1,7 @@
 //! What every output shows, as plain data and pure functions: no I/O, no clock, no aya.
 
 pub mod agent_status;
+pub mod errno;
 pub mod filter;
 pub mod format;
 pub mod in_flight;

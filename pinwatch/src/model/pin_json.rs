@@ -10,7 +10,8 @@ use serde::Serialize;
 use serde::ser::{SerializeMap as _, Serializer};
 
 use super::labels::label;
-use crate::model::format::{errno_name, name};
+use crate::model::errno::errno_name;
+use crate::model::format::name;
 
 /// One pin.
 #[derive(Clone, Debug, Serialize)]

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::in_flight::Threads;
 use super::series::Snapshot;
 use crate::kernel::switches::Switches;
-use crate::probe::plan::{Decision, Kind};
+use crate::probe::decision::{Decision, Kind};
 use crate::probe::silence::reasons;
 use crate::probe::table::Measurement;
 

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::in_flight::{self, Row};
 use crate::model::state::{State, failures, losses, quantile_ns};
-use crate::probe::plan::Verdict;
+use crate::probe::decision::Verdict;
 use crate::probe::silence::silence;
 use crate::probe::table::Measurement;
 

@@ -2,7 +2,8 @@
 
 use crate::kernel::defects::{Defect, defects};
 use crate::kernel::facts::Facts;
-use crate::probe::plan::{Plan, Verdict};
+use crate::probe::decision::Verdict;
+use crate::probe::plan::Plan;
 
 /// The plan and the known defects, as one JSON object.
 #[derive(serde::Serialize)]

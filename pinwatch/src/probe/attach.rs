@@ -14,7 +14,8 @@ use aya::programs::{Program, ProgramError};
 use aya::{Btf, Ebpf};
 use thiserror::Error;
 
-use super::plan::{Attachment, Kind, Plan};
+use super::decision::{Attachment, Kind};
+use super::plan::Plan;
 use super::table::Measurement;
 use super::tracefs::{Event, Tracefs, TracefsError};
 use crate::kernel::perf_event::{Trigger, trigger};

@@ -1,7 +1,8 @@
 //! The choice for one row of the table: the kind of hook that this kernel takes
 //! for it, or what stands in its way.
 
-use super::plan::{Attachment, Kind, Prefer};
+use super::decision::{Attachment, Kind};
+use super::plan::Prefer;
 use super::silence::silence;
 use super::table::{Hook, Probe, Programs, Row};
 use crate::kernel::btf::Prototype;

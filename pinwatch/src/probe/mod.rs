@@ -2,6 +2,7 @@
 //! made from it and from the facts, and the attaching itself.
 
 pub mod attach;
+pub mod decision;
 mod hook_choice;
 mod params;
 pub mod plan;

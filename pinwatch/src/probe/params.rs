@@ -3,8 +3,8 @@
 use pinwatch_common::record::ISOLATES;
 use serde::Serialize;
 
+use super::decision::{Decision, Verdict};
 use super::hook_choice::{preempts, reads_memory};
-use super::plan::{Decision, Verdict};
 use super::table::{Measurement, NR_ENTRIES, TASK_PT_REGS, TASK_STACK};
 use crate::kernel::btf::Returns;
 use crate::kernel::facts::Facts;

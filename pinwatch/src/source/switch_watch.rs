@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use crate::kernel::switches::{SwitchFiles, Switches};
 use crate::probe::attach::Attached;
-use crate::probe::plan::Kind;
+use crate::probe::decision::Kind;
 use crate::probe::silence::{FTRACE_OFF, reasons, silence};
 
 /// Up to 6.12 a hook that is detached meanwhile leaves ftrace's records wrong. A

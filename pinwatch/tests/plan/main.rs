@@ -14,7 +14,8 @@ use std::sync::LazyLock;
 
 use aya_obj::{Object, ProgramSection};
 use pinwatch::kernel::facts::Facts;
-use pinwatch::probe::plan::{Kind, Plan, Prefer, Verdict, Wish};
+use pinwatch::probe::decision::{Kind, Verdict};
+use pinwatch::probe::plan::{Plan, Prefer, Wish};
 use pinwatch::probe::table::Measurement;
 
 /// Every sheet, by name (`6.12-cloud`).

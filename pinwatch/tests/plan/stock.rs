@@ -2,7 +2,8 @@
 
 use pinwatch::kernel::facts::Facts;
 use pinwatch::kernel::preemption::Preemption;
-use pinwatch::probe::plan::{Globals, Kind, Plan, Prefer, UserRegs, Verdict, programs};
+use pinwatch::probe::decision::{Kind, Verdict};
+use pinwatch::probe::plan::{Globals, Plan, Prefer, UserRegs, programs};
 use pinwatch::probe::table::Measurement;
 
 use super::{LOWER_BOUND, OBJECT, PREFERENCES, SHEETS, everything, verdict};

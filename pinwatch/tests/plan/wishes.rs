@@ -1,6 +1,7 @@
 //! What the user wants and does not want.
 
-use pinwatch::probe::plan::{Plan, Prefer, UserRegs, Verdict, Wish};
+use pinwatch::probe::decision::Verdict;
+use pinwatch::probe::plan::{Plan, Prefer, UserRegs, Wish};
 use pinwatch::probe::table::Measurement;
 
 use super::{PREFERENCES, SHEETS, verdict};

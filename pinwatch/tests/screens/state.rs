@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytemuck::Zeroable as _;
 use pinwatch::model::series::{Per, Snapshot, Sums};
 use pinwatch::model::state::{Hook, ProgramStats, State};
-use pinwatch::probe::plan::{Attachment, Decision, Kind, Verdict};
+use pinwatch::probe::decision::{Attachment, Decision, Kind, Verdict};
 use pinwatch::probe::table::Measurement;
 use pinwatch_common::fold::{CpuCells, fold_pin};
 use pinwatch_common::record::{Origin, Pin};
