@@ -61,6 +61,9 @@ pub struct Facts {
 /// What to look for in a kernel. The caller says so: this folder knows no hook.
 #[derive(Clone, Debug, Default)]
 pub struct Wanted {
+    /// Text symbols to count in kallsyms.
+    pub symbols: Vec<&'static str>,
+    /// Functions whose prototypes matter.
     pub functions: Vec<&'static str>,
     pub tracepoints: Vec<&'static str>,
     /// Enum constants.
@@ -102,7 +105,7 @@ impl Facts {
             Err(error) => (btf::Found::default(), Some(error)),
         };
         let kallsyms =
-            SymbolCounts::read(|name| wanted.functions.contains(&name) || TELLING.contains(&name));
+            SymbolCounts::read(|name| wanted.symbols.contains(&name) || TELLING.contains(&name));
         let has = |name: &str| kallsyms.plain.contains_key(name);
         Self {
             release: read("/proc/sys/kernel/osrelease").unwrap_or_default(),

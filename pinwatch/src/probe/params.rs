@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::decision::{Decision, Verdict};
 use super::hook_choice::{preempts, reads_memory};
-use super::table::{Measurement, NR_ENTRIES, TASK_PT_REGS, TASK_STACK};
+use super::table::{ISOLATIONS, Measurement, NR_ENTRIES, TASK_PT_REGS, TASK_STACK, is_hook_of};
 use crate::kernel::btf::Returns;
 use crate::kernel::facts::Facts;
 use crate::kernel::zones::{ZoneBits, zone_bits};
@@ -101,24 +101,22 @@ pub fn user_regs(facts: &Facts) -> UserRegs {
 
 /// One bit per kind whose function returns a bool.
 fn isolate_bools(facts: &Facts, decisions: &[Decision]) -> u32 {
-    let programs = ["isolated_lru", "isolated_hugetlb", "isolated_movable"];
-    bits(programs, |program| {
+    bits(ISOLATIONS, |kind| {
         let mut hooks = decisions.iter().flat_map(Decision::attachments);
-        let hook = hooks.find(|hook| hook.program.starts_with(program));
+        let hook = hooks.find(|hook| is_hook_of(kind, hook));
         let proto = hook.and_then(|hook| facts.functions.get(hook.target));
         proto.is_some_and(|proto| proto.returns == Returns::Bool)
     })
 }
 
 fn isolate_counts(decisions: &[Decision]) -> u32 {
-    use Measurement as M;
-    let failures = bits(
-        [M::IsolateLru, M::IsolateHugetlb, M::IsolateMovable],
-        |kind| takes(decisions, kind),
-    );
-    let unpinnable = decisions.iter().find(|d| d.measurement == M::Unpinnable);
+    let failures = bits(ISOLATIONS, |kind| takes(decisions, kind));
+    let unpinnable = decisions
+        .iter()
+        .find(|d| d.measurement == Measurement::Unpinnable);
     let mut hooks = unpinnable.into_iter().flat_map(Decision::attachments);
-    failures | u32::from(hooks.any(|hook| hook.program.starts_with("isolated_"))) << ISOLATES
+    let by_isolations = hooks.any(|hook| ISOLATIONS.iter().any(|kind| is_hook_of(*kind, hook)));
+    failures | u32::from(by_isolations) << ISOLATES
 }
 
 /// One bit per item of which something is true.

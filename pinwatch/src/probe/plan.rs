@@ -9,7 +9,7 @@ pub use super::params::{Globals, UserRegs};
 use super::params::{nr_entries_offset, user_regs};
 pub use super::selection::{Prefer, Wish};
 use super::silence::silence_of_functions;
-use super::table::{Hook, Measurement, NR_ENTRIES, Programs, ROWS, Row};
+use super::table::{Hook, Measurement, NR_ENTRIES, Programs, ROWS, Row, is_hook_of, isolates};
 use crate::kernel::btf::Prototype;
 use crate::kernel::defects::{looks_at_cma_only, sweep_returns_nothing};
 use crate::kernel::facts::Facts;
@@ -188,7 +188,7 @@ fn decide(measurement: Measurement, facts: &Facts, wish: &Wish) -> Verdict {
     };
     for row in ROWS.iter().filter(|row| row.measurement == measurement) {
         if let Some(needed) = &row.needs {
-            // Counting by isolations costs what who refuses to look at them would not pay.
+            // Counting isolations needs hooks that `--without isolate_lru` is there to avoid.
             if !sweeps() || wish.refuses(Measurement::IsolateLru).is_some() {
                 continue;
             }
@@ -215,7 +215,7 @@ fn with_also(
     prefer: Prefer,
 ) -> Verdict {
     let mut notes: Vec<_> = note.into_iter().collect();
-    if attachment.program.starts_with("pass_pofs") && nr_entries_offset(facts).is_none() {
+    if row.reads_length && nr_entries_offset(facts).is_none() {
         let why = if reads_memory(facts) {
             "is not in the kernel's BTF"
         } else {
@@ -259,9 +259,9 @@ fn lose_what_needs_sweeps(decisions: &mut [Decision]) {
         };
         let inside = match decision.measurement {
             M::IsolateLru | M::IsolateHugetlb | M::IsolateMovable => true,
-            M::Unpinnable => attachments.iter().any(|a| a.program.starts_with("isolat")),
+            M::Unpinnable => attachments.iter().any(|a| isolates(a.target)),
             // The program that ends these phases counts passes too.
-            M::Phases => attachments.iter().any(|a| a.program.starts_with("pass_")),
+            M::Phases => attachments.iter().any(|a| is_hook_of(M::Passes, a)),
             _ => false,
         };
         if inside {
