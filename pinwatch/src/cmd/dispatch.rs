@@ -8,7 +8,7 @@ use anyhow::Result;
 use super::{check, compare, manual, record, replay, report, run, tail, top};
 use crate::cli::{Cli, Command};
 use crate::load;
-use crate::source::live::LiveError;
+use crate::source::error::LiveError;
 
 /// Exit status of a kernel that cannot be watched.
 pub const UNUSABLE: u8 = 2;

@@ -11,7 +11,8 @@ use pinwatch_common::record::PinEvent;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::live::{LiveError, word_at};
+use super::error::LiveError;
+use super::shared_memory::word_at;
 
 const RING: &str = "EVENTS";
 /// Where the compiler puts `LISTENING`.

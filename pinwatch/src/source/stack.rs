@@ -18,7 +18,8 @@ use pinwatch_common::record::{STACK_FRAMES, StackSample};
 use serde::Serialize;
 use thiserror::Error;
 
-use super::live::{LiveError, share, word_at};
+use super::error::LiveError;
+use super::shared_memory::{share, word_at};
 use crate::kernel::kallsyms::Symbols;
 use crate::kernel::perf_event::{Trigger, disable, enable, trigger};
 

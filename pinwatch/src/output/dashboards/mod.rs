@@ -8,6 +8,4 @@ mod host;
 mod kernels;
 mod panel;
 
-pub use panel::{Dashboard, Panel, Query, Row, Shape, Unit, Variable};
-
-pub const DASHBOARDS: &[Dashboard] = &[host::HOST, fleet::FLEET, kernels::KERNELS];
+pub use panel::{DASHBOARDS, Dashboard, Panel, Query, Row, Shape, Unit, Variable};

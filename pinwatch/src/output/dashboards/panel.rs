@@ -1,6 +1,10 @@
 //! Panels, and short ways to write them.
 
-use super::kernels::{OF_KERNEL, SIDES};
+use super::fleet::FLEET;
+use super::host::HOST;
+use super::kernels::{KERNELS, OF_KERNEL, SIDES};
+
+pub const DASHBOARDS: &[Dashboard] = &[HOST, FLEET, KERNELS];
 
 pub struct Dashboard {
     /// Stable, as links contain it; also the name of the file.
