@@ -1,4 +1,5 @@
 //! The `pinwatch` command.
+#![forbid(unsafe_code)]
 
 use std::process::ExitCode;
 

@@ -4,14 +4,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use pinwatch_common::fold::cause;
-use pinwatch_common::record::{CAUSE_NAMES, ISOLATES, ORIGIN_NAMES, PHASES};
+use pinwatch_common::record::{ISOLATES, PHASES};
 use serde::Serialize;
 
 use super::decimated::Decimated;
 use crate::model::errno::errno_name;
 use crate::model::format::name;
-use crate::model::labels::label;
+use crate::model::labels;
 use crate::model::trace::Traced;
 
 /// Kinds of pins that are told apart; what comes later is [`Key::others`].
@@ -33,7 +32,7 @@ impl Key {
         let pin = &traced.event.pin;
         Self {
             comm: without_numbers(&name(&traced.event.comm)),
-            origin: label(&ORIGIN_NAMES, pin.origin),
+            origin: labels::origin(pin),
             pages: pin.requested.clamp(1, 1 << 62).next_power_of_two(),
         }
     }
@@ -154,7 +153,7 @@ impl Groups {
             } else {
                 "other".to_owned()
             };
-            let failure = (class, CAUSE_NAMES[cause(pin) as usize]);
+            let failure = (class, labels::cause(pin));
             *group.failures.entry(failure).or_default() += 1;
         }
         group.samples.push(Sample::of(traced, movable));

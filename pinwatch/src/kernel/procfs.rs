@@ -9,6 +9,11 @@ use std::str::FromStr;
 /// kernel without CMA did not set.
 const IN_PIN: u32 = 0x1000_0000;
 
+/// Numbers of fields of `/proc/TID/stat`.
+pub const STATE: usize = 3;
+const FLAGS: usize = 9;
+const START_TIME: usize = 22;
+
 /// How many threads are inside one now.
 #[must_use]
 pub fn inside_a_pin() -> u64 {
@@ -21,7 +26,7 @@ pub fn inside_a_pin() -> u64 {
     // A thread that ends meanwhile is in no pin.
     let stats = threads.filter_map(|thread| fs::read_to_string(thread.path().join("stat")).ok());
     stats
-        .filter(|stat| field(stat, 9).is_some_and(|flags: u32| flags & IN_PIN != 0))
+        .filter(|stat| stat_field(stat, FLAGS).is_some_and(|flags: u32| flags & IN_PIN != 0))
         .count() as u64
 }
 
@@ -34,12 +39,13 @@ pub fn text(tid: u32, file: &str) -> Option<String> {
 /// When a process started, in clock ticks since the boot.
 #[must_use]
 pub fn start_ticks(pid: u32) -> Option<u64> {
-    field(&text(pid, "stat")?, 22)
+    stat_field(&text(pid, "stat")?, START_TIME)
 }
 
 /// A field of `/proc/TID/stat` behind the second, by its number in proc(5). The second is the
 /// name, which can hold anything.
-fn field<T: FromStr>(stat: &str, number: usize) -> Option<T> {
+#[must_use]
+pub fn stat_field<T: FromStr>(stat: &str, number: usize) -> Option<T> {
     let (_, fields) = stat.rsplit_once(") ")?;
     fields.split_whitespace().nth(number - 3)?.parse().ok()
 }
@@ -61,13 +67,14 @@ mod tests {
         let fields: Vec<_> = (3..30).map(|n| n.to_string()).collect();
         for name in ["bash", "a) R 1 (b", ") "] {
             let stat = format!("17 ({name}) {}\n", fields.join(" "));
-            assert_eq!(field(&stat, 9), Some(9), "{name}");
-            assert_eq!(field(&stat, 22), Some(22), "{name}");
+            assert_eq!(stat_field(&stat, 9), Some(9), "{name}");
+            assert_eq!(stat_field(&stat, 22), Some(22), "{name}");
         }
-        assert_eq!(field::<u64>("17 (bash) R 1\n", 22), None);
-        assert_eq!(field::<u32>("12 (a", 9), None);
+        assert_eq!(stat_field::<u64>("17 (bash) R 1\n", 22), None);
+        assert_eq!(stat_field::<u32>("12 (a", 9), None);
+        assert_eq!(stat_field("12 (a) R b) D 1 2", STATE), Some('D'));
         let stat = "12 (a) R 1 b) D 1 12 12 0 -1 272629760 5 0";
-        assert_eq!(field(stat, 9), Some(272_629_760));
+        assert_eq!(stat_field(stat, 9), Some(272_629_760));
     }
 
     #[test]

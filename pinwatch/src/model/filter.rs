@@ -4,13 +4,12 @@ use std::time::Duration;
 
 use clap::Args;
 use clap::builder::PossibleValuesParser;
-use pinwatch_common::fold::cause;
 use pinwatch_common::listen::{Listening, name_words};
 use pinwatch_common::record::{CAUSE_NAMES, ORIGIN_NAMES, PinEvent};
 use serde::{Deserialize, Serialize};
 
 use super::in_flight::Row;
-use super::labels::label;
+use super::labels;
 use crate::model::errno::{errno_name, parse_errno};
 use crate::model::format::name;
 
@@ -78,14 +77,14 @@ impl Filter {
         self.whose(event)
             && (!self.wants_failures() || failed)
             && one_of(&self.errno, &(-pin.returned as i32))
-            && one_of(&self.cause, CAUSE_NAMES[cause(pin) as usize])
+            && one_of(&self.cause, labels::cause(pin))
             && u128::from(pin.duration_ns) >= self.min_latency.unwrap_or_default().as_nanos()
             && pin.passes >= self.min_passes.unwrap_or(0)
     }
 
     fn whose(&self, PinEvent { pin, comm }: &PinEvent) -> bool {
         one_of(&self.pid, &pin.tgid)
-            && one_of(&self.origin, label(&ORIGIN_NAMES, pin.origin))
+            && one_of(&self.origin, labels::origin(pin))
             && (self.comm.is_empty() || one_of(&self.comm, name(comm).as_str()))
     }
 

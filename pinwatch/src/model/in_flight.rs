@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use pinwatch_common::record::{ORIGIN_NAMES, PHASE_NAMES, Pin};
+use pinwatch_common::record::Pin;
 use serde::{Deserialize, Serialize};
 
-use super::labels::label;
+use super::labels;
 use super::state::{State, activity};
 
 /// A thread, as far as it is known.
@@ -87,11 +87,11 @@ fn row(state: &State, pin: &Pin) -> Row {
         age_seconds: age_ns as f64 / 1e9,
         stuck: age_ns >= state.stuck_after_ns,
         activity: activity(pin),
-        origin: label(&ORIGIN_NAMES, pin.origin).to_owned(),
+        origin: labels::origin(pin).to_owned(),
         pid: pin.tgid,
         tid: pin.tid,
         thread: state.threads.get(pin.tid),
-        phase: label(&PHASE_NAMES, pin.phase).to_owned(),
+        phase: labels::phase(pin).to_owned(),
         pages_requested: pin.requested,
         passes: pin.passes,
         unpinnable: pin.unpinnable,

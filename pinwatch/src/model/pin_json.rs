@@ -2,14 +2,11 @@
 //! fields docs/tail.md documents.
 
 use jiff::Timestamp;
-use pinwatch_common::fold::cause;
-use pinwatch_common::record::{
-    CAUSE_NAMES, ISOLATE_NAMES, ISOLATES, ORIGIN_NAMES, PHASE_NAMES, PHASES, Pin, PinEvent,
-};
+use pinwatch_common::record::{ISOLATE_NAMES, ISOLATES, PHASE_NAMES, PHASES, Pin, PinEvent};
 use serde::Serialize;
 use serde::ser::{SerializeMap as _, Serializer};
 
-use super::labels::label;
+use super::labels;
 use crate::model::errno::errno_name;
 use crate::model::format::name;
 
@@ -60,10 +57,10 @@ impl Ended {
             comm: name(comm),
             pid: pin.tgid,
             tid: pin.tid,
-            origin: label(&ORIGIN_NAMES, pin.origin),
+            origin: labels::origin(pin),
             duration_ns,
             ok: errno.is_none(),
-            cause: errno.is_some().then(|| CAUSE_NAMES[cause(pin) as usize]),
+            cause: errno.is_some().then(|| labels::cause(pin)),
             errno,
             pages_requested: pin.requested,
             pages_returned: returned.try_into().unwrap_or(0),

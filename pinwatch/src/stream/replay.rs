@@ -112,3 +112,76 @@ impl Clock {
         sleep_until(began + there.div_f64(speed)).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytemuck::Zeroable as _;
+    use pinwatch_common::record::{Phase, Pin};
+
+    use super::*;
+    use crate::host::machine::Machine;
+    use crate::model::in_flight::{Thread, Threads};
+    use crate::model::session::{Lost, Start};
+    use crate::model::state::State;
+    use crate::recording::{End, Header, Writer};
+
+    /// `top --replay` shows what these updates hold.
+    #[tokio::test]
+    async fn a_pin_in_flight_is_shown_as_recorded_not_as_this_machine_has_it() {
+        // A thread that this machine has too, under another name.
+        let tid = std::process::id();
+        let pin = Pin {
+            tid,
+            tgid: tid,
+            passes: 1,
+            phase: Phase::Drain as u8,
+            ..Pin::zeroed()
+        };
+        let state = State {
+            in_flight: vec![pin],
+            threads: Threads::Live(|_| Thread {
+                comm: Some("recorded".to_owned()),
+                ..Thread::default()
+            }),
+            ..State::empty("6.12", "folios")
+        };
+        let start = Start {
+            version: String::new(),
+            abi: 0,
+            release: String::new(),
+            era: String::new(),
+            wall_offset_ns: 0,
+            status: Box::default(),
+        };
+        let end = End {
+            status: AgentStatus::of(&state),
+            ..End::default()
+        };
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let header = Header::new(start, None, Machine::default());
+        let writer = Writer::new(file.as_file(), &header, false).expect("written");
+        writer.end(&end).expect("written");
+
+        let mut feed = replay(file.path(), None, Filter::default()).expect("a recording");
+        let mut oldest = Vec::new();
+        while let Some(update) = feed.next().await {
+            match update.expect("an update") {
+                Update::Tick { view, lost } => {
+                    assert_eq!(lost, Lost::default());
+                    oldest = view.oldest;
+                }
+                Update::End { status, .. } => assert_eq!(*status, end.status),
+                Update::Start(_) | Update::Pins(_) => {}
+            }
+        }
+        let [row] = &oldest[..] else {
+            panic!("one pin: {oldest:?}");
+        };
+        let recorded = Thread {
+            comm: Some("recorded".to_owned()),
+            ..Thread::default()
+        };
+        assert_eq!((row.tid, &row.thread), (tid, &recorded));
+        assert_eq!(row.phase, "drain");
+    }
+}
