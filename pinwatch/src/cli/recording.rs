@@ -9,7 +9,7 @@ use super::watch::{Follow, Tail, speed};
 use crate::evaluation::comparability::Aspect;
 use crate::evaluation::what_if::Rule;
 use crate::model::filter::Filter;
-use crate::probe::plan::Wish;
+use crate::probe::plan::Selection;
 
 /// Every pin to a file, which `pinwatch tail --replay` and `top --replay` show again.
 #[derive(Debug, Args)]
@@ -83,7 +83,7 @@ impl Replay {
                 connect: None,
                 replay: Some(self.file),
                 speed: self.speed,
-                wish: Wish::default(),
+                selection: Selection::default(),
                 filter: self.filter,
             },
         }

@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 
 use crate::host::privileges::Capabilities;
 use crate::model::series::Per;
-use crate::probe::plan::Wish;
+use crate::probe::plan::Selection;
 
 /// The daemon: attach to the kernel, aggregate, serve metrics.
 #[derive(Debug, Args)]
@@ -73,7 +73,7 @@ pub struct Run {
     pub bpf_log: BpfLog,
 
     #[command(flatten)]
-    pub wish: Wish,
+    pub selection: Selection,
 }
 
 /// Level of the BPF programs' diagnostics.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::model::filter::Filter;
-use crate::probe::plan::Wish;
+use crate::probe::plan::Selection;
 use crate::stream::serve::DEFAULT_SOCKET;
 
 /// Pins as they end, a line each, and pins in flight that are old.
@@ -67,7 +67,7 @@ pub struct Follow {
     pub speed: Option<f64>,
 
     #[command(flatten)]
-    pub wish: Wish,
+    pub selection: Selection,
 
     #[command(flatten)]
     pub filter: Filter,
@@ -97,7 +97,7 @@ pub struct Check {
     pub facts: bool,
 
     #[command(flatten)]
-    pub wish: Wish,
+    pub selection: Selection,
 }
 
 /// Write the manual pages and the shells' completions into a folder

@@ -22,7 +22,7 @@ pub fn check(args: &Check) -> Result<ExitCode> {
         )?;
         return Ok(ExitCode::SUCCESS);
     }
-    let plan = Plan::new(&facts, args.wish.clone());
+    let plan = Plan::new(&facts, args.selection.clone());
     let mut out = std::io::stdout().lock();
     if args.json {
         serde_json::to_writer_pretty(&mut out, &Report::new(&facts, &plan))?;

@@ -63,7 +63,7 @@ async fn serve(args: &Run) -> Result<()> {
     let socket = socket(args)?;
 
     privileges::gain_none()?;
-    let attaching = attach(args.wish.clone(), options(args));
+    let attaching = attach(args.selection.clone(), options(args));
     // Before any other thread is started.
     if args.capabilities == Capabilities::Drop {
         privileges::drop_capabilities()?;

@@ -12,7 +12,7 @@ use crate::cli::Follow;
 use crate::host::heap;
 use crate::kernel::facts::Facts;
 use crate::probe::decision::Verdict;
-use crate::probe::plan::{Plan, Wish};
+use crate::probe::plan::{Plan, Selection};
 use crate::probe::table::wanted;
 use crate::source::error::LiveError;
 use crate::source::live::{Live, Options};
@@ -29,11 +29,11 @@ pub const STUCK_AFTER: Duration = Duration::from_secs(10);
 /// Attaches to the running kernel, and says in the log what is lost. That begins at
 /// once, in a thread of its own, which has the capabilities that the caller has now,
 /// and ends with them.
-pub fn attach(wish: Wish, options: Options) -> impl Future<Output = Result<Live>> {
+pub fn attach(selection: Selection, options: Options) -> impl Future<Output = Result<Live>> {
     let (done, live) = oneshot::channel();
     let thread = thread::spawn(move || {
         let facts = Facts::gather(&wanted());
-        let plan = Plan::new(&facts, wish);
+        let plan = Plan::new(&facts, selection);
         report(&facts, &plan);
         // Whoever asked may have been stopped meanwhile.
         let _ = done.send(Live::attach(&facts, &plan, options));
@@ -96,7 +96,7 @@ pub async fn open(args: &Follow, speed: Option<f64>) -> Result<Feed> {
         stuck_after: STUCK_AFTER,
         bpf_log_level: 0,
     };
-    let mut live = attach(args.wish.clone(), options).await?;
+    let mut live = attach(args.selection.clone(), options).await?;
     let events = live.take_events()?;
     let (hub, syncs) = Hub::new();
     tokio::spawn(read_ring(events, Arc::clone(&hub), syncs));

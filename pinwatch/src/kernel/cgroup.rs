@@ -1,6 +1,6 @@
 //! What `/proc/PID/cgroup` says of a process: container, Kubernetes pod, systemd
-//! unit. Pure, and a guess at nothing: what is not written in a way that is known
-//! is not said. Whoever may make cgroups chooses their names.
+//! unit. Pure. Reports only formats that it recognises; never guesses. Whoever may make
+//! cgroups chooses their names.
 
 /// As far as it is known.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use super::decision::{Attachment, Decision, Verdict};
 use super::hook_choice::{reads_memory, summarise, try_hook, try_row};
 pub use super::params::{Globals, UserRegs};
 use super::params::{nr_entries_offset, user_regs};
-pub use super::selection::{Prefer, Wish};
+pub use super::selection::{Prefer, Selection};
 use super::silence::silence_of_functions;
 use super::table::{Hook, Measurement, NR_ENTRIES, Programs, ROWS, Row, is_hook_of, isolates};
 use crate::kernel::btf::Prototype;
@@ -30,15 +30,15 @@ pub struct Plan {
 impl Plan {
     /// Makes the plan for a kernel.
     #[must_use]
-    pub fn new(facts: &Facts, wish: impl Into<Wish>) -> Self {
-        let wish = wish.into();
+    pub fn new(facts: &Facts, selection: impl Into<Selection>) -> Self {
+        let selection = selection.into();
         let mut decisions: Vec<_> = Measurement::ALL
             .into_iter()
             .map(|measurement| Decision {
                 measurement,
-                verdict: match wish.refuses(measurement) {
+                verdict: match selection.refuses(measurement) {
                     Some(reason) => Verdict::Off { reason },
-                    None => decide(measurement, facts, &wish),
+                    None => decide(measurement, facts, &selection),
                 },
             })
             .collect();
@@ -138,9 +138,9 @@ fn obstacles(facts: &Facts) -> Vec<String> {
     found
 }
 
-fn decide(measurement: Measurement, facts: &Facts, wish: &Wish) -> Verdict {
+fn decide(measurement: Measurement, facts: &Facts, selection: &Selection) -> Verdict {
     use Measurement as M;
-    let prefer = wish.prefer;
+    let prefer = selection.prefer;
     let only_cma = "this kernel looks for pages of CMA areas only, and has none";
     match measurement {
         M::Origin if user_regs(facts) == UserRegs::Unknown => {
@@ -182,14 +182,15 @@ fn decide(measurement: Measurement, facts: &Facts, wish: &Wish) -> Verdict {
     // What needs more than its own hooks counts inside sweeps.
     let sweeps = || {
         let seen = |m| {
-            wish.refuses(m).is_none() && matches!(decide(m, facts, wish), Verdict::Attach { .. })
+            selection.refuses(m).is_none()
+                && matches!(decide(m, facts, selection), Verdict::Attach { .. })
         };
         seen(M::Passes) && seen(M::Phases)
     };
     for row in ROWS.iter().filter(|row| row.measurement == measurement) {
         if let Some(needed) = &row.needs {
             // Counting isolations needs hooks that `--without isolate_lru` is there to avoid.
-            if !sweeps() || wish.refuses(Measurement::IsolateLru).is_some() {
+            if !sweeps() || selection.refuses(Measurement::IsolateLru).is_some() {
                 continue;
             }
             if try_hook(needed, |_| true, facts, prefer).is_err() {

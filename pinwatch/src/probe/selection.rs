@@ -1,4 +1,4 @@
-//! What the user wants of a plan: which kind of hook, and which measurements.
+//! The user's choice of measurements, and of the kind of hook.
 
 use super::table::Measurement;
 
@@ -14,9 +14,9 @@ pub enum Prefer {
     Kprobe,
 }
 
-/// What the user wants.
+/// The user's choice.
 #[derive(Clone, Debug, Default, clap::Args)]
-pub struct Wish {
+pub struct Selection {
     /// Which kind of hook to prefer on kernel functions
     #[arg(long = "attach", value_name = "KIND", default_value = "auto")]
     pub prefer: Prefer,
@@ -30,7 +30,7 @@ pub struct Wish {
     pub without: Vec<Measurement>,
 }
 
-impl From<Prefer> for Wish {
+impl From<Prefer> for Selection {
     fn from(prefer: Prefer) -> Self {
         Self {
             prefer,
@@ -39,7 +39,7 @@ impl From<Prefer> for Wish {
     }
 }
 
-impl Wish {
+impl Selection {
     /// Why a measurement is not wanted.
     pub(super) fn refuses(&self, measurement: Measurement) -> Option<String> {
         use Measurement as M;

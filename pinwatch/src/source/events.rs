@@ -43,7 +43,7 @@ impl Events {
     }
 
     /// Sets which pins come. A bpf(2) call: kprobes that hit its CPU while that is
-    /// preempted inside the call are skipped, so call it when wishes change, not
+    /// preempted inside the call are skipped, so call it when filters change, not
     /// at intervals.
     pub fn listen(&mut self, listening: &Listening) -> Result<(), LiveError> {
         let words: [u64; WORDS] = bytemuck::cast(*listening);

@@ -1,4 +1,4 @@
-//! Where pins come from: the running kernel, or a recording.
+//! The running kernel as a source of pins: the only owner of loaded programs and mapped memory.
 
 pub mod diagnostics;
 pub mod error;

@@ -1,7 +1,7 @@
 //! What the user wants and does not want.
 
 use pinwatch::probe::decision::Verdict;
-use pinwatch::probe::plan::{Plan, Prefer, UserRegs, Wish};
+use pinwatch::probe::plan::{Plan, Prefer, Selection, UserRegs};
 use pinwatch::probe::table::Measurement;
 
 use super::{PREFERENCES, SHEETS, verdict};
@@ -12,12 +12,12 @@ fn what_is_not_wanted_is_off_and_no_loss() {
     let plan = Plan::new(&SHEETS["6.12-cloud"], Prefer::Auto);
     assert!(matches!(verdict(&plan, M::FastPath), Verdict::Off { .. }));
     assert!(!plan.globals.fast_path);
-    let wish = Wish {
+    let selection = Selection {
         without: vec![M::Passes, M::MemfdReturn, M::Zones, M::Origin],
         with: vec![M::FastPath],
         prefer: Prefer::Auto,
     };
-    let plan = Plan::new(&SHEETS["6.1-cloud"], wish.clone());
+    let plan = Plan::new(&SHEETS["6.1-cloud"], selection.clone());
     for off in [M::Passes, M::Unpinnable, M::IsolateLru, M::Zones, M::Origin] {
         assert!(
             matches!(verdict(&plan, off), Verdict::Off { .. }),
@@ -28,7 +28,7 @@ fn what_is_not_wanted_is_off_and_no_loss() {
     assert_eq!(plan.globals.user_regs, UserRegs::Unknown);
     assert!(!plan.is_degraded());
     // An entry without its return would never end.
-    let plan = Plan::new(&SHEETS["6.12-cloud"], wish);
+    let plan = Plan::new(&SHEETS["6.12-cloud"], selection);
     assert!(matches!(verdict(&plan, M::MemfdEntry), Verdict::Off { .. }));
 }
 
@@ -38,12 +38,12 @@ fn without_isolations_none_is_hooked_to_count_unpinnable_pages() {
     use Measurement as M;
     for (name, by_return) in [("6.12-cloud", true), ("6.1-cloud", false)] {
         for prefer in PREFERENCES {
-            let wish = Wish {
+            let selection = Selection {
                 without: vec![M::IsolateLru, M::IsolateHugetlb, M::IsolateMovable],
                 with: Vec::new(),
                 prefer,
             };
-            let plan = Plan::new(&SHEETS[name], wish);
+            let plan = Plan::new(&SHEETS[name], selection);
             let mut hooks = plan.attachments();
             let hooked = hooks.any(|(_, hook)| hook.target == "folio_isolate_lru");
             // Where the sweep is inlined there is no other way.

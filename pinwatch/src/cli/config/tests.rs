@@ -75,7 +75,7 @@ fn every_key_can_be_set() {
     assert_eq!(run.listen.len(), 2);
     assert_eq!(run.stuck_after.as_secs(), 30);
     assert_eq!(run.bpf_log, cli::BpfLog::Warn);
-    assert_eq!(run.wish.without.len(), 2);
+    assert_eq!(run.selection.without.len(), 2);
     assert_eq!((run.per, run.max_series.get()), (Per::Cgroup, 7));
     assert_eq!(run.socket.as_deref(), Some("/nowhere".as_ref()));
 }
@@ -92,7 +92,7 @@ fn flags_win_over_the_file_and_that_over_the_default() {
     let run = with(text, &["--stuck-after", "5s", "--without", "drains"]).expect("it is right");
     assert_eq!((run.stuck_after.as_secs(), run.listen[0].port()), (5, 1));
     assert_eq!(
-        run.wish.without.len(),
+        run.selection.without.len(),
         1,
         "a list is replaced, not added to"
     );
