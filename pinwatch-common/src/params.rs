@@ -30,6 +30,34 @@ pub const RING_BYTES: u32 = 1 << 20;
 /// fill the ring buffer.
 pub const RETRIES_TOLD: u32 = 16;
 
+/// Kernel functions that programs call to disable preemption, with their calls in the BPF object as
+/// [`kfunc_call`] makes them. The last of them came with 6.14.
+pub const KFUNCS: [&str; 4] = [
+    "bpf_preempt_disable",
+    "bpf_local_irq_save",
+    "bpf_preempt_enable",
+    "bpf_local_irq_restore",
+];
+
+/// The instruction that stands in the BPF object for a call of [`KFUNCS`]`[number]`: a call of a
+/// kernel function whose BTF id is not known yet. User space replaces it before it loads the object.
+#[must_use]
+pub const fn kfunc_call(number: u32) -> u64 {
+    /// In place of an id, which is never as large.
+    const UNRESOLVED: u32 = 0x7057_0000;
+    kernel_call(UNRESOLVED + number)
+}
+
+/// The instruction that calls the kernel function with this BTF id: `BPF_JMP | BPF_CALL` with the
+/// source register `BPF_PSEUDO_KFUNC_CALL`.
+#[must_use]
+pub const fn kernel_call(btf_id: u32) -> u64 {
+    0x2085 | (btf_id as u64) << 32
+}
+
+/// An instruction without effect: `goto +0`.
+pub const NO_OPERATION: u64 = 0x05;
+
 /// Pins between one of which a page is looked at and the next: 0 to 31, by a
 /// moment that nobody chooses, so that no pattern of a program's pins matters.
 #[inline(always)]

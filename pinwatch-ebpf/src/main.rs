@@ -13,6 +13,7 @@ mod fast;
 mod kernel;
 mod maps;
 mod pin;
+mod preemption;
 mod probes;
 mod slot;
 

@@ -13,6 +13,7 @@ use crate::emit::emit;
 use crate::fast;
 use crate::kernel::{self, Thread};
 use crate::maps::{Shared, cells, listened_to, lose};
+use crate::preemption;
 use crate::slot::{self, Claim, Held};
 
 /// Begins this thread's pin. `fill` calls [`slot::begin`] and keeps what the return will want; what
@@ -25,7 +26,9 @@ pub fn enter<const HAS_TWIN: bool>(
     fill: impl FnOnce(&mut Flight),
 ) {
     let seen_by_first = if HAS_TWIN { ENTERED } else { 0 };
-    begin::<HAS_TWIN>(ctx, Thread::running(), frame, seen_by_first, fill);
+    preemption::disabled::<HAS_TWIN, _>(|| {
+        begin::<HAS_TWIN>(ctx, Thread::running(), frame, seen_by_first, fill);
+    });
 }
 
 /// The same by the second program at an entry: does it where the kernel skipped the first.
@@ -39,7 +42,7 @@ pub fn enter_second(ctx: &impl EbpfContext, frame: u64, fill: impl FnOnce(&mut F
         slot.pin.ended = 0;
         return;
     }
-    begin::<true>(ctx, thread, frame, 0, fill);
+    preemption::disabled::<true, _>(|| begin::<true>(ctx, thread, frame, 0, fill));
 }
 
 #[inline(always)]
@@ -115,20 +118,21 @@ pub fn exit<const HAS_TWIN: bool>(
     returned: impl FnOnce(&Flight) -> i64,
     pages: impl Fn(&Flight) -> Pages + Copy,
 ) -> bool {
-    let Some(mut slot) = slot::find(kernel::tid()) else {
-        return false;
-    };
-    if !slot::is::<HAS_TWIN>(&slot, frame, start) {
-        return false;
-    }
-    if HAS_TWIN {
-        end::<true>(slot, returned, pages);
-        slot::retire(&mut slot);
-    } else {
-        end::<false>(slot, returned, pages);
-        slot::release_plain::<false>(slot);
-    }
-    true
+    preemption::disabled::<HAS_TWIN, _>(|| {
+        let Some(mut slot) = slot::find(kernel::tid()) else {
+            return false;
+        };
+        if !slot::is::<HAS_TWIN>(&slot, frame, start) {
+            return false;
+        }
+        end::<HAS_TWIN>(slot, returned, pages);
+        if HAS_TWIN {
+            slot::retire(&mut slot);
+        } else {
+            slot::release_plain::<false>(slot);
+        }
+        true
+    })
 }
 
 /// The same by a kretprobe, which has no twin. Where programs preempt each other, those of another
@@ -154,9 +158,9 @@ pub fn exit_by_kretprobe(
     }
 }
 
-/// The same by the third program at a return: ends the pin where the kernel skipped the others, and
-/// gives the slot back. Returns have three programs, since the second does all the work while a
-/// preempted task is inside the first, and may then be preempted itself.
+/// The same by the last program at a return: ends the pin where the kernel skipped the others, and
+/// gives the slot back. Where programs cannot disable preemption a return has three: the second does
+/// all the work while a preempted task is inside the first, and may then be preempted itself.
 #[inline(always)]
 pub fn exit_last(
     frame: u64,
@@ -168,7 +172,7 @@ pub fn exit_last(
         return;
     };
     if slot::is::<true>(&slot, frame, || start) {
-        end::<true>(slot, returned, pages);
+        preemption::disabled::<true, _>(|| end::<true>(slot, returned, pages));
     } else if !slot::has_returned_from(&slot, frame) {
         return;
     }
@@ -205,10 +209,16 @@ fn end<const HAS_TWIN: bool>(
     }
 }
 
-/// A program has a twin where programs can preempt each other.
+/// Whether another program can add to the same cells meanwhile. Programs have twins where they can
+/// preempt each other.
+#[inline(always)]
+fn shares_cells<const HAS_TWIN: bool>() -> bool {
+    HAS_TWIN && !preemption::can_be_disabled()
+}
+
 #[inline(always)]
 fn fold<const HAS_TWIN: bool>(cells: &mut PinCells, pin: Plain) {
-    if HAS_TWIN {
+    if shares_cells::<HAS_TWIN>() {
         fold_plain::<Shared>(cells, pin);
     } else {
         fold_plain::<Alone>(cells, pin);
@@ -285,7 +295,11 @@ fn end_any<const HAS_TWIN: bool>(
         emit(pin);
         // By atomic additions both folds together are too many ways for the verifier. Figures are the
         // same: `PinCells::merged`.
-        let plain = if HAS_TWIN { None } else { Plain::of(pin) };
+        let plain = if shares_cells::<HAS_TWIN>() {
+            None
+        } else {
+            Plain::of(pin)
+        };
         if plain.is_some() {
             slot::clear_events::<HAS_TWIN>(&mut slot);
         }
@@ -295,7 +309,7 @@ fn end_any<const HAS_TWIN: bool>(
     match plain {
         Some(plain) => fold::<HAS_TWIN>(&mut cells.pins, plain),
         None => {
-            if HAS_TWIN {
+            if shares_cells::<HAS_TWIN>() {
                 fold_eventful::<Shared>(&mut cells.pins, &slot.pin);
             } else {
                 fold_eventful::<Alone>(&mut cells.pins, &slot.pin);

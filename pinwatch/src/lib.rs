@@ -10,7 +10,6 @@ pub mod cmd;
 pub mod evaluation;
 pub mod host;
 pub mod kernel;
-pub mod load;
 pub mod model;
 pub mod output;
 pub mod probe;

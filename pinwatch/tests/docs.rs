@@ -3,12 +3,19 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
+use std::process::Command;
 
 use pinwatch::cli::config::settings;
+use pinwatch::evaluation::capture;
+use pinwatch::kernel::defects::defects;
+use pinwatch::kernel::facts::Facts;
+use pinwatch::model::view::View;
 use pinwatch::output::http::SCRAPE_SECONDS;
 use pinwatch::output::metrics::{Kind, METRICS};
+use pinwatch::probe::plan::{Plan, Selection};
 use pinwatch::probe::table::{Hook, ROWS};
 use pinwatch::web::reload::LAST_RELOAD;
+use serde_json::{Value, json};
 
 fn assert_current(file: &str, made: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -89,8 +96,8 @@ fn probes() {
 #[test]
 fn configuration() {
     let mut text = String::from(
-        "# Configuration of `pinwatch run`\n\nGenerated from the command line's own arguments. Flags win over the environment, and \
-         that over the file.\n\n| Flag | Environment | Key of `--config` | Default | Meaning |\n|---|---|---|---|---|\n",
+        "# Configuration of `pinwatch run`\n\nGenerated from the command line. A flag overrides the environment, and the \
+         environment overrides the file.\n\n| Flag | Environment | Key of `--config` | Default | Meaning |\n|---|---|---|---|---|\n",
     );
     let code = |text: &str| match text {
         "" => String::new(),
@@ -108,4 +115,98 @@ fn configuration() {
     }
     text.push_str(include_str!("data/configuration-notes.md"));
     assert_current("configuration.md", &text);
+}
+
+/// Keys of an object whose own keys are data: zones, files, functions.
+const KEYED_BY_DATA: [&str; 10] = [
+    "zones",
+    "thp",
+    "hugetlb",
+    "functions",
+    "tracepoints",
+    "constants",
+    "members",
+    "lengths",
+    "symbols",
+    "suffixed",
+];
+
+fn assert_keys_are_listed(output: &str, value: &Value, listed: &str) {
+    match value {
+        Value::Array(values) => values
+            .iter()
+            .for_each(|value| assert_keys_are_listed(output, value, listed)),
+        Value::Object(fields) => {
+            for (key, value) in fields {
+                let is_listed = listed.contains(&format!("`{key}`"))
+                    || listed.contains(&format!(".{key}`"))
+                    || listed.contains(&format!("\"{key}\":"));
+                assert!(is_listed, "docs/json.md lacks `{key}` of {output}");
+                if !KEYED_BY_DATA.contains(&key.as_str()) {
+                    assert_keys_are_listed(output, value, listed);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Runs a command on the recordings of the tests and returns the JSON that it writes, line by line or
+/// as a whole.
+fn output_of(args: &[&str]) -> Vec<Value> {
+    let output = Command::new(env!("CARGO_BIN_EXE_pinwatch"))
+        .args(args)
+        .current_dir(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/tests/data/recordings"
+        ))
+        .output()
+        .expect("pinwatch starts");
+    let values = serde_json::Deserializer::from_slice(&output.stdout).into_iter();
+    let values: Vec<_> = values.collect::<Result<_, _>>().expect("JSON");
+    assert!(!values.is_empty(), "{args:?}: {output:?}");
+    values
+}
+
+/// docs/json.md lists every field that the commands and the HTTP server write. `load` is left out, since it
+/// pins pages.
+#[test]
+fn json_fields() {
+    let listed = include_str!("../../docs/json.md");
+    let commands: [&[&str]; 3] = [
+        &["tail", "--json", "--replay", "6.12.pw"],
+        &[
+            "report",
+            "6.12.pw",
+            "--json",
+            "--what-if",
+            "immediate",
+            "--what-if",
+            "forward-progress",
+        ],
+        &[
+            "compare", "5.10.pw", "6.12.pw", "--json", "--allow", "hooks",
+        ],
+    ];
+    for args in commands {
+        for value in output_of(args) {
+            assert_keys_are_listed(&args.join(" "), &value, listed);
+        }
+    }
+    let sheet = include_str!("data/facts/7.3-cloud.json");
+    let facts: Facts = serde_json::from_str(sheet).expect("a fact sheet");
+    let plan = Plan::new(&facts, Selection::default());
+    let defects: Vec<_> = defects(&facts).collect();
+    let recording = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/recordings/6.12.pw");
+    let mut state = capture::read(Path::new(recording), &[], |_| ())
+        .expect("a recording")
+        .state;
+    state.in_flight.push(bytemuck::Zeroable::zeroed());
+    for (output, value) in [
+        ("check --json", json!([plan, defects])),
+        ("check --facts", json!(facts)),
+        ("/state", json!(View::new(&state))),
+    ] {
+        assert_keys_are_listed(output, &value, listed);
+    }
 }

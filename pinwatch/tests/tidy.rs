@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 const ARROWS: &[(&str, &[&str])] = &[
     ("kernel", &[]),
     ("host", &[]),
-    ("load", &[]),
     ("probe", &["kernel"]),
     ("model", &["kernel", "probe"]),
     ("source", &["host", "kernel", "model", "probe"]),
@@ -22,10 +21,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "output",
         &["evaluation", "kernel", "model", "probe", "source", "stream"],
     ),
-    (
-        "cli",
-        &["evaluation", "host", "load", "model", "probe", "stream"],
-    ),
+    ("cli", &["evaluation", "host", "model", "probe", "stream"]),
     (
         "cmd",
         &[
@@ -33,7 +29,6 @@ const ARROWS: &[(&str, &[&str])] = &[
             "evaluation",
             "host",
             "kernel",
-            "load",
             "model",
             "output",
             "probe",
@@ -86,9 +81,6 @@ const MOST_LINES: usize = 400;
 
 /// Long, but one row after the other.
 const TABLES: &[&str] = &["output/metrics/table.rs", "probe/table.rs"];
-
-/// About to be a crate of its own.
-const ELSEWHERE: &str = "load/";
 
 struct Source {
     /// Relative to `src`.
@@ -230,7 +222,7 @@ fn circle(arrows: &[(&'static str, &[&'static str])]) -> Option<&'static str> {
 }
 
 fn wrong_unsafe(source: &Source) -> Vec<String> {
-    if UNSAFE.contains(&source.path.as_str()) || source.path.starts_with(ELSEWHERE) {
+    if UNSAFE.contains(&source.path.as_str()) {
         return Vec::new();
     }
     let begins = |line: &str| {
@@ -313,7 +305,7 @@ fn too_long(source: &Source) -> Option<String> {
 
 /// What is in a `mod.rs` beside documentation, modules and what they offer.
 fn more_than_modules(source: &Source) -> Vec<String> {
-    if !source.path.ends_with("/mod.rs") || source.path.starts_with(ELSEWHERE) {
+    if !source.path.ends_with("/mod.rs") {
         return Vec::new();
     }
     let begins = ["mod ", "pub mod ", "use ", "pub use ", "#[cfg(test)]"];
@@ -335,7 +327,7 @@ fn architecture() -> String {
 }
 
 fn unlisted(source: &Source, architecture: &str) -> Option<String> {
-    if source.is_tests() || source.path.starts_with(ELSEWHERE) {
+    if source.is_tests() {
         return None;
     }
     let name = format!("`{}`", source.module());

@@ -81,10 +81,15 @@ pub fn main(args: &DistArgs) -> Result<ExitCode> {
             .arg("manual")
             .arg(dist.join("manual")),
     )?;
-    for file in ["LICENSE-APACHE", "LICENSE-GPL2", "LICENSE-MIT"] {
+    for file in [
+        "CHANGELOG.md",
+        "LICENSE-APACHE",
+        "LICENSE-GPL2",
+        "LICENSE-MIT",
+    ] {
         fs::copy(Path::new(ROOT).join(file), dist.join(file))?;
     }
-    for file in ["Containerfile", "daemonset.yml", "CHANGELOG.md"] {
+    for file in ["Containerfile", "daemonset.yml"] {
         fs::copy(
             Path::new(ROOT).join("packaging").join(file),
             dist.join(file),
@@ -132,7 +137,13 @@ fn list_parts(cache: &Cache, dist: &Path) -> Result<()> {
         .args(["--override-filename", NAME]);
     child::run(&mut parts)?;
     // One beside the manifest of each member; the program is one of them.
-    for member in ["pinwatch", "pinwatch-common", "pinwatch-ebpf", "xtask"] {
+    for member in [
+        "pinwatch",
+        "pinwatch-common",
+        "pinwatch-ebpf",
+        "pinwatch-load",
+        "xtask",
+    ] {
         let made = Path::new(ROOT).join(member).join(format!("{NAME}.json"));
         if member == "pinwatch" {
             // Identifiers are paths of this machine.

@@ -5,7 +5,6 @@ use clap::{Parser, Subcommand};
 use super::recording::{Compare, Record, Replay, Report};
 use super::run::Run;
 use super::watch::{Check, Manual, Tail, Top};
-use crate::load;
 
 /// Watches the kernel's long-term page pins: retries, failures and latency.
 #[derive(Debug, Parser)]
@@ -26,8 +25,8 @@ pub enum Command {
     Top(Top),
     Check(Check),
     /// Make long-term page pins on this machine, repeatably
-    #[command(after_long_help = load::EXAMPLES)]
-    Load(Box<load::Args>),
+    #[command(after_long_help = pinwatch_load::EXAMPLES)]
+    Load(Box<pinwatch_load::Args>),
     #[command(hide = true)]
     Manual(Manual),
 }

@@ -7,7 +7,6 @@ use anyhow::Result;
 
 use super::{check, compare, manual, record, replay, report, run, tail, top};
 use crate::cli::{Cli, Command};
-use crate::load;
 use crate::source::error::LiveError;
 
 /// Exit status of a kernel that cannot be watched.
@@ -24,7 +23,7 @@ pub fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Tail(args) => tail::run(&args),
         Command::Top(args) => top::run(&args),
         Command::Check(args) => check::check(&args),
-        Command::Load(args) => load::run(*args),
+        Command::Load(args) => pinwatch_load::run(*args),
         Command::Manual(args) => manual::manual(&args),
     }
 }
@@ -33,9 +32,12 @@ pub fn dispatch(cli: Cli) -> Result<ExitCode> {
 #[must_use]
 pub fn status_of(error: &anyhow::Error) -> ExitCode {
     match error.downcast_ref::<LiveError>() {
-        Some(LiveError::Unusable(_) | LiveError::Attach { .. } | LiveError::Load(_)) => {
-            ExitCode::from(UNUSABLE)
-        }
+        Some(
+            LiveError::Unusable(_)
+            | LiveError::Attach { .. }
+            | LiveError::Load(_)
+            | LiveError::Kfunc(..),
+        ) => ExitCode::from(UNUSABLE),
         Some(LiveError::NoMap(_) | LiveError::Map(..) | LiveError::Cpus(_)) | None => {
             ExitCode::FAILURE
         }

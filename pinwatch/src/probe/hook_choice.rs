@@ -1,6 +1,8 @@
 //! The choice for one row of the table: the kind of hook that this kernel takes
 //! for it, or what stands in its way.
 
+use pinwatch_common::params::KFUNCS;
+
 use super::decision::{Attachment, Kind};
 use super::plan::Prefer;
 use super::silence::silence;
@@ -241,10 +243,21 @@ pub fn preempts(facts: &Facts) -> bool {
     !matches!(facts.preemption, Preemption::None | Preemption::Voluntary)
 }
 
-/// The program for a hook, and its twins where the kernel preempts.
+/// Whether programs can disable preemption while they work, where that matters.
+pub fn can_disable_preemption(facts: &Facts) -> bool {
+    let has = |kfunc: &&str| facts.functions.contains_key(*kfunc);
+    preempts(facts) && KFUNCS.iter().all(has)
+}
+
+/// The program for a hook, and its twins where the kernel preempts. Two programs are enough where
+/// they disable preemption.
 fn which(programs: Programs, facts: &Facts) -> (&'static str, Vec<&'static str>) {
     if preempts(facts) {
-        let twins = [programs.second].into_iter().chain(programs.third);
+        let second = match programs.third {
+            Some(_) if can_disable_preemption(facts) => None,
+            _ => Some(programs.second),
+        };
+        let twins = second.into_iter().chain(programs.third);
         (programs.first, twins.collect())
     } else {
         (programs.alone, Vec::new())

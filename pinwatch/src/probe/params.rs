@@ -4,7 +4,7 @@ use pinwatch_common::record::ISOLATES;
 use serde::Serialize;
 
 use super::decision::{Decision, Verdict};
-use super::hook_choice::{preempts, reads_memory};
+use super::hook_choice::{can_disable_preemption, preempts, reads_memory};
 use super::table::{ISOLATIONS, Measurement, NR_ENTRIES, TASK_PT_REGS, TASK_STACK, is_hook_of};
 use crate::kernel::btf::Returns;
 use crate::kernel::facts::Facts;
@@ -16,6 +16,8 @@ pub struct Globals {
     pub foll_longterm: u32,
     /// Whether programs can preempt each other; tracing programs are attached twice then.
     pub preempts: bool,
+    /// Whether programs can disable preemption while they work.
+    pub can_disable_preemption: bool,
     pub migrate_reason: u32,
     /// A bit per kind of isolation: its function returns a bool.
     pub isolate_bools: u32,
@@ -50,6 +52,7 @@ impl Globals {
             // A #define until 6.2, an enum constant since 6.3 (b5054174ac7c).
             foll_longterm: constant("FOLL_LONGTERM").unwrap_or(0x10000),
             preempts: preempts(facts),
+            can_disable_preemption: can_disable_preemption(facts),
             migrate_reason: constant("MR_LONGTERM_PIN")
                 .or(constant("MR_CONTIG_RANGE"))
                 .unwrap_or(u32::MAX),

@@ -4,6 +4,7 @@
 //! `pinwatch-ebpf`.
 
 use clap::ValueEnum;
+use pinwatch_common::params::KFUNCS;
 use pinwatch_common::record::ISOLATES;
 use serde::{Deserialize, Serialize};
 
@@ -599,7 +600,7 @@ fn members() -> Vec<(&'static str, &'static str)> {
 pub fn wanted() -> Wanted {
     Wanted {
         symbols: functions(),
-        functions: functions(),
+        functions: [functions().as_slice(), &KFUNCS].concat(),
         tracepoints: tracepoints(),
         constants: constants(),
         members: members(),

@@ -9,6 +9,8 @@ pub enum LiveError {
     Unusable(Vec<String>),
     #[error("cannot load the BPF object: {0}")]
     Load(#[from] aya::EbpfError),
+    #[error("cannot find the kernel function {0} in the kernel's BTF: {1}")]
+    Kfunc(&'static str, aya::BtfError),
     #[error("cannot attach {program} to {target}: {reason}")]
     Attach {
         program: &'static str,

@@ -19,6 +19,7 @@ use pinwatch_common::record::{Flight, PHASES, Pin, Slot, ZONES};
 
 use super::error::LiveError;
 use super::events::{Events, Sent};
+use super::kfuncs;
 use super::shared_memory::{share, word_at};
 use super::skips::Skips;
 use super::stack::Stacks;
@@ -39,7 +40,7 @@ use crate::probe::table::Measurement;
 use crate::probe::tracefs::{Profile, Tracefs};
 
 /// The BPF programs, built by the build script.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/pinwatch-ebpf"));
+pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/pinwatch-ebpf"));
 
 /// Settings of the source.
 #[derive(Clone, Copy, Debug)]
@@ -99,11 +100,17 @@ impl Live {
             .attachments()
             .any(|(_, attachment)| matches!(attachment.kind, Kind::Fentry | Kind::Fexit));
         let btf = trampolines.then(|| Btf::from_sys_fs().ok()).flatten();
+        let object = kfuncs::resolve(
+            OBJECT,
+            btf.as_ref().filter(|_| globals.can_disable_preemption),
+        )?;
+        let can_disable_preemption = u32::from(globals.can_disable_preemption);
         let mut ebpf = EbpfLoader::new()
             .btf(btf.as_ref())
             .override_global(ABI_SYMBOL, &ABI_VERSION, true)
             .override_global("FOLL_LONGTERM", &globals.foll_longterm, true)
             .override_global("PREEMPTS", &u32::from(globals.preempts), true)
+            .override_global("CAN_DISABLE_PREEMPTION", &can_disable_preemption, true)
             .override_global("MIGRATE_REASON", &globals.migrate_reason, true)
             .override_global("ISOLATE_BOOLS", &globals.isolate_bools, true)
             .override_global("ISOLATE_COUNTS", &globals.isolate_counts, true)
@@ -119,7 +126,7 @@ impl Live {
             .map_max_entries("CELLS", cpus as u32)
             .map_max_entries("RUNS", if globals.preempts { cpus as u32 } else { 1 })
             .map_max_entries("FAST", if globals.fast_path { SLOTS } else { 1 })
-            .load(OBJECT)?;
+            .load(bytemuck::cast_slice(&object))?;
         let tracefs = open_tracefs(facts);
         let mut before_start = 0;
         let scan = || before_start = inside_a_pin();

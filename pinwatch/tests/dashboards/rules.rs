@@ -45,8 +45,8 @@ pub fn yaml(alerts: &[Alert]) -> String {
 
 pub fn runbook(alerts: &[Alert]) -> String {
     let mut text = format!(
-        "# Runbook\n\n{FILE}. The rules are in `dashboards/pinwatch-alerts.yml`;\n\
-         `pinwatch.deb` has them in `/usr/share/pinwatch`.\n"
+        "# Runbook\n\n{FILE}. The rules are in `dashboards/pinwatch-alerts.yml`.\n\
+         The Debian package installs them in `/usr/share/pinwatch`.\n"
     );
     for alert in alerts {
         let Alert {

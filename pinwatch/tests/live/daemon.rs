@@ -131,14 +131,20 @@ impl Metrics {
             .sum()
     }
 
-    /// How many of so many pins may be lost: none, or one in a hundred where the kernel preempts
-    /// programs. Losses come in bursts there.
+    /// How many of `pins` may be lost: none where the kernel does not preempt programs, one in a
+    /// thousand where programs disable preemption. Where they cannot, losses come in bursts: while
+    /// preempted tasks are inside all programs of a hook, every pin on their CPU is lost.
     pub fn may_lose(&self, pins: u64) -> u64 {
-        let mut skips = self.series("pinwatch_program_skips_total");
-        if skips.any(|(labels, _)| labels.contains("twin=\"yes\"")) {
+        let skips = |label| {
+            self.series("pinwatch_program_skips_total")
+                .any(|(labels, _)| labels.contains(label))
+        };
+        if !skips("twin=\"yes\"") {
+            0
+        } else if skips("\"pin_exit_fexit_second\"") {
             pins / 100
         } else {
-            0
+            pins / 1000
         }
     }
 

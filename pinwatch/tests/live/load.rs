@@ -34,9 +34,10 @@ impl Outcome {
     }
 }
 
+/// Each guest runs one load at a time and is thrown away, so it may be disrupted.
 pub fn spawn(args: &[&str]) -> Child {
     Command::new("pinwatch")
-        .args(["load", "--json"])
+        .args(["load", "--json", "--disruptive"])
         .args(args)
         .stdout(Stdio::piped())
         .spawn()

@@ -7,6 +7,7 @@ mod attach;
 mod counts;
 mod daemon;
 mod dead_hooks;
+mod disruption;
 mod fold;
 mod follower;
 mod in_flight;

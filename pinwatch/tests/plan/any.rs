@@ -184,12 +184,17 @@ proptest! {
             // The kernel skips no kprobe for its twin to do the work.
             let has_twin = plan.globals.preempts && !hook.kind.is_probe();
             let alone = hook.program.strip_suffix("_first").unwrap_or(hook.program);
-            let of_pins = ["pin_exit_fexit", "memfd_exit_fexit"].contains(&alone);
-            let twins = match (has_twin, of_pins) {
-                (false, _) => Vec::new(),
-                (true, false) => vec![format!("{alone}_second")],
-                (true, true) => vec![format!("{alone}_second"), format!("{alone}_third")],
+            let ends_pins = ["pin_exit_fexit", "memfd_exit_fexit"].contains(&alone);
+            let kfuncs = ["bpf_preempt_disable", "bpf_local_irq_save", "bpf_preempt_enable",
+                "bpf_local_irq_restore"];
+            let pairs = kfuncs.iter().all(|kfunc| facts.functions.contains_key(*kfunc));
+            let twins: &[&str] = match (has_twin, ends_pins) {
+                (false, _) => &[],
+                (true, false) => &["_second"],
+                (true, true) if pairs => &["_third"],
+                (true, true) => &["_second", "_third"],
             };
+            let twins: Vec<String> = twins.iter().map(|twin| format!("{alone}{twin}")).collect();
             prop_assert_eq!(&hook.twins, &twins);
             // A program is loaded for one target.
             let target = targets.entry(hook.program).or_insert(hook.target);

@@ -15,9 +15,9 @@ const KERNELS: &str = "
     5.10    cma     no        0x10000        6               0b000          0b0000          -           0>>51&7    stack+24+16216
     6.1     pages   no        0x10000        7               0b000          0b0111          -           0>>51&7    helper
     6.12    folios  no        0x100          7               0b111          0b1111          16          0>>51&7    helper
-    6.18    folios  yes       0x100          7               0b111          0b1111          16          0>>51&7    helper
-    7.2     folios  yes       0x100          7               0b111          0b1111          16          0>>51&7    helper
-    7.3     folios  yes       0x100          7               0b111          0b1111          16          0>>51&7    helper
+    6.18    folios  kfuncs    0x100          7               0b111          0b1111          16          0>>51&7    helper
+    7.2     folios  kfuncs    0x100          7               0b111          0b1111          16          0>>51&7    helper
+    7.3     folios  kfuncs    0x100          7               0b111          0b1111          16          0>>51&7    helper
 ";
 
 /// What is attached where, cloud and full alike; a row for each hook. `-` is a
@@ -277,7 +277,7 @@ fn every_kernel_is_what_the_table_says() {
     }
 }
 
-/// As in [`KERNELS`].
+/// As in [`KERNELS`]: `kfuncs` where programs preempt and can disable that.
 fn globals(plan: &Plan) -> [String; 8] {
     let Globals {
         foll_longterm,
@@ -289,9 +289,14 @@ fn globals(plan: &Plan) -> [String; 8] {
         zone_bits,
         fast_path,
         preempts,
+        can_disable_preemption,
     } = plan.globals;
     assert!(fast_path);
-    let yes_or_no = |is| if is { "yes" } else { "no" }.to_owned();
+    let preempts = match (preempts, can_disable_preemption) {
+        (false, _) => "no",
+        (true, false) => "yes",
+        (true, true) => "kfuncs",
+    };
     let zone_bits = zone_bits.expect("every stock kernel tells");
     let user_regs = match user_regs {
         UserRegs::Unknown => "unknown".to_owned(),
@@ -304,7 +309,7 @@ fn globals(plan: &Plan) -> [String; 8] {
         }
     };
     [
-        yes_or_no(preempts),
+        preempts.to_owned(),
         format!("{foll_longterm:#x}"),
         migrate_reason.to_string(),
         format!("{isolate_bools:#05b}"),

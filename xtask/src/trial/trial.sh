@@ -92,7 +92,7 @@ pinwatch load --repeat 3 >/dev/null || fail "no load"
 counted() { [ "$(ask 'sum(pinwatch_pins_total)')" = 3 ]; }
 until_true "the pins are not counted" counted
 say "3 pins made, Prometheus has $(ask 'sum(pinwatch_pins_total)')"
-pinwatch load "$(cat /trial/stuck)" --stall-for 10m >/dev/null 2>&1 &
+pinwatch load "$(cat /trial/stuck)" --disruptive --stall-for 10m >/dev/null 2>&1 &
 load=$!
 firing() {
     curl -fsS http://localhost:9093/api/v2/alerts 2>/dev/null |

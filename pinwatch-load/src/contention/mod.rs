@@ -1,0 +1,5 @@
+//! Processes, threads and references that get in the way of a pin.
+
+pub mod cpu_hog;
+pub mod extra_refs;
+pub mod process;

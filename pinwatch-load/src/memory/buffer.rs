@@ -1,0 +1,101 @@
+//! The memory of a pin: every kind that `--memory` names.
+#![forbid(unsafe_code)]
+
+use std::fs::File;
+use std::time::Duration;
+
+use anyhow::Context;
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags};
+
+use crate::memory::mapping::Mapping;
+use crate::memory::userfault::Stall;
+use crate::spec::{ALIAS_WINDOW, HUGE, Memory, PAGE};
+
+/// Mapped memory. Fields drop in order: the stall ends before the memory is unmapped.
+pub struct Buffer {
+    _stall: Option<Stall>,
+    pub map: Mapping,
+    /// The mapped memfd, for a pin that takes the file and not the mapping.
+    pub memfd: Option<File>,
+}
+
+impl Buffer {
+    pub fn new(memory: Memory, pages: usize, stall_for: Duration) -> anyhow::Result<Self> {
+        let made = match memory {
+            Memory::Touched => {
+                small(pages, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE).map(written)
+            }
+            Memory::Untouched | Memory::Userfault => {
+                small(pages, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE)
+            }
+            Memory::Readonly => small(pages, ProtFlags::PROT_READ),
+            Memory::Zero => small(pages, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE)
+                .inspect(Mapping::read_pages),
+            Memory::Thp => transparent_huge(pages).map(written),
+            Memory::Hugetlb => hugetlb(pages).map(written),
+            Memory::Memfd => return Self::of_memfd(pages, |memfd| Mapping::shared(memfd, pages)),
+            Memory::Alias => {
+                let window = pages.min(ALIAS_WINDOW);
+                return Self::of_memfd(window, |memfd| Mapping::repeated(memfd, window, pages));
+            }
+        };
+        let map = made.with_context(|| format!("cannot map {pages} pages"))?;
+        let _stall = match memory {
+            Memory::Userfault => Some(Stall::new(&map, stall_for)?),
+            _ => None,
+        };
+        Ok(Self {
+            _stall,
+            map,
+            memfd: None,
+        })
+    }
+
+    fn of_memfd(
+        pages: usize,
+        map: impl FnOnce(&File) -> nix::Result<Mapping>,
+    ) -> anyhow::Result<Self> {
+        // udmabuf accepts only a memfd that cannot shrink.
+        let memfd = File::from(memfd_create(
+            "pinwatch-load",
+            MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING,
+        )?);
+        memfd.set_len((pages * PAGE) as u64)?;
+        fcntl(&memfd, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SHRINK))?;
+        let map = written(map(&memfd).context("cannot map a memfd")?);
+        Ok(Self {
+            _stall: None,
+            map,
+            memfd: Some(memfd),
+        })
+    }
+}
+
+/// Anonymous memory in base pages, also where transparent huge pages are always on.
+fn small(pages: usize, prot: ProtFlags) -> nix::Result<Mapping> {
+    let map = Mapping::anonymous(pages, prot, MapFlags::empty())?;
+    // EINVAL means a kernel without huge pages, which has base pages only.
+    let _ = map.advise(MmapAdvise::MADV_NOHUGEPAGE);
+    Ok(map)
+}
+
+fn transparent_huge(pages: usize) -> nix::Result<Mapping> {
+    let map = Mapping::aligned(pages, HUGE)?;
+    map.advise(MmapAdvise::MADV_HUGEPAGE)?;
+    Ok(map)
+}
+
+fn hugetlb(pages: usize) -> nix::Result<Mapping> {
+    Mapping::anonymous(
+        pages,
+        ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
+        MapFlags::MAP_HUGETLB | MapFlags::MAP_HUGE_2MB,
+    )
+}
+
+fn written(mut map: Mapping) -> Mapping {
+    map.write_pages();
+    map
+}

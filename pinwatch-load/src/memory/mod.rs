@@ -1,0 +1,7 @@
+//! The memory that is pinned: how it is mapped, and in which zones its pages are.
+
+pub mod buffer;
+pub mod mapping;
+pub mod placement;
+pub mod userfault;
+pub mod zones;

@@ -1,0 +1,195 @@
+//! A plan: the row of a scenario with the flags applied to it. Contradictory flags are refused here.
+//!
+//! A `Plan` is data and touches nothing. `preflight` decides whether this machine can run it.
+#![forbid(unsafe_code)]
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::cli::Args;
+use crate::error::Unavailable;
+use crate::memory::zones::Zones;
+use crate::scenarios;
+use crate::spec::{ALIAS_WINDOW, Company, HUGE, Hold, Memory, Pages, Via};
+
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub via: Via,
+    pub pages: Pages,
+    pub repeat: u64,
+    pub threads: usize,
+    pub memory: Memory,
+    pub hold: Hold,
+    pub company: Company,
+    pub same_range: bool,
+    pub fresh: bool,
+    pub in_child: bool,
+    pub hold_for: Duration,
+    pub stall_for: Duration,
+    pub file: Option<PathBuf>,
+    pub device: Option<String>,
+}
+
+impl Plan {
+    pub fn from_args(args: Args) -> anyhow::Result<Self> {
+        let base = args
+            .scenario
+            .map_or(scenarios::DEFAULTS, |row| row.plan.clone());
+        let via = args.via.unwrap_or(base.via);
+        // A udmabuf consists of memfd pages only, so --via udmabuf implies --memory memfd.
+        let memory = match (via, base.memory) {
+            (Via::Udmabuf, Memory::Touched) => Memory::Memfd,
+            (_, memory) => memory,
+        };
+        let plan = Self {
+            via,
+            pages: args
+                .pages
+                .map_or(base.pages, |pages| Pages::Count(pages as usize)),
+            repeat: args.repeat.unwrap_or(base.repeat),
+            threads: args
+                .threads
+                .map_or(base.threads, |threads| threads as usize),
+            memory: args.memory.unwrap_or(memory),
+            hold: args.hold.unwrap_or(base.hold),
+            company: args.company.unwrap_or(base.company),
+            same_range: args.same_range.unwrap_or(base.same_range),
+            fresh: args.fresh.unwrap_or(base.fresh),
+            in_child: args.in_child.unwrap_or(base.in_child),
+            hold_for: args.hold_for.unwrap_or(base.hold_for),
+            stall_for: args.stall_for.unwrap_or(base.stall_for),
+            file: args.file.or(base.file),
+            device: args.device.or(base.device),
+        };
+        match plan.contradiction() {
+            Some(why) => Err(Unavailable::because(why)),
+            None => Ok(plan),
+        }
+    }
+
+    /// Why these settings contradict each other.
+    fn contradiction(&self) -> Option<&'static str> {
+        let userfault = self.memory == Memory::Userfault;
+        if self.via == Via::Udmabuf && self.memory != Memory::Memfd {
+            Some("--via udmabuf pins a memfd: use it with --memory memfd only")
+        } else if userfault && self.hold != Hold::None {
+            Some("--memory userfault has no pages that --hold could hold: leave out one of the two")
+        } else if userfault && self.company == Company::Reader {
+            Some(
+                "--company reader would take the page fault of --memory userfault before the pin does: leave out one of the two",
+            )
+        } else if self.company != Company::None && self.threads > 1 {
+            Some("--company supports one thread only: use --threads 1")
+        } else if self.in_child && (self.threads > 1 || self.repeat > 1) {
+            Some("--in-child makes one pin: use --threads 1 and --repeat 1")
+        } else if self.file.is_some() && self.via != Via::Odirect {
+            Some("--file names the file that --via odirect reads: use it with --via odirect only")
+        } else if self.device.is_some() && !matches!(self.via, Via::Vfio | Via::Rdma) {
+            Some("--device names the device of --via vfio or rdma: use it with one of these only")
+        } else if self.via == Via::Vfio && self.threads > 1 {
+            Some("--via vfio has one container, which maps one range at a time: use --threads 1")
+        } else {
+            None
+        }
+    }
+
+    /// Turns `pages` into a count and rounds it up to whole huge pages where the memory has them.
+    pub fn settle(&mut self, zones: Option<&Zones>) -> anyhow::Result<()> {
+        let asked = match self.pages {
+            Pages::Count(pages) => pages,
+            Pages::AllNonMovable => all_non_movable(zones)?,
+        };
+        let pages = match self.memory {
+            Memory::Thp | Memory::Hugetlb => asked.next_multiple_of(HUGE),
+            _ => asked,
+        };
+        if pages != asked && matches!(self.pages, Pages::Count(_)) {
+            eprintln!("pinwatch load: {asked} pages rounded up to {pages}, whole huge pages");
+        }
+        self.pages = Pages::Count(pages);
+        Ok(())
+    }
+
+    /// Base pages of one range. Zero before [`settle`](Self::settle) for a size that depends on the machine.
+    pub fn pages(&self) -> usize {
+        match self.pages {
+            Pages::Count(pages) => pages,
+            Pages::AllNonMovable => 0,
+        }
+    }
+
+    /// Physical base pages that all ranges use together.
+    pub fn resident_pages(&self) -> usize {
+        let range = match self.memory {
+            Memory::Alias => self.pages().min(ALIAS_WINDOW),
+            Memory::Readonly => 0,
+            _ => self.pages(),
+        };
+        range * if self.same_range { 1 } else { self.threads }
+    }
+}
+
+fn all_non_movable(zones: Option<&Zones>) -> anyhow::Result<usize> {
+    let Some(zones) = zones else {
+        return Err(Unavailable::because(
+            "this process cannot read the sizes of the zones: run it as root, or give --pages",
+        ));
+    };
+    match zones.has_movable() {
+        true => Ok(zones.non_movable_pages() as usize),
+        false => Err(Unavailable::because(
+            "a shortage outside ZONE_MOVABLE needs a ZONE_MOVABLE: boot with movablecore=",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn plan(line: &str) -> anyhow::Result<Plan> {
+        Plan::from_args(
+            Cli::try_parse_from(["load"].into_iter().chain(line.split_whitespace()))?.args,
+        )
+    }
+
+    #[test]
+    fn flags_override_the_scenario() {
+        let plan = plan("held-one --pages 16 --hold vmsplice:3").unwrap();
+        assert_eq!((plan.pages, plan.hold), (Pages::Count(16), Hold::Pages(3)));
+        assert_eq!(plan.memory, Memory::Touched);
+    }
+
+    #[test]
+    fn udmabuf_brings_its_memory() {
+        assert_eq!(plan("--via udmabuf").unwrap().memory, Memory::Memfd);
+        assert_eq!(
+            plan("held-one --via udmabuf").unwrap().memory,
+            Memory::Memfd
+        );
+        assert!(plan("--via udmabuf --memory thp").is_err());
+        assert!(plan("thp --via udmabuf").is_err());
+    }
+
+    #[test]
+    fn huge_pages_are_whole() {
+        let mut plan = plan("thp --pages 513").unwrap();
+        plan.settle(None).unwrap();
+        assert_eq!(plan.pages(), 1024);
+    }
+
+    #[test]
+    fn every_scenario_is_a_plan() {
+        for name in scenarios::names() {
+            assert!(plan(name).is_ok(), "{name}");
+        }
+    }
+}

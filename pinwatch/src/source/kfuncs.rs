@@ -1,0 +1,62 @@
+//! Calls of kernel functions (kfuncs) in the BPF object. aya does not resolve them.
+
+use aya::Btf;
+use aya_obj::btf::BtfKind;
+use pinwatch_common::params::{KFUNCS, NO_OPERATION, kernel_call, kfunc_call};
+
+use super::error::LiveError;
+
+/// The object with calls of the kernel's functions, by their ids in its BTF; without BTF, each call
+/// becomes an instruction that does nothing.
+pub fn resolve(object: &[u8], btf: Option<&Btf>) -> Result<Vec<u64>, LiveError> {
+    let mut calls = [NO_OPERATION; KFUNCS.len()];
+    if let Some(btf) = btf {
+        for (call, name) in calls.iter_mut().zip(KFUNCS) {
+            let id = btf.id_by_type_name_kind(name, BtfKind::Func);
+            *call = kernel_call(id.map_err(|error| LiveError::Kfunc(name, error))?);
+        }
+    }
+    Ok(replace(object, &calls))
+}
+
+/// Instructions are aligned in the file, as in memory.
+fn replace(object: &[u8], calls: &[u64]) -> Vec<u64> {
+    let words = object.chunks(size_of::<u64>()).map(|bytes| {
+        let mut word = [0; size_of::<u64>()];
+        word[..bytes.len()].copy_from_slice(bytes);
+        let word = u64::from_le_bytes(word);
+        let number = (0..)
+            .zip(calls)
+            .find(|(number, _)| word == kfunc_call(*number));
+        number.map_or(word, |(_, call)| *call).to_le()
+    });
+    words.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_calls_are_replaced() {
+        let mut object: Vec<u8> = [7, kfunc_call(2), kernel_call(3), kfunc_call(0)]
+            .into_iter()
+            .flat_map(u64::to_le_bytes)
+            .collect();
+        object.push(9);
+        let calls = [10, 11, 12, 13];
+        assert_eq!(replace(&object, &calls), [7, 12, kernel_call(3), 10, 9]);
+    }
+
+    #[test]
+    fn the_object_has_each_call() {
+        let object = replace(super::super::live::OBJECT, &[]);
+        for (number, name) in (0..).zip(KFUNCS) {
+            assert!(object.contains(&kfunc_call(number)), "{name}");
+        }
+        let resolved = resolve(super::super::live::OBJECT, None).unwrap();
+        for number in 0..KFUNCS.len() as u32 {
+            assert!(!resolved.contains(&kfunc_call(number)));
+        }
+    }
+}
