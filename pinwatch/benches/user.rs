@@ -8,12 +8,12 @@ use std::hint::black_box;
 
 use bytemuck::Zeroable as _;
 use criterion::{BenchmarkId, Criterion, Throughput};
-use pinwatch::aggregate::State;
-use pinwatch::kernel::machine::Machine;
+use pinwatch::host::machine::Machine;
+use pinwatch::model::session::Start;
+use pinwatch::model::state::State;
+use pinwatch::model::trace::Traced;
 use pinwatch::output::metrics::families;
-use pinwatch::passes::Traced;
 use pinwatch::recording::{End, Header, Item, Reader, Writer};
-use pinwatch::stream::Start;
 use pinwatch_common::fold::{CpuCells, ERRNO_CLASSES, PinCells, fold_pin};
 use pinwatch_common::params::ABI_VERSION;
 use pinwatch_common::record::{ORIGINS, Pin, PinEvent};
@@ -75,7 +75,7 @@ fn recording(events: &[PinEvent]) -> Vec<u8> {
         release: "6.12.0".to_owned(),
         era: "folios".to_owned(),
         wall_offset_ns: 0,
-        rest: Box::default(),
+        status: Box::default(),
     };
     let header = Header::new(start, None, Machine::default());
     let pins = events.iter().map(|event| Traced {

@@ -1,31 +1,20 @@
 //! pinwatch watches the kernel's long-term page pins.
 //!
-//! One-way flow, and imports point up it only:
-//! `kernel` and `probe` (what is there, what to attach) → `source` (pins and
-//! statistics) → `aggregate` (the state) → `view` and `ended` (in words) → `stream`
-//! (to whoever watches) → `output`; `web` serves what `output` shows. The commands in `cmd` put them together.
+//! Data flows one way: `kernel` and `probe` (facts, the plan) → `source` (state and events) →
+//! `model` (what is shown) → `stream`, `series` and `recording` → `evaluation` and `output`. The
+//! commands in `cmd` connect the parts. docs/architecture.md lists every module; tests/tidy.rs
+//! enforces which folder may import which.
 
-pub mod aggregate;
 pub mod cli;
 pub mod cmd;
-pub mod config;
-pub mod ended;
-pub mod enrich;
 pub mod evaluation;
-pub mod files;
-pub mod filter;
+pub mod host;
 pub mod kernel;
+pub mod model;
 pub mod output;
-pub mod passes;
-pub mod per;
-pub mod privileges;
 pub mod probe;
 pub mod recording;
-pub mod rest;
-pub mod service;
+pub mod series;
 pub mod source;
 pub mod stream;
-pub mod text;
-pub mod view;
 pub mod web;
-pub mod yardstick;

@@ -1,9 +1,10 @@
 //! The `pinwatch` command.
+#![forbid(unsafe_code)]
 
 use std::process::ExitCode;
 
+use pinwatch::cli::config::{self, Refused};
 use pinwatch::cmd;
-use pinwatch::config::{self, Refused};
 
 fn main() -> ExitCode {
     let cli = match config::parse(std::env::args_os()) {

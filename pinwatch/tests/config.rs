@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::{Command, Output};
 
-use pinwatch::config::settings;
+use pinwatch::cli::config::settings;
 
 fn check(env: &[(&str, &str)], args: &[&str]) -> (bool, String) {
     let Output {

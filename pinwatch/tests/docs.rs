@@ -5,16 +5,16 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
 
-use pinwatch::config::settings;
+use pinwatch::cli::config::settings;
 use pinwatch::evaluation::capture;
 use pinwatch::kernel::defects::defects;
 use pinwatch::kernel::facts::Facts;
+use pinwatch::model::view::View;
 use pinwatch::output::http::SCRAPE_SECONDS;
 use pinwatch::output::metrics::{Kind, METRICS};
-use pinwatch::probe::plan::{Plan, Wish};
+use pinwatch::probe::plan::{Plan, Selection};
 use pinwatch::probe::table::{Hook, ROWS};
-use pinwatch::view::View;
-use pinwatch::web::current::LAST_RELOAD;
+use pinwatch::web::reload::LAST_RELOAD;
 use serde_json::{Value, json};
 
 fn assert_current(file: &str, made: &str) {
@@ -31,7 +31,7 @@ fn assert_current(file: &str, made: &str) {
 #[test]
 fn metrics() {
     let mut text = String::from(
-        "# Metrics\n\nGenerated from `METRICS` in `pinwatch/src/output/metrics.rs`. Times are in seconds, pages in base\n\
+        "# Metrics\n\nGenerated from `METRICS` in `pinwatch/src/output/metrics/table.rs`. Times are in seconds, pages in base\n\
          pages (4 KiB) unless said otherwise. Counters of pins move when a pin returns.\n\n\
          | Metric | Type | Meaning |\n|---|---|---|\n",
     );
@@ -195,12 +195,11 @@ fn json_fields() {
     }
     let sheet = include_str!("data/facts/7.3-cloud.json");
     let facts: Facts = serde_json::from_str(sheet).expect("a fact sheet");
-    let plan = Plan::new(&facts, Wish::default());
+    let plan = Plan::new(&facts, Selection::default());
     let defects: Vec<_> = defects(&facts).collect();
     let recording = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/recordings/6.12.pw");
     let mut state = capture::read(Path::new(recording), &[], |_| ())
         .expect("a recording")
-        .replayed
         .state;
     state.in_flight.push(bytemuck::Zeroable::zeroed());
     for (output, value) in [

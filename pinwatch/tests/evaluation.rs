@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use bytemuck::Zeroable as _;
-use pinwatch::kernel::machine::Machine;
-use pinwatch::passes::{Pass, Traced};
+use pinwatch::host::machine::Machine;
+use pinwatch::model::agent_status::AgentStatus;
+use pinwatch::model::session::Start;
+use pinwatch::model::trace::{Pass, Traced};
 use pinwatch::recording::{End, Header, Writer};
-use pinwatch::rest::Rest;
-use pinwatch::stream::Start;
 use pinwatch_common::params::ABI_VERSION;
 use pinwatch_common::record::{Pin, PinEvent};
 
@@ -76,7 +76,7 @@ const OLD: Kernel = Kernel {
 const MOVABLE: u8 = 3;
 
 fn header(kernel: Kernel) -> Header {
-    let mut rest = Box::<Rest>::default();
+    let mut rest = Box::<AgentStatus>::default();
     for (zone, name) in ["dma", "dma32", "normal", "movable"].iter().enumerate() {
         rest.zones[zone] = Some((*name).to_owned());
     }
@@ -86,7 +86,7 @@ fn header(kernel: Kernel) -> Header {
         release: "6.12.0-<b>test</b>".to_owned(),
         era: "folios".to_owned(),
         wall_offset_ns: 0,
-        rest,
+        status: rest,
     };
     let machine = Machine {
         cpu: "a \u{202e}processor".to_owned(),

@@ -6,7 +6,8 @@ use anyhow::{Context as _, Result, ensure};
 use aya::{Btf, Ebpf};
 use pinwatch::kernel::facts::Facts;
 use pinwatch::probe::attach::{Attached, attach_all};
-use pinwatch::probe::plan::{Attachment, Decision, Kind, Plan, Prefer, Verdict, Wish};
+use pinwatch::probe::decision::{Attachment, Decision, Kind, Verdict};
+use pinwatch::probe::plan::{Plan, Prefer, Selection};
 use pinwatch::probe::table::Measurement;
 use pinwatch::source::events::Events;
 use pinwatch::source::live::{Live, Options};
@@ -227,12 +228,12 @@ impl Set {
                 listeners,
                 without,
             } => {
-                let wish = Wish {
+                let selection = Selection {
                     prefer,
                     without: without.to_vec(),
-                    ..Wish::default()
+                    ..Selection::default()
                 };
-                let mut live = attach_pinwatch(facts, wish)?;
+                let mut live = attach_pinwatch(facts, selection)?;
                 let mut events = live.take_events()?;
                 events.listen(&Listening {
                     listeners,
@@ -270,12 +271,12 @@ impl Held {
     }
 }
 
-pub fn attach_pinwatch(facts: &Facts, wish: impl Into<Wish>) -> Result<Live> {
+pub fn attach_pinwatch(facts: &Facts, selection: impl Into<Selection>) -> Result<Live> {
     let options = Options {
         stuck_after: Duration::from_secs(10),
         bpf_log_level: 0,
     };
-    Ok(Live::attach(facts, &Plan::new(facts, wish), options)?)
+    Ok(Live::attach(facts, &Plan::new(facts, selection), options)?)
 }
 
 /// Attaches an empty program in each place that names none, in the way that pinwatch

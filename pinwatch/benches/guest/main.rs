@@ -23,6 +23,7 @@ mod live {
 use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand};
 use pinwatch::kernel::facts::Facts;
+use pinwatch::probe::table::wanted;
 use serde_json::json;
 
 use hooks::{PARTS, SETS, Set};
@@ -92,7 +93,7 @@ fn main() -> Result<()> {
 
 /// `unit` is so many ticks of the processor's clock.
 fn measure<'a>(sets: impl IntoIterator<Item = &'a Set>, kinds: &[Pin], unit: f64) -> Result<()> {
-    let facts = Facts::gather();
+    let facts = Facts::gather(&wanted());
     for set in sets {
         // Fresh, so that none sees what another has left in memory.
         let mut pins = Pins::new()?;

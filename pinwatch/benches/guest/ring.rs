@@ -9,6 +9,7 @@ use anyhow::{Result, ensure};
 use nix::poll::{PollFd, PollFlags, poll};
 use pinwatch::kernel::facts::Facts;
 use pinwatch::probe::plan::Prefer;
+use pinwatch::probe::table::wanted;
 use pinwatch_common::counter::Loss;
 use pinwatch_common::listen::Listening;
 
@@ -27,7 +28,7 @@ const POLL_MS: u8 = 100;
 /// Pins as fast as they come, those that fail at once, against one reader that
 /// runs at the same time: every one is read or counted as lost.
 pub fn race(pins: &mut Pins) -> Result<()> {
-    let mut live = attach_pinwatch(&Facts::gather(), Prefer::Auto)?;
+    let mut live = attach_pinwatch(&Facts::gather(&wanted()), Prefer::Auto)?;
     let mut events = live.take_events()?;
     events.listen(&Listening::ALL)?;
     let done = AtomicBool::new(false);
@@ -66,7 +67,7 @@ pub fn race(pins: &mut Pins) -> Result<()> {
 
 /// Fills the ring buffer and beyond, then reads it.
 pub fn burst(pins: &mut Pins) -> Result<()> {
-    let mut live = attach_pinwatch(&Facts::gather(), Prefer::Auto)?;
+    let mut live = attach_pinwatch(&Facts::gather(&wanted()), Prefer::Auto)?;
     let mut events = live.take_events()?;
     events.listen(&Listening::ALL)?;
     for _ in 0..BURST {

@@ -4,12 +4,13 @@
 use anyhow::Result;
 use pinwatch::kernel::facts::Facts;
 use pinwatch::probe::plan::Prefer;
+use pinwatch::probe::table::wanted;
 use serde_json::json;
 
 use super::hooks::attach_pinwatch;
 
 pub fn verifier() -> Result<()> {
-    let facts = Facts::gather();
+    let facts = Facts::gather(&wanted());
     for prefer in [Prefer::Fentry, Prefer::Kprobe] {
         for (program, instructions) in attach_pinwatch(&facts, prefer)?.verified() {
             println!(

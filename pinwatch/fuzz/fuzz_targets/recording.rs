@@ -7,10 +7,10 @@ use libfuzzer_sys::fuzz_target;
 use pinwatch::evaluation::evidence::Evidence;
 use pinwatch::evaluation::group::Groups;
 use pinwatch::evaluation::what_if::{Outcome, Rule};
-use pinwatch::kernel::machine::Machine;
-use pinwatch::recording::{Header, Item, Reader, Writer};
-use pinwatch::source::replay::Replayed;
-use pinwatch::stream::Start;
+use pinwatch::host::machine::Machine;
+use pinwatch::model::session::Start;
+use pinwatch::recording::replay::Replay;
+use pinwatch::recording::{Header, Writer};
 
 fuzz_target!(|data: &[u8]| {
     read(data);
@@ -20,7 +20,7 @@ fuzz_target!(|data: &[u8]| {
         release: String::new(),
         era: String::new(),
         wall_offset_ns: 0,
-        rest: Box::default(),
+        status: Box::default(),
     };
     let header = Header::new(start, None, Machine::default());
     let mut file = Vec::new();
@@ -39,10 +39,9 @@ fuzz_target!(|data: &[u8]| {
 });
 
 fn read(file: &[u8]) {
-    let Ok(mut reader) = Reader::new(file) else {
+    let Ok(mut replay) = Replay::new(file) else {
         return;
     };
-    let mut replayed = Replayed::new(reader.header());
     let (mut evidence, mut groups) = (Evidence::default(), Groups::default());
     let rules = [
         "immediate",
@@ -51,19 +50,12 @@ fn read(file: &[u8]) {
     ];
     let rules = rules.map(|rule| rule.parse::<Rule>().expect("a rule"));
     let mut outcomes = rules.map(Outcome::new);
-    while let Some(item) = reader.next_item().expect("memory can be read") {
-        match item {
-            Item::Pins(pins) => {
-                for traced in &pins {
-                    replayed.add(traced);
-                    evidence.add(traced);
-                    groups.add(traced, Some(3));
-                    outcomes.iter_mut().for_each(|outcome| outcome.add(traced));
-                }
-            }
-            Item::Lost(lost) => drop(lost.total()),
-            Item::End(end) => replayed.end(&end),
+    while let Some(pins) = replay.next_pins().expect("memory can be read") {
+        for traced in &pins {
+            evidence.add(traced);
+            groups.add(traced, Some(3));
+            outcomes.iter_mut().for_each(|outcome| outcome.add(traced));
         }
     }
-    let _ = reader.damage();
+    let _ = (replay.lost.total(), replay.damage());
 }

@@ -7,12 +7,13 @@ use anyhow::Result;
 
 use super::UNUSABLE;
 use crate::cli::Check;
-use crate::kernel::defects::{Defect, defects};
 use crate::kernel::facts::Facts;
-use crate::probe::plan::{Plan, Verdict};
+use crate::output::check::{Report, text};
+use crate::probe::plan::Plan;
+use crate::probe::table::wanted;
 
 pub fn check(args: &Check) -> Result<ExitCode> {
-    let facts = Facts::gather();
+    let facts = Facts::gather(&wanted());
     if args.facts {
         writeln!(
             std::io::stdout(),
@@ -21,16 +22,10 @@ pub fn check(args: &Check) -> Result<ExitCode> {
         )?;
         return Ok(ExitCode::SUCCESS);
     }
-    let plan = Plan::new(&facts, args.wish.clone());
+    let plan = Plan::new(&facts, args.selection.clone());
     let mut out = std::io::stdout().lock();
     if args.json {
-        let defects = defects(&facts).collect();
-        let report = Report {
-            release: &facts.release,
-            plan: &plan,
-            defects,
-        };
-        serde_json::to_writer_pretty(&mut out, &report)?;
+        serde_json::to_writer_pretty(&mut out, &Report::new(&facts, &plan))?;
         writeln!(out)?;
     } else {
         write!(out, "{}", text(&facts, &plan))?;
@@ -42,87 +37,4 @@ pub fn check(args: &Check) -> Result<ExitCode> {
     } else {
         ExitCode::SUCCESS
     })
-}
-
-#[derive(serde::Serialize)]
-struct Report<'a> {
-    release: &'a str,
-    #[serde(flatten)]
-    plan: &'a Plan,
-    defects: Vec<&'static Defect>,
-}
-
-fn text(facts: &Facts, plan: &Plan) -> String {
-    use std::fmt::Write as _;
-    let mut out = format!("kernel {}, era {}\n\n", facts.release, plan.era);
-    for decision in &plan.decisions {
-        let name = decision.measurement.name();
-        // Writing to a String cannot fail.
-        let _ = match &decision.verdict {
-            Verdict::Attach { attachments, note } => {
-                if let Some(taken_from) = decision.measurement.without_hook() {
-                    let _ = writeln!(out, "{name:<15} {taken_from}");
-                }
-                for (n, attachment) in attachments.iter().enumerate() {
-                    let name = if n == 0 { name } else { "" };
-                    let twice = match attachment.twins.len() {
-                        0 => "",
-                        1 => " (twice)",
-                        _ => " (three times)",
-                    };
-                    let _ = writeln!(
-                        out,
-                        "{name:<15} {:<14} {}{twice}",
-                        attachment.kind, attachment.target
-                    );
-                }
-                note.as_ref()
-                    .map_or(Ok(()), |note| writeln!(out, "{:<15} ({note})", ""))
-            }
-            Verdict::NotApplicable { reason } => {
-                writeln!(out, "{name:<15} not applicable: {reason}")
-            }
-            Verdict::Off { reason } => writeln!(out, "{name:<15} off: {reason}"),
-            Verdict::Lost { reason } => {
-                writeln!(
-                    out,
-                    "{name:<15} LOST: {reason}\n{:<15} so {}",
-                    "",
-                    decision.measurement.loss()
-                )
-            }
-        };
-    }
-    out.push_str("\nknown defects of this path, and what shows them:\n");
-    for Defect {
-        name,
-        effect,
-        figure,
-    } in defects(facts)
-    {
-        let _ = writeln!(out, "  {name}: {effect}\n      {figure}");
-    }
-    let lost = plan
-        .decisions
-        .iter()
-        .filter(|d| matches!(d.verdict, Verdict::Lost { .. }))
-        .count();
-    let bounds = plan.lower_bounds().count();
-    let verdict = if !plan.unusable.is_empty() {
-        format!("unusable: {}", plan.unusable.join("; "))
-    } else if lost > 0 {
-        format!(
-            "degraded: {lost} of {} measurements lost",
-            plan.decisions.len()
-        )
-    } else if bounds > 0 {
-        format!(
-            "full: everything is measured, {bounds} of {} measurements as a lower bound",
-            plan.decisions.len()
-        )
-    } else {
-        "full: everything is measured".to_owned()
-    };
-    let _ = writeln!(out, "\n{verdict}");
-    out
 }

@@ -9,11 +9,11 @@ use anyhow::{Context as _, Result};
 
 use super::progress::Progress;
 use crate::cli;
-use crate::evaluation::alike::{Difference, differences};
 use crate::evaluation::capture::{self, Capture};
+use crate::evaluation::comparability::{Difference, differences};
 use crate::evaluation::compare::{Rules, compare};
+use crate::model::format::printable;
 use crate::output::compare::{Shown, html, json, text};
-use crate::text::printable;
 
 /// Exit status when new is worse, and when the recordings are not alike.
 const WORSE: u8 = 1;

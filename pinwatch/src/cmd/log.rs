@@ -9,7 +9,7 @@ use tracing_subscriber::fmt::format::{Format, Full, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-use crate::service;
+use crate::host::systemd;
 
 /// Logs at a level unless `PINWATCH_LOG` says otherwise.
 pub fn to_stderr(level: &str) {
@@ -17,7 +17,7 @@ pub fn to_stderr(level: &str) {
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr);
-    if service::logs_to_journal() {
+    if systemd::logs_to_journal() {
         log.with_ansi(false).event_format(Journal::default()).init();
     } else {
         log.with_ansi(io::stderr().is_terminal())

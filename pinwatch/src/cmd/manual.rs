@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use clap_complete::Shell;
 
 use crate::cli::Manual;
-use crate::config::command;
+use crate::cli::config::command;
 
 const SHELLS: [Shell; 3] = [Shell::Bash, Shell::Zsh, Shell::Fish];
 

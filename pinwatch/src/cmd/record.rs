@@ -8,14 +8,16 @@ use std::process::{ExitCode, ExitStatus};
 use anyhow::{Context as _, Result, bail};
 use tokio::process::{Child, Command};
 
-use super::{one_thread, passed, stop_signals, watch};
+use super::runtime::{one_thread, passed, stop_signals};
+use super::watch;
 use crate::cli;
-use crate::filter::Filter;
-use crate::kernel::machine::{FollPins, Machine};
-use crate::passes::Assembler;
+use crate::host::calibration;
+use crate::host::machine::{FollPins, Machine};
+use crate::model::filter::Filter;
+use crate::model::session::Lost;
+use crate::model::trace::Assembler;
 use crate::recording::{End, Header, Writer};
-use crate::stream::{Lost, Update};
-use crate::yardstick;
+use crate::stream::feed::Update;
 
 pub fn run(args: &cli::Record) -> Result<ExitCode> {
     super::log::to_stderr("warn");
@@ -38,7 +40,7 @@ async fn record(args: &cli::Record) -> Result<ExitCode> {
     let name = args.output.display();
     let file = File::create(&args.output).with_context(|| name.to_string())?;
     // Before there are pins to be late for.
-    let yardstick_ns = Some(yardstick::measure());
+    let yardstick_ns = Some(calibration::measure());
     let mut feed = tokio::select! {
         feed = watch::open(&follow, None) => feed?,
         _ = stop.recv() => return Ok(ExitCode::SUCCESS),
@@ -76,12 +78,12 @@ async fn record(args: &cli::Record) -> Result<ExitCode> {
                     writer.lost(lost).with_context(|| name.to_string())?;
                     progress(writer.written(), lost)?;
                 },
-                Some(Update::End { lost, rest }) => {
+                Some(Update::End { lost, status }) => {
                     end = End {
                         lost,
-                        rest: *rest,
+                        status: *status,
                         foll_pins: FollPins::read(),
-                        yardstick_ns: Some(yardstick::measure()),
+                        yardstick_ns: Some(calibration::measure()),
                     };
                     break;
                 }

@@ -1,6 +1,5 @@
 //! `pinwatch replay`: a recording through the same aggregation as live.
 
-use std::fs::File;
 use std::io::{self, BufWriter, Write as _};
 use std::process::ExitCode;
 
@@ -11,8 +10,7 @@ use super::progress::Progress;
 use super::{report, tail};
 use crate::cli::{self, As};
 use crate::output::metrics::Exporter;
-use crate::recording::{Item, Reader};
-use crate::source::replay::Replayed;
+use crate::recording::replay::Replay;
 
 pub fn run(args: cli::Replay) -> Result<ExitCode> {
     match args.r#as {
@@ -32,43 +30,31 @@ fn metrics(args: &cli::Replay) -> Result<ExitCode> {
         bail!("metrics have a format of their own: --json goes with tail and report");
     }
     let name = args.file.display().to_string();
-    let file = File::open(&args.file).with_context(|| name.clone())?;
-    let mut reader = Reader::new(file).with_context(|| name.clone())?;
-    let mut replayed = Replayed::new(reader.header());
+    let mut replay = Replay::open(&args.file)?;
     let (mut progress, mut pins) = (Progress::new("replayed"), 0);
-    let mut lost = 0;
-    while let Some(item) = reader.next_item().with_context(|| name.clone())? {
-        match item {
-            Item::Pins(some) => {
-                some.iter().for_each(|pin| replayed.add(pin));
-                pins += some.len() as u64;
-                progress.pins(pins);
-            }
-            Item::Lost(so_far) => lost = so_far.total(),
-            Item::End(end) => {
-                lost = end.lost.total();
-                replayed.end(&end);
-            }
-        }
+    while let Some(some) = replay.next_pins().with_context(|| name.clone())? {
+        pins += some.len() as u64;
+        progress.pins(pins);
     }
     progress.clear();
-    if let Some(damage) = reader.damage() {
+    if let Some(damage) = replay.damage() {
         tracing::warn!("{name}: {damage}");
     }
+    let lost = replay.lost.total();
     if lost > 0 {
         tracing::warn!(
             "{name}: {lost} pins, or passes of them, are not in the recording: the figures of pins miss them"
         );
     }
-    if replayed.untimed > 0 {
+    if replay.untimed > 0 {
         tracing::warn!(
             "{name}: {} calls of migrate_pages have no time of their own, and miss in pinwatch_migrate_duration_seconds",
-            replayed.untimed
+            replay.untimed
         );
     }
     // By way of a registry, which brings them into the order that a scrape has.
     let registry = Registry::new();
-    let state = replayed.state;
+    let state = replay.state;
     registry.register(Box::new(Exporter(move || Some(state.clone()))))?;
     let mut out = BufWriter::new(io::stdout().lock());
     TextEncoder::new().encode(&registry.gather(), &mut out)?;

@@ -8,7 +8,6 @@ use anyhow::Result;
 use super::progress::Progress;
 use crate::cli;
 use crate::evaluation::capture;
-use crate::evaluation::what_if::Rule;
 use crate::output::report;
 
 pub fn run(args: &cli::Report) -> Result<ExitCode> {
@@ -25,9 +24,4 @@ pub fn run(args: &cli::Report) -> Result<ExitCode> {
     }
     out.flush()?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// Parses `--what-if`.
-pub fn rule(text: &str) -> Result<Rule, String> {
-    text.parse()
 }

@@ -9,26 +9,25 @@ use std::sync::{Arc, OnceLock};
 use anyhow::Result;
 use prometheus::Registry;
 use prometheus::process_collector::ProcessCollector;
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::net::TcpListener;
 
+use super::runtime::{one_thread, stop_signals};
 use super::watch::attach;
-use super::{one_thread, stop_signals};
-use crate::aggregate::State;
-use crate::aggregate::series::Per;
 use crate::cli::{BpfLog, Run};
+use crate::host::privileges::{self, Capabilities};
+use crate::host::systemd;
+use crate::model::series::Per;
+use crate::model::state::State;
 use crate::output::http::{Source, StackSource, Web, router};
 use crate::output::metrics::Exporter;
-use crate::per::{Board, keep};
-use crate::privileges::{self, Capabilities};
 use crate::probe::table::Measurement;
-use crate::service;
+use crate::series::collect::{Board, keep};
+use crate::source::diagnostics::pass_on;
 use crate::source::live::{Live, Options};
 use crate::stream::hub::Hub;
-use crate::stream::pump::pump;
+use crate::stream::ring_reader::read_ring;
 use crate::stream::serve::{DEFAULT_SOCKET, Socket};
-use crate::web::current::Current;
+use crate::web::reload::Current;
 use crate::web::serve::{Limits, bind, exposed, serve as serve_http};
 
 pub fn run(args: &Run) -> Result<ExitCode> {
@@ -51,7 +50,7 @@ async fn serve(args: &Run) -> Result<()> {
     // Before anything that takes time: the signals, the port, and the socket.
     let mut stop = stop_signals()?;
     let current = Arc::new(Current::open(args.web_config.as_deref())?);
-    let mut listeners = service::listeners()?;
+    let mut listeners = systemd::listeners()?;
     if listeners.is_empty() {
         listeners = bind(&args.listen).await?;
     }
@@ -64,7 +63,7 @@ async fn serve(args: &Run) -> Result<()> {
     let socket = socket(args)?;
 
     privileges::gain_none()?;
-    let attaching = attach(args.wish.clone(), options(args));
+    let attaching = attach(args.selection.clone(), options(args));
     // Before any other thread is started.
     if args.capabilities == Capabilities::Drop {
         privileges::drop_capabilities()?;
@@ -110,9 +109,9 @@ async fn serve(args: &Run) -> Result<()> {
             "watching with {hooks} hooks, metrics on {}",
             urls(&addresses, settings.tls.is_some())
         );
-        service::ready();
+        systemd::ready();
         let (hub, syncs) = Hub::new();
-        let pump = pump(events, Arc::clone(&hub), syncs);
+        let ring = read_ring(events, Arc::clone(&hub), syncs);
         let series = async {
             match &board {
                 Some(board) => Ok(keep(board, Arc::clone(&hub), state.clone()).await?),
@@ -128,16 +127,16 @@ async fn serve(args: &Run) -> Result<()> {
         };
         let diagnostics = async {
             match logger {
-                Some(logger) => follow(logger).await,
+                Some(logger) => Ok(pass_on(logger).await?),
                 None => pending().await,
             }
         };
-        tokio::try_join!(pump, series, followers, diagnostics, service::watchdog())?;
+        tokio::try_join!(ring, series, followers, diagnostics, systemd::watchdog())?;
         Ok(())
     };
     tokio::select! {
         signal = stop.recv() => {
-            service::stopping();
+            systemd::stopping();
             tracing::info!("{signal}: detaching");
         }
         served = server => match served? {},
@@ -184,17 +183,5 @@ fn options(args: &Run) -> Options {
     Options {
         stuck_after: args.stuck_after,
         bpf_log_level,
-    }
-}
-
-/// Passes the BPF programs' diagnostics on.
-async fn follow(logger: aya_log::EbpfLogger<&'static dyn log::Log>) -> Result<()> {
-    // SAFETY: the ring buffer owns its descriptor and keeps it for its life.
-    let logger = unsafe { AsyncFd::register_with_interest(logger, Interest::READABLE) };
-    let mut logger = logger?;
-    loop {
-        let mut ready = logger.readable_mut().await?;
-        ready.get_inner_mut().flush();
-        ready.clear_ready();
     }
 }

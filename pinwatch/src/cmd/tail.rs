@@ -7,10 +7,11 @@ use anstream::AutoStream;
 use anyhow::Result;
 use jiff::tz::TimeZone;
 
-use super::{one_thread, passed, stop_signals, watch};
+use super::runtime::{one_thread, passed, stop_signals};
+use super::watch;
 use crate::cli;
 use crate::output::tail::{Format, Size, Tail};
-use crate::stream::Update;
+use crate::stream::feed::Update;
 
 pub fn run(args: &cli::Tail) -> Result<ExitCode> {
     super::log::to_stderr("warn");

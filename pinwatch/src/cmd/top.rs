@@ -8,10 +8,11 @@ use crossterm::event::{Event, EventStream};
 use futures_util::StreamExt as _;
 use ratatui::DefaultTerminal;
 
-use super::{StopSignals, one_thread, stop_signals, watch};
+use super::runtime::{StopSignals, one_thread, stop_signals};
+use super::watch;
 use crate::cli;
 use crate::output::top::{After, Top, draw};
-use crate::stream::{Feed, Update};
+use crate::stream::feed::{Feed, Update};
 
 pub fn run(args: &cli::Top) -> Result<ExitCode> {
     if !(io::stdout().is_terminal() && io::stdin().is_terminal()) {

@@ -9,15 +9,19 @@ use anyhow::{Context as _, Result};
 use tokio::sync::oneshot;
 
 use crate::cli::Follow;
+use crate::host::heap;
 use crate::kernel::facts::Facts;
-use crate::probe::plan::{Plan, Verdict, Wish};
-use crate::source::live::{Live, LiveError, Options};
+use crate::probe::decision::Verdict;
+use crate::probe::plan::{Plan, Selection};
+use crate::probe::table::wanted;
+use crate::source::error::LiveError;
+use crate::source::live::{Live, Options};
 use crate::stream::connect::connect;
+use crate::stream::feed::{Feed, feed};
 use crate::stream::follow::follow;
 use crate::stream::hub::Hub;
-use crate::stream::pump::pump;
 use crate::stream::replay::replay;
-use crate::stream::{Feed, feed};
+use crate::stream::ring_reader::read_ring;
 
 /// Age from which a pin is stuck, where nothing else is said.
 pub const STUCK_AFTER: Duration = Duration::from_secs(10);
@@ -25,11 +29,11 @@ pub const STUCK_AFTER: Duration = Duration::from_secs(10);
 /// Attaches to the running kernel, and says in the log what is lost. That begins at
 /// once, in a thread of its own, which has the capabilities that the caller has now,
 /// and ends with them.
-pub fn attach(wish: Wish, options: Options) -> impl Future<Output = Result<Live>> {
+pub fn attach(selection: Selection, options: Options) -> impl Future<Output = Result<Live>> {
     let (done, live) = oneshot::channel();
     let thread = thread::spawn(move || {
-        let facts = Facts::gather();
-        let plan = Plan::new(&facts, wish);
+        let facts = Facts::gather(&wanted());
+        let plan = Plan::new(&facts, selection);
         report(&facts, &plan);
         // Whoever asked may have been stopped meanwhile.
         let _ = done.send(Live::attach(&facts, &plan, options));
@@ -52,7 +56,7 @@ impl Attaching {
         let live = (&mut self.live).await;
         let live = live.context("attaching panicked")??;
         report_hooks(&live);
-        give_memory_back();
+        heap::give_back();
         Ok(live)
     }
 }
@@ -92,22 +96,13 @@ pub async fn open(args: &Follow, speed: Option<f64>) -> Result<Feed> {
         stuck_after: STUCK_AFTER,
         bpf_log_level: 0,
     };
-    let mut live = attach(args.wish.clone(), options).await?;
+    let mut live = attach(args.selection.clone(), options).await?;
     let events = live.take_events()?;
     let (hub, syncs) = Hub::new();
-    tokio::spawn(pump(events, Arc::clone(&hub), syncs));
+    tokio::spawn(read_ring(events, Arc::clone(&hub), syncs));
     let (sink, updates) = feed();
     tokio::spawn(follow(hub, move || live.state(), args.filter.clone(), sink));
     Ok(updates)
-}
-
-/// Reading BTF takes some 30 MB that are not needed again; glibc would keep them.
-fn give_memory_back() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: takes no pointers, and locks the heap itself.
-    unsafe {
-        libc::malloc_trim(0);
-    }
 }
 
 /// One line for what is watched, and one for each loss.

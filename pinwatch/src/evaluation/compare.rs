@@ -2,7 +2,7 @@
 //!
 //! Pins that follow each other are not independent: the same pages, the same caches, the
 //! same neighbours. So intervals come from batches: the pins of a side in their order, cut
-//! into [`BATCHES`](super::side::BATCHES) pieces, each of which gives one value. Where neighbouring batches are alike as
+//! into [`BATCHES`](super::sample_set::BATCHES) pieces, each of which gives one value. Where neighbouring batches are alike as
 //! well, as when the machine gets busier meanwhile, intervals are wider for it. With three runs or more on both sides each
 //! run gives one value instead, which also covers what differs between boots; with fewer, what
 //! differs between runs is not in them, and intervals of durations are wider by what it is
@@ -19,7 +19,7 @@ use serde::Serialize;
 use super::capture::Capture;
 use super::figures::{Better, FAILED, FIGURES, Figure, How, Unit};
 use super::group::{Group, Key};
-use super::side::Side;
+use super::sample_set::SampleSet;
 use super::stats::{self, Errors, Estimate, LEVEL};
 
 /// A difference of shares matters when it is this part of a ratio that does.
@@ -134,7 +134,10 @@ pub fn compare(base: &[Capture], new: &[Capture], rules: Rules) -> Comparison {
         };
         let runs = base.len() >= RUNS && new.len() >= RUNS;
         for figure in FIGURES {
-            let sides = (Side::new(figure, base, runs), Side::new(figure, new, runs));
+            let sides = (
+                SampleSet::new(figure, base, runs),
+                SampleSet::new(figure, new, runs),
+            );
             let (Some(base_side), Some(new_side)) = sides else {
                 continue;
             };
@@ -197,8 +200,8 @@ fn failures(new: &[&Group], base: &[&Group]) -> Vec<String> {
 struct Pair {
     group: String,
     figure: &'static Figure,
-    base: Side,
-    new: Side,
+    base: SampleSet,
+    new: SampleSet,
     /// The square of the error of a duration's logarithm that a single run shares.
     shared: f64,
     failures: Vec<String>,

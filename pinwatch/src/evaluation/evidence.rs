@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use pinwatch_common::fold::cause;
 use pinwatch_common::record::{Cause, Isolate, PHASES, Phase};
 
-use super::thinned::Thinned;
-use crate::passes::{Pass, Traced};
+use super::decimated::Decimated;
+use crate::model::trace::{Pass, Traced};
 
 /// `FOLL_WRITE`, on all kernels.
 const FOLL_WRITE: u32 = 1;
@@ -50,18 +50,18 @@ pub struct Evidence {
     /// Pins of a thread whose last of the same size failed in migration, and that
     /// succeeded; with the gap between them.
     pub again: Tries,
-    pub gaps_ns: Thinned<f64>,
+    pub gaps_ns: Decimated<f64>,
     /// Passes after one in which isolation failed, and where it did not.
     pub after_isolation: Tries,
-    pub passes: Thinned<f64>,
+    pub passes: Decimated<f64>,
     pub most_passes: u32,
     /// From the second pass on, and all.
     pub looping_ns: u64,
     pub duration_ns: u64,
     /// Pages and nanoseconds of first sweeps that isolated nothing.
-    pub sweeps: Thinned<(f64, f64)>,
+    pub sweeps: Decimated<(f64, f64)>,
     /// Pages returned, and pinned for that, of pins that succeeded.
-    pub pinned: Thinned<(f64, f64)>,
+    pub pinned: Decimated<(f64, f64)>,
     /// Pages unpinned for a retry, and of those the ones that had to move.
     pub unpinned_pages: u64,
     pub unfit_pages: u64,

@@ -4,13 +4,14 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use pinwatch_common::fold::cause;
-use pinwatch_common::record::{CAUSE_NAMES, ISOLATES, ORIGIN_NAMES, PHASES};
+use pinwatch_common::record::{ISOLATES, PHASES};
 use serde::Serialize;
 
-use super::thinned::Thinned;
-use crate::passes::Traced;
-use crate::text::{errno_name, name};
+use super::decimated::Decimated;
+use crate::model::errno::errno_name;
+use crate::model::format::name;
+use crate::model::labels;
+use crate::model::trace::Traced;
 
 /// Kinds of pins that are told apart; what comes later is [`Key::others`].
 pub const GROUPS: usize = 32;
@@ -29,10 +30,9 @@ impl Key {
     #[must_use]
     pub fn of(traced: &Traced) -> Self {
         let pin = &traced.event.pin;
-        let origin = ORIGIN_NAMES.get(usize::from(pin.origin));
         Self {
             comm: without_numbers(&name(&traced.event.comm)),
-            origin: origin.copied().unwrap_or("other"),
+            origin: labels::origin(pin),
             pages: pin.requested.clamp(1, 1 << 62).next_power_of_two(),
         }
     }
@@ -127,7 +127,7 @@ pub struct Group {
     pub failed: u64,
     /// By errno and cause.
     pub failures: BTreeMap<(String, &'static str), u64>,
-    pub samples: Thinned<Sample>,
+    pub samples: Decimated<Sample>,
 }
 
 /// All groups of a recording.
@@ -153,7 +153,7 @@ impl Groups {
             } else {
                 "other".to_owned()
             };
-            let failure = (class, CAUSE_NAMES[cause(pin) as usize]);
+            let failure = (class, labels::cause(pin));
             *group.failures.entry(failure).or_default() += 1;
         }
         group.samples.push(Sample::of(traced, movable));

@@ -4,14 +4,14 @@
 //!
 //! A recording is read once ([`capture`]), into sums and samples of bounded size.
 
-pub mod alike;
 pub mod capture;
 pub mod claims;
+pub mod comparability;
 pub mod compare;
+pub mod decimated;
 pub mod evidence;
 pub mod figures;
 pub mod group;
-pub mod side;
+pub mod sample_set;
 pub mod stats;
-pub mod thinned;
 pub mod what_if;

@@ -82,7 +82,7 @@ pub fn of_mean(values: &[f64]) -> Option<Estimate> {
     Some(Estimate { value, interval })
 }
 
-/// What is known of the errors of two means, beyond what their values show.
+/// Known error terms of a two-sample comparison that the samples cannot show.
 #[derive(Clone, Copy, Debug)]
 pub struct Errors {
     /// How much larger their squares are than those of independent values: see [`inflation`].

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use pinwatch_common::record::Phase;
 use serde::Serialize;
 
-use crate::passes::Traced;
+use crate::model::trace::Traced;
 
 /// A rule that the path could have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -141,7 +141,7 @@ fn repinning(traced: &Traced) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::passes::Pass;
+    use crate::model::trace::Pass;
     use bytemuck::Zeroable as _;
     use pinwatch_common::record::{Pin, PinEvent};
 

@@ -1,6 +1,6 @@
 //! The little of BTF that planning needs: prototypes of functions and
-//! tracepoints, and enum constants. aya keeps these look-ups private, and the
-//! other parsers are under the LGPL or bring libbpf.
+//! tracepoints, and enum constants. aya keeps these look-ups private, and other
+//! parsers build all of BTF in memory.
 //!
 //! Reads <https://docs.kernel.org/bpf/btf.html>; every access is checked, and a
 //! malformed file is an error, never a panic.

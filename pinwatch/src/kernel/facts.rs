@@ -4,29 +4,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, OpenOptions};
-use std::io::{BufRead, BufReader};
 use std::path::Path;
 
-use pinwatch_common::params::KFUNCS;
 use serde::{Deserialize, Serialize};
 
 use super::btf::{self, Prototype};
+use super::kallsyms::SymbolCounts;
+use super::perf_event;
+use super::preemption::Preemption;
 use super::switches::{SwitchFiles, Switches};
 use super::zones;
-use crate::probe::{perf, table};
-
-/// When kernel code can be preempted by another task.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Preemption {
-    None,
-    Voluntary,
-    Full,
-    Lazy,
-    Realtime,
-    /// Not to be told: taken for preemptible.
-    Unknown,
-}
 
 /// What is known of a kernel and of what this process may do there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,6 +58,20 @@ pub struct Facts {
     pub switches: Switches,
 }
 
+/// What to look for in a kernel. The caller says so: this folder knows no hook.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    /// Text symbols to count in kallsyms.
+    pub symbols: Vec<&'static str>,
+    /// Functions whose prototypes matter.
+    pub functions: Vec<&'static str>,
+    pub tracepoints: Vec<&'static str>,
+    /// Enum constants.
+    pub constants: Vec<&'static str>,
+    /// Struct members, by struct and name.
+    pub members: Vec<(&'static str, &'static str)>,
+}
+
 /// Symbols that are not hooked but tell something.
 const TELLING: [&str; 6] = [
     MANY_ARGUMENTS,
@@ -96,24 +97,15 @@ const CAPABILITIES: [(u32, &str); 4] = [
 ];
 
 impl Facts {
-    /// Reads the facts of the running kernel.
+    /// Reads the facts of the running kernel, as far as they are wanted.
     #[must_use]
-    pub fn gather() -> Self {
-        let hooked = table::functions();
-        let functions = [hooked.as_slice(), &KFUNCS].concat();
-        let tracepoints = table::tracepoints();
-        let (constants, members) = (table::constants(), table::members());
-        let wanted = btf::Wanted {
-            functions: &functions,
-            tracepoints: &tracepoints,
-            constants: &constants,
-            members: &members,
-        };
-        let (found, btf_error) = match read_btf(&wanted) {
+    pub fn gather(wanted: &Wanted) -> Self {
+        let (found, btf_error) = match read_btf(wanted) {
             Ok(found) => (found, None),
             Err(error) => (btf::Found::default(), Some(error)),
         };
-        let kallsyms = Kallsyms::read(&hooked);
+        let kallsyms =
+            SymbolCounts::read(|name| wanted.symbols.contains(&name) || TELLING.contains(&name));
         let has = |name: &str| kallsyms.plain.contains_key(name);
         Self {
             release: read("/proc/sys/kernel/osrelease").unwrap_or_default(),
@@ -124,7 +116,7 @@ impl Facts {
             no_trampolines: no_trampolines(has(DIRECT_CALLS) && has("bpf_trampoline_link_prog")),
             kprobes: has("register_kprobe"),
             tracefs: find_tracefs(),
-            preemption: preemption(&found.constants),
+            preemption: Preemption::read(&found.constants),
             constants: found.constants,
             members: found.members,
             lengths: found.lengths,
@@ -136,22 +128,28 @@ impl Facts {
             capabilities: capabilities(),
             perf_event_paranoid: read("/proc/sys/kernel/perf_event_paranoid")
                 .and_then(|text| text.parse().ok()),
-            no_perf_events: perf::refusal().map(|error| format!("perf_event_open: {error}")),
+            no_perf_events: perf_event::refusal().map(|error| format!("perf_event_open: {error}")),
             switches: SwitchFiles::open().read(),
         }
     }
 }
 
-fn read(path: &str) -> Option<String> {
+pub(super) fn read(path: &str) -> Option<String> {
     Some(fs::read_to_string(path).ok()?.trim().to_owned())
 }
 
-fn read_btf(wanted: &btf::Wanted<'_>) -> Result<btf::Found, String> {
+fn read_btf(wanted: &Wanted) -> Result<btf::Found, String> {
+    let wanted = btf::Wanted {
+        functions: &wanted.functions,
+        tracepoints: &wanted.tracepoints,
+        constants: &wanted.constants,
+        members: &wanted.members,
+    };
     let data = fs::read("/sys/kernel/btf/vmlinux").map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => "the kernel has no BTF (CONFIG_DEBUG_INFO_BTF)".to_owned(),
         _ => format!("/sys/kernel/btf/vmlinux: {error}"),
     })?;
-    btf::find(&data, wanted).map_err(|error| format!("/sys/kernel/btf/vmlinux: {error}"))
+    btf::find(&data, &wanted).map_err(|error| format!("/sys/kernel/btf/vmlinux: {error}"))
 }
 
 /// Asks the kernel to load a tracing program: some refuse it to everybody.
@@ -175,71 +173,6 @@ fn root_cause(error: &dyn std::error::Error) -> String {
     cause.to_string()
 }
 
-/// What `/proc/kallsyms` tells. The kernel makes its text anew for each reader,
-/// which is most of what gathering facts costs: it is read once.
-#[derive(Debug, Default)]
-struct Kallsyms {
-    /// How often each wanted symbol stands there under its plain name.
-    plain: BTreeMap<String, u32>,
-    /// Wanted symbols with a suffix.
-    suffixed: BTreeMap<String, Vec<String>>,
-    /// The linker gives the first task's stack exactly the size of any other.
-    stack_size: Option<u64>,
-}
-
-impl Kallsyms {
-    /// Empty where it cannot be read.
-    fn read(functions: &[&str]) -> Self {
-        match fs::File::open("/proc/kallsyms") {
-            Ok(file) => Self::parse(BufReader::new(file), functions),
-            Err(_) => Self::default(),
-        }
-    }
-
-    fn parse(mut text: impl BufRead, functions: &[&str]) -> Self {
-        let mut found = Self::default();
-        let (mut start, mut end) = (None, None);
-        let mut line = String::new();
-        while text.read_line(&mut line).is_ok_and(|length| length > 0) {
-            // "address type name [module]"
-            let mut words = line.split_ascii_whitespace();
-            if let (Some(address), Some(kind), Some(symbol)) =
-                (words.next(), words.next(), words.next())
-            {
-                let address = || u64::from_str_radix(address, 16).ok();
-                match symbol {
-                    "__start_init_task" => start = address(),
-                    "__end_init_task" => end = address(),
-                    _ if matches!(kind, "t" | "T" | "w" | "W") => found.count(symbol, functions),
-                    _ => {}
-                }
-            }
-            line.clear();
-        }
-        let size = start
-            .zip(end)
-            .and_then(|(start, end)| end.checked_sub(start));
-        // Where addresses are hidden, all are 0.
-        found.stack_size = size.filter(|size| *size > 0);
-        found
-    }
-
-    fn count(&mut self, symbol: &str, functions: &[&str]) {
-        let base = symbol.split('.').next().unwrap_or(symbol);
-        if !functions.contains(&base) && !TELLING.contains(&base) {
-            return;
-        }
-        if symbol.ends_with(".cold") {
-            // The unlikely half of a function that stands elsewhere.
-        } else if base == symbol {
-            *self.plain.entry(symbol.to_owned()).or_default() += 1;
-        } else {
-            let suffixed = self.suffixed.entry(base.to_owned()).or_default();
-            suffixed.push(symbol.to_owned());
-        }
-    }
-}
-
 /// tracefs, alone or inside debugfs.
 fn find_tracefs() -> Option<String> {
     // Opening it to append changes nothing.
@@ -253,70 +186,7 @@ fn find_tracefs() -> Option<String> {
         .map(str::to_owned)
 }
 
-fn preemption(constants: &BTreeMap<String, u64>) -> Preemption {
-    if let Some(mode) =
-        read("/sys/kernel/debug/sched/preempt").and_then(|text| bracketed(&text, '(', ')'))
-    {
-        return match mode.as_str() {
-            "none" => Preemption::None,
-            "voluntary" => Preemption::Voluntary,
-            "full" => Preemption::Full,
-            "lazy" => Preemption::Lazy,
-            _ => Preemption::Unknown,
-        };
-    }
-    let version = read("/proc/sys/kernel/version").unwrap_or_default();
-    let cmdline = read("/proc/cmdline").unwrap_or_default();
-    let release = read("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let config = read(&format!("/boot/config-{release}")).unwrap_or_default();
-    preemption_of(
-        &version,
-        &cmdline,
-        &config,
-        constants.contains_key("preempt_dynamic_lazy"),
-    )
-}
-
-/// From `uname -v`, the command line and the configuration, where debugfs does
-/// not say: lockdown closes it. A kernel that can switch to lazy preemption and
-/// has no configuration here is taken to do so.
-fn preemption_of(version: &str, cmdline: &str, config: &str, has_lazy: bool) -> Preemption {
-    let words: Vec<_> = version.split_whitespace().collect();
-    let asked = cmdline
-        .split_whitespace()
-        .filter_map(|word| word.strip_prefix("preempt="))
-        .next_back();
-    let built = [
-        ("CONFIG_PREEMPT_NONE=y", "none"),
-        ("CONFIG_PREEMPT_VOLUNTARY=y", "voluntary"),
-        ("CONFIG_PREEMPT_LAZY=y", "lazy"),
-        ("CONFIG_PREEMPT=y", "full"),
-    ];
-    let built = built
-        .into_iter()
-        .find(|(line, _)| config.lines().any(|l| l == *line))
-        .map(|(_, mode)| mode);
-    if words.contains(&"PREEMPT_RT") {
-        Preemption::Realtime
-    } else if words.contains(&"PREEMPT_LAZY") {
-        Preemption::Lazy
-    } else if words.contains(&"PREEMPT_DYNAMIC") {
-        match asked.or(built) {
-            Some("none") => Preemption::None,
-            Some("voluntary") => Preemption::Voluntary,
-            Some("full") => Preemption::Full,
-            Some("lazy") => Preemption::Lazy,
-            _ if has_lazy => Preemption::Lazy,
-            _ => Preemption::Unknown,
-        }
-    } else if words.contains(&"PREEMPT") {
-        Preemption::Full
-    } else {
-        Preemption::None
-    }
-}
-
-fn bracketed(text: &str, open: char, close: char) -> Option<String> {
+pub(super) fn bracketed(text: &str, open: char, close: char) -> Option<String> {
     Some(text.split_once(open)?.1.split_once(close)?.0.to_owned())
 }
 
@@ -331,80 +201,4 @@ fn capabilities() -> BTreeSet<String> {
         .iter()
         .filter(|(number, _)| effective >> number & 1 != 0);
     held.map(|(_, name)| (*name).to_owned()).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn symbols_with_suffixes_and_duplicates_are_told_apart() {
-        let text = "ffffffff81000000 t __gup_longterm_locked\n\
-                    ffffffff81000010 t __pfx___gup_longterm_locked\n\
-                    ffffffff81000020 t migrate_pages.isra.0\n\
-                    ffffffff81000030 t migrate_pages.cold\n\
-                    0000000000000000 T folio_isolate_lru\n\
-                    0000000000000000 t folio_isolate_lru\t[some_module]\n\
-                    0000000000000000 d isolate_hugetlb\n\
-                    cut";
-        let found = Kallsyms::parse(text.as_bytes(), &table::functions());
-        let expected = [("__gup_longterm_locked", 1), ("folio_isolate_lru", 2)];
-        let expected = expected.map(|(name, n)| (name.to_owned(), n));
-        assert_eq!(found.plain, expected.into());
-        assert_eq!(found.suffixed["migrate_pages"], ["migrate_pages.isra.0"]);
-    }
-
-    #[test]
-    fn the_stack_size_is_a_difference_and_hidden_with_the_addresses() {
-        let of = |text: &str| Kallsyms::parse(text.as_bytes(), &[]).stack_size;
-        assert_eq!(
-            of("ffff8000 D __start_init_task\nffffc000 D __end_init_task"),
-            Some(0x4000)
-        );
-        assert_eq!(
-            of("00000000 D __start_init_task\n00000000 D __end_init_task"),
-            None
-        );
-    }
-
-    #[test]
-    fn preemption_from_the_version_and_the_command_line() {
-        let of = preemption_of;
-        assert_eq!(
-            of("#1 SMP Debian 5.10.262-1", "quiet", "", false),
-            Preemption::None
-        );
-        assert_eq!(
-            of("#1 SMP PREEMPT_DYNAMIC Debian", "quiet", "", false),
-            Preemption::Unknown
-        );
-        assert_eq!(
-            of("#1 SMP PREEMPT_DYNAMIC Debian", "quiet", "", true),
-            Preemption::Lazy
-        );
-        assert_eq!(
-            of(
-                "#1 SMP PREEMPT_DYNAMIC Debian",
-                "preempt=none quiet",
-                "",
-                true
-            ),
-            Preemption::None
-        );
-        assert_eq!(of("#1 SMP PREEMPT_RT", "", "", true), Preemption::Realtime);
-        let config = "# CONFIG_PREEMPT_NONE is not set\nCONFIG_PREEMPT_VOLUNTARY=y";
-        assert_eq!(
-            of("#1 SMP PREEMPT_DYNAMIC Debian", "quiet", config, true),
-            Preemption::Voluntary
-        );
-        assert_eq!(
-            of(
-                "#1 SMP PREEMPT_DYNAMIC Debian",
-                "preempt=full",
-                config,
-                true
-            ),
-            Preemption::Full
-        );
-    }
 }

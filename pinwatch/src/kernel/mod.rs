@@ -1,10 +1,13 @@
-//! What the running kernel says of itself: see [`facts`].
+//! The running kernel: its BTF, symbols, configuration and defects, and what procfs and perf offer.
+//! Imports nothing else of this crate.
 
 pub mod btf;
+pub mod cgroup;
 pub mod defects;
 pub mod facts;
-pub mod machine;
+pub mod kallsyms;
+pub mod perf_event;
+pub mod preemption;
+pub mod procfs;
 pub mod switches;
-pub mod symbols;
-pub mod threads;
 pub mod zones;

@@ -1,15 +1,12 @@
 //! What is shown to whom. Each output is a function of
-//! [`State`](crate::aggregate::State).
+//! [`State`](crate::model::state::State).
 
 pub mod alerts;
+pub mod check;
 pub mod compare;
 pub mod dashboards;
 pub mod http;
 pub mod metrics;
-pub mod openmetrics;
-mod page;
 pub mod report;
-mod samples;
-mod series;
 pub mod tail;
 pub mod top;

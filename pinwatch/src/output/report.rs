@@ -5,13 +5,13 @@ use std::io::{self, Write};
 use pinwatch_common::record::PHASE_NAMES;
 use serde_json::{Value, json};
 
-use crate::aggregate::quantile_ns;
-use crate::ended::Ended;
 use crate::evaluation::capture::Capture;
 use crate::evaluation::claims::{Finding, Verdict, findings};
 use crate::evaluation::what_if::{Outcome, Rule};
-use crate::text::{duration, printable};
-use crate::view::View;
+use crate::model::format::{duration, printable};
+use crate::model::pin_json::Ended;
+use crate::model::state::quantile_ns;
+use crate::model::view::View;
 
 /// What the model behind [`Outcome`] takes for granted.
 const MODEL: &str = "A model, not a measurement: pins are taken as they were recorded and ended where the rule would \
@@ -96,7 +96,7 @@ pub fn text(capture: &Capture, out: &mut impl Write) -> io::Result<()> {
 }
 
 fn groups(capture: &Capture, out: &mut impl Write) -> io::Result<()> {
-    let view = View::new(&capture.replayed.state);
+    let view = View::new(&capture.state);
     for origin in &view.origins {
         let quantile = |q| {
             quantile_ns(&origin.buckets(), q)

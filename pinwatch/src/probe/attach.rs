@@ -14,10 +14,11 @@ use aya::programs::{Program, ProgramError};
 use aya::{Btf, Ebpf};
 use thiserror::Error;
 
-use super::perf::{Trigger, trigger};
-use super::plan::{Attachment, Kind, Plan};
+use super::decision::{Attachment, Kind};
+use super::plan::Plan;
 use super::table::Measurement;
 use super::tracefs::{Event, Tracefs, TracefsError};
+use crate::kernel::perf_event::{Trigger, trigger};
 
 /// Why one program could not be attached.
 #[derive(Debug, Error)]

@@ -2,11 +2,11 @@
 //! made from it and from the facts, and the attaching itself.
 
 pub mod attach;
-mod choose;
-mod globals;
-pub mod perf;
+pub mod decision;
+mod hook_choice;
+mod params;
 pub mod plan;
+pub mod selection;
 pub mod silence;
 pub mod table;
 pub mod tracefs;
-pub mod wish;

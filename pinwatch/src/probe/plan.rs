@@ -1,107 +1,19 @@
 //! The planner: from facts to what will be attached. A pure function, so that
 //! it runs over the fact sheets of kernels that are not here.
 
-use std::fmt;
+use serde::Serialize;
 
-use serde::{Deserialize, Serialize};
-
-use super::choose::{reads_memory, summarise, try_hook, try_row};
-pub use super::globals::{Globals, UserRegs};
-use super::globals::{nr_entries_offset, user_regs};
+use super::decision::{Attachment, Decision, Verdict};
+use super::hook_choice::{reads_memory, summarise, try_hook, try_row};
+pub use super::params::{Globals, UserRegs};
+use super::params::{nr_entries_offset, user_regs};
+pub use super::selection::{Prefer, Selection};
 use super::silence::silence_of_functions;
-use super::table::{Hook, Measurement, NR_ENTRIES, Programs, ROWS, Row};
-pub use super::wish::{Prefer, Wish};
+use super::table::{Hook, Measurement, NR_ENTRIES, Programs, ROWS, Row, is_hook_of, isolates};
 use crate::kernel::btf::Prototype;
 use crate::kernel::defects::{looks_at_cma_only, sweep_returns_nothing};
 use crate::kernel::facts::Facts;
 use crate::kernel::zones::zone_bits;
-
-/// How a program is attached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Kind {
-    Fentry,
-    Fexit,
-    Kprobe,
-    Kretprobe,
-    RawTracepoint,
-}
-
-impl Kind {
-    /// Whether the kernel runs it through a kprobe, which a BPF agent in the middle of bpf(2) turns
-    /// off on its CPU.
-    #[must_use]
-    pub fn is_probe(self) -> bool {
-        matches!(self, Self::Kprobe | Self::Kretprobe)
-    }
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Fentry => "fentry",
-            Self::Fexit => "fexit",
-            Self::Kprobe => "kprobe",
-            Self::Kretprobe => "kretprobe",
-            Self::RawTracepoint => "raw_tracepoint",
-        })
-    }
-}
-
-/// One BPF program and where it goes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Attachment {
-    pub program: &'static str,
-    /// Programs that do the work where the kernel skips those before them; in the order in which they
-    /// run.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub twins: Vec<&'static str>,
-    pub target: &'static str,
-    pub kind: Kind,
-}
-
-impl Attachment {
-    /// The program, and its twins if it has some, in the order in which they run.
-    pub fn programs(&self) -> impl DoubleEndedIterator<Item = &'static str> + '_ {
-        [self.program].into_iter().chain(self.twins.iter().copied())
-    }
-}
-
-/// What becomes of a measurement.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case", tag = "verdict")]
-pub enum Verdict {
-    /// It is taken; `note` says what is not as one might expect.
-    Attach {
-        attachments: Vec<Attachment>,
-        note: Option<String>,
-    },
-    /// This kernel has nothing to measure here.
-    NotApplicable { reason: String },
-    /// The user does not want it.
-    Off { reason: String },
-    /// It cannot be taken.
-    Lost { reason: String },
-}
-
-/// A measurement and what becomes of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Decision {
-    pub measurement: Measurement,
-    #[serde(flatten)]
-    pub verdict: Verdict,
-}
-
-impl Decision {
-    /// The programs that take it; none where it is not taken.
-    #[must_use]
-    pub fn attachments(&self) -> &[Attachment] {
-        match &self.verdict {
-            Verdict::Attach { attachments, .. } => attachments,
-            Verdict::NotApplicable { .. } | Verdict::Off { .. } | Verdict::Lost { .. } => &[],
-        }
-    }
-}
 
 /// What will be attached, and what is lost.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -118,15 +30,15 @@ pub struct Plan {
 impl Plan {
     /// Makes the plan for a kernel.
     #[must_use]
-    pub fn new(facts: &Facts, wish: impl Into<Wish>) -> Self {
-        let wish = wish.into();
+    pub fn new(facts: &Facts, selection: impl Into<Selection>) -> Self {
+        let selection = selection.into();
         let mut decisions: Vec<_> = Measurement::ALL
             .into_iter()
             .map(|measurement| Decision {
                 measurement,
-                verdict: match wish.refuses(measurement) {
+                verdict: match selection.refuses(measurement) {
                     Some(reason) => Verdict::Off { reason },
-                    None => decide(measurement, facts, &wish),
+                    None => decide(measurement, facts, &selection),
                 },
             })
             .collect();
@@ -226,9 +138,9 @@ fn obstacles(facts: &Facts) -> Vec<String> {
     found
 }
 
-fn decide(measurement: Measurement, facts: &Facts, wish: &Wish) -> Verdict {
+fn decide(measurement: Measurement, facts: &Facts, selection: &Selection) -> Verdict {
     use Measurement as M;
-    let prefer = wish.prefer;
+    let prefer = selection.prefer;
     let only_cma = "this kernel looks for pages of CMA areas only, and has none";
     match measurement {
         M::Origin if user_regs(facts) == UserRegs::Unknown => {
@@ -270,14 +182,15 @@ fn decide(measurement: Measurement, facts: &Facts, wish: &Wish) -> Verdict {
     // What needs more than its own hooks counts inside sweeps.
     let sweeps = || {
         let seen = |m| {
-            wish.refuses(m).is_none() && matches!(decide(m, facts, wish), Verdict::Attach { .. })
+            selection.refuses(m).is_none()
+                && matches!(decide(m, facts, selection), Verdict::Attach { .. })
         };
         seen(M::Passes) && seen(M::Phases)
     };
     for row in ROWS.iter().filter(|row| row.measurement == measurement) {
         if let Some(needed) = &row.needs {
-            // Counting by isolations costs what who refuses to look at them would not pay.
-            if !sweeps() || wish.refuses(Measurement::IsolateLru).is_some() {
+            // Counting isolations needs hooks that `--without isolate_lru` is there to avoid.
+            if !sweeps() || selection.refuses(Measurement::IsolateLru).is_some() {
                 continue;
             }
             if try_hook(needed, |_| true, facts, prefer).is_err() {
@@ -303,7 +216,7 @@ fn with_also(
     prefer: Prefer,
 ) -> Verdict {
     let mut notes: Vec<_> = note.into_iter().collect();
-    if attachment.program.starts_with("pass_pofs") && nr_entries_offset(facts).is_none() {
+    if row.reads_length && nr_entries_offset(facts).is_none() {
         let why = if reads_memory(facts) {
             "is not in the kernel's BTF"
         } else {
@@ -347,9 +260,9 @@ fn lose_what_needs_sweeps(decisions: &mut [Decision]) {
         };
         let inside = match decision.measurement {
             M::IsolateLru | M::IsolateHugetlb | M::IsolateMovable => true,
-            M::Unpinnable => attachments.iter().any(|a| a.program.starts_with("isolat")),
+            M::Unpinnable => attachments.iter().any(|a| isolates(a.target)),
             // The program that ends these phases counts passes too.
-            M::Phases => attachments.iter().any(|a| a.program.starts_with("pass_")),
+            M::Phases => attachments.iter().any(|a| is_hook_of(M::Passes, a)),
             _ => false,
         };
         if inside {

@@ -4,9 +4,13 @@
 //! `pinwatch-ebpf`.
 
 use clap::ValueEnum;
+use pinwatch_common::params::KFUNCS;
+use pinwatch_common::record::ISOLATES;
 use serde::{Deserialize, Serialize};
 
+use super::decision::{Attachment, Kind};
 use crate::kernel::btf::{Prototype, Returns};
+use crate::kernel::facts::Wanted;
 use crate::kernel::zones;
 
 /// What is measured. A pin is not measured at all without the first two.
@@ -176,6 +180,44 @@ impl Hook {
             Self::Tracepoint { name, .. } => name,
         }
     }
+
+    fn takes(&self, kind: Kind) -> bool {
+        match self {
+            Self::Entry { .. } => matches!(kind, Kind::Fentry | Kind::Kprobe),
+            Self::Return { .. } => matches!(kind, Kind::Fexit | Kind::Kretprobe),
+            Self::Tracepoint { .. } => kind == Kind::RawTracepoint,
+        }
+    }
+}
+
+/// Measurements of pages that cannot be isolated, in the order of
+/// [`ISOLATE_NAMES`](pinwatch_common::record::ISOLATE_NAMES).
+pub const ISOLATIONS: [Measurement; ISOLATES] = [
+    Measurement::IsolateLru,
+    Measurement::IsolateHugetlb,
+    Measurement::IsolateMovable,
+];
+
+/// Whether a program is attached where a measurement has a hook of its own: at the same side of
+/// the same function.
+#[must_use]
+pub fn is_hook_of(measurement: Measurement, attachment: &Attachment) -> bool {
+    let mut hooks = hooks_of(measurement);
+    hooks.any(|hook| hook.target() == attachment.target && hook.takes(attachment.kind))
+}
+
+/// Whether a function isolates pages.
+#[must_use]
+pub fn isolates(function: &str) -> bool {
+    let mut hooks = ISOLATIONS.into_iter().flat_map(hooks_of);
+    hooks.any(|hook| hook.target() == function)
+}
+
+fn hooks_of(measurement: Measurement) -> impl Iterator<Item = &'static Hook> {
+    let rows = ROWS
+        .iter()
+        .filter(move |row| row.measurement == measurement);
+    rows.map(|row| &row.hook)
 }
 
 /// One way to take a measurement.
@@ -186,6 +228,8 @@ pub struct Row {
     pub also: &'static [Hook],
     /// Without which it says too little, or costs too much.
     pub needs: Option<Hook>,
+    /// Whether its programs read how many pages the sweep looks at ([`NR_ENTRIES`]) from memory.
+    pub reads_length: bool,
     /// Whether a prototype is the one that the programs were written for.
     pub fits: fn(&Prototype) -> bool,
 }
@@ -266,6 +310,7 @@ const fn row(measurement: Measurement, hook: Hook, fits: fn(&Prototype) -> bool)
         hook,
         also: &[],
         needs: None,
+        reads_length: false,
         fits,
     }
 }
@@ -443,7 +488,10 @@ pub const ROWS: &[Row] = &[
     row(Measurement::PinReturn, returns!(GLL, three!("pin_exit_fexit"), asks!("pin_exit_kretprobe")), six_args),
     row(Measurement::PinReturn, kretprobe(GLL, asks!("pin_exit_kretprobe")), any),
 
-    row(Measurement::Passes, entry!(SWEEP, "pass_pofs_fentry", "pass_pofs_kprobe"), args::<2>),
+    Row {
+        reads_length: true,
+        ..row(Measurement::Passes, entry!(SWEEP, "pass_pofs_fentry", "pass_pofs_kprobe"), args::<2>)
+    },
     row(Measurement::Passes, entry!(SWEEP, "pass_nr_fentry", "pass_nr_kprobe"), nr_second),
     row(Measurement::Passes, entry!(SWEEP_PAGES, "pass_nr_fentry", "pass_nr_kprobe"), nr_second),
     Row {
@@ -538,24 +586,34 @@ pub const TASK_STACK: &str = "task_struct.stack";
 const MEMBERS: &[(&str, &str)] = &[("pages_or_folios", "nr_entries"), ("task_struct", "stack")];
 
 /// Every enum constant that is needed.
-#[must_use]
-pub fn constants() -> Vec<&'static str> {
+fn constants() -> Vec<&'static str> {
     [CONSTANTS, &zones::CONSTANTS].concat()
 }
 
 /// Every struct member whose offset or length is needed.
-#[must_use]
-pub fn members() -> Vec<(&'static str, &'static str)> {
+fn members() -> Vec<(&'static str, &'static str)> {
     [MEMBERS, &zones::MEMBERS].concat()
 }
 
+/// What [`Facts::gather`](crate::kernel::facts::Facts::gather) is to look for.
+#[must_use]
+pub fn wanted() -> Wanted {
+    Wanted {
+        symbols: functions(),
+        functions: [functions().as_slice(), &KFUNCS].concat(),
+        tracepoints: tracepoints(),
+        constants: constants(),
+        members: members(),
+    }
+}
+
 /// Every function that a row names.
-pub fn functions() -> Vec<&'static str> {
+fn functions() -> Vec<&'static str> {
     targets(|hook| !matches!(hook, Hook::Tracepoint { .. }))
 }
 
 /// Every tracepoint that a row names.
-pub fn tracepoints() -> Vec<&'static str> {
+fn tracepoints() -> Vec<&'static str> {
     targets(|hook| matches!(hook, Hook::Tracepoint { .. }))
 }
 

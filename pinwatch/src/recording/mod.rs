@@ -3,98 +3,16 @@
 //! docs/recording.md describes the format.
 //!
 //! A file may come from anybody: nothing in it is trusted, and no length in it
-//! makes the reader take more memory than [`FRAME`].
+//! makes the reader take more memory than one frame's limit, 1 MiB.
 
-mod pin;
+mod format;
 mod read;
+pub mod replay;
 mod write;
 
-use serde::{Deserialize, Serialize};
-
-pub use pin::Recorded;
+pub use format::{End, Header};
 pub use read::{Damage, Item, Reader};
 pub use write::Writer;
-
-use crate::kernel::machine::{FollPins, Machine};
-use crate::rest::Rest;
-use crate::stream::{Lost, Start};
-
-/// The format's version. A reader refuses a later one.
-pub const FORMAT: u32 = 1;
-
-/// What a file begins with.
-const MAGIC: [u8; 8] = *b"PINWATCH";
-
-/// What each frame begins with, to find the next behind a damaged one.
-const MARK: [u8; 4] = *b"\xf5PwF";
-
-/// Bytes before a frame's body: mark, length, CRC-32.
-const FRAME_HEAD: usize = 12;
-
-/// Longest body of a frame.
-const FRAME: usize = 1 << 20;
-
-/// The first frame.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Header {
-    pub format: u32,
-    #[serde(flatten)]
-    pub start: Start,
-    /// What was run while it was recorded, if anything.
-    pub command: Option<Vec<String>>,
-    /// What else of the machine bears on pins.
-    #[serde(default)]
-    pub machine: Machine,
-    /// Which pins were wanted, as arguments; empty for all.
-    #[serde(default)]
-    pub filter: Vec<String>,
-    /// How fast the machine was before it began: [`crate::yardstick`].
-    #[serde(default)]
-    pub yardstick_ns: Option<u64>,
-}
-
-impl Header {
-    #[must_use]
-    pub fn new(start: Start, command: Option<Vec<String>>, machine: Machine) -> Self {
-        Self {
-            format: FORMAT,
-            start,
-            command,
-            machine,
-            filter: Vec::new(),
-            yardstick_ns: None,
-        }
-    }
-}
-
-/// What is known at the end of a recording.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct End {
-    pub lost: Lost,
-    pub rest: Rest,
-    /// Pages pinned and unpinned on the whole machine since it booted.
-    pub foll_pins: Option<FollPins>,
-    /// How fast the machine was after it ended.
-    #[serde(default)]
-    pub yardstick_ns: Option<u64>,
-}
-
-/// A frame's body, encoded by postcard.
-#[derive(Debug, Serialize, Deserialize)]
-enum Body {
-    /// A [`Header`] as JSON, which later versions can extend.
-    Header(String),
-    Pins(Vec<Recorded>),
-    /// Since the beginning, up to here.
-    Lost {
-        ring: u64,
-        behind: u64,
-    },
-    /// Nothing is missing behind this: an [`End`] as JSON.
-    End(String),
-    /// [`Body::Pins`], as zstd compressed them.
-    Compressed(Vec<u8>),
-}
 
 #[cfg(test)]
 mod tests;

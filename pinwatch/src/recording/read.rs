@@ -5,9 +5,10 @@ use std::io::{self, BufReader, Read};
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{Body, End, FORMAT, FRAME, FRAME_HEAD, Header, MAGIC, MARK, Recorded};
-use crate::passes::Traced;
-use crate::stream::Lost;
+use super::format::{Body, End, FORMAT, FRAME, FRAME_HEAD, Header, MAGIC, MARK};
+use crate::model::portable_pin::PortablePin;
+use crate::model::session::Lost;
+use crate::model::trace::Traced;
 
 /// What a recording holds, in its order.
 #[derive(Debug, PartialEq, Eq)]
@@ -171,14 +172,14 @@ impl<R: Read> Frames<R> {
     }
 }
 
-fn traced(recorded: Vec<Recorded>) -> Vec<Traced> {
+fn traced(recorded: Vec<PortablePin>) -> Vec<Traced> {
     let mut before_ns = 0;
     let pins = recorded.into_iter();
     pins.map(|pin| pin.traced(&mut before_ns)).collect()
 }
 
 /// What was compressed; none if it is damaged, or grows beyond a frame.
-fn expand(small: &[u8]) -> Option<Vec<Recorded>> {
+fn expand(small: &[u8]) -> Option<Vec<PortablePin>> {
     let body = zstd::bulk::decompress(small, FRAME).ok()?;
     match postcard::from_bytes(&body).ok()? {
         Body::Pins(recorded) => Some(recorded),

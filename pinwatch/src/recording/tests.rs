@@ -3,8 +3,11 @@ use pinwatch_common::params::ABI_VERSION;
 use pinwatch_common::record::{Pin, PinEvent};
 use proptest::prelude::*;
 
+use super::format::{FORMAT, FRAME_HEAD};
 use super::*;
-use crate::passes::{PASSES_KEPT, Pass, Traced};
+use crate::host::machine::Machine;
+use crate::model::session::{Lost, Start};
+use crate::model::trace::{PASSES_KEPT, Pass, Traced};
 
 fn header() -> Header {
     let start = Start {
@@ -13,7 +16,7 @@ fn header() -> Header {
         release: "6.12".to_owned(),
         era: "folios".to_owned(),
         wall_offset_ns: 5,
-        rest: Box::default(),
+        status: Box::default(),
     };
     let command = Some(vec!["pinwatch".to_owned(), "load".to_owned()]);
     Header::new(start, command, Machine::default())

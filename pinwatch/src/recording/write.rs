@@ -3,9 +3,10 @@
 
 use std::io::{self, Write};
 
-use super::{Body, End, FRAME, FRAME_HEAD, Header, MAGIC, MARK, Recorded};
-use crate::passes::{PASSES_KEPT, Traced};
-use crate::stream::Lost;
+use super::format::{Body, End, FRAME, FRAME_HEAD, Header, MAGIC, MARK};
+use crate::model::portable_pin::PortablePin;
+use crate::model::session::Lost;
+use crate::model::trace::{PASSES_KEPT, Traced};
 
 /// Pins and passes in a frame: with every number at its largest, still below [`FRAME`].
 const BATCH: usize = 1024;
@@ -45,7 +46,7 @@ impl<W: Write> Writer<W> {
             pins = rest;
             let mut before_ns = 0;
             let recorded = batch.iter();
-            let recorded = recorded.map(|t| Recorded::new(&t.event, &t.passes, &mut before_ns));
+            let recorded = recorded.map(|t| PortablePin::new(&t.event, &t.passes, &mut before_ns));
             let body = Body::Pins(recorded.collect());
             self.pins += batch.len() as u64;
             if self.compress {

@@ -1,5 +1,6 @@
 //! Ended pins from the ring buffer, while somebody listens.
 
+use std::io;
 use std::os::fd::{AsFd as _, AsRawFd, RawFd};
 
 use aya::Ebpf;
@@ -7,8 +8,11 @@ use aya::maps::{Array, Map, MapData, MapError, RingBuf};
 use memmap2::{MmapOptions, MmapRaw};
 use pinwatch_common::listen::Listening;
 use pinwatch_common::record::PinEvent;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
-use super::live::{LiveError, word_at};
+use super::error::LiveError;
+use super::shared_memory::word_at;
 
 const RING: &str = "EVENTS";
 /// Where the compiler puts `LISTENING`.
@@ -31,8 +35,15 @@ impl Events {
         })
     }
 
+    /// Registers the ring buffer with the runtime, to wait until it has events.
+    pub fn readable(self) -> io::Result<AsyncFd<Self>> {
+        // SAFETY: the ring buffer owns its descriptor and keeps it for its life.
+        let registered = unsafe { AsyncFd::register_with_interest(self, Interest::READABLE) };
+        Ok(registered?)
+    }
+
     /// Sets which pins come. A bpf(2) call: kprobes that hit its CPU while that is
-    /// preempted inside the call are skipped, so call it when wishes change, not
+    /// preempted inside the call are skipped, so call it when filters change, not
     /// at intervals.
     pub fn listen(&mut self, listening: &Listening) -> Result<(), LiveError> {
         let words: [u64; WORDS] = bytemuck::cast(*listening);

@@ -4,7 +4,7 @@ use aya::Btf;
 use aya_obj::btf::BtfKind;
 use pinwatch_common::params::{KFUNCS, NO_OPERATION, kernel_call, kfunc_call};
 
-use super::live::LiveError;
+use super::error::LiveError;
 
 /// The object with calls of the kernel's functions, by their ids in its BTF; without BTF, each call
 /// becomes an instruction that does nothing.

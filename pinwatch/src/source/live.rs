@@ -7,59 +7,40 @@ use std::fs;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use aya::maps::Map;
 use aya::{Btf, Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
 use bytemuck::Zeroable as _;
-use memmap2::{MmapOptions, MmapRaw};
+use memmap2::MmapRaw;
 use pinwatch_common::fold::CpuCells;
 use pinwatch_common::params::{ABI_SYMBOL, ABI_VERSION, SLOTS};
 use pinwatch_common::record::{Flight, PHASES, Pin, Slot, ZONES};
-use thiserror::Error;
 
+use super::error::LiveError;
 use super::events::{Events, Sent};
 use super::kfuncs;
+use super::shared_memory::{share, word_at};
 use super::skips::Skips;
 use super::stack::Stacks;
-use crate::aggregate::{Hook, ProgramStats, State};
+use super::switch_watch::{Watch, fail_silent};
+use super::thread::thread;
+use crate::host::clock::monotonic_ns;
 use crate::kernel::facts::Facts;
+use crate::kernel::procfs::inside_a_pin;
 use crate::kernel::switches::SwitchFiles;
-use crate::kernel::threads::inside_a_pin;
 use crate::kernel::zones::{ZoneBits, zone_names};
+use crate::model::in_flight::Threads;
+use crate::model::state::{Hook, ProgramStats, State};
 use crate::probe::attach::{Attached, attach_all};
-use crate::probe::plan::{Decision, Kind, Plan, UserRegs};
-use crate::probe::silence::{Watch, fail_silent, silence};
+use crate::probe::decision::{Decision, Kind};
+use crate::probe::plan::{Plan, UserRegs};
+use crate::probe::silence::silence;
 use crate::probe::table::Measurement;
 use crate::probe::tracefs::{Profile, Tracefs};
 
 /// The BPF programs, built by the build script.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/pinwatch-ebpf"));
-
-/// Why the kernel cannot be watched.
-#[derive(Debug, Error)]
-pub enum LiveError {
-    #[error("this kernel cannot be watched: {}", .0.join("; "))]
-    Unusable(Vec<String>),
-    #[error("cannot load the BPF object: {0}")]
-    Load(#[from] aya::EbpfError),
-    #[error("cannot find the kernel function {0} in the kernel's BTF: {1}")]
-    Kfunc(&'static str, aya::BtfError),
-    #[error("cannot attach {program} to {target}: {reason}")]
-    Attach {
-        program: &'static str,
-        target: &'static str,
-        reason: String,
-    },
-    #[error("the BPF object has no map {0}")]
-    NoMap(&'static str),
-    #[error("cannot use the map {0}: {1}")]
-    Map(&'static str, String),
-    #[error("cannot read how many CPUs there are: {0}")]
-    Cpus(String),
-}
 
 /// Settings of the source.
 #[derive(Clone, Copy, Debug)]
@@ -242,6 +223,7 @@ impl Live {
             before_start: self.before_start,
             cells,
             in_flight,
+            threads: Threads::Live(thread),
             claimed,
             // After the slots are read: no age is negative.
             now_ns: monotonic_ns(),
@@ -361,37 +343,6 @@ fn in_flight(mut pin: Pin, owner: u64) -> Pin {
         pin.phase_ns = [0; PHASES];
     }
     pin
-}
-
-/// Maps `entries` values of an array into this process, read-only.
-pub fn share<T>(ebpf: &Ebpf, name: &'static str, entries: usize) -> Result<MmapRaw, LiveError> {
-    let Some(Map::Array(map)) = ebpf.map(name) else {
-        return Err(LiveError::NoMap(name));
-    };
-    let fd = map.fd().as_fd().as_raw_fd();
-    MmapOptions::new()
-        .len(entries * size_of::<T>())
-        .map_raw_read_only(fd)
-        .map_err(|error| LiveError::Map(name, error.to_string()))
-}
-
-/// A word of an entry of a shared array.
-pub fn word_at<T>(map: &MmapRaw, entry: usize, word: usize) -> u64 {
-    const { assert!(size_of::<T>().is_multiple_of(8)) }
-    let at = entry * size_of::<T>() + word * 8;
-    assert!(at + 8 <= map.len());
-    // SAFETY: inside the mapping (checked) and aligned: the mapping is
-    // page-aligned and all sizes are multiples of 8. The kernel writes it
-    // concurrently, in words.
-    unsafe { (*map.as_ptr().add(at).cast::<AtomicU64>()).load(Ordering::Relaxed) }
-}
-
-/// `CLOCK_MONOTONIC`, the clock of `bpf_ktime_get_ns`, in nanoseconds.
-#[must_use]
-pub fn monotonic_ns() -> u64 {
-    use nix::time::{ClockId, clock_gettime};
-    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("every Linux has this clock");
-    now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64
 }
 
 /// Before 5.11 maps are charged to the limit of locked memory; descriptors are

@@ -1,8 +1,12 @@
-//! Where pins come from: the running kernel, or a recording.
+//! The running kernel as a source of pins: the only owner of loaded programs and mapped memory.
 
+pub mod diagnostics;
+pub mod error;
 pub mod events;
 mod kfuncs;
 pub mod live;
-pub mod replay;
+mod shared_memory;
 mod skips;
 pub mod stack;
+mod switch_watch;
+mod thread;

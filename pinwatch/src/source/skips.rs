@@ -8,7 +8,8 @@ use aya::Ebpf;
 use memmap2::MmapRaw;
 use pinwatch_common::counter::PROBES;
 
-use super::live::{LiveError, share, word_at};
+use super::error::LiveError;
+use super::shared_memory::{share, word_at};
 use crate::probe::attach::Attached;
 
 /// The runs of one CPU.

@@ -18,9 +18,11 @@ use pinwatch_common::record::{STACK_FRAMES, StackSample};
 use serde::Serialize;
 use thiserror::Error;
 
-use super::live::{LiveError, share, word_at};
-use crate::kernel::symbols::Symbols;
-use crate::probe::perf::{Trigger, disable, enable, trigger};
+use super::error::LiveError;
+use super::shared_memory::{share, word_at};
+use crate::kernel::kallsyms::Symbols;
+use crate::kernel::perf_event::{Trigger, disable, enable, trigger};
+use crate::kernel::procfs;
 
 /// How long a thread that runs may take to be sampled.
 const PATIENCE: Duration = Duration::from_millis(200);
@@ -93,7 +95,7 @@ impl Stacks {
             _ => StackError::Io(error),
         };
         let read = |file| fs::read_to_string(format!("/proc/{tid}/{file}")).map_err(ended);
-        if state(&read("stat")?) == Some('R') {
+        if procfs::stat_field(&read("stat")?, procfs::STATE) == Some('R') {
             return Err(StackError::Starved);
         }
         if self.may_unwind {
@@ -196,11 +198,6 @@ impl Timers {
     }
 }
 
-/// The third field of `/proc/TID/stat`; the second may hold anything.
-fn state(stat: &str) -> Option<char> {
-    stat.rsplit_once(") ")?.1.chars().next()
-}
-
 /// `[<0>] function+0x12/0x34`, without the address and the size.
 fn frame(line: &str) -> String {
     let name = line.split_once("] ").map_or(line, |(_, name)| name);
@@ -219,7 +216,6 @@ mod tests {
 
     #[test]
     fn what_procfs_says() {
-        assert_eq!(state("12 (a) R b) D 1 2"), Some('D'));
         assert_eq!(
             frame("[<0>] folio_wait_bit+0x12/0x34"),
             "folio_wait_bit+0x12"

@@ -10,8 +10,9 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixStream;
 use tokio_util::codec::Framed;
 
-use super::{Feed, Sink, Update, feed, wire};
-use crate::filter::Filter;
+use super::feed::{Feed, Sink, Update, feed};
+use super::wire;
+use crate::model::filter::Filter;
 
 /// Follows the daemon that listens on a socket.
 pub async fn connect(path: &Path, filter: &Filter) -> Result<Feed> {

@@ -3,18 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::time::{ClockId, clock_gettime};
 use pinwatch_common::counter::Loss;
 use pinwatch_common::params::ABI_VERSION;
 use pinwatch_common::record::PinEvent;
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::feed::{Sink, Update};
 use super::hub::{Hub, Subscription};
-use super::{Lost, Sink, Start, Update};
-use crate::aggregate::State;
-use crate::filter::Filter;
-use crate::rest::Rest;
-use crate::view::View;
+use crate::host::clock::wall_offset_ns;
+use crate::model::agent_status::AgentStatus;
+use crate::model::filter::Filter;
+use crate::model::session::{Lost, Start};
+use crate::model::state::State;
+use crate::model::view::View;
 
 /// Between two looks at the state.
 const TICK: Duration = Duration::from_millis(500);
@@ -72,21 +73,17 @@ pub async fn follow(hub: Arc<Hub>, state: impl Fn() -> State, filter: Filter, si
         }
     }
     let state = state();
-    let (lost, rest) = (lost(&state, &pins), Box::new(Rest::of(&state)));
-    sink.send(Ok(Update::End { lost, rest })).await;
+    let (lost, status) = (lost(&state, &pins), Box::new(AgentStatus::of(&state)));
+    sink.send(Ok(Update::End { lost, status })).await;
 }
 
 fn start(state: &State) -> Start {
-    let now = |clock| {
-        let now = clock_gettime(clock).expect("every Linux has this clock");
-        now.tv_sec() * 1_000_000_000 + now.tv_nsec()
-    };
     Start {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         abi: ABI_VERSION,
         release: state.release.clone(),
         era: state.era.clone(),
-        wall_offset_ns: now(ClockId::CLOCK_REALTIME) - now(ClockId::CLOCK_MONOTONIC),
-        rest: Box::new(Rest::of(state)),
+        wall_offset_ns: wall_offset_ns(),
+        status: Box::new(AgentStatus::of(state)),
     }
 }

@@ -17,7 +17,8 @@ const BATCH: usize = 256;
 /// Followers at a time.
 const FOLLOWERS: usize = 16;
 
-/// Asks the pump to heed the wishes and to publish all that waits; answered when done.
+/// Asks the ring-buffer reader to apply the followers' filters and publish everything queued;
+/// replies when done.
 pub type Sync = oneshot::Sender<()>;
 
 /// There are [`FOLLOWERS`] already, or the source has ended.
@@ -29,7 +30,7 @@ pub enum Refused {
     Ending,
 }
 
-/// The place where followers meet the pump.
+/// The place where followers meet the ring-buffer reader.
 pub struct Hub {
     state: Mutex<State>,
     syncs: mpsc::Sender<Sync>,
@@ -39,12 +40,12 @@ pub struct Hub {
 struct State {
     /// None while nobody follows.
     log: Option<broadcast::Sender<PinEvent>>,
-    wishes: BTreeMap<u64, Listening>,
+    filters: BTreeMap<u64, Listening>,
     next_id: u64,
 }
 
 impl Hub {
-    /// A hub, and what its pump has to answer.
+    /// A hub, and what its ring-buffer reader has to answer.
     #[must_use]
     pub fn new() -> (Arc<Self>, mpsc::Receiver<Sync>) {
         let (syncs, receiver) = mpsc::channel(FOLLOWERS);
@@ -62,8 +63,10 @@ impl Hub {
     /// What all followers together want.
     #[must_use]
     pub fn wanted(&self) -> Listening {
-        let wishes = self.state().wishes.values().copied().collect::<Vec<_>>();
-        wishes.into_iter().fold(Listening::NOBODY, Listening::union)
+        let filters = self.state().filters.values().copied().collect::<Vec<_>>();
+        filters
+            .into_iter()
+            .fold(Listening::NOBODY, Listening::union)
     }
 
     /// Hands pins to all followers. Never waits.
@@ -77,16 +80,16 @@ impl Hub {
         }
     }
 
-    /// Follows; returns when the kernel sends what is wished.
-    pub async fn subscribe(self: &Arc<Self>, wish: Listening) -> Result<Subscription, Refused> {
+    /// Follows; returns when the kernel applies the filter.
+    pub async fn subscribe(self: &Arc<Self>, filter: Listening) -> Result<Subscription, Refused> {
         let subscription = {
             let mut state = self.state();
-            if state.wishes.len() >= FOLLOWERS {
+            if state.filters.len() >= FOLLOWERS {
                 return Err(Refused::TooMany);
             }
             let id = state.next_id;
             state.next_id += 1;
-            state.wishes.insert(id, wish);
+            state.filters.insert(id, filter);
             Subscription {
                 id,
                 pins: state
@@ -161,12 +164,12 @@ impl Subscription {
 impl Drop for Subscription {
     fn drop(&mut self) {
         let mut state = self.hub.state();
-        state.wishes.remove(&self.id);
-        if state.wishes.is_empty() {
+        state.filters.remove(&self.id);
+        if state.filters.is_empty() {
             state.log = None;
         }
         drop(state);
-        // A pump with a full queue heeds the wishes all the same, for those in it.
+        // A reader whose queue is full applies the filters anyway, for the requests in it.
         let (done, _) = oneshot::channel();
         let _ = self.hub.syncs.try_send(done);
     }
@@ -181,7 +184,7 @@ mod tests {
         vec![PinEvent::zeroed(); n]
     }
 
-    /// A hub whose pump has nothing to publish.
+    /// A hub whose reader has nothing to publish.
     fn hub() -> Arc<Hub> {
         let (hub, mut syncs) = Hub::new();
         tokio::spawn(async move {

@@ -1,129 +1,13 @@
-//! Pins for whoever watches them live. One [`pump`] reads the ring buffer, and
+//! Pins for whoever watches them live. [`ring_reader`] reads the ring buffer, and
 //! only while somebody follows; [`hub`] hands what it read to any number of
 //! followers, none of which can hold it up. [`follow`] makes of that what a view
 //! is fed with, in this process or, through [`serve`] and [`connect`], in another.
-//!
-//! A view knows only [`Feed`]; whatever fills one can be watched.
 
 pub mod connect;
+pub mod feed;
 pub mod follow;
 pub mod hub;
-pub mod pump;
 pub mod replay;
+pub mod ring_reader;
 pub mod serve;
 mod wire;
-
-use std::sync::Arc;
-
-use anyhow::Result;
-use pinwatch_common::record::PinEvent;
-use serde::{Deserialize, Serialize};
-use tokio::sync::{Notify, mpsc};
-
-use crate::rest::Rest;
-use crate::view::View;
-
-/// The first thing a follower learns.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Start {
-    /// Of the pinwatch that watches.
-    pub version: String,
-    /// Of its records.
-    pub abi: u32,
-    pub release: String,
-    pub era: String,
-    /// What to add to `CLOCK_MONOTONIC` for the time of day, in nanoseconds.
-    pub wall_offset_ns: i64,
-    /// Before the first pin.
-    #[serde(default)]
-    pub rest: Box<Rest>,
-}
-
-/// Pins that ended and that a follower was not given, since it began.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Lost {
-    /// The ring buffer was full.
-    pub ring: u64,
-    /// The follower fell behind.
-    pub behind: u64,
-}
-
-impl Lost {
-    #[must_use]
-    pub fn total(self) -> u64 {
-        self.ring + self.behind
-    }
-}
-
-/// What a view is fed with: `Start`, then any number of `Pins` and `Tick`, then `End`.
-#[derive(Clone, Debug)]
-pub enum Update {
-    Start(Start),
-    /// Pins that ended, in the order in which they did on each CPU; with
-    /// [`Filter::passes`](crate::filter::Filter::passes) also pins that begin a retry.
-    Pins(Vec<PinEvent>),
-    /// Twice a second: everything else.
-    Tick {
-        view: Box<View>,
-        lost: Lost,
-    },
-    /// What is known after the last pin.
-    End {
-        lost: Lost,
-        rest: Box<Rest>,
-    },
-}
-
-/// Updates between a source and its view that may wait.
-const WAITING: usize = 2;
-
-/// A view's end.
-pub struct Feed {
-    updates: mpsc::Receiver<Result<Update>>,
-    finish: Arc<Notify>,
-}
-
-/// A source's end.
-pub struct Sink {
-    updates: mpsc::Sender<Result<Update>>,
-    finish: Arc<Notify>,
-}
-
-/// Both ends.
-#[must_use]
-pub fn feed() -> (Sink, Feed) {
-    let (sender, updates) = mpsc::channel(WAITING);
-    let finish = Arc::new(Notify::new());
-    let sink = Sink {
-        updates: sender,
-        finish: Arc::clone(&finish),
-    };
-    (sink, Feed { updates, finish })
-}
-
-impl Feed {
-    /// The next update; none after the last. Can be dropped and called again.
-    pub async fn next(&mut self) -> Option<Result<Update>> {
-        self.updates.recv().await
-    }
-
-    /// Asks for the end: what has happened until now still comes.
-    pub fn finish(&self) {
-        self.finish.notify_one();
-    }
-}
-
-impl Sink {
-    /// Hands an update over; false when nobody takes it any more.
-    pub async fn send(&self, update: Result<Update>) -> bool {
-        self.updates.send(update).await.is_ok()
-    }
-
-    /// Waits until the view asks for the end, or is gone.
-    pub async fn finished(&self) {
-        tokio::select! {
-            () = self.finish.notified() => {}
-            () = self.updates.closed() => {}
-        }
-    }
-}

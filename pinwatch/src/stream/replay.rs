@@ -5,16 +5,15 @@ use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use tokio::time::{Instant, sleep_until};
 
-use super::{Feed, Lost, Sink, Update, feed};
-use crate::filter::Filter;
-use crate::passes::Traced;
-use crate::recording::{Item, Reader};
-use crate::rest::Rest;
-use crate::source::replay::Replayed;
-use crate::view::View;
+use super::feed::{Feed, Sink, Update, feed};
+use crate::model::agent_status::AgentStatus;
+use crate::model::filter::Filter;
+use crate::model::trace::Traced;
+use crate::model::view::View;
+use crate::recording::replay::Replay;
 
 /// Between two looks at the state, in the time of the recording.
 const TICK_NS: u64 = 500_000_000;
@@ -23,69 +22,55 @@ const TICK_NS: u64 = 500_000_000;
 /// waiting at all.
 pub fn replay(path: &Path, speed: Option<f64>, filter: Filter) -> Result<Feed> {
     let name = path.display().to_string();
-    let file = File::open(path).with_context(|| name.clone())?;
-    let reader = Reader::new(file).with_context(|| name.clone())?;
+    let recording = Replay::open(path)?;
     let (sink, feed) = feed();
-    let replay = Replay {
-        replayed: Replayed::new(reader.header()),
+    let replay = Paced {
+        recording,
         clock: Clock { speed, began: None },
         filter,
-        lost: Lost::default(),
         ticked_ns: 0,
     };
     tokio::spawn(async move {
-        if let Err(error) = replay.run(&name, reader, &sink).await {
+        if let Err(error) = replay.run(&name, &sink).await {
             sink.send(Err(error.context(name))).await;
         }
     });
     Ok(feed)
 }
 
-struct Replay {
-    replayed: Replayed,
+struct Paced {
+    recording: Replay<File>,
     clock: Clock,
     filter: Filter,
-    lost: Lost,
     /// When the state was last looked at.
     ticked_ns: u64,
 }
 
-impl Replay {
-    async fn run(mut self, name: &str, mut reader: Reader<File>, sink: &Sink) -> Result<()> {
-        let start = reader.header().start.clone();
+impl Paced {
+    async fn run(mut self, name: &str, sink: &Sink) -> Result<()> {
+        let start = self.recording.header().start.clone();
         if !sink.send(Ok(Update::Start(start))).await {
             return Ok(());
         }
         let mut stopped = false;
-        while let Some(item) = reader.next_item()? {
-            let pins = match item {
-                Item::Pins(pins) => pins,
-                Item::Lost(lost) => {
-                    self.lost = lost;
-                    continue;
-                }
-                Item::End(end) => {
-                    self.lost = end.lost;
-                    self.replayed.end(&end);
-                    continue;
-                }
-            };
-            pins.iter().for_each(|pin| self.replayed.add(pin));
-            self.replayed.state.events_sent += pins.len() as u64;
+        while let Some(pins) = self.recording.next_pins()? {
+            let state = &mut self.recording.state;
+            state.events_sent += pins.len() as u64;
             stopped = tokio::select! {
-                () = self.clock.wait(self.replayed.state.now_ns) => false,
+                () = self.clock.wait(state.now_ns) => false,
                 () = sink.finished() => true,
             };
             if stopped || !self.show(pins, sink).await {
                 break;
             }
         }
-        if let Some(damage) = reader.damage().filter(|_| !stopped) {
+        if let Some(damage) = self.recording.damage().filter(|_| !stopped) {
             tracing::warn!("{name}: {damage}");
         }
         sink.send(Ok(self.tick())).await;
-        let (lost, rest) = (self.lost, Box::new(Rest::of(&self.replayed.state)));
-        sink.send(Ok(Update::End { lost, rest })).await;
+        let lost = self.recording.lost;
+        let status = Box::new(AgentStatus::of(&self.recording.state));
+        sink.send(Ok(Update::End { lost, status })).await;
         Ok(())
     }
 
@@ -96,7 +81,7 @@ impl Replay {
         if !pins.is_empty() && !sink.send(Ok(Update::Pins(pins))).await {
             return false;
         }
-        let now_ns = self.replayed.state.now_ns;
+        let now_ns = self.recording.state.now_ns;
         if now_ns.saturating_sub(self.ticked_ns) < TICK_NS {
             return true;
         }
@@ -106,8 +91,8 @@ impl Replay {
 
     fn tick(&self) -> Update {
         Update::Tick {
-            view: Box::new(View::new(&self.replayed.state)),
-            lost: self.lost,
+            view: Box::new(View::new(&self.recording.state)),
+            lost: self.recording.lost,
         }
     }
 }
@@ -125,5 +110,78 @@ impl Clock {
         let (first_ns, began) = *self.began.get_or_insert_with(|| (now_ns, Instant::now()));
         let there = Duration::from_nanos(now_ns - first_ns);
         sleep_until(began + there.div_f64(speed)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytemuck::Zeroable as _;
+    use pinwatch_common::record::{Phase, Pin};
+
+    use super::*;
+    use crate::host::machine::Machine;
+    use crate::model::in_flight::{Thread, Threads};
+    use crate::model::session::{Lost, Start};
+    use crate::model::state::State;
+    use crate::recording::{End, Header, Writer};
+
+    /// `top --replay` shows what these updates hold.
+    #[tokio::test]
+    async fn a_pin_in_flight_is_shown_as_recorded_not_as_this_machine_has_it() {
+        // A thread that this machine has too, under another name.
+        let tid = std::process::id();
+        let pin = Pin {
+            tid,
+            tgid: tid,
+            passes: 1,
+            phase: Phase::Drain as u8,
+            ..Pin::zeroed()
+        };
+        let state = State {
+            in_flight: vec![pin],
+            threads: Threads::Live(|_| Thread {
+                comm: Some("recorded".to_owned()),
+                ..Thread::default()
+            }),
+            ..State::empty("6.12", "folios")
+        };
+        let start = Start {
+            version: String::new(),
+            abi: 0,
+            release: String::new(),
+            era: String::new(),
+            wall_offset_ns: 0,
+            status: Box::default(),
+        };
+        let end = End {
+            status: AgentStatus::of(&state),
+            ..End::default()
+        };
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let header = Header::new(start, None, Machine::default());
+        let writer = Writer::new(file.as_file(), &header, false).expect("written");
+        writer.end(&end).expect("written");
+
+        let mut feed = replay(file.path(), None, Filter::default()).expect("a recording");
+        let mut oldest = Vec::new();
+        while let Some(update) = feed.next().await {
+            match update.expect("an update") {
+                Update::Tick { view, lost } => {
+                    assert_eq!(lost, Lost::default());
+                    oldest = view.oldest;
+                }
+                Update::End { status, .. } => assert_eq!(*status, end.status),
+                Update::Start(_) | Update::Pins(_) => {}
+            }
+        }
+        let [row] = &oldest[..] else {
+            panic!("one pin: {oldest:?}");
+        };
+        let recorded = Thread {
+            comm: Some("recorded".to_owned()),
+            ..Thread::default()
+        };
+        assert_eq!((row.tid, &row.thread), (tid, &recorded));
+        assert_eq!(row.phase, "drain");
     }
 }

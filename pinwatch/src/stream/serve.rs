@@ -16,11 +16,12 @@ use nix::sys::stat::{Mode, umask};
 use tokio::net::{UnixListener, UnixStream};
 use tokio_util::codec::Framed;
 
+use super::feed::feed;
 use super::follow::follow;
 use super::hub::Hub;
-use super::{feed, wire};
-use crate::aggregate::State;
-use crate::filter::Filter;
+use super::wire;
+use crate::model::filter::Filter;
+use crate::model::state::State;
 
 /// Where a daemon listens unless told otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/pinwatch/pinwatch.sock";

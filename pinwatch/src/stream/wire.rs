@@ -9,8 +9,9 @@ use pinwatch_common::record::PinEvent;
 use serde::Serialize;
 pub use tokio_util::codec::LengthDelimitedCodec as Codec;
 
-use super::{Lost, Start, Update};
-use crate::view::View;
+use super::feed::Update;
+use crate::model::session::{Lost, Start};
+use crate::model::view::View;
 
 /// Longest frame: a state with its oldest pins in flight is some 60 KiB.
 const FRAME: usize = 1 << 20;
@@ -31,7 +32,7 @@ pub fn encode(update: &Result<Update>) -> Result<Bytes> {
         Ok(Update::Start(start)) => json(START, start)?,
         Ok(Update::Pins(pins)) => framed(PINS, bytemuck::cast_slice(pins)),
         Ok(Update::Tick { view, lost }) => json(TICK, &(view, lost))?,
-        Ok(Update::End { lost, rest }) => json(END, &(lost, rest))?,
+        Ok(Update::End { lost, status }) => json(END, &(lost, status))?,
         Err(error) => framed(REFUSED, format!("{error:#}").as_bytes()),
     };
     Ok(body)
@@ -68,8 +69,8 @@ pub fn decode(frame: &[u8]) -> Result<Update> {
             Update::Tick { view, lost }
         }
         END => {
-            let (lost, rest) = serde_json::from_slice(body)?;
-            Update::End { lost, rest }
+            let (lost, status) = serde_json::from_slice(body)?;
+            Update::End { lost, status }
         }
         REFUSED => bail!("{}", String::from_utf8_lossy(body)),
         kind => bail!("a frame of the unknown kind {kind}"),
@@ -87,7 +88,7 @@ fn pins(body: &[u8]) -> Result<Vec<PinEvent>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rest::Rest;
+    use crate::model::agent_status::AgentStatus;
     use bytemuck::Zeroable as _;
     use pinwatch_common::record::Pin;
     use proptest::prelude::*;
@@ -99,7 +100,7 @@ mod tests {
             release: "6.12".to_owned(),
             era: "folios".to_owned(),
             wall_offset_ns: -1,
-            rest: Box::default(),
+            status: Box::default(),
         }
     }
 
@@ -116,15 +117,17 @@ mod tests {
         let lost = Lost { ring: 1, behind: 2 };
         let round = |update| decode(&encode(&Ok(update)).unwrap()).unwrap();
         assert!(matches!(round(Update::Pins(vec![pin; 3])), Update::Pins(got) if got == [pin; 3]));
-        let rest = Box::new(Rest {
+        let status = Box::new(AgentStatus {
             events_sent: 3,
-            ..Rest::default()
+            ..AgentStatus::default()
         });
         let end = Update::End {
             lost,
-            rest: rest.clone(),
+            status: status.clone(),
         };
-        assert!(matches!(round(end), Update::End { lost: l, rest: r } if (l, &r) == (lost, &rest)));
+        assert!(
+            matches!(round(end), Update::End { lost: l, status: r } if (l, &r) == (lost, &status))
+        );
         let view = Box::new(View {
             in_flight: 5,
             ..View::default()

@@ -19,7 +19,7 @@ use ring::hmac;
 use ring::rand::SystemRandom;
 use tokio::sync::Semaphore;
 
-use super::current::{Current, Settings};
+use super::reload::{Current, Settings};
 
 /// Salt and digest of no password that anybody knows, to be compared in place of
 /// a user's who does not exist.

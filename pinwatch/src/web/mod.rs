@@ -2,11 +2,11 @@
 //! and within which limits. Knows nothing of what is served.
 //!
 //! `--web.config.file` has the format of Prometheus' exporter-toolkit: [`config`]
-//! reads it, [`current`] keeps up with it while the daemon runs.
+//! reads it, [`reload`] keeps up with it while the daemon runs.
 
 pub mod auth;
 pub mod config;
-pub mod current;
-mod guard;
+pub mod reload;
 pub mod serve;
 pub mod tls;
+mod write_timeout;

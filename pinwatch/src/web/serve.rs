@@ -26,8 +26,8 @@ use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::timeout::TimeoutLayer;
 
 use super::auth::{Gate, gate};
-use super::current::{Current, Settings};
-use super::guard::Guard;
+use super::reload::{Current, Settings};
+use super::write_timeout::WriteTimeout;
 
 /// How much of the daemon its clients can take.
 #[derive(Clone, Copy, Debug)]
@@ -177,7 +177,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let endless = Arc::new(AtomicBool::new(false));
-    let stream = Guard::new(stream, limits.answering, Arc::clone(&endless));
+    let stream = WriteTimeout::new(stream, limits.answering, Arc::clone(&endless));
     let answer = service_fn(move |request: Request<Incoming>| {
         let (router, endless) = (router.clone(), Arc::clone(&endless));
         async move {

@@ -13,7 +13,7 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
 
 use super::config::{ClientAuth, Tls, Version};
-use crate::files;
+use crate::host::bounded_file;
 
 /// The files that it names, where relative paths start at `folder`.
 pub fn files(tls: &Tls, folder: &Path) -> Vec<PathBuf> {
@@ -107,8 +107,8 @@ fn one_of(
         (Some(inline), None) => Ok(Some(inline.clone().into_bytes())),
         (None, Some(file)) => {
             let file = folder.join(file);
-            let bytes =
-                files::read(&file).with_context(|| format!("{key}_file: {}", file.display()));
+            let bytes = bounded_file::read(&file)
+                .with_context(|| format!("{key}_file: {}", file.display()));
             bytes.map(Some)
         }
         (None, None) => Ok(None),

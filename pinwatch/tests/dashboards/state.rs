@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytemuck::Zeroable as _;
-use pinwatch::aggregate::{Hook, ProgramStats, State};
+use pinwatch::model::state::{Hook, ProgramStats, State};
 use pinwatch::probe::table::Measurement;
 use pinwatch_common::fold::CpuCells;
 

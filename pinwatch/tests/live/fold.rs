@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytemuck::Zeroable as _;
 use pinwatch::kernel::facts::Facts;
 use pinwatch::probe::plan::{Plan, Prefer};
+use pinwatch::probe::table::wanted;
 use pinwatch::source::live::{Live, Options};
 use pinwatch_common::fold::{PassCells, PinCells, fold_pin};
 use pinwatch_common::listen::Listening;
@@ -19,7 +20,7 @@ const OPTIONS: Options = Options {
 
 #[test]
 fn kernel_and_user_space_fold_the_same() {
-    let facts = Facts::gather();
+    let facts = Facts::gather(&wanted());
     let plan = Plan::new(&facts, Prefer::Auto);
     let mut live = Live::attach(&facts, &plan, OPTIONS).expect("this kernel can be watched");
     let mut events = live.take_events().expect("a ring buffer");
@@ -84,7 +85,7 @@ impl Counts {
 /// watch the same pins: one has a follower, whose events are folded here, and the other has none.
 #[test]
 fn pins_that_nobody_follows_are_folded_the_same() {
-    let facts = Facts::gather();
+    let facts = Facts::gather(&wanted());
     for prefer in [Prefer::Fentry, Prefer::Kprobe] {
         let plan = Plan::new(&facts, prefer);
         let attach = || Live::attach(&facts, &plan, OPTIONS).expect("this kernel can be watched");

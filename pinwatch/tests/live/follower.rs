@@ -5,9 +5,10 @@ use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 
 use anyhow::{Context as _, Result};
-use pinwatch::filter::Filter;
+use pinwatch::model::filter::Filter;
+use pinwatch::model::session::Lost;
 use pinwatch::stream::connect::connect;
-use pinwatch::stream::{Lost, Update};
+use pinwatch::stream::feed::Update;
 use pinwatch_common::record::PinEvent;
 use tokio::runtime;
 use tokio::sync::Notify;

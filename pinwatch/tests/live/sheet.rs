@@ -3,6 +3,7 @@
 
 use pinwatch::kernel::facts::Facts;
 use pinwatch::probe::plan::{Plan, Prefer};
+use pinwatch::probe::table::wanted;
 
 macro_rules! sheets {
     ($($name:literal)*) => {
@@ -30,7 +31,7 @@ fn sheet_of(release: &str) -> Option<Facts> {
 
 #[test]
 fn the_plan_here_is_that_of_the_committed_sheet() {
-    let here = Facts::gather();
+    let here = Facts::gather(&wanted());
     let release = &here.release;
     let sheet = sheet_of(release)
         .unwrap_or_else(|| panic!("no fact sheet for {release}: run `cargo xtask facts`"));

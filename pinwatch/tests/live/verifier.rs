@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use pinwatch::kernel::facts::Facts;
 use pinwatch::probe::plan::{Plan, Prefer};
+use pinwatch::probe::table::wanted;
 use pinwatch::source::live::{Live, Options};
 
 /// Written by `cargo xtask bench verifier`.
@@ -15,7 +16,7 @@ const RECORDED: &str = include_str!("../data/verifier.json");
 fn programs_are_no_harder_to_verify_than_recorded() {
     let recorded: BTreeMap<String, BTreeMap<String, u32>> =
         serde_json::from_str(RECORDED).expect("JSON");
-    let facts = Facts::gather();
+    let facts = Facts::gather(&wanted());
     let series = recorded.keys().find(|series| {
         let rest = facts.release.strip_prefix(series.as_str());
         rest.is_some_and(|rest| rest.starts_with('.'))

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use pinwatch::kernel::facts::Facts;
-use pinwatch::probe::plan::{Kind, Plan, Prefer, Verdict, programs};
+use pinwatch::probe::decision::{Kind, Verdict};
+use pinwatch::probe::plan::{Plan, Prefer, programs};
 use pinwatch::probe::table::Measurement;
 use proptest::prelude::*;
 use serde_json::{Value, json};

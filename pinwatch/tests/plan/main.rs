@@ -4,8 +4,8 @@
 
 mod any;
 mod one_change;
+mod selections;
 mod stock;
-mod wishes;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,7 +14,8 @@ use std::sync::LazyLock;
 
 use aya_obj::{Object, ProgramSection};
 use pinwatch::kernel::facts::Facts;
-use pinwatch::probe::plan::{Kind, Plan, Prefer, Verdict, Wish};
+use pinwatch::probe::decision::{Kind, Verdict};
+use pinwatch::probe::plan::{Plan, Prefer, Selection};
 use pinwatch::probe::table::Measurement;
 
 /// Every sheet, by name (`6.12-cloud`).
@@ -60,8 +61,8 @@ const LOWER_BOUND: &str =
     "counts are a lower bound: beside another BPF agent this kernel skips kprobe programs";
 
 /// What is off by default as well.
-fn everything(prefer: Prefer) -> Wish {
-    Wish {
+fn everything(prefer: Prefer) -> Selection {
+    Selection {
         prefer,
         with: vec![Measurement::FastPath],
         without: Vec::new(),

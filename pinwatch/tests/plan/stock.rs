@@ -1,7 +1,9 @@
 //! What is planned on the stock kernels.
 
-use pinwatch::kernel::facts::{Facts, Preemption};
-use pinwatch::probe::plan::{Globals, Kind, Plan, Prefer, UserRegs, Verdict, programs};
+use pinwatch::kernel::facts::Facts;
+use pinwatch::kernel::preemption::Preemption;
+use pinwatch::probe::decision::{Kind, Verdict};
+use pinwatch::probe::plan::{Globals, Plan, Prefer, UserRegs, programs};
 use pinwatch::probe::table::Measurement;
 
 use super::{LOWER_BOUND, OBJECT, PREFERENCES, SHEETS, everything, verdict};

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use pinwatch::output::http::{Source, Web, router};
 use pinwatch::output::metrics::Exporter;
-use pinwatch::web::current::Current;
+use pinwatch::web::reload::Current;
 use pinwatch::web::serve::{Limits, bind, serve};
 use prometheus::Registry;
 use prometheus::process_collector::ProcessCollector;

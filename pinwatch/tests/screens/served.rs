@@ -4,7 +4,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread;
 
-use pinwatch::aggregate::State;
+use pinwatch::model::state::State;
 use pinwatch::output::http::{Source, Web, router};
 use pinwatch::output::metrics::Exporter;
 use prometheus::Registry;

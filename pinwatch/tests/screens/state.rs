@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use bytemuck::Zeroable as _;
-use pinwatch::aggregate::series::{Per, Snapshot, Sums};
-use pinwatch::aggregate::{Hook, ProgramStats, State};
-use pinwatch::probe::plan::{Attachment, Decision, Kind, Verdict};
+use pinwatch::model::series::{Per, Snapshot, Sums};
+use pinwatch::model::state::{Hook, ProgramStats, State};
+use pinwatch::probe::decision::{Attachment, Decision, Kind, Verdict};
 use pinwatch::probe::table::Measurement;
 use pinwatch_common::fold::{CpuCells, fold_pin};
 use pinwatch_common::record::{Origin, Pin};

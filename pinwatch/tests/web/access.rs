@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use pinwatch::web::current::Current;
+use pinwatch::web::reload::Current;
 
 use super::client::{basic, get};
 use super::server::{Server, folder};

@@ -12,7 +12,7 @@ use axum::response::Sse;
 use axum::response::sse::Event;
 use axum::routing::get;
 use futures_util::stream::repeat_with;
-use pinwatch::web::current::Current;
+use pinwatch::web::reload::Current;
 use pinwatch::web::serve::{Limits, bind, serve};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use pinwatch::web::current::Current;
+use pinwatch::web::reload::Current;
 use rustls::version::{TLS12, TLS13};
 use tokio_rustls::client::TlsStream;
 

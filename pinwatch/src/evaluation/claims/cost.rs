@@ -5,6 +5,7 @@ use super::{Judged, RARE, Verdict};
 use crate::evaluation::capture::Capture;
 use crate::evaluation::evidence::{Evidence, Tries};
 use crate::evaluation::stats;
+use crate::probe::table::Measurement;
 
 /// An exponent below which a cost is linear.
 const LINEAR: f64 = 1.1;
@@ -43,7 +44,7 @@ pub fn linear(capture: &Capture) -> Judged {
         row("time per page", format!("{each:.1} ns")),
         row("exponent of pages in the time", text),
     ];
-    if let Some(lost) = lost(capture, &["phases"]) {
+    if let Some(lost) = lost(capture, &[Measurement::Phases]) {
         return (figures, lost);
     }
     if sizes < SIZES || most < SPAN * least {
@@ -80,7 +81,7 @@ pub fn amplification(capture: &Capture) -> Judged {
         ),
         row("the same, mean over pins", text),
     ];
-    if let Some(lost) = lost(capture, &["passes"]) {
+    if let Some(lost) = lost(capture, &[Measurement::Passes]) {
         return (figures, lost);
     }
     (
@@ -106,7 +107,7 @@ pub fn forward_progress(capture: &Capture) -> Judged {
         ),
         row("of those, pages that were fine", of(fine)),
     ];
-    if let Some(lost) = lost(capture, &["passes", "unpinnable"]) {
+    if let Some(lost) = lost(capture, &[Measurement::Passes, Measurement::Unpinnable]) {
         return (figures, lost);
     }
     (

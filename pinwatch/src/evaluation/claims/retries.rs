@@ -5,6 +5,7 @@ use super::{Judged, RARE};
 use crate::evaluation::capture::Capture;
 use crate::evaluation::evidence::{Evidence, Tries};
 use crate::evaluation::stats;
+use crate::probe::table::Measurement;
 
 pub fn only_under_stress(capture: &Capture) -> Judged {
     let Evidence {
@@ -82,7 +83,7 @@ pub fn transient(capture: &Capture) -> Judged {
     passes.sort_unstable_by(f64::total_cmp);
     let quantile = |q| stats::of_quantile(&passes, q).map_or(0.0, |estimate| estimate.value);
     let looping = evidence.looping_ns as f64 / (evidence.duration_ns as f64).max(1.0);
-    let in_flight = capture.end.as_ref().map(|end| &end.rest.in_flight);
+    let in_flight = capture.end.as_ref().map(|end| &end.status.in_flight);
     let mut figures = vec![
         row(
             "passes per pin: p50, p99, most",
@@ -108,7 +109,7 @@ pub fn transient(capture: &Capture) -> Judged {
             in_flight.len(),
         ));
     }
-    if let Some(lost) = lost(capture, &["isolate_lru"]) {
+    if let Some(lost) = lost(capture, &[Measurement::IsolateLru]) {
         return (figures, lost);
     }
     let tries = evidence.after_isolation;
@@ -124,7 +125,7 @@ pub fn slip_back(capture: &Capture) -> Judged {
         "passes that drained and failed to isolate a page",
         of(tries),
     )];
-    if let Some(lost) = lost(capture, &["drains", "isolate_lru"]) {
+    if let Some(lost) = lost(capture, &[Measurement::Drains, Measurement::IsolateLru]) {
         return (figures, lost);
     }
     (

@@ -4,6 +4,8 @@ use super::Verdict;
 use crate::evaluation::capture::Capture;
 use crate::evaluation::evidence::Tries;
 use crate::evaluation::stats::{Estimate, LEVEL, of_share};
+use crate::model::view::HookStatus;
+use crate::probe::table::Measurement;
 
 pub fn row(name: &str, value: impl ToString) -> (String, String) {
     (name.to_owned(), value.to_string())
@@ -69,13 +71,16 @@ pub fn more(seen: u64, than: f64, what: &str) -> Verdict {
 }
 
 /// Why a claim cannot be judged, where a measurement that it needs was not taken.
-pub fn lost(capture: &Capture, needed: &[&str]) -> Option<Verdict> {
-    let plan = &capture.header.start.rest.plan;
+pub fn lost(capture: &Capture, needed: &[Measurement]) -> Option<Verdict> {
+    let plan = &capture.header.start.status.plan;
     let missing = plan.iter().find(|line| {
-        needed.contains(&line.measurement.as_str())
-            && !matches!(line.verdict.as_str(), "attached" | "not_applicable")
+        needed.contains(&line.measurement)
+            && !matches!(
+                line.verdict,
+                HookStatus::Attached | HookStatus::NotApplicable
+            )
     })?;
-    let why = missing.note.as_deref().unwrap_or(&missing.verdict);
-    let reason = format!("{} was not measured: {why}", missing.measurement);
+    let why = missing.note.as_deref().unwrap_or(missing.verdict.name());
+    let reason = format!("{} was not measured: {why}", missing.measurement.name());
     Some(Verdict::NotMeasured { reason })
 }

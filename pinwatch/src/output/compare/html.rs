@@ -5,14 +5,15 @@ use std::collections::BTreeMap;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html as markup};
 
-use super::{Shown, change, plot, unsteady, value, verdict, word};
-use crate::evaluation::alike::environment;
+use super::plot;
+use super::shown::{Shown, change, unsteady, value, verdict, word};
 use crate::evaluation::capture::Capture;
 use crate::evaluation::claims::{Finding, findings};
+use crate::evaluation::comparability::environment;
 use crate::evaluation::compare::{Change, Line};
 use crate::evaluation::group::{Key, Sample};
+use crate::model::format::printable;
 use crate::output::report::words;
-use crate::text::printable;
 
 const STYLE: &str = include_str!("style.css");
 

@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use crate::evaluation::group::Sample;
-use crate::text::duration;
+use crate::model::format::duration;
 use pinwatch_common::record::{PHASE_NAMES, PHASES};
 
 const WIDTH: f64 = 460.0;

@@ -2,10 +2,10 @@
 
 use std::io::{self, Write};
 
-use super::{Shown, change, unsteady, value, verdict};
+use super::shown::{Shown, change, unsteady, value, verdict};
 use crate::evaluation::capture::Capture;
 use crate::evaluation::compare::{Change, Line};
-use crate::text::{pad, printable};
+use crate::model::format::{pad, printable};
 
 /// Writes the verdict first, then what it rests on.
 pub fn text(shown: &Shown, all: bool, out: &mut impl Write) -> io::Result<()> {

@@ -1,7 +1,7 @@
 //! One host: what its pins do, and whether the agent sees them all.
 
-use super::Unit::{Bytes, Number, PerSecond, Seconds, Share};
-use super::{Dashboard, Variable, figure, heatmap, lines, query, row, table};
+use super::panel::Unit::{Bytes, Number, PerSecond, Seconds, Share};
+use super::panel::{Dashboard, Variable, figure, heatmap, lines, query, row, table};
 
 pub const HOST: Dashboard = Dashboard {
     uid: "pinwatch-host",

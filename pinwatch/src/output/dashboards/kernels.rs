@@ -2,8 +2,8 @@
 //! has it for the variable `base` and for `new`. After a rate, `$of_kernel` leaves
 //! the hosts of that kernel.
 
-use super::Unit::{Number, PerSecond, Seconds, Share};
-use super::{Dashboard, Variable, figure, lines, query, row};
+use super::panel::Unit::{Number, PerSecond, Seconds, Share};
+use super::panel::{Dashboard, Variable, figure, lines, query, row};
 
 /// The variables that a query with `$kernel` is repeated for.
 pub const SIDES: [&str; 2] = ["base", "new"];

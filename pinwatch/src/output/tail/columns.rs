@@ -4,9 +4,9 @@
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::ended::Ended;
-use crate::text::{duration, fit, pad, printable};
-use crate::view::in_flight::Row;
+use crate::model::format::{duration, fit, pad, printable};
+use crate::model::in_flight::Row;
+use crate::model::pin_json::Ended;
 
 /// What a line shows: a pin that ended, or one in flight.
 pub struct Line {
@@ -60,7 +60,7 @@ impl Line {
             migrated: row.migrated,
             migrate_failed: row.migrate_failed,
             duration_ns: (row.age_seconds * 1e9) as u64,
-            result: format!("in flight: {}", row.signature),
+            result: format!("in flight: {}", row.activity),
         }
     }
 }

@@ -10,9 +10,9 @@ use ratatui::widgets::{Cell, Clear, Paragraph, Row, Table};
 
 use super::groups::Group;
 use super::keys::HELP;
-use super::{By, EDGES_NS, ROWS, Sort, Top};
-use crate::text::{duration, fit, pad, printable};
-use crate::view::in_flight;
+use super::screen::{By, EDGES_NS, ROWS, Sort, Top};
+use crate::model::format::{duration, fit, pad, printable};
+use crate::model::in_flight;
 
 /// Pins in flight that are shown where the screen is small.
 const FEW: u16 = 4;
@@ -142,7 +142,7 @@ impl Top {
                 Cell::from(pin.origin.clone()),
                 right(figure(pin.pages_requested as f64)),
                 right(figure(pin.passes.into())),
-                Cell::from(pin.signature.clone()),
+                Cell::from(pin.activity.clone()),
             ])
             .style(style)
         });

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use pinwatch_common::fold::cause;
 use pinwatch_common::histogram::{DURATION_BUCKETS, duration_bucket, duration_upper_ns};
-use pinwatch_common::record::{CAUSE_NAMES, PinEvent};
+use pinwatch_common::record::PinEvent;
 
-use crate::aggregate::quantile_ns;
-use crate::text::name;
+use crate::model::format::name;
+use crate::model::labels;
+use crate::model::state::quantile_ns;
 
 /// Processes that are kept, 2.4 KiB each; the one that has not pinned for longest
 /// makes room.
@@ -94,7 +94,7 @@ impl Processes {
         group.max_ns = group.max_ns.max(pin.duration_ns);
         group.buckets[duration_bucket(pin.duration_ns)] += 1;
         if pin.returned < 0 {
-            let cause = CAUSE_NAMES[cause(pin) as usize].to_owned();
+            let cause = labels::cause(pin).to_owned();
             *group.causes.entry(cause).or_default() += 1;
         }
         recent.last = self.clock;

@@ -2,7 +2,7 @@
 
 use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
-use super::{By, Top};
+use super::screen::{By, Top};
 
 /// The keys, as the help shows them.
 pub const HELP: &[(&str, &str)] = &[

@@ -3,9 +3,11 @@
 
 use std::iter;
 
-use pinwatch::kernel::facts::{Facts, Preemption};
+use pinwatch::kernel::facts::Facts;
+use pinwatch::kernel::preemption::Preemption;
 use pinwatch::kernel::switches::Switch;
-use pinwatch::probe::plan::{Kind, Plan, Prefer, UserRegs, Verdict};
+use pinwatch::probe::decision::{Kind, Verdict};
+use pinwatch::probe::plan::{Plan, Prefer, UserRegs};
 use pinwatch::probe::table::Measurement;
 
 use super::{GLL, SWEEP, attached, kernel, lost};

@@ -6,7 +6,8 @@ mod sweep;
 mod symbols;
 
 use pinwatch::kernel::facts::Facts;
-use pinwatch::probe::plan::{Plan, Prefer, Verdict};
+use pinwatch::probe::decision::Verdict;
+use pinwatch::probe::plan::{Plan, Prefer};
 use pinwatch::probe::table::Measurement;
 
 use super::{SHEETS, verdict};

@@ -1,6 +1,7 @@
 //! Symbols and BTF that are missing, twice there, or renamed.
 
-use pinwatch::probe::plan::{Plan, Prefer, Verdict};
+use pinwatch::probe::decision::Verdict;
+use pinwatch::probe::plan::{Plan, Prefer};
 use pinwatch::probe::table::Measurement;
 
 use super::{GLL, attached, kernel, lost, suffixed_only};

@@ -1,0 +1,12 @@
+//! The command line, and what else can be a setting of `pinwatch run`.
+
+mod command;
+pub mod config;
+mod recording;
+mod run;
+mod watch;
+
+pub use command::{Cli, Command};
+pub use recording::{As, Compare, Record, Replay, Report};
+pub use run::{BpfLog, Run};
+pub use watch::{Check, Follow, Manual, Tail, Top};

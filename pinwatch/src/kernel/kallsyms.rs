@@ -1,0 +1,223 @@
+//! `/proc/kallsyms`: which symbols there are, and names for kernel addresses, which
+//! themselves never leave the agent.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Seek as _};
+use std::sync::Mutex;
+
+/// A line: "address type name [module]".
+struct Symbol<'a> {
+    address: &'a str,
+    kind: &'a str,
+    name: &'a str,
+    module: Option<&'a str>,
+}
+
+impl<'a> Symbol<'a> {
+    fn parse(line: &'a str) -> Option<Self> {
+        let mut words = line.split_ascii_whitespace();
+        Some(Self {
+            address: words.next()?,
+            kind: words.next()?,
+            name: words.next()?,
+            module: words.next(),
+        })
+    }
+
+    fn is_text(&self) -> bool {
+        matches!(self.kind, "t" | "T" | "w" | "W")
+    }
+
+    /// Where addresses are hidden, all are 0.
+    fn address(&self) -> Option<u64> {
+        u64::from_str_radix(self.address, 16).ok()
+    }
+}
+
+fn each(mut text: impl BufRead, mut take: impl FnMut(&Symbol<'_>)) -> io::Result<()> {
+    let mut line = String::new();
+    while text.read_line(&mut line)? > 0 {
+        if let Some(symbol) = Symbol::parse(&line) {
+            take(&symbol);
+        }
+        line.clear();
+    }
+    Ok(())
+}
+
+/// The wanted symbols. The kernel makes the text anew for each reader, which is most of
+/// what gathering facts costs: it is read once.
+#[derive(Debug, Default)]
+pub struct SymbolCounts {
+    /// How often each wanted text symbol stands there under its plain name.
+    pub plain: BTreeMap<String, u32>,
+    /// Wanted text symbols with a suffix.
+    pub suffixed: BTreeMap<String, Vec<String>>,
+    /// Bytes of a kernel stack: the linker gives the first task's exactly the size of any
+    /// other. `None` where addresses are hidden.
+    pub stack_size: Option<u64>,
+}
+
+impl SymbolCounts {
+    /// Reads them; empty where the file cannot be read.
+    pub fn read(wanted: impl Fn(&str) -> bool) -> Self {
+        match File::open("/proc/kallsyms") {
+            Ok(file) => Self::parse(BufReader::new(file), wanted),
+            Err(_) => Self::default(),
+        }
+    }
+
+    fn parse(text: impl BufRead, wanted: impl Fn(&str) -> bool) -> Self {
+        let mut found = Self::default();
+        let (mut start, mut end) = (None, None);
+        // What was read before an error is as good as a shorter list.
+        let _ = each(text, |symbol| match symbol.name {
+            "__start_init_task" => start = symbol.address(),
+            "__end_init_task" => end = symbol.address(),
+            name if symbol.is_text() => found.count(name, &wanted),
+            _ => {}
+        });
+        let size = start
+            .zip(end)
+            .and_then(|(start, end)| end.checked_sub(start));
+        found.stack_size = size.filter(|size| *size > 0);
+        found
+    }
+
+    fn count(&mut self, symbol: &str, wanted: impl Fn(&str) -> bool) {
+        let base = symbol.split('.').next().unwrap_or(symbol);
+        if !wanted(base) {
+            return;
+        }
+        if symbol.ends_with(".cold") {
+            // The unlikely half of a function that stands elsewhere.
+        } else if base == symbol {
+            *self.plain.entry(symbol.to_owned()).or_default() += 1;
+        } else {
+            let suffixed = self.suffixed.entry(base.to_owned()).or_default();
+            suffixed.push(symbol.to_owned());
+        }
+    }
+}
+
+/// `/proc/kallsyms`, opened while this process may see addresses: what is read
+/// depends on who opened it.
+pub struct Symbols(Mutex<File>);
+
+impl Symbols {
+    pub fn open() -> io::Result<Self> {
+        Ok(Self(File::open("/proc/kallsyms")?.into()))
+    }
+
+    /// "symbol+0x12" for each return address of a stack, innermost first.
+    pub fn resolve(&self, addresses: &[u64]) -> io::Result<Vec<String>> {
+        let mut file = self.0.lock().expect("no holder panics");
+        file.rewind()?;
+        resolve_in(BufReader::new(&*file), addresses)
+    }
+}
+
+/// Reads the symbols once and keeps the nearest before each address.
+fn resolve_in(kallsyms: impl BufRead, addresses: &[u64]) -> io::Result<Vec<String>> {
+    let mut nearest = vec![(0, String::new()); addresses.len()];
+    each(kallsyms, |symbol| {
+        if !symbol.is_text() {
+            return;
+        }
+        let start = symbol.address().unwrap_or_default();
+        for (n, (best, name)) in nearest.iter_mut().enumerate() {
+            // A call can be a function's last instruction, but a trampoline is
+            // returned to at its start.
+            let at = addresses[n];
+            let called = n > 0 && !(start == at && symbol.name.contains("trampoline"));
+            if start > *best && start <= at.saturating_sub(called.into()) {
+                *best = start;
+                name.clear();
+                name.push_str(symbol.name);
+                if let Some(module) = symbol.module {
+                    name.push(' ');
+                    name.push_str(module);
+                }
+            }
+        }
+    })?;
+    if nearest.iter().all(|(start, _)| *start == 0) {
+        return Err(io::Error::other(
+            "/proc/kallsyms hides addresses (kernel.kptr_restrict)",
+        ));
+    }
+    let named = nearest.into_iter().zip(addresses);
+    let named = named.map(|((start, symbol), address)| {
+        let (name, module) = symbol.split_once(' ').unwrap_or((&symbol, ""));
+        let gap = if module.is_empty() { "" } else { " " };
+        format!("{name}+{:#x}{gap}{module}", address - start)
+    });
+    Ok(named.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_text_symbol_before() {
+        let kallsyms = "ffffffff81000000 T _stext\n\
+                        ffffffff81000100 t __gup_longterm_locked\n\
+                        ffffffff81000140 t kretprobe_trampoline\n\
+                        ffffffff81000150 d not_text\n\
+                        ffffffffc0000000 t ib_umem_get\t[ib_uverbs]\n";
+        let addresses = [
+            0xffff_ffff_8100_0100,
+            0xffff_ffff_8100_0100,
+            0xffff_ffff_8100_0140,
+            0xffff_ffff_c000_0010,
+        ];
+        assert_eq!(
+            resolve_in(kallsyms.as_bytes(), &addresses).unwrap(),
+            [
+                "__gup_longterm_locked+0x0",
+                "_stext+0x100",
+                "kretprobe_trampoline+0x0",
+                "ib_umem_get+0x10 [ib_uverbs]"
+            ]
+        );
+        let hidden = "0000000000000000 T _stext\n";
+        assert!(resolve_in(hidden.as_bytes(), &addresses).is_err());
+    }
+
+    #[test]
+    fn symbols_with_suffixes_and_duplicates_are_told_apart() {
+        let text = "ffffffff81000000 t __gup_longterm_locked\n\
+                    ffffffff81000010 t __pfx___gup_longterm_locked\n\
+                    ffffffff81000020 t migrate_pages.isra.0\n\
+                    ffffffff81000030 t migrate_pages.cold\n\
+                    0000000000000000 T folio_isolate_lru\n\
+                    0000000000000000 t folio_isolate_lru\t[some_module]\n\
+                    0000000000000000 d isolate_hugetlb\n\
+                    cut";
+        let wanted = [
+            "__gup_longterm_locked",
+            "migrate_pages",
+            "folio_isolate_lru",
+        ];
+        let found = SymbolCounts::parse(text.as_bytes(), |name| wanted.contains(&name));
+        let expected = [("__gup_longterm_locked", 1), ("folio_isolate_lru", 2)];
+        let expected = expected.map(|(name, n)| (name.to_owned(), n));
+        assert_eq!(found.plain, expected.into());
+        assert_eq!(found.suffixed["migrate_pages"], ["migrate_pages.isra.0"]);
+    }
+
+    #[test]
+    fn the_stack_size_is_a_difference_and_hidden_with_the_addresses() {
+        let of = |text: &str| SymbolCounts::parse(text.as_bytes(), |_| false).stack_size;
+        assert_eq!(
+            of("ffff8000 D __start_init_task\nffffc000 D __end_init_task"),
+            Some(0x4000)
+        );
+        assert_eq!(
+            of("00000000 D __start_init_task\n00000000 D __end_init_task"),
+            None
+        );
+    }
+}

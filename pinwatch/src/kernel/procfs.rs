@@ -1,0 +1,84 @@
+//! What `/proc/TID` says of threads and processes.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::str::FromStr;
+
+/// `PF_MEMALLOC_PIN` (include/linux/sched.h): set from the beginning of a
+/// long-term pin to its end. Before 5.13 it was `PF_MEMALLOC_NOCMA`, which a
+/// kernel without CMA did not set.
+const IN_PIN: u32 = 0x1000_0000;
+
+/// Numbers of fields of `/proc/TID/stat`.
+pub const STATE: usize = 3;
+const FLAGS: usize = 9;
+const START_TIME: usize = 22;
+
+/// How many threads are inside one now.
+#[must_use]
+pub fn inside_a_pin() -> u64 {
+    let entries = |path: &str| fs::read_dir(path).into_iter().flatten().flatten();
+    let processes = entries("/proc").filter_map(|entry| {
+        let name = entry.file_name().into_string().ok()?;
+        name.bytes().all(|b| b.is_ascii_digit()).then_some(name)
+    });
+    let threads = processes.flat_map(|pid| entries(&format!("/proc/{pid}/task")));
+    // A thread that ends meanwhile is in no pin.
+    let stats = threads.filter_map(|thread| fs::read_to_string(thread.path().join("stat")).ok());
+    stats
+        .filter(|stat| stat_field(stat, FLAGS).is_some_and(|flags: u32| flags & IN_PIN != 0))
+        .count() as u64
+}
+
+/// A text of a thread, or of a process by its own id, as `/proc/TID/FILE` has it.
+#[must_use]
+pub fn text(tid: u32, file: &str) -> Option<String> {
+    fs::read_to_string(format!("/proc/{tid}/{file}")).ok()
+}
+
+/// When a process started, in clock ticks since the boot.
+#[must_use]
+pub fn start_ticks(pid: u32) -> Option<u64> {
+    stat_field(&text(pid, "stat")?, START_TIME)
+}
+
+/// A field of `/proc/TID/stat` behind the second, by its number in proc(5). The second is the
+/// name, which can hold anything.
+#[must_use]
+pub fn stat_field<T: FromStr>(stat: &str, number: usize) -> Option<T> {
+    let (_, fields) = stat.rsplit_once(") ")?;
+    fields.split_whitespace().nth(number - 3)?.parse().ok()
+}
+
+/// Whether this process is in the initial pid namespace, whose ids the kernel reports.
+#[must_use]
+pub fn in_initial_pid_namespace() -> bool {
+    /// `PROC_PID_INIT_INO` (include/linux/proc_ns.h).
+    const INITIAL: u64 = 0xEFFF_FFFC;
+    fs::metadata("/proc/self/ns/pid").is_ok_and(|ns| ns.ino() == INITIAL)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_of_stat_after_any_name() {
+        let fields: Vec<_> = (3..30).map(|n| n.to_string()).collect();
+        for name in ["bash", "a) R 1 (b", ") "] {
+            let stat = format!("17 ({name}) {}\n", fields.join(" "));
+            assert_eq!(stat_field(&stat, 9), Some(9), "{name}");
+            assert_eq!(stat_field(&stat, 22), Some(22), "{name}");
+        }
+        assert_eq!(stat_field::<u64>("17 (bash) R 1\n", 22), None);
+        assert_eq!(stat_field::<u32>("12 (a", 9), None);
+        assert_eq!(stat_field("12 (a) R b) D 1 2", STATE), Some('D'));
+        let stat = "12 (a) R 1 b) D 1 12 12 0 -1 272629760 5 0";
+        assert_eq!(stat_field(stat, 9), Some(272_629_760));
+    }
+
+    #[test]
+    fn nobody_here_is_inside_a_pin() {
+        assert_eq!(inside_a_pin(), 0);
+    }
+}

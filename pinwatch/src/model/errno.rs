@@ -1,0 +1,48 @@
+//! Names of errnos, those that only the kernel has included.
+
+use nix::errno::Errno;
+use pinwatch_common::fold::ERRNO_CLASSES;
+
+/// The name of an errno, as a pin returns it.
+#[must_use]
+pub fn errno_name(errno: i32) -> String {
+    if let Some((_, name)) = ERRNO_CLASSES.iter().find(|(number, _)| *number == errno) {
+        return (*name).to_owned();
+    }
+    match Errno::from_raw(errno) {
+        Errno::UnknownErrno => errno.to_string(),
+        known => format!("{known:?}"),
+    }
+}
+
+/// The errno of a name or a number.
+pub fn parse_errno(text: &str) -> Result<i32, String> {
+    if let Ok(number) = text.parse() {
+        return Ok(number);
+    }
+    let upper = text.to_ascii_uppercase();
+    let mut known = 1..=ERRNO_CLASSES
+        .iter()
+        .map(|(number, _)| *number)
+        .max()
+        .unwrap_or(0);
+    known
+        .find(|number| errno_name(*number) == upper)
+        .ok_or_else(|| format!("{text} is not the name of an errno, such as ENOMEM"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errnos_by_name_and_number() {
+        for name in ["ENOMEM", "ENOSPC", "EHWPOISON", "ERESTARTSYS"] {
+            assert_eq!(errno_name(parse_errno(name).unwrap()), name);
+        }
+        assert_eq!(parse_errno("efault"), Ok(14));
+        assert_eq!(parse_errno("12"), Ok(12));
+        assert!(parse_errno("ENOSUCH").is_err());
+        assert_eq!(errno_name(529), "529");
+    }
+}

@@ -1,0 +1,120 @@
+//! Figures and names as people read them on a terminal. Names are of a process's
+//! choosing: what a terminal would act upon is escaped.
+
+use std::borrow::Cow;
+
+use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
+
+/// A thread's name: up to the first NUL, what is no UTF-8 replaced.
+#[must_use]
+pub fn name(comm: &[u8]) -> String {
+    let end = comm.iter().position(|b| *b == 0).unwrap_or(comm.len());
+    String::from_utf8_lossy(&comm[..end]).into_owned()
+}
+
+/// The text with everything escaped that is not plainly visible: control
+/// characters, and those that change the direction of text.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if matches!(c, '"' | '\'') {
+            out.push(c);
+        } else {
+            out.extend(c.escape_debug());
+        }
+    }
+    out
+}
+
+/// Cut to a width, with an ellipsis where something is missing.
+#[must_use]
+pub fn fit(text: &str, width: usize) -> Cow<'_, str> {
+    if text.width() <= width {
+        return Cow::Borrowed(text);
+    }
+    let mut used = 1;
+    let kept = text.chars().take_while(|c| {
+        used += c.width().unwrap_or(0);
+        used <= width
+    });
+    Cow::Owned(kept.chain(['…']).collect())
+}
+
+/// Filled up with spaces to a width, on the left or on the right.
+#[must_use]
+pub fn pad(text: &str, width: usize, right: bool) -> String {
+    let space = " ".repeat(width.saturating_sub(text.width()));
+    if right {
+        space + text
+    } else {
+        format!("{text}{space}")
+    }
+}
+
+/// Three digits and a unit: `812ns`, `1.23ms`, `12.3s`; from ten minutes on `65m02s`.
+#[must_use]
+pub fn duration(ns: u64) -> String {
+    const SECOND: u64 = 1_000_000_000;
+    if ns >= 3600 * SECOND {
+        let minutes = ns / SECOND / 60;
+        return format!("{}h{:02}m", minutes / 60, minutes % 60);
+    }
+    if ns >= 600 * SECOND {
+        let seconds = ns / SECOND;
+        return format!("{}m{:02}s", seconds / 60, seconds % 60);
+    }
+    let (value, unit) = match ns {
+        0..1_000 => return format!("{ns}ns"),
+        1_000..1_000_000 => (ns as f64 / 1e3, "us"),
+        1_000_000..SECOND => (ns as f64 / 1e6, "ms"),
+        SECOND.. => (ns as f64 / 1e9, "s"),
+    };
+    let decimals = match value {
+        ..10.0 => 2,
+        10.0..100.0 => 1,
+        _ => 0,
+    };
+    format!("{value:.decimals$}{unit}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_terminal_acts_upon_is_escaped() {
+        assert_eq!(printable("qemu \"x\""), "qemu \"x\"");
+        assert_eq!(printable("\x1b[31mred"), "\\u{1b}[31mred");
+        assert_eq!(printable("a\nb\tc\\"), "a\\nb\\tc\\\\");
+        assert_eq!(printable("abc\u{202e}fed"), "abc\\u{202e}fed");
+        assert_eq!(printable("\u{9b}31m"), "\\u{9b}31m");
+        assert_eq!(name(b"a\xffb\0rest"), "a\u{fffd}b");
+    }
+
+    #[test]
+    fn durations_have_three_digits() {
+        for (ns, text) in [
+            (0, "0ns"),
+            (812, "812ns"),
+            (1_234, "1.23us"),
+            (12_345_678, "12.3ms"),
+            (999_000_000, "999ms"),
+            (59_900_000_000, "59.9s"),
+            (599_000_000_000, "599s"),
+            (3_902_000_000_000, "1h05m"),
+            (602_000_000_000, "10m02s"),
+        ] {
+            assert_eq!(duration(ns), text);
+        }
+    }
+
+    #[test]
+    fn texts_fit_by_width_not_by_bytes() {
+        assert_eq!(fit("kernel", 6), "kernel");
+        assert_eq!(fit("kernels", 6), "kerne…");
+        assert_eq!(fit("日本語", 5), "日本…");
+        assert_eq!(pad("日", 4, true), "  日");
+        assert_eq!(pad("ab", 1, false), "ab");
+    }
+}

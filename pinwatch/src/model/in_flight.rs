@@ -1,0 +1,104 @@
+//! Pins in flight as JSON, oldest first: the first thing to look at when
+//! something hangs. docs/metrics.md documents the fields.
+
+use std::collections::BTreeMap;
+
+use pinwatch_common::record::Pin;
+use serde::{Deserialize, Serialize};
+
+use super::labels;
+use super::state::{State, activity};
+
+/// A thread, as far as it is known.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Thread {
+    pub comm: Option<String>,
+    pub cgroup: Option<String>,
+    pub container: Option<String>,
+}
+
+/// Where the names of threads come from. A state has the source's own, so that threads of a
+/// recording are never looked up on the machine that replays it.
+#[derive(Clone, Debug, Default)]
+pub enum Threads {
+    #[default]
+    Unknown,
+    /// The machine that is watched, which is asked only when somebody looks at pins in flight.
+    Live(fn(u32) -> Thread),
+    /// A recording, by thread id.
+    Recorded(BTreeMap<u32, Thread>),
+}
+
+impl Threads {
+    #[must_use]
+    pub fn get(&self, tid: u32) -> Thread {
+        match self {
+            Self::Unknown => Thread::default(),
+            Self::Live(ask) => ask(tid),
+            Self::Recorded(threads) => threads.get(&tid).cloned().unwrap_or_default(),
+        }
+    }
+}
+
+/// A pin in flight, and who it belongs to.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Row {
+    /// Entry, `CLOCK_MONOTONIC`, in nanoseconds.
+    pub start_ns: u64,
+    pub age_seconds: f64,
+    pub stuck: bool,
+    /// What it is doing, in words.
+    #[serde(rename = "signature")]
+    pub activity: String,
+    pub origin: String,
+    pub pid: u32,
+    pub tid: u32,
+    #[serde(flatten)]
+    pub thread: Thread,
+    pub phase: String,
+    pub pages_requested: u64,
+    pub passes: u32,
+    pub unpinnable: u64,
+    pub migrate_calls: u32,
+    pub migrated: u64,
+    pub migrate_failed: u64,
+    pub lru_drains: u32,
+    pub isolate_failures: u64,
+}
+
+/// The oldest pins in flight, at most `limit`, oldest first.
+#[must_use]
+pub fn rows(state: &State, limit: usize) -> Vec<Row> {
+    let mut pins: Vec<&Pin> = state.in_flight.iter().collect();
+    pins.sort_by_key(|pin| pin.start_ns);
+    pins.truncate(limit);
+    pins.into_iter().map(|pin| row(state, pin)).collect()
+}
+
+/// All pins in flight.
+pub fn json(state: &State) -> serde_json::Result<String> {
+    serde_json::to_string_pretty(&rows(state, usize::MAX))
+}
+
+fn row(state: &State, pin: &Pin) -> Row {
+    let age_ns = state.age_ns(pin);
+    Row {
+        start_ns: pin.start_ns,
+        age_seconds: age_ns as f64 / 1e9,
+        stuck: age_ns >= state.stuck_after_ns,
+        activity: activity(pin),
+        origin: labels::origin(pin).to_owned(),
+        pid: pin.tgid,
+        tid: pin.tid,
+        thread: state.threads.get(pin.tid),
+        phase: labels::phase(pin).to_owned(),
+        pages_requested: pin.requested,
+        passes: pin.passes,
+        unpinnable: pin.unpinnable,
+        migrate_calls: pin.migrate_calls,
+        migrated: pin.moved,
+        migrate_failed: pin.failed,
+        lru_drains: pin.drains,
+        isolate_failures: pin.isolate_failures.iter().map(|n| u64::from(*n)).sum(),
+    }
+}

@@ -1,0 +1,15 @@
+//! What every output shows, as plain data and pure functions: no I/O, no clock, no aya.
+
+pub mod agent_status;
+pub mod errno;
+pub mod filter;
+pub mod format;
+pub mod in_flight;
+pub mod labels;
+pub mod pin_json;
+pub mod portable_pin;
+pub mod series;
+pub mod session;
+pub mod state;
+pub mod trace;
+pub mod view;

@@ -1,0 +1,114 @@
+//! A pin as it is written: independent of the layout that BPF uses, and small,
+//! since postcard writes small numbers in few bytes.
+
+use pinwatch_common::record::{ISOLATES, PHASES, Pin, PinEvent};
+use serde::{Deserialize, Serialize};
+
+use crate::model::trace::{Pass, Traced};
+
+/// Fields are in the order of the format; a change of any is a new format.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortablePin {
+    /// After the start of the pin before in the same frame; of the first, since boot.
+    start_after_ns: i64,
+    duration_ns: u64,
+    tgid: u32,
+    /// `tid - tgid`.
+    thread: i64,
+    requested: u64,
+    returned: i64,
+    passes: u32,
+    unpinnable: u64,
+    repinned: u64,
+    migrate_calls: u32,
+    migrate_ret: i32,
+    moved: u64,
+    failed: u64,
+    drains: u32,
+    isolate_failures: [u32; ISOLATES],
+    phase_ns: [u64; PHASES],
+    gup_flags: u32,
+    origin: u8,
+    sampled_zone: u8,
+    /// Without the padding.
+    comm: Vec<u8>,
+    /// Of a pin with several.
+    passes_told: Vec<Pass>,
+}
+
+impl PortablePin {
+    /// `before_ns` is the start of the pin before, and becomes that of this one.
+    #[must_use]
+    pub fn new(event: &PinEvent, passes: &[Pass], before_ns: &mut u64) -> Self {
+        let PinEvent { pin, comm } = event;
+        let name = comm.split(|byte| *byte == 0).next().unwrap_or_default();
+        let start_after_ns = pin.start_ns.wrapping_sub(*before_ns) as i64;
+        *before_ns = pin.start_ns;
+        Self {
+            start_after_ns,
+            duration_ns: pin.duration_ns,
+            tgid: pin.tgid,
+            thread: i64::from(pin.tid) - i64::from(pin.tgid),
+            requested: pin.requested,
+            returned: pin.returned,
+            passes: pin.passes,
+            unpinnable: pin.unpinnable,
+            repinned: pin.repinned,
+            migrate_calls: pin.migrate_calls,
+            migrate_ret: pin.migrate_ret,
+            moved: pin.moved,
+            failed: pin.failed,
+            drains: pin.drains,
+            isolate_failures: pin.isolate_failures,
+            phase_ns: pin.phase_ns,
+            gup_flags: pin.gup_flags,
+            origin: pin.origin,
+            sampled_zone: pin.sampled_zone,
+            comm: name.to_vec(),
+            passes_told: passes.to_vec(),
+        }
+    }
+
+    /// The pin as it was, with its passes.
+    pub fn traced(self, before_ns: &mut u64) -> Traced {
+        Traced {
+            event: self.event(before_ns),
+            passes: self.passes_told,
+        }
+    }
+
+    /// The pin as it was.
+    #[must_use]
+    pub fn event(&self, before_ns: &mut u64) -> PinEvent {
+        let start_ns = before_ns.wrapping_add(self.start_after_ns as u64);
+        *before_ns = start_ns;
+        let mut comm = [0; 16];
+        for (to, from) in comm.iter_mut().zip(&self.comm) {
+            *to = *from;
+        }
+        let pin = Pin {
+            start_ns,
+            duration_ns: self.duration_ns,
+            tgid: self.tgid,
+            tid: (i64::from(self.tgid).wrapping_add(self.thread)) as u32,
+            requested: self.requested,
+            returned: self.returned,
+            unpinnable: self.unpinnable,
+            moved: self.moved,
+            failed: self.failed,
+            repinned: self.repinned,
+            phase_ns: self.phase_ns,
+            migrate_calls: self.migrate_calls,
+            passes: self.passes,
+            drains: self.drains,
+            gup_flags: self.gup_flags,
+            isolate_failures: self.isolate_failures,
+            migrate_ret: self.migrate_ret,
+            origin: self.origin,
+            sampled_zone: self.sampled_zone,
+            ended: u8::from(self.duration_ns > 0),
+            ..bytemuck::Zeroable::zeroed()
+        };
+        PinEvent { pin, comm }
+    }
+}

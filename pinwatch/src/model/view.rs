@@ -1,0 +1,265 @@
+//! The state in words and plain numbers, as it leaves the process: to the page,
+//! to `top`, and over the socket. The figures are those of `/metrics`.
+
+use pinwatch_common::fold::OriginCells;
+use pinwatch_common::histogram::{
+    DURATION_BUCKETS, PASS_BUCKETS, PASS_EDGES, duration_bucket, duration_upper_ns,
+};
+use pinwatch_common::record::{ORIGIN_NAMES, PHASE_NAMES};
+use serde::{Deserialize, Serialize};
+
+use super::in_flight::{self, Row};
+use crate::model::state::{State, failures, losses, quantile_ns};
+use crate::probe::decision::Verdict;
+use crate::probe::silence::silence;
+use crate::probe::table::Measurement;
+
+/// Pins in flight that are listed; the oldest are what matters.
+const LISTED: usize = 100;
+
+/// Everything at one moment.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct View {
+    pub version: String,
+    pub release: String,
+    pub era: String,
+    /// `CLOCK_MONOTONIC`, in nanoseconds.
+    pub now_ns: u64,
+    /// Those that have pinned.
+    pub origins: Vec<Origin>,
+    pub failures: Vec<Failures>,
+    /// Seconds by what pins were doing.
+    pub phases: Vec<(String, f64)>,
+    pub pages: Pages,
+    pub in_flight: u64,
+    pub stuck: u64,
+    /// The oldest pins in flight, oldest first.
+    pub oldest: Vec<Row>,
+    pub hooks: Vec<HookLine>,
+    /// Why attached hooks do not run, and what to do.
+    #[serde(default)]
+    pub silenced: Vec<String>,
+    /// By stage, those that happened.
+    pub lost: Vec<(String, u64)>,
+    pub events_sent: u64,
+}
+
+/// The pins of one origin.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Origin {
+    pub origin: String,
+    pub pins: u64,
+    pub seconds: f64,
+    /// Nanoseconds that half of the pins, and 99 of 100, stay within.
+    pub p50_ns: Option<f64>,
+    pub p99_ns: Option<f64>,
+    /// The histogram's buckets that hold any: inclusive upper edge in
+    /// nanoseconds (none of the last), and how many pins.
+    pub durations: Vec<(Option<u64>, u64)>,
+    /// Likewise by passes.
+    pub passes: Vec<(Option<u32>, u64)>,
+    pub passes_sum: u64,
+}
+
+/// Failures with one errno for one cause.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Failures {
+    pub origin: String,
+    pub errno: String,
+    pub cause: String,
+    pub count: u64,
+}
+
+/// Base pages, but for migration's (`migrate:mm_migrate_pages`).
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct Pages {
+    pub requested: u64,
+    pub returned: u64,
+    pub unpinnable: u64,
+    pub migrated: u64,
+    pub migrate_failed: u64,
+}
+
+/// What became of a hook, or of a measurement that has none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HookStatus {
+    Attached,
+    /// The kernel refused it.
+    Failed,
+    /// Attached, and a switch of the kernel keeps it from running.
+    Silent,
+    Lost,
+    /// The user does not want it.
+    Off,
+    NotApplicable,
+}
+
+impl HookStatus {
+    /// As JSON has it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Attached => "attached",
+            Self::Failed => "failed",
+            Self::Silent => "silent",
+            Self::Lost => "lost",
+            Self::Off => "off",
+            Self::NotApplicable => "not_applicable",
+        }
+    }
+}
+
+/// What became of a measurement: one line per hook, or one for none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HookLine {
+    pub measurement: Measurement,
+    pub verdict: HookStatus,
+    pub hook: Option<String>,
+    pub note: Option<String>,
+}
+
+impl View {
+    #[must_use]
+    pub fn new(state: &State) -> Self {
+        let pins = &state.cells.pins;
+        let origins = ORIGIN_NAMES.iter().zip(&pins.origins);
+        Self {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            release: state.release.clone(),
+            era: state.era.clone(),
+            now_ns: state.now_ns,
+            origins: origins
+                .map(|(name, cells)| Origin::new(name, cells))
+                .filter(|origin| origin.pins > 0)
+                .collect(),
+            failures: failures(pins).map(Failures::from).collect(),
+            phases: PHASE_NAMES
+                .iter()
+                .zip(pins.phase_ns())
+                .map(|(phase, ns)| ((*phase).to_owned(), ns as f64 / 1e9))
+                .collect(),
+            pages: Pages {
+                requested: pins.requested(),
+                returned: pins.returned(),
+                unpinnable: pins.unpinnable,
+                migrated: pins.moved,
+                migrate_failed: pins.failed,
+            },
+            in_flight: state.in_flight.len() as u64,
+            stuck: state.stuck() as u64,
+            oldest: in_flight::rows(state, LISTED),
+            hooks: hooks(state),
+            silenced: state.silenced().into_iter().map(str::to_owned).collect(),
+            lost: losses(state)
+                .into_iter()
+                .filter(|(_, count)| *count > 0)
+                .collect(),
+            events_sent: state.events_sent,
+        }
+    }
+
+    /// All pins that ended.
+    #[must_use]
+    pub fn pins(&self) -> u64 {
+        self.origins.iter().map(|origin| origin.pins).sum()
+    }
+
+    /// All pins that failed.
+    #[must_use]
+    pub fn failed(&self) -> u64 {
+        self.failures.iter().map(|failures| failures.count).sum()
+    }
+}
+
+impl Origin {
+    fn new(name: &str, cells: &OriginCells) -> Self {
+        let buckets = &cells.durations;
+        let durations = buckets.iter().enumerate();
+        let passes = cells.passes();
+        let edges = PASS_EDGES.into_iter().map(Some).chain([None]);
+        Self {
+            origin: name.to_owned(),
+            pins: buckets.iter().sum(),
+            seconds: cells.duration_ns() as f64 / 1e9,
+            p50_ns: quantile_ns(buckets, 0.5),
+            p99_ns: quantile_ns(buckets, 0.99),
+            durations: durations
+                .filter(|(_, n)| **n > 0)
+                .map(|(bucket, n)| (duration_upper_ns(bucket), *n))
+                .collect(),
+            passes: edges.zip(passes.buckets).filter(|(_, n)| *n > 0).collect(),
+            passes_sum: passes.sum,
+        }
+    }
+
+    /// The histogram of durations as it was counted.
+    #[must_use]
+    pub fn buckets(&self) -> [u64; DURATION_BUCKETS] {
+        let mut buckets = [0; DURATION_BUCKETS];
+        for (upper, n) in &self.durations {
+            buckets[duration_bucket(upper.unwrap_or(u64::MAX))] += n;
+        }
+        buckets
+    }
+}
+
+const _: () = assert!(PASS_BUCKETS == PASS_EDGES.len() + 1);
+
+impl From<crate::model::state::Failures> for Failures {
+    fn from(failures: crate::model::state::Failures) -> Self {
+        Self {
+            origin: failures.origin.to_owned(),
+            errno: failures.errno.to_owned(),
+            cause: failures.cause.to_owned(),
+            count: failures.count,
+        }
+    }
+}
+
+/// The lines of [`View::hooks`].
+#[must_use]
+pub fn hooks(state: &State) -> Vec<HookLine> {
+    let lines = state.decisions.iter().flat_map(|decision| {
+        let line = |verdict, hook, note| HookLine {
+            measurement: decision.measurement,
+            verdict,
+            hook,
+            note,
+        };
+        match &decision.verdict {
+            Verdict::Attach { note, .. } => {
+                let hooks = state
+                    .hooks
+                    .iter()
+                    .filter(|hook| hook.measurement == decision.measurement);
+                let source = decision.measurement.without_hook();
+                let source = source.map(|source| {
+                    line(HookStatus::Attached, Some(source.to_owned()), note.clone())
+                });
+                hooks
+                    .map(|hook| {
+                        let place = format!("{} {}", hook.kind, hook.target);
+                        let (verdict, note) = match silence(hook.kind, &state.switches) {
+                            _ if hook.attached => (HookStatus::Attached, note.clone()),
+                            Some(why) => (HookStatus::Silent, Some(why.to_owned())),
+                            None => (HookStatus::Failed, note.clone()),
+                        };
+                        line(verdict, Some(place), note)
+                    })
+                    .chain(source)
+                    .collect()
+            }
+            Verdict::Lost { reason } => vec![line(
+                HookStatus::Lost,
+                None,
+                Some(format!("{reason}; {}", decision.measurement.loss())),
+            )],
+            Verdict::Off { reason } => vec![line(HookStatus::Off, None, Some(reason.clone()))],
+            Verdict::NotApplicable { reason } => {
+                vec![line(HookStatus::NotApplicable, None, Some(reason.clone()))]
+            }
+        }
+    });
+    lines.collect()
+}

@@ -1,0 +1,125 @@
+//! What the text, the JSON and the page have in common.
+
+use serde::Serialize;
+
+use crate::evaluation::capture::Capture;
+use crate::evaluation::claims::{Finding, findings};
+use crate::evaluation::comparability::{Difference, environment};
+use crate::evaluation::compare::{Change, Comparison, Line};
+use crate::evaluation::figures::Unit;
+use crate::model::format::duration;
+
+/// Everything that is shown.
+pub struct Shown<'a> {
+    pub base: &'a [Capture],
+    pub new: &'a [Capture],
+    pub comparison: &'a Comparison,
+    /// In which the sides differ, and which were taken in all the same.
+    pub allowed: &'a [Difference],
+}
+
+/// The verdict in a sentence.
+#[must_use]
+pub fn verdict(comparison: &Comparison) -> String {
+    let count = |change| comparison.with(change).count();
+    let (worse, better) = (count(Change::Worse), count(Change::Better));
+    let judged = comparison
+        .lines
+        .iter()
+        .filter(|line| line.verdict != Change::Different);
+    let judged = judged
+        .filter(|line| line.better == crate::evaluation::figures::Better::Lower)
+        .count();
+    match (worse, better) {
+        (0, 0) => format!("no difference: none of {judged} figures is worse or better"),
+        (0, _) => format!("better: {better} of {judged} figures are better, none is worse"),
+        (_, 0) => format!("worse: {worse} of {judged} figures are worse, none is better"),
+        _ => format!("worse: {worse} of {judged} figures are worse, {better} are better"),
+    }
+}
+
+/// What stands in the way of comparing durations closely, if anything does.
+pub(super) fn unsteady(comparison: &Comparison) -> Option<String> {
+    let times = comparison.unsteadiness;
+    (times >= 1.05).then(|| {
+        format!(
+            "the machine was x{times:.2} slower at one time than at another, at work that has nothing to do with pins: \
+             durations of single runs are compared as roughly as that"
+        )
+    })
+}
+
+/// A value of a figure.
+pub(super) fn value(unit: Unit, value: f64) -> String {
+    match unit {
+        Unit::Share => format!("{:.1} %", 100.0 * value),
+        Unit::Nanoseconds => duration(value as u64),
+        Unit::NanosecondsPerPage => format!("{value:.1} ns"),
+        Unit::Number => format!("{value:.2}"),
+    }
+}
+
+/// What became of it.
+pub(super) fn change(line: &Line) -> String {
+    let each = |value: f64| match (line.is_ratio, line.unit) {
+        (true, _) => format!("x{value:.3}"),
+        (false, Unit::Share) => format!("{:+.1} %", 100.0 * value),
+        (false, _) => format!("{value:+.2}"),
+    };
+    match line.interval {
+        Some((low, high)) => format!("{} ({} to {})", each(line.change), each(low), each(high)),
+        None => format!("{} (too few pins for an interval)", each(line.change)),
+    }
+}
+
+pub(super) fn word(change: Change) -> &'static str {
+    match change {
+        Change::Worse => "worse",
+        Change::Better => "better",
+        Change::Different => "different",
+        Change::Same => "same",
+        Change::Unclear => "no difference shown",
+    }
+}
+
+/// What a script gets.
+#[derive(Serialize)]
+struct Json<'a> {
+    verdict: String,
+    worse: bool,
+    #[serde(flatten)]
+    comparison: &'a Comparison,
+    allowed: &'a [Difference],
+    base: Vec<Side>,
+    new: Vec<Side>,
+}
+
+#[derive(Serialize)]
+struct Side {
+    file: String,
+    pins: u64,
+    failed: u64,
+    lost: u64,
+    environment: Vec<(String, String)>,
+    claims: Vec<Finding>,
+}
+
+/// The comparison for scripts.
+pub fn json(shown: &Shown) -> serde_json::Result<String> {
+    let side = |capture: &Capture| Side {
+        file: capture.path.display().to_string(),
+        pins: capture.evidence.pins,
+        failed: capture.evidence.failed,
+        lost: capture.lost.total(),
+        environment: environment(capture).collect(),
+        claims: findings(capture),
+    };
+    serde_json::to_string_pretty(&Json {
+        verdict: verdict(shown.comparison),
+        worse: shown.comparison.is_worse(),
+        comparison: shown.comparison,
+        allowed: shown.allowed,
+        base: shown.base.iter().map(side).collect(),
+        new: shown.new.iter().map(side).collect(),
+    })
+}

@@ -1,0 +1,138 @@
+//! Panels, and short ways to write them.
+
+use super::fleet::FLEET;
+use super::host::HOST;
+use super::kernels::{KERNELS, OF_KERNEL, SIDES};
+
+pub const DASHBOARDS: &[Dashboard] = &[HOST, FLEET, KERNELS];
+
+pub struct Dashboard {
+    /// Stable, as links contain it; also the name of the file.
+    pub uid: &'static str,
+    pub title: &'static str,
+    pub help: &'static str,
+    pub variables: &'static [Variable],
+    pub rows: &'static [Row],
+}
+
+/// A choice at the top of a dashboard.
+pub struct Variable {
+    pub name: &'static str,
+    pub label: &'static str,
+    /// What it chooses from, as a query of Grafana's Prometheus source.
+    pub values: &'static str,
+}
+
+pub struct Row {
+    pub title: &'static str,
+    pub panels: &'static [Panel],
+}
+
+pub struct Panel {
+    pub title: &'static str,
+    pub help: &'static str,
+    pub shape: Shape,
+    pub unit: Unit,
+    pub queries: &'static [Query],
+}
+
+pub struct Query {
+    expr: &'static str,
+    /// May name labels of the result, as `{{label}}`.
+    legend: &'static str,
+}
+
+impl Query {
+    /// Expression and legend as Grafana gets them; a query of one kernel, for each of
+    /// the two that are compared.
+    #[must_use]
+    pub fn targets(&self) -> Vec<(String, String)> {
+        let expr = self.expr.replace("$of_kernel", OF_KERNEL);
+        if !expr.contains("$kernel") {
+            return vec![(expr, self.legend.to_owned())];
+        }
+        let side = |text: &str, side| text.replace("$kernel", &format!("${side}"));
+        let sides = SIDES.iter();
+        sides
+            .map(|name| (side(&expr, name), side(self.legend, name)))
+            .collect()
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// One figure; a quarter of half a row.
+    Figure,
+    /// Lines over time; half a row.
+    Lines,
+    /// Buckets of a histogram over time; half a row.
+    Heatmap,
+    /// A line of text per series; half a row.
+    Table,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    Number,
+    PerSecond,
+    Seconds,
+    Share,
+    Bytes,
+}
+
+pub(super) const fn row(title: &'static str, panels: &'static [Panel]) -> Row {
+    Row { title, panels }
+}
+
+pub(super) const fn query(legend: &'static str, expr: &'static str) -> Query {
+    Query { expr, legend }
+}
+
+pub(super) const fn figure(
+    title: &'static str,
+    help: &'static str,
+    unit: Unit,
+    queries: &'static [Query],
+) -> Panel {
+    Panel {
+        title,
+        help,
+        shape: Shape::Figure,
+        unit,
+        queries,
+    }
+}
+
+pub(super) const fn lines(
+    title: &'static str,
+    help: &'static str,
+    unit: Unit,
+    queries: &'static [Query],
+) -> Panel {
+    Panel {
+        shape: Shape::Lines,
+        ..figure(title, help, unit, queries)
+    }
+}
+
+pub(super) const fn heatmap(
+    title: &'static str,
+    help: &'static str,
+    queries: &'static [Query],
+) -> Panel {
+    Panel {
+        shape: Shape::Heatmap,
+        ..figure(title, help, Unit::Seconds, queries)
+    }
+}
+
+pub(super) const fn table(
+    title: &'static str,
+    help: &'static str,
+    queries: &'static [Query],
+) -> Panel {
+    Panel {
+        shape: Shape::Table,
+        ..figure(title, help, Unit::Number, queries)
+    }
+}

@@ -1,0 +1,6 @@
+//! What the daemon serves over HTTP.
+
+mod page;
+mod router;
+
+pub use router::{SCRAPE_SECONDS, Source, StackSource, Web, router};

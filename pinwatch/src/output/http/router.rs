@@ -1,0 +1,125 @@
+//! The web side: `/metrics`, `/in-flight`, `/state`, `/healthz`, `/readyz`, and a
+//! page at `/`. Knows nothing of what the figures mean.
+
+use axum::extract::{Path, State as Shared};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use prometheus::{Histogram, HistogramOpts, Registry, TextEncoder, exponential_buckets};
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::page;
+use crate::model::in_flight;
+use crate::model::state::State;
+use crate::model::view::View;
+use crate::output::metrics::openmetrics;
+use crate::source::stack::{Stack, StackError};
+
+/// Gives the state; `None` until the kernel is being watched.
+pub type Source = Arc<dyn Fn() -> Option<State> + Send + Sync>;
+
+/// Gives the kernel stack of a thread; blocks for a moment.
+pub type StackSource = Arc<dyn Fn(u32) -> Option<Result<Stack, StackError>> + Send + Sync>;
+
+/// What the handlers need.
+#[derive(Clone)]
+pub struct Web {
+    pub registry: Registry,
+    pub source: Source,
+    pub stacks: StackSource,
+}
+
+/// Name and meaning of the histogram that is not made from a state.
+pub const SCRAPE_SECONDS: (&str, &str) = (
+    "pinwatch_scrape_duration_seconds",
+    "Time to gather and to write the answer to a scrape of /metrics, without compressing and sending it.",
+);
+
+/// The routes.
+pub fn router(web: Web) -> prometheus::Result<Router> {
+    let (name, help) = SCRAPE_SECONDS;
+    // From a quarter of a millisecond to half a second.
+    let buckets = exponential_buckets(0.000_25, 2.0, 12)?;
+    let scrapes = Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets))?;
+    web.registry.register(Box::new(scrapes.clone()))?;
+    Ok(Router::new()
+        .merge(page::router())
+        .route(
+            "/metrics",
+            get(|web, headers| metrics(web, headers, scrapes)),
+        )
+        .route("/in-flight", get(pins_in_flight))
+        .route("/in-flight/{tid}/stack", get(stack))
+        .route("/state", get(state))
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(readyz))
+        .with_state(web))
+}
+
+async fn metrics(Shared(web): Shared<Web>, headers: HeaderMap, scrapes: Histogram) -> Response {
+    let started = Instant::now();
+    let families = web.registry.gather();
+    let accept = headers.get_all(header::ACCEPT).iter();
+    let accept: Vec<_> = accept.filter_map(|value| value.to_str().ok()).collect();
+    let (kind, body) = if openmetrics::wanted(&accept.join(",")) {
+        (openmetrics::CONTENT_TYPE, openmetrics::encode(&families))
+    } else {
+        match TextEncoder::new().encode_to_string(&families) {
+            Ok(body) => (prometheus::TEXT_FORMAT, body),
+            Err(error) => {
+                let body = format!("{error}\n");
+                return (StatusCode::INTERNAL_SERVER_ERROR, body).into_response();
+            }
+        }
+    };
+    scrapes.observe(started.elapsed().as_secs_f64());
+    let headers = [(header::CONTENT_TYPE, kind), (header::VARY, "accept")];
+    (headers, body).into_response()
+}
+
+async fn readyz(Shared(web): Shared<Web>) -> (StatusCode, String) {
+    let Some(state) = (web.source)() else {
+        return (StatusCode::SERVICE_UNAVAILABLE, "attaching\n".to_owned());
+    };
+    let silenced = state.silenced();
+    if silenced.is_empty() {
+        return (StatusCode::OK, "attached\n".to_owned());
+    }
+    let body = format!("attached hooks do not run: {}\n", silenced.join("; "));
+    (StatusCode::SERVICE_UNAVAILABLE, body)
+}
+
+async fn pins_in_flight(Shared(web): Shared<Web>) -> Response {
+    json(&web, in_flight::json)
+}
+
+async fn state(Shared(web): Shared<Web>) -> Response {
+    json(&web, |state| serde_json::to_string(&View::new(state)))
+}
+
+fn json(web: &Web, body: impl Fn(&State) -> serde_json::Result<String>) -> Response {
+    let Some(state) = (web.source)() else {
+        return (StatusCode::SERVICE_UNAVAILABLE, "attaching\n").into_response();
+    };
+    match body(&state) {
+        Ok(body) => ([(header::CONTENT_TYPE, "application/json")], body + "\n").into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
+}
+
+async fn stack(Shared(web): Shared<Web>, Path(tid): Path<u32>) -> Response {
+    let state = (web.source)();
+    let in_flight = state.is_some_and(|state| state.in_flight.iter().any(|pin| pin.tid == tid));
+    if !in_flight {
+        let body = format!("thread {tid} has no pin in flight\n");
+        return (StatusCode::NOT_FOUND, body).into_response();
+    }
+    match tokio::task::spawn_blocking(move || (web.stacks)(tid)).await {
+        Ok(Some(Ok(stack))) => Json(stack).into_response(),
+        Ok(Some(Err(error))) => (StatusCode::CONFLICT, format!("{error}\n")).into_response(),
+        Ok(None) => (StatusCode::SERVICE_UNAVAILABLE, "attaching\n").into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
+}

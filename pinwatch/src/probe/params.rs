@@ -1,0 +1,129 @@
+//! What the programs are told when they are loaded: values and offsets of this kernel.
+
+use pinwatch_common::record::ISOLATES;
+use serde::Serialize;
+
+use super::decision::{Decision, Verdict};
+use super::hook_choice::{can_disable_preemption, preempts, reads_memory};
+use super::table::{ISOLATIONS, Measurement, NR_ENTRIES, TASK_PT_REGS, TASK_STACK, is_hook_of};
+use crate::kernel::btf::Returns;
+use crate::kernel::facts::Facts;
+use crate::kernel::zones::{ZoneBits, zone_bits};
+
+/// Values that the programs get as read-only globals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Globals {
+    pub foll_longterm: u32,
+    /// Whether programs can preempt each other; tracing programs are attached twice then.
+    pub preempts: bool,
+    /// Whether programs can disable preemption while they work.
+    pub can_disable_preemption: bool,
+    pub migrate_reason: u32,
+    /// A bit per kind of isolation: its function returns a bool.
+    pub isolate_bools: u32,
+    /// A bit per kind whose failures are wanted, and one where isolations tell
+    /// how many pages were unpinnable.
+    pub isolate_counts: u32,
+    pub nr_entries_offset: u64,
+    pub user_regs: UserRegs,
+    /// How to find the zone of a page; `None` where it is not sampled.
+    pub zone_bits: Option<ZoneBits>,
+    pub fast_path: bool,
+}
+
+/// Where the BPF programs find the registers of the running system call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UserRegs {
+    Unknown,
+    /// By `bpf_task_pt_regs`, from 5.15 on.
+    Helper,
+    /// At the top of the kernel stack.
+    Stack {
+        task_stack_offset: u64,
+        regs_offset: u64,
+    },
+}
+
+impl Globals {
+    pub fn new(facts: &Facts, decisions: &[Decision]) -> Self {
+        let constant = |name: &str| facts.constants.get(name).map(|value| *value as u32);
+        Self {
+            // A #define until 6.2, an enum constant since 6.3 (b5054174ac7c).
+            foll_longterm: constant("FOLL_LONGTERM").unwrap_or(0x10000),
+            preempts: preempts(facts),
+            can_disable_preemption: can_disable_preemption(facts),
+            migrate_reason: constant("MR_LONGTERM_PIN")
+                .or(constant("MR_CONTIG_RANGE"))
+                .unwrap_or(u32::MAX),
+            isolate_bools: isolate_bools(facts, decisions),
+            isolate_counts: isolate_counts(decisions),
+            nr_entries_offset: nr_entries_offset(facts).unwrap_or(u64::MAX),
+            user_regs: if takes(decisions, Measurement::Origin) {
+                user_regs(facts)
+            } else {
+                UserRegs::Unknown
+            },
+            zone_bits: zone_bits(facts)
+                .ok()
+                .filter(|_| takes(decisions, Measurement::Zones)),
+            fast_path: takes(decisions, Measurement::FastPath),
+        }
+    }
+}
+
+fn takes(decisions: &[Decision], measurement: Measurement) -> bool {
+    let decision = decisions.iter().find(|d| d.measurement == measurement);
+    decision.is_some_and(|d| matches!(d.verdict, Verdict::Attach { .. }))
+}
+
+/// Where the length of a sweep is, if it may be read.
+pub fn nr_entries_offset(facts: &Facts) -> Option<u64> {
+    facts
+        .members
+        .get(NR_ENTRIES)
+        .copied()
+        .filter(|_| reads_memory(facts))
+}
+
+pub fn user_regs(facts: &Facts) -> UserRegs {
+    /// `struct pt_regs` of x86-64, at the very top of the stack up to 6.8; from
+    /// 5.15 on the helper knows.
+    const PT_REGS: u64 = 168;
+    if facts.constants.contains_key(TASK_PT_REGS) {
+        return UserRegs::Helper;
+    }
+    match (facts.members.get(TASK_STACK), facts.stack_size) {
+        (Some(task_stack_offset), Some(size)) if reads_memory(facts) => UserRegs::Stack {
+            task_stack_offset: *task_stack_offset,
+            regs_offset: size.saturating_sub(PT_REGS),
+        },
+        _ => UserRegs::Unknown,
+    }
+}
+
+/// One bit per kind whose function returns a bool.
+fn isolate_bools(facts: &Facts, decisions: &[Decision]) -> u32 {
+    bits(ISOLATIONS, |kind| {
+        let mut hooks = decisions.iter().flat_map(Decision::attachments);
+        let hook = hooks.find(|hook| is_hook_of(kind, hook));
+        let proto = hook.and_then(|hook| facts.functions.get(hook.target));
+        proto.is_some_and(|proto| proto.returns == Returns::Bool)
+    })
+}
+
+fn isolate_counts(decisions: &[Decision]) -> u32 {
+    let failures = bits(ISOLATIONS, |kind| takes(decisions, kind));
+    let unpinnable = decisions
+        .iter()
+        .find(|d| d.measurement == Measurement::Unpinnable);
+    let mut hooks = unpinnable.into_iter().flat_map(Decision::attachments);
+    let by_isolations = hooks.any(|hook| ISOLATIONS.iter().any(|kind| is_hook_of(*kind, hook)));
+    failures | u32::from(by_isolations) << ISOLATES
+}
+
+/// One bit per item of which something is true.
+fn bits<T, const N: usize>(items: [T; N], is: impl Fn(T) -> bool) -> u32 {
+    let bits = items.into_iter().zip(0..);
+    bits.fold(0, |bits, (item, n)| bits | u32::from(is(item)) << n)
+}

@@ -1,0 +1,94 @@
+//! A recording as a source: the state that its pins add up to, by the same fold as live.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use pinwatch_common::fold::fold_pin;
+
+use super::format::{End, Header};
+use super::read::{Damage, Item, Reader};
+use crate::model::session::Lost;
+use crate::model::state::State;
+use crate::model::trace::Traced;
+
+/// A recording, read pin by pin, and what its pins add up to so far.
+pub struct Replay<R> {
+    reader: Reader<R>,
+    pub state: State,
+    /// Calls of `migrate_pages` that live gave a time to and the recording does not:
+    /// those of passes that were not told one by one. Their histogram misses them.
+    pub untimed: u64,
+    pub lost: Lost,
+    /// `None` until the end is read, and of a recording that was cut short.
+    pub end: Option<Box<End>>,
+}
+
+impl Replay<File> {
+    /// Opens a recording.
+    pub fn open(path: &Path) -> Result<Self> {
+        let name = || path.display().to_string();
+        let file = File::open(path).with_context(name)?;
+        Self::new(file).with_context(name)
+    }
+}
+
+impl<R: Read> Replay<R> {
+    /// Reads the header.
+    pub fn new(input: R) -> Result<Self> {
+        let reader = Reader::new(input)?;
+        let start = &reader.header().start;
+        let mut state = State::empty(&start.release, &start.era);
+        start.status.apply(&mut state);
+        // Those in flight then are among the pins to come.
+        state.in_flight.clear();
+        state.claimed = 0;
+        Ok(Self {
+            reader,
+            state,
+            untimed: 0,
+            lost: Lost::default(),
+            end: None,
+        })
+    }
+
+    #[must_use]
+    pub fn header(&self) -> &Header {
+        self.reader.header()
+    }
+
+    /// The next pins, which the state has by now. `None` at the end of the file, when the state
+    /// is that of the end.
+    pub fn next_pins(&mut self) -> io::Result<Option<Vec<Traced>>> {
+        while let Some(item) = self.reader.next_item()? {
+            match item {
+                Item::Pins(pins) => {
+                    pins.iter().for_each(|pin| self.add(pin));
+                    return Ok(Some(pins));
+                }
+                Item::Lost(lost) => self.lost = lost,
+                Item::End(end) => {
+                    self.lost = end.lost;
+                    end.status.apply(&mut self.state);
+                    self.end = Some(end);
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// What is wrong with the file, as far as it is read.
+    #[must_use]
+    pub fn damage(&self) -> Option<Damage> {
+        self.reader.damage()
+    }
+
+    fn add(&mut self, traced: &Traced) {
+        let pin = &traced.event.pin;
+        fold_pin(&mut self.state.cells.pins, pin);
+        self.untimed += traced.fold_migrations(&mut self.state.cells.migrate);
+        let ended_ns = pin.start_ns.saturating_add(pin.duration_ns);
+        self.state.now_ns = self.state.now_ns.max(ended_ns);
+    }
+}

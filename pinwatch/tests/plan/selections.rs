@@ -1,0 +1,57 @@
+//! What the user wants and does not want.
+
+use pinwatch::probe::decision::Verdict;
+use pinwatch::probe::plan::{Plan, Prefer, Selection, UserRegs};
+use pinwatch::probe::table::Measurement;
+
+use super::{PREFERENCES, SHEETS, verdict};
+
+#[test]
+fn what_is_not_wanted_is_off_and_no_loss() {
+    use Measurement as M;
+    let plan = Plan::new(&SHEETS["6.12-cloud"], Prefer::Auto);
+    assert!(matches!(verdict(&plan, M::FastPath), Verdict::Off { .. }));
+    assert!(!plan.globals.fast_path);
+    let selection = Selection {
+        without: vec![M::Passes, M::MemfdReturn, M::Zones, M::Origin],
+        with: vec![M::FastPath],
+        prefer: Prefer::Auto,
+    };
+    let plan = Plan::new(&SHEETS["6.1-cloud"], selection.clone());
+    for off in [M::Passes, M::Unpinnable, M::IsolateLru, M::Zones, M::Origin] {
+        assert!(
+            matches!(verdict(&plan, off), Verdict::Off { .. }),
+            "{off:?}"
+        );
+    }
+    assert!(plan.globals.fast_path && plan.globals.zone_bits.is_none());
+    assert_eq!(plan.globals.user_regs, UserRegs::Unknown);
+    assert!(!plan.is_degraded());
+    // An entry without its return would never end.
+    let plan = Plan::new(&SHEETS["6.12-cloud"], selection);
+    assert!(matches!(verdict(&plan, M::MemfdEntry), Verdict::Off { .. }));
+}
+
+/// A hook on every isolation is what the user wants to be spared: the sweep's return counts.
+#[test]
+fn without_isolations_none_is_hooked_to_count_unpinnable_pages() {
+    use Measurement as M;
+    for (name, by_return) in [("6.12-cloud", true), ("6.1-cloud", false)] {
+        for prefer in PREFERENCES {
+            let selection = Selection {
+                without: vec![M::IsolateLru, M::IsolateHugetlb, M::IsolateMovable],
+                with: Vec::new(),
+                prefer,
+            };
+            let plan = Plan::new(&SHEETS[name], selection);
+            let mut hooks = plan.attachments();
+            let hooked = hooks.any(|(_, hook)| hook.target == "folio_isolate_lru");
+            // Where the sweep is inlined there is no other way.
+            assert_eq!(hooked, !by_return, "{name}");
+            assert!(matches!(
+                verdict(&plan, M::Unpinnable),
+                Verdict::Attach { .. }
+            ));
+        }
+    }
+}
