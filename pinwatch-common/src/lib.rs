@@ -18,13 +18,3 @@ pub mod loss;
 pub mod origin;
 pub mod record;
 mod verifier_hint;
-
-// Old names, until all imports are changed.
-pub use event_filter as listen;
-pub use loss as counter;
-#[allow(missing_docs)]
-pub mod params {
-    pub use crate::abi::*;
-    pub use crate::limits::RETRIES_REPORTED as RETRIES_TOLD;
-    pub use crate::limits::*;
-}

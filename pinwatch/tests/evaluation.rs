@@ -11,7 +11,7 @@ use pinwatch::model::agent_status::AgentStatus;
 use pinwatch::model::session::Start;
 use pinwatch::model::trace::{Pass, Traced};
 use pinwatch::recording::{End, Header, Writer};
-use pinwatch_common::params::ABI_VERSION;
+use pinwatch_common::abi::ABI_VERSION;
 use pinwatch_common::record::{Pin, PinEvent};
 
 /// A folder that goes with the test.

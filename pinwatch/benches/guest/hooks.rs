@@ -11,7 +11,7 @@ use pinwatch::probe::plan::{Plan, Prefer, Selection};
 use pinwatch::probe::table::Measurement;
 use pinwatch::source::events::Events;
 use pinwatch::source::live::{Live, Options};
-use pinwatch_common::listen::Listening;
+use pinwatch_common::event_filter::Listening;
 
 use super::peer::{self, Peer};
 use super::pins::Pins;

@@ -10,8 +10,8 @@ use nix::poll::{PollFd, PollFlags, poll};
 use pinwatch::kernel::facts::Facts;
 use pinwatch::probe::plan::Prefer;
 use pinwatch::probe::table::wanted;
-use pinwatch_common::counter::Loss;
-use pinwatch_common::listen::Listening;
+use pinwatch_common::event_filter::Listening;
+use pinwatch_common::loss::Loss;
 
 use super::agent::tell;
 use super::hooks::attach_pinwatch;

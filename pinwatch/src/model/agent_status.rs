@@ -1,8 +1,8 @@
 //! Agent status that cannot be recomputed from pins: plan, hooks, losses, pins in flight. It
 //! goes with a stream of pins, so that a follower that has both has the whole state.
 
-use pinwatch_common::counter::LOSSES;
 use pinwatch_common::fold::FastCells;
+use pinwatch_common::loss::LOSSES;
 use pinwatch_common::record::{Pin, PinEvent, ZONES};
 use serde::{Deserialize, Serialize};
 
@@ -26,7 +26,7 @@ pub struct AgentStatus {
     pub programs: Vec<ProgramStats>,
     /// What became of each measurement.
     pub plan: Vec<view::HookLine>,
-    /// By [`Loss`](pinwatch_common::counter::Loss).
+    /// By [`Loss`](pinwatch_common::loss::Loss).
     pub losses: [u64; LOSSES],
     /// Calls of GUP-fast: without the slow path, with it, and with its errno hidden.
     pub gup_fast: [u64; 3],

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 use clap::builder::PossibleValuesParser;
-use pinwatch_common::listen::{Listening, name_words};
+use pinwatch_common::event_filter::{Listening, name_words};
 use pinwatch_common::record::{CAUSE_NAMES, ORIGIN_NAMES, PinEvent};
 use serde::{Deserialize, Serialize};
 

@@ -6,12 +6,12 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytemuck::Zeroable as _;
-use pinwatch_common::counter::Loss;
 use pinwatch_common::fold::{CpuCells, ERRNO_CLASSES, ERRNOS, PinCells};
 use pinwatch_common::histogram::{
     DURATION_BUCKETS, DURATION_EDGE_EXPS, PASS_BUCKETS, PASS_EDGES, duration_bucket,
     duration_upper_ns,
 };
+use pinwatch_common::loss::Loss;
 use pinwatch_common::record::{CAUSE_NAMES, ORIGIN_NAMES, Phase, Pin, ZONES};
 use serde::{Deserialize, Serialize};
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use pinwatch_common::fold::{Alone, DurationCells, fold_migrate};
-use pinwatch_common::params::{RETRIES_TOLD, SLOTS};
+use pinwatch_common::limits::{RETRIES_REPORTED, SLOTS};
 use pinwatch_common::record::{ISOLATES, PHASES, Phase, Pin, PinEvent};
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pass {
     /// Passes that this is the sum of: 1, but for those that were not told one by one
-    /// ([`RETRIES_TOLD`]).
+    /// ([`RETRIES_REPORTED`]).
     pub passes: u32,
     pub unpinnable: u64,
     pub moved: u64,
@@ -35,7 +35,7 @@ pub struct Traced {
 
 /// Passes of a pin that are kept one by one; what is beyond is in the last.
 pub const PASSES_KEPT: usize = 64;
-const _: () = assert!(PASSES_KEPT > RETRIES_TOLD as usize);
+const _: () = assert!(PASSES_KEPT > RETRIES_REPORTED as usize);
 
 impl Pass {
     /// What happened between two moments of a pin.

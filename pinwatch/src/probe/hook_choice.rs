@@ -1,7 +1,7 @@
 //! The choice for one row of the table: the kind of hook that this kernel takes
 //! for it, or what stands in its way.
 
-use pinwatch_common::params::KFUNCS;
+use pinwatch_common::abi::KFUNCS;
 
 use super::decision::{Attachment, Kind};
 use super::plan::Prefer;

@@ -4,7 +4,7 @@
 //! `pinwatch-ebpf`.
 
 use clap::ValueEnum;
-use pinwatch_common::params::KFUNCS;
+use pinwatch_common::abi::KFUNCS;
 use pinwatch_common::record::ISOLATES;
 use serde::{Deserialize, Serialize};
 

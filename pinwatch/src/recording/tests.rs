@@ -1,5 +1,5 @@
 use bytemuck::Zeroable as _;
-use pinwatch_common::params::ABI_VERSION;
+use pinwatch_common::abi::ABI_VERSION;
 use pinwatch_common::record::{Pin, PinEvent};
 use proptest::prelude::*;
 

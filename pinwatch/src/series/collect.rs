@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use lru::LruCache;
-use pinwatch_common::listen::Listening;
+use pinwatch_common::event_filter::Listening;
 use pinwatch_common::record::PinEvent;
 use tokio::time::{MissedTickBehavior, interval};
 

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd as _, AsRawFd, RawFd};
 use aya::Ebpf;
 use aya::maps::{Array, Map, MapData, MapError, RingBuf};
 use memmap2::{MmapOptions, MmapRaw};
-use pinwatch_common::listen::Listening;
+use pinwatch_common::event_filter::Listening;
 use pinwatch_common::record::PinEvent;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;

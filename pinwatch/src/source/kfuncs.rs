@@ -2,7 +2,7 @@
 
 use aya::Btf;
 use aya_obj::btf::BtfKind;
-use pinwatch_common::params::{KFUNCS, NO_OPERATION, kernel_call, kfunc_call};
+use pinwatch_common::abi::{KFUNCS, NO_OPERATION, kernel_call, kfunc_call};
 
 use super::error::LiveError;
 

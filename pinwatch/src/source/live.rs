@@ -13,8 +13,9 @@ use aya::{Btf, Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
 use bytemuck::Zeroable as _;
 use memmap2::MmapRaw;
+use pinwatch_common::abi::{ABI_SYMBOL, ABI_VERSION};
 use pinwatch_common::fold::CpuCells;
-use pinwatch_common::params::{ABI_SYMBOL, ABI_VERSION, SLOTS};
+use pinwatch_common::limits::SLOTS;
 use pinwatch_common::record::{Flight, PHASES, Pin, Slot, ZONES};
 
 use super::error::LiveError;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use aya::Ebpf;
 use memmap2::MmapRaw;
-use pinwatch_common::counter::PROBES;
+use pinwatch_common::loss::PROBES;
 
 use super::error::LiveError;
 use super::shared_memory::{share, word_at};

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pinwatch_common::counter::Loss;
-use pinwatch_common::params::ABI_VERSION;
+use pinwatch_common::abi::ABI_VERSION;
+use pinwatch_common::loss::Loss;
 use pinwatch_common::record::PinEvent;
 use tokio::time::{MissedTickBehavior, interval};
 

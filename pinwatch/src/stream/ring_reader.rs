@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use pinwatch_common::listen::Listening;
-use pinwatch_common::params::RING_BYTES;
+use pinwatch_common::event_filter::Listening;
+use pinwatch_common::limits::RING_BYTES;
 use pinwatch_common::record::PinEvent;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};

@@ -4,7 +4,7 @@
 
 use anyhow::{Context as _, Result, bail};
 use bytes::{BufMut as _, Bytes, BytesMut};
-use pinwatch_common::params::ABI_VERSION;
+use pinwatch_common::abi::ABI_VERSION;
 use pinwatch_common::record::PinEvent;
 use serde::Serialize;
 pub use tokio_util::codec::LengthDelimitedCodec as Codec;

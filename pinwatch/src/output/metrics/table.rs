@@ -1,9 +1,9 @@
 //! Prometheus metrics: one row of [`METRICS`] each. The kernel has already
 //! counted; a scrape turns counts into samples.
 
-use pinwatch_common::counter::Loss;
 use pinwatch_common::fold::OriginCells;
-use pinwatch_common::params::SLOTS;
+use pinwatch_common::limits::SLOTS;
+use pinwatch_common::loss::Loss;
 use pinwatch_common::record::{ISOLATE_NAMES, ORIGIN_NAMES, PHASE_NAMES};
 
 use super::samples::Samples;
