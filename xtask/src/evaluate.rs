@@ -17,10 +17,10 @@ use crate::apt::MirrorArgs;
 use crate::build;
 use crate::cache::Cache;
 use crate::child::{self, Waited};
-use crate::collected::collect;
+use crate::guest::collected::collect;
+use crate::guest::qemu::{Accel, Tcg};
 use crate::guest::{Guest, Placed};
 use crate::kernels::{self, Fetched, Flavour, Kernel, OWN};
-use crate::qemu::{Accel, Tcg};
 use crate::setup::{self, Purpose};
 
 /// Boot two kernels, record the same load on both, and compare

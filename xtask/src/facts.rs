@@ -20,7 +20,7 @@ use crate::apt::MirrorArgs;
 use crate::build;
 use crate::cache::Cache;
 use crate::child::Interrupted;
-use crate::collected::collect;
+use crate::guest::collected::collect;
 use crate::guest::{Guest, Placed};
 use crate::kernels::{self, Flavour, KERNELS, Kernel};
 use crate::setup::{self, Purpose};

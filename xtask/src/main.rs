@@ -3,13 +3,11 @@
 //! Each command has a file of its own; what they share is below them: `guest` (a stock kernel
 //! running a command), `qemu`, `kernels`, `apt`, `cache`, `child`.
 
-mod accel;
 mod apt;
 mod bench;
 mod build;
 mod cache;
 mod child;
-mod collected;
 mod dist;
 mod docs;
 mod evaluate;
@@ -17,17 +15,13 @@ mod facts;
 mod fuzz;
 mod guest;
 mod http;
-mod initrd;
 mod kernels;
 mod kernels_md;
 mod linker;
 mod matrix;
-mod modules;
 mod programs;
-mod qemu;
 mod run;
 mod setup;
-mod splat;
 mod tally;
 mod test;
 mod toolchain;

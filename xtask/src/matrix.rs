@@ -11,10 +11,10 @@ use anyhow::Result;
 use crate::apt::MirrorArgs;
 use crate::cache::Cache;
 use crate::child::Interrupted;
+use crate::guest::qemu::Sinks;
 use crate::guest::{Guest, Placed};
 use crate::kernels::{Flavour, Kernel};
 use crate::kernels_md::Row;
-use crate::qemu::Sinks;
 use crate::tally::{Printer, Tally};
 
 /// Guests at a time: under emulation each keeps a processor busy, but for the grace periods that

@@ -18,10 +18,10 @@ use crate::apt::MirrorArgs;
 use crate::build;
 use crate::cache::Cache;
 use crate::child::{self, Interrupted};
+use crate::guest::qemu::{Forward, Sinks};
 use crate::guest::{self, Guest, Placed};
 use crate::http;
 use crate::kernels::{self, Flavour, Kernel};
-use crate::qemu::{Forward, Sinks};
 use crate::setup::{self, Purpose};
 
 /// Build pinwatch and watch real pins: on this host, or on a stock kernel in a VM

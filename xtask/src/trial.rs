@@ -12,9 +12,9 @@ use tempfile::TempDir;
 use crate::apt::{Archive, KEYRING, MirrorArgs};
 use crate::cache::Cache;
 use crate::child;
+use crate::guest::qemu::Sinks;
 use crate::guest::{Guest, Placed};
 use crate::kernels::{Flavour, Kernel};
-use crate::qemu::Sinks;
 
 const SUITE: &str = "bookworm";
 const PACKAGES: &str =

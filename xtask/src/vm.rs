@@ -10,9 +10,9 @@ use anyhow::{Context, Result, bail};
 use crate::apt::MirrorArgs;
 use crate::build;
 use crate::cache::Cache;
+use crate::guest::qemu::{Forward, Sinks};
 use crate::guest::{Guest, Placed};
 use crate::kernels::{self, Flavour, Kernel};
-use crate::qemu::{Forward, Sinks};
 use crate::setup::{self, Purpose};
 
 /// Run a command in a virtual machine with a stock Debian kernel

@@ -10,10 +10,10 @@ use anyhow::{Context, Result};
 use super::peers::Peers;
 use crate::apt::MirrorArgs;
 use crate::cache::Cache;
-use crate::collected::collect;
+use crate::guest::collected::collect;
+use crate::guest::qemu::Sinks;
 use crate::guest::{Guest, Placed};
 use crate::kernels::{Flavour, Kernel};
-use crate::qemu::Sinks;
 
 const TIMEOUT: Duration = Duration::from_secs(1200);
 const PROGRAM: &str = "/usr/bin/pinwatch-bench";

@@ -21,8 +21,8 @@ use crate::apt::MirrorArgs;
 use crate::build;
 use crate::cache::Cache;
 use crate::child;
+use crate::guest::qemu;
 use crate::kernels::{self, KERNELS, Kernel};
-use crate::qemu;
 use crate::setup::{self, Purpose};
 
 /// Measure what is added to one pin: instructions, in guests that count them

@@ -19,10 +19,10 @@ use crate::apt::MirrorArgs;
 use crate::build;
 use crate::cache::Cache;
 use crate::child::Interrupted;
-use crate::collected::collect_out;
+use crate::guest::collected::collect_out;
+use crate::guest::qemu::{self, Accel, Tcg};
 use crate::guest::{Guest, Placed};
 use crate::kernels::{self, Flavour};
-use crate::qemu::{self, Accel, Tcg};
 use crate::setup::{self, Purpose};
 
 /// Check that pins are measured, or counted as lost, beside other programs that use BPF

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result, bail};
 
-use crate::qemu::Sinks;
+use crate::guest::qemu::Sinks;
 
 /// Runs a guest; returns what it wrote to stdout and to stderr if its command succeeded.
 pub fn collect(run: impl FnOnce(Sinks) -> Result<u8>) -> Result<[String; 2]> {
