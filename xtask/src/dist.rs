@@ -10,11 +10,11 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result};
 
-use crate::apt::MirrorArgs;
 use crate::build;
 use crate::cache::Cache;
 use crate::child;
-use crate::kernels::{self, Kernel};
+use crate::debian::apt::MirrorArgs;
+use crate::debian::kernels::{self, Kernel};
 use crate::setup::{self, Purpose};
 use crate::trial;
 

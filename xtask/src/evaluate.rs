@@ -13,14 +13,14 @@ use anyhow::{Context, Result, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::apt::MirrorArgs;
 use crate::build;
 use crate::cache::Cache;
 use crate::child::{self, Waited};
+use crate::debian::apt::MirrorArgs;
+use crate::debian::kernels::{self, Fetched, Flavour, Kernel, OWN};
 use crate::guest::collected::collect;
 use crate::guest::qemu::{Accel, Tcg};
 use crate::guest::{Guest, Placed};
-use crate::kernels::{self, Fetched, Flavour, Kernel, OWN};
 use crate::setup::{self, Purpose};
 
 /// Boot two kernels, record the same load on both, and compare

@@ -16,13 +16,13 @@ use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use serde_json::Value;
 
-use crate::apt::MirrorArgs;
 use crate::build;
 use crate::cache::Cache;
 use crate::child::Interrupted;
+use crate::debian::apt::MirrorArgs;
+use crate::debian::kernels::{self, Flavour, KERNELS, Kernel};
 use crate::guest::collected::collect;
 use crate::guest::{Guest, Placed};
-use crate::kernels::{self, Flavour, KERNELS, Kernel};
 use crate::setup::{self, Purpose};
 
 /// Write the fact sheets of the stock kernels, which the planner is tested on

@@ -6,7 +6,7 @@ use std::fs;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::kernels::KERNELS;
+use crate::debian::kernels::KERNELS;
 
 /// What the live tests print a row behind: `kernels.md: SCENARIO | EXPECTED | SEEN`.
 pub const MARK: &str = "kernels.md: ";

@@ -3,11 +3,11 @@
 //! Each command has a file of its own; what they share is below them: `guest` (a stock kernel
 //! running a command), `qemu`, `kernels`, `apt`, `cache`, `child`.
 
-mod apt;
 mod bench;
 mod build;
 mod cache;
 mod child;
+mod debian;
 mod dist;
 mod docs;
 mod evaluate;
@@ -15,18 +15,15 @@ mod facts;
 mod fuzz;
 mod guest;
 mod http;
-mod kernels;
 mod kernels_md;
 mod linker;
 mod matrix;
-mod programs;
 mod run;
 mod setup;
 mod tally;
 mod test;
 mod toolchain;
 mod trial;
-mod unpack;
 mod vm;
 
 use std::process::ExitCode;

@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use crate::apt::MirrorArgs;
 use crate::cache::Cache;
 use crate::child::Interrupted;
+use crate::debian::apt::MirrorArgs;
+use crate::debian::kernels::{Flavour, Kernel};
 use crate::guest::qemu::Sinks;
 use crate::guest::{Guest, Placed};
-use crate::kernels::{Flavour, Kernel};
 use crate::kernels_md::Row;
 use crate::tally::{Printer, Tally};
 

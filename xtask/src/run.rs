@@ -14,14 +14,14 @@ use anyhow::{Context, Result, bail};
 use rustix::process::geteuid;
 use tempfile::TempDir;
 
-use crate::apt::MirrorArgs;
 use crate::build;
 use crate::cache::Cache;
 use crate::child::{self, Interrupted};
+use crate::debian::apt::MirrorArgs;
+use crate::debian::kernels::{self, Flavour, Kernel};
 use crate::guest::qemu::{Forward, Sinks};
 use crate::guest::{self, Guest, Placed};
 use crate::http;
-use crate::kernels::{self, Flavour, Kernel};
 use crate::setup::{self, Purpose};
 
 /// Build pinwatch and watch real pins: on this host, or on a stock kernel in a VM

@@ -12,9 +12,9 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result, bail};
 use rustix::process::geteuid;
 
-use crate::apt;
 use crate::cache::Cache;
 use crate::child;
+use crate::debian::apt;
 use crate::linker;
 use crate::toolchain::Compiler;
 

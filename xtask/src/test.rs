@@ -11,16 +11,16 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 
-use crate::apt::MirrorArgs;
 use crate::bench::floor;
 use crate::build;
 use crate::cache::Cache;
 use crate::child::{self, Interrupted, Waited};
+use crate::debian::apt::MirrorArgs;
+use crate::debian::kernels::{self, KERNELS, Kernel};
+use crate::debian::programs::PROMETHEUS;
 use crate::guest::Placed;
-use crate::kernels::{self, KERNELS, Kernel};
 use crate::kernels_md;
 use crate::matrix::{LIVE_TESTS, Matrix};
-use crate::programs::PROMETHEUS;
 use crate::setup::{self, Purpose};
 use crate::tally::{Printer, Tally};
 

@@ -9,12 +9,12 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use tempfile::TempDir;
 
-use crate::apt::{Archive, KEYRING, MirrorArgs};
 use crate::cache::Cache;
 use crate::child;
+use crate::debian::apt::{Archive, KEYRING, MirrorArgs};
+use crate::debian::kernels::{Flavour, Kernel};
 use crate::guest::qemu::Sinks;
 use crate::guest::{Guest, Placed};
-use crate::kernels::{Flavour, Kernel};
 
 const SUITE: &str = "bookworm";
 const PACKAGES: &str =

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::apt::MirrorArgs;
 use crate::build;
 use crate::cache::Cache;
+use crate::debian::apt::MirrorArgs;
+use crate::debian::kernels::{self, Flavour, Kernel};
 use crate::guest::qemu::{Forward, Sinks};
 use crate::guest::{Guest, Placed};
-use crate::kernels::{self, Flavour, Kernel};
 use crate::setup::{self, Purpose};
 
 /// Run a command in a virtual machine with a stock Debian kernel

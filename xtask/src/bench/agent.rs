@@ -10,10 +10,10 @@ use serde_json::Value;
 use super::document::{self, thousands};
 use super::machine::Machine;
 use super::overhead::kernels_or_default;
-use crate::apt::MirrorArgs;
 use crate::build;
 use crate::cache::Cache;
-use crate::kernels::{self, Kernel};
+use crate::debian::apt::MirrorArgs;
+use crate::debian::kernels::{self, Kernel};
 use crate::setup::{self, Purpose};
 
 /// Measure the daemon: memory, wake-ups, processor time, and the reader of the ring buffer

@@ -11,9 +11,9 @@ use serde_json::Value;
 use super::figures::{EVERYTHING, Figures, PAIRS};
 use super::machine::Machine;
 use super::overhead::{self, JSON};
-use crate::apt::MirrorArgs;
 use crate::cache::Cache;
-use crate::kernels;
+use crate::debian::apt::MirrorArgs;
+use crate::debian::kernels;
 
 const KERNEL: &str = "6.12";
 /// What may be added before the test fails.

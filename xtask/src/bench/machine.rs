@@ -8,12 +8,12 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::peers::Peers;
-use crate::apt::MirrorArgs;
 use crate::cache::Cache;
+use crate::debian::apt::MirrorArgs;
+use crate::debian::kernels::{Flavour, Kernel};
 use crate::guest::collected::collect;
 use crate::guest::qemu::Sinks;
 use crate::guest::{Guest, Placed};
-use crate::kernels::{Flavour, Kernel};
 
 const TIMEOUT: Duration = Duration::from_secs(1200);
 const PROGRAM: &str = "/usr/bin/pinwatch-bench";

@@ -17,12 +17,12 @@ use super::document;
 use super::figures::{EVERYTHING, Figures};
 use super::machine::Machine;
 use super::peers::{self, Peers};
-use crate::apt::MirrorArgs;
 use crate::build;
 use crate::cache::Cache;
 use crate::child;
+use crate::debian::apt::MirrorArgs;
+use crate::debian::kernels::{self, KERNELS, Kernel};
 use crate::guest::qemu;
-use crate::kernels::{self, KERNELS, Kernel};
 use crate::setup::{self, Purpose};
 
 /// Measure what is added to one pin: instructions, in guests that count them

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::apt::{Apt, MirrorArgs};
 use crate::cache::Cache;
 use crate::child;
+use crate::debian::apt::{Apt, MirrorArgs};
+use crate::debian::kernels::TRIXIE;
 use crate::guest::Placed;
-use crate::kernels::TRIXIE;
 
 /// Tools that go into a guest together.
 pub struct Set {

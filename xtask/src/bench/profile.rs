@@ -9,10 +9,10 @@ use super::document::{self, thousands};
 use super::figures::{Figures, KINDS, PAIRS};
 use super::machine::Machine;
 use super::overhead::kernels_or_default;
-use crate::apt::MirrorArgs;
 use crate::build;
 use crate::cache::Cache;
-use crate::kernels::{self, Kernel};
+use crate::debian::apt::MirrorArgs;
+use crate::debian::kernels::{self, Kernel};
 use crate::setup::{self, Purpose};
 
 /// Take apart what pinwatch adds to a pin of one page, and to a short-term one

@@ -15,14 +15,14 @@ use serde_json::{Map, Value, json};
 
 use super::document::{self, thousands};
 use super::peers::{NEIGHBOURS as TOOLS, Peers};
-use crate::apt::MirrorArgs;
 use crate::build;
 use crate::cache::Cache;
 use crate::child::Interrupted;
+use crate::debian::apt::MirrorArgs;
+use crate::debian::kernels::{self, Flavour};
 use crate::guest::collected::collect_out;
 use crate::guest::qemu::{self, Accel, Tcg};
 use crate::guest::{Guest, Placed};
-use crate::kernels::{self, Flavour};
 use crate::setup::{self, Purpose};
 
 /// Check that pins are measured, or counted as lost, beside other programs that use BPF

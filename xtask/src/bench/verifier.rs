@@ -9,10 +9,10 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::machine::Machine;
-use crate::apt::MirrorArgs;
 use crate::build;
 use crate::cache::Cache;
-use crate::kernels::KERNELS;
+use crate::debian::apt::MirrorArgs;
+use crate::debian::kernels::KERNELS;
 use crate::setup::{self, Purpose};
 
 /// Record how many instructions the verifier looks at for each program

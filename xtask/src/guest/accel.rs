@@ -10,9 +10,9 @@ use tempfile::TempDir;
 
 use crate::cache::Cache;
 use crate::child::Interrupted;
+use crate::debian::kernels::Fetched;
 use crate::guest::initrd::Initrd;
 use crate::guest::qemu::{self, Accel, Ending, Machine, Sinks, Tcg};
-use crate::kernels::Fetched;
 
 /// A kernel under a KVM that works gets this far in a second or two.
 const PATIENCE: Duration = Duration::from_secs(20);

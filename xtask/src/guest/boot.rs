@@ -8,15 +8,15 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use tempfile::TempDir;
 
-use crate::apt::MirrorArgs;
 use crate::cache::Cache;
+use crate::debian::apt::MirrorArgs;
+use crate::debian::kernels::{Fetched, Flavour, Kernel};
+use crate::debian::programs::BUSYBOX;
 use crate::guest::accel;
 use crate::guest::initrd::Initrd;
 use crate::guest::modules::Modules;
 use crate::guest::qemu::{Accel, Ending, Forward, Machine, Outcome, Sinks, Tcg};
 use crate::guest::splat;
-use crate::kernels::{Fetched, Flavour, Kernel};
-use crate::programs::BUSYBOX;
 
 /// Boots fast under emulation, says what matters on the console, and stops on an oops.
 const KERNEL_ARGS: &str = "console=ttyS0 panic=-1 oops=panic loglevel=5 no_timer_check mitigations=off \

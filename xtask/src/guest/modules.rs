@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use object::{Object, ObjectSection};
 
-use crate::unpack;
+use crate::debian::decompress;
 
 pub struct Module {
     pub name: String,
@@ -63,7 +63,7 @@ impl Modules {
         let Some(file) = self.files.get(&name) else {
             bail!("this kernel has no module {name} (what can only be built in needs none)");
         };
-        let data = unpack::file(file)?;
+        let data = decompress::file(file)?;
         for dependency in
             depends(&data).with_context(|| format!("{} is no kernel module", file.display()))?
         {

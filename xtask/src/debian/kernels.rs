@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 
-use crate::apt::{Apt, Archive, MirrorArgs, Suite};
 use crate::cache::Cache;
-use crate::unpack;
+use crate::debian::apt::{Apt, Archive, MirrorArgs, Suite};
+use crate::debian::decompress;
 
 /// A kernel series, and the suites to look for it in: the first that has it wins.
 #[derive(Debug)]
@@ -138,7 +138,7 @@ impl Fetched {
         if data.starts_with(ELF) {
             fs::write(dir.join("vmlinux"), data)?;
         } else {
-            let vmlinux = unpack::vmlinux(&data);
+            let vmlinux = decompress::vmlinux(&data);
             let vmlinux = vmlinux.with_context(|| {
                 format!("{} is neither a vmlinux nor a bzImage", image.display())
             })?;
@@ -251,7 +251,7 @@ fn arrange(root: &Path, release: &str, made: &Path) -> Result<PathBuf> {
     };
     fs::create_dir(made)?;
     let image = fs::read(first(&boot("vmlinuz"))?)?;
-    fs::write(made.join("vmlinux"), unpack::vmlinux(&image)?)?;
+    fs::write(made.join("vmlinux"), decompress::vmlinux(&image)?)?;
     fs::copy(first(&boot("config"))?, made.join("config"))?;
     let modules = first(&[
         format!("lib/modules/{release}"),

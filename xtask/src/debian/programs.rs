@@ -6,9 +6,9 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
-use crate::apt::{Apt, MirrorArgs, Suite};
 use crate::cache::Cache;
-use crate::kernels::{BOOKWORM, TRIXIE};
+use crate::debian::apt::{Apt, MirrorArgs, Suite};
+use crate::debian::kernels::{BOOKWORM, TRIXIE};
 
 /// What is taken of a package.
 pub struct Programs {
