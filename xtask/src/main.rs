@@ -16,13 +16,11 @@ mod fuzz;
 mod guest;
 mod http;
 mod kernels_md;
-mod linker;
 mod matrix;
 mod run;
 mod setup;
 mod tally;
 mod test;
-mod toolchain;
 mod trial;
 mod vm;
 

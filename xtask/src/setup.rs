@@ -12,11 +12,11 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result, bail};
 use rustix::process::geteuid;
 
+use crate::build::compiler::Compiler;
+use crate::build::linker;
 use crate::cache::Cache;
 use crate::child;
 use crate::debian::apt;
-use crate::linker;
-use crate::toolchain::Compiler;
 
 /// Install what is missing, or say what to install
 ///

@@ -12,9 +12,9 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 
 use crate::build;
+use crate::build::compiler::Compiler;
 use crate::cache::Cache;
 use crate::child;
-use crate::toolchain::Compiler;
 
 const VERSION: &str = "0.13.0";
 /// Those that this version can be built for.
