@@ -7,7 +7,7 @@ use crate::kernels_md::Row;
 
 /// What was counted so far; shared by all that count.
 #[derive(Clone, Default)]
-pub struct Tally {
+pub struct Counter {
     counts: Arc<Mutex<Counts>>,
 }
 
@@ -23,7 +23,7 @@ pub struct Counts {
     pub rows: Vec<Row>,
 }
 
-impl Tally {
+impl Counter {
     pub fn pass(&self) {
         self.with(|counts| counts.passed += 1);
     }
@@ -95,16 +95,16 @@ fn failure(line: &str) -> Option<&str> {
 pub struct Printer<W: Write> {
     out: W,
     prefix: String,
-    tally: Tally,
+    counter: Counter,
     line: Vec<u8>,
 }
 
 impl<W: Write> Printer<W> {
-    pub fn new(out: W, prefix: &str, tally: &Tally) -> Self {
+    pub fn new(out: W, prefix: &str, counter: &Counter) -> Self {
         Self {
             out,
             prefix: prefix.to_owned(),
-            tally: tally.clone(),
+            counter: counter.clone(),
             line: Vec::new(),
         }
     }
@@ -112,7 +112,7 @@ impl<W: Write> Printer<W> {
     fn print(&mut self) -> io::Result<()> {
         let line = String::from_utf8_lossy(&self.line);
         let line = line.trim_end();
-        self.tally.read(line, &self.prefix);
+        self.counter.read(line, &self.prefix);
         let line = format!("{}{line}", self.prefix);
         // In one piece, so that two guests never share a line.
         self.out.write_all(
@@ -160,8 +160,8 @@ mod tests {
 
     #[test]
     fn results_of_libtest() {
-        let tally = Tally::default();
-        let mut printer = Printer::new(io::sink(), "[6.12] ", &tally);
+        let counter = Counter::default();
+        let mut printer = Printer::new(io::sink(), "[6.12] ", &counter);
         let output = "running 2 tests\ntest a ... ok\ntest b::c ... FAILED\n\n\
             test result: FAILED. 1 passed; 1 failed; 3 ignored; 0 measured; 0 filtered out; finished in 0.02s";
         // In pieces, as pipes deliver it, and without a last line feed.
@@ -169,11 +169,11 @@ mod tests {
             printer.write_all(piece).unwrap();
         }
         drop(printer);
-        tally.pass();
-        tally.fail("clippy");
+        counter.pass();
+        counter.fail("clippy");
         let names = vec!["[6.12] b::c".to_owned(), "clippy".to_owned()];
         assert_eq!(
-            tally.counts(),
+            counter.counts(),
             Counts {
                 passed: 2,
                 failed: 2,
@@ -187,10 +187,10 @@ mod tests {
     #[test]
     fn a_program_must_come_to_its_end() {
         let added = |line: &str, succeeded| {
-            let (tally, apart) = (Tally::default(), Tally::default());
+            let (counter, apart) = (Counter::default(), Counter::default());
             apart.read(line, "");
-            tally.add("6.12", &apart, succeeded);
-            (tally.counts().passed, tally.counts().failed)
+            counter.add("6.12", &apart, succeeded);
+            (counter.counts().passed, counter.counts().failed)
         };
         assert_eq!(
             added("test result: ok. 3 passed; 0 failed; 0 ignored", true),

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
+use super::counts::{Counter, Printer};
 use crate::cache::Cache;
 use crate::child::Interrupted;
 use crate::debian::apt::MirrorArgs;
@@ -15,7 +16,6 @@ use crate::debian::kernels::{Flavour, Kernel};
 use crate::guest::qemu::Sinks;
 use crate::guest::{Guest, Placed};
 use crate::kernels_md::Row;
-use crate::tally::{Printer, Tally};
 
 /// Guests at a time: under emulation each keeps a processor busy, but for the grace periods that
 /// attaching waits for.
@@ -170,7 +170,7 @@ impl Matrix<'_> {
     pub fn run(
         &self,
         files: &[Placed],
-        tally: &Tally,
+        counter: &Counter,
         last: impl FnOnce() -> Result<()> + Send,
     ) -> Result<Rows> {
         const NO_PANIC: &str = "nobody panics while holding it";
@@ -180,7 +180,7 @@ impl Matrix<'_> {
         let rows = Mutex::new(BTreeMap::new());
         let work = || -> Result<()> {
             while let Some((number, run, kernel)) = next() {
-                let apart = self.live_test(run, kernel, files, tally)?;
+                let apart = self.live_test(run, kernel, files, counter)?;
                 let key = (kernel.series.to_owned(), number);
                 rows.lock()
                     .expect(NO_PANIC)
@@ -208,11 +208,11 @@ impl Matrix<'_> {
         run: &Run,
         kernel: &'static Kernel,
         files: &[Placed],
-        tally: &Tally,
-    ) -> Result<Tally> {
+        counter: &Counter,
+    ) -> Result<Counter> {
         let name = format!("live tests on {}{}", kernel.series, run.name);
         let prefix = format!("[{}{}] ", kernel.series, run.name);
-        let apart = Tally::default();
+        let apart = Counter::default();
         let printer = || Box::new(Printer::new(io::stdout(), &prefix, &apart));
         let mut command = [
             &[LIVE_TESTS, "--test-threads=1", "--show-output"],
@@ -250,7 +250,7 @@ impl Matrix<'_> {
             Err(error) if error.is::<Interrupted>() => return Err(Interrupted.into()),
             Err(error) => eprintln!("xtask: {name}: FAILED after {seconds} s: {error:#}"),
         }
-        tally.add(&name, &apart, done.is_ok_and(|status| status == 0));
+        counter.add(&name, &apart, done.is_ok_and(|status| status == 0));
         Ok(apart)
     }
 }

@@ -11,6 +11,8 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 
+use super::counts::{Counter, Printer};
+use super::matrix::{LIVE_TESTS, Matrix};
 use crate::bench::floor;
 use crate::build;
 use crate::cache::Cache;
@@ -20,9 +22,7 @@ use crate::debian::kernels::{self, KERNELS, Kernel};
 use crate::debian::programs::PROMETHEUS;
 use crate::guest::Placed;
 use crate::kernels_md;
-use crate::matrix::{LIVE_TESTS, Matrix};
 use crate::setup::{self, Purpose};
-use crate::tally::{Printer, Tally};
 
 /// Run all tests: format, lints, unit tests, and the live tests on stock kernels in VMs
 ///
@@ -48,9 +48,9 @@ pub struct TestArgs {
 
 pub fn main(args: &TestArgs) -> Result<ExitCode> {
     let started = Instant::now();
-    let tally = Tally::default();
-    run(args, &tally)?;
-    let counts = tally.counts();
+    let counter = Counter::default();
+    run(args, &counter)?;
+    let counts = counter.counts();
     eprintln!("xtask: all of it took {} s", started.elapsed().as_secs());
     for name in &counts.names {
         println!("failed: {name}");
@@ -64,8 +64,8 @@ pub fn main(args: &TestArgs) -> Result<ExitCode> {
 }
 
 /// Fails only when the user interrupts; everything else is counted.
-fn run(args: &TestArgs, tally: &Tally) -> Result<()> {
-    let Some(cache) = step(tally, "setup", || {
+fn run(args: &TestArgs, counter: &Counter) -> Result<()> {
+    let Some(cache) = step(counter, "setup", || {
         let cache = Cache::open()?;
         setup::ensure(&cache, Purpose::Tests)?;
         Ok(cache)
@@ -90,19 +90,19 @@ fn run(args: &TestArgs, tally: &Tally) -> Result<()> {
         }
         // Neither this nor the rest keeps two processors busy all the time.
         let built = (!args.no_live).then(|| {
-            scope.spawn(|| step(tally, "building for the guests", build::with_live_tests))
+            scope.spawn(|| step(counter, "building for the guests", build::with_live_tests))
         });
         for (name, mut check) in [
             ("fmt", fmt()),
             ("clippy", clippy()),
             ("clippy for the guests", clippy_for_guests()),
         ] {
-            if step(tally, name, || child::run(&mut check))?.is_some() {
-                tally.pass();
+            if step(counter, name, || child::run(&mut check))?.is_some() {
+                counter.pass();
             }
         }
-        step(tally, "unit tests", || {
-            unit_tests(&cache, &args.mirrors, tally)
+        step(counter, "unit tests", || {
+            unit_tests(&cache, &args.mirrors, counter)
         })?;
         built.map_or(Ok(None), |built| built.join().expect("it does not panic"))
     })?;
@@ -120,21 +120,21 @@ fn run(args: &TestArgs, tally: &Tally) -> Result<()> {
     let everything = args.args.is_empty();
     let price = || {
         let floor = || floor::check(&cache, &args.mirrors, bench);
-        if everything && step(tally, "the price of a pin", floor)?.is_some() {
-            tally.pass();
+        if everything && step(counter, "the price of a pin", floor)?.is_some() {
+            counter.pass();
         }
         Ok(())
     };
-    let rows = matrix.run(&files, tally, price)?;
+    let rows = matrix.run(&files, counter, price)?;
     // Only all kernels and all tests together make the whole table.
     if everything && args.kernels.is_empty() {
-        step(tally, "docs/kernels.md", || kernels_md::update(&rows))?;
+        step(counter, "docs/kernels.md", || kernels_md::update(&rows))?;
     }
     Ok(())
 }
 
 /// Does one thing and says how it went; a failure is printed, counted, and none.
-fn step<T>(tally: &Tally, name: &str, act: impl FnOnce() -> Result<T>) -> Result<Option<T>> {
+fn step<T>(counter: &Counter, name: &str, act: impl FnOnce() -> Result<T>) -> Result<Option<T>> {
     eprintln!("xtask: {name}");
     let started = Instant::now();
     let done = act();
@@ -147,7 +147,7 @@ fn step<T>(tally: &Tally, name: &str, act: impl FnOnce() -> Result<T>) -> Result
         Err(error) if error.is::<Interrupted>() => Err(error),
         Err(error) => {
             eprintln!("xtask: {name}: FAILED after {seconds} s: {error:#}");
-            tally.fail(name);
+            counter.fail(name);
             Ok(None)
         }
     }
@@ -188,7 +188,7 @@ fn clippy_of(targets: &[&str]) -> Command {
     clippy
 }
 
-fn unit_tests(cache: &Cache, mirrors: &MirrorArgs, tally: &Tally) -> Result<()> {
+fn unit_tests(cache: &Cache, mirrors: &MirrorArgs, counter: &Counter) -> Result<()> {
     let prometheus = PROMETHEUS.fetch(cache, mirrors)?;
     let path = env::var_os("PATH").unwrap_or_default();
     let path = iter::once(prometheus).chain(env::split_paths(&path));
@@ -206,12 +206,12 @@ fn unit_tests(cache: &Cache, mirrors: &MirrorArgs, tally: &Tally) -> Result<()> 
         .stdout(Stdio::piped())
         .spawn()
         .context("cannot start cargo")?;
-    let apart = Tally::default();
+    let apart = Counter::default();
     let stdout = tests.stdout.take().context("no stdout")?;
     let relay = child::relay(stdout, Box::new(Printer::new(io::stdout(), "", &apart)));
     let waited = child::wait(&mut tests, None)?;
     let _ = relay.join();
     let succeeded = matches!(waited, Waited::Exited(status) if status.success());
-    tally.add("unit tests", &apart, succeeded);
+    counter.add("unit tests", &apart, succeeded);
     Ok(())
 }
