@@ -19,7 +19,6 @@ mod kernels_md;
 mod run;
 mod setup;
 mod test;
-mod trial;
 mod vm;
 
 use std::process::ExitCode;

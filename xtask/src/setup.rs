@@ -41,7 +41,7 @@ pub enum Purpose {
     /// all of that, and see the page, `pinwatch top` and the metrics as people do
     Tests,
     /// make disks with a whole system
-    Trials,
+    InstallTest,
     /// build pinwatch, and count what user space executes
     Counts,
 }
@@ -134,13 +134,13 @@ const NEEDS: &[Need] = &[
         name: "debootstrap",
         present: in_path,
         package: "debootstrap",
-        purpose: Purpose::Trials,
+        purpose: Purpose::InstallTest,
     },
     Need {
         name: "mkfs.ext4",
         present: in_path,
         package: "e2fsprogs",
-        purpose: Purpose::Trials,
+        purpose: Purpose::InstallTest,
     },
     Need {
         name: "valgrind",

@@ -10,7 +10,7 @@ end() {
     printf "\\$(printf %o "$1")" >/dev/ttyS3
     echo b >/proc/sysrq-trigger
 }
-say() { echo "trial: $*"; }
+say() { echo "install test: $*"; }
 fail() {
     say "FAILED: $*"
     systemctl --no-pager --full status pinwatch.service pinwatch.socket | cat
@@ -34,25 +34,25 @@ until_true() {
 status() { sed -n "s/^$1:\t//p" "/proc/$(systemctl show -p MainPID --value pinwatch)/status"; }
 
 say "kernel $(uname -r), $(systemctl --version | head -n 1)"
-dpkg -i /trial/first.deb || fail "it does not install"
+dpkg -i /install_test/first.deb || fail "it does not install"
 systemctl is-active pinwatch.service pinwatch.socket || fail "it does not run"
 pid=$(systemctl show -p MainPID --value pinwatch)
 say "the service runs as $(stat -c %U "/proc/$pid"): CapEff $(status CapEff), CapPrm $(status CapPrm), NoNewPrivs $(status NoNewPrivs), Seccomp $(status Seccomp)"
 [ "$(stat -c %U "/proc/$pid")" = pinwatch ] || fail "it runs as somebody else"
 [ "$(status CapEff)$(status CapPrm)" = 00000000000000000000000000000000 ] || fail "capabilities are left"
-until_true "no metrics" curl -fsS -o /trial/metrics http://127.0.0.1:10746/metrics
-say "$(grep -c '^pinwatch_' /trial/metrics) series over the socket that systemd opened"
-! grep '^pinwatch_probe_attached.* 0$' /trial/metrics || fail "a hook is missing"
+until_true "no metrics" curl -fsS -o /install_test/metrics http://127.0.0.1:10746/metrics
+say "$(grep -c '^pinwatch_' /install_test/metrics) series over the socket that systemd opened"
+! grep '^pinwatch_probe_attached.* 0$' /install_test/metrics || fail "a hook is missing"
 journalctl --no-pager -b -u pinwatch.service -o cat | tail -n 3
 journalctl --no-pager -b -u pinwatch.service -o cat | grep -q '^<' && fail "systemd does not take the priorities"
 
 # The unit, but for what it runs.
 unit=/lib/systemd/system/pinwatch.service
 cat $unit $unit.d/*.conf | sed '/^Requires=/d; /^WatchdogSec=/d; /^Restart/d; /^RuntimeDirectory=/d; s/^Type=.*/Type=oneshot/
-    s|^ExecStart=.*|ExecStart=/usr/bin/pinwatch check\nStandardOutput=file:/trial/check|' >/run/systemd/system/pinwatch-check.service
+    s|^ExecStart=.*|ExecStart=/usr/bin/pinwatch check\nStandardOutput=file:/install_test/check|' >/run/systemd/system/pinwatch-check.service
 systemctl daemon-reload
-systemctl start pinwatch-check.service || { cat /trial/check; fail "check is not full"; }
-say "as that user, in that unit, check says: $(tail -n 1 /trial/check)"
+systemctl start pinwatch-check.service || { cat /install_test/check; fail "check is not full"; }
+say "as that user, in that unit, check says: $(tail -n 1 /install_test/check)"
 
 cd /etc/pinwatch || fail "no folder for its configuration"
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost \
@@ -79,7 +79,7 @@ printf 'a long password' >/etc/prometheus/pinwatch-password
     printf 'alerting: {alertmanagers: [{static_configs: [{targets: ["localhost:9093"]}]}]}\n'
     cat /usr/share/pinwatch/prometheus.yml
 } >/etc/prometheus/prometheus.yml
-promtool check config /etc/prometheus/prometheus.yml >/trial/promtool || { cat /trial/promtool; fail "the configuration"; }
+promtool check config /etc/prometheus/prometheus.yml >/install_test/promtool || { cat /install_test/promtool; fail "the configuration"; }
 # It looks for an address of a cluster, and here is none.
 echo 'ARGS="--cluster.listen-address="' >/etc/default/prometheus-alertmanager
 systemctl restart prometheus-alertmanager prometheus
@@ -92,20 +92,20 @@ pinwatch load --repeat 3 >/dev/null || fail "no load"
 counted() { [ "$(ask 'sum(pinwatch_pins_total)')" = 3 ]; }
 until_true "the pins are not counted" counted
 say "3 pins made, Prometheus has $(ask 'sum(pinwatch_pins_total)')"
-pinwatch load "$(cat /trial/stuck)" --stall-for 10m >/dev/null 2>&1 &
+pinwatch load "$(cat /install_test/stuck)" --stall-for 10m >/dev/null 2>&1 &
 load=$!
 firing() {
     curl -fsS http://localhost:9093/api/v2/alerts 2>/dev/null |
-        jq -r '.[] | select(.labels.alertname == "PinwatchPinStuck") | .annotations.summary' >/trial/alert
-    [ -s /trial/alert ]
+        jq -r '.[] | select(.labels.alertname == "PinwatchPinStuck") | .annotations.summary' >/install_test/alert
+    [ -s /install_test/alert ]
 }
 until_true "no alert" firing
-say "a pin that hangs: Alertmanager has \"$(cat /trial/alert)\""
+say "a pin that hangs: Alertmanager has \"$(cat /install_test/alert)\""
 kill -9 $load
 wait $load 2>/dev/null
 
 before=$pid
-dpkg -i /trial/second.deb || fail "it does not upgrade"
+dpkg -i /install_test/second.deb || fail "it does not upgrade"
 pid=$(systemctl show -p MainPID --value pinwatch)
 [ "$pid" != 0 ] && [ "$pid" != "$before" ] || fail "the new one does not run"
 until_true "TLS does not answer after the upgrade" answers

@@ -1,5 +1,5 @@
 //! The package on a whole system: Debian 12 with systemd, Prometheus and Alertmanager, on a stock
-//! kernel. `trial/trial.sh` does everything in there; this makes the disk and boots it.
+//! kernel. `install_test/test.sh` does everything in there; this makes the disk and boots it.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
@@ -33,7 +33,7 @@ pub fn run(
     upgrade: &Path,
 ) -> Result<()> {
     let disk = disk(cache, mirrors)?;
-    let dir = TempDir::with_prefix("pinwatch-trial-")?;
+    let dir = TempDir::with_prefix("pinwatch-install-")?;
     let written = |name: &str, text: &str| -> Result<PathBuf> {
         let path = dir.path().join(name);
         fs::write(&path, text)?;
@@ -55,14 +55,17 @@ pub fn run(
         flavour: Flavour::Cloud,
         own: None,
         files: vec![
-            placed(written("init", include_str!("trial/init.sh"))?, "/init"),
             placed(
-                written("trial.sh", include_str!("trial/trial.sh"))?,
-                "/trial/trial.sh",
+                written("init", include_str!("install_test/init.sh"))?,
+                "/init",
             ),
-            placed(written("stuck", stuck)?, "/trial/stuck"),
-            placed(package.to_owned(), "/trial/first.deb"),
-            placed(upgrade.to_owned(), "/trial/second.deb"),
+            placed(
+                written("test.sh", include_str!("install_test/test.sh"))?,
+                "/install_test/test.sh",
+            ),
+            placed(written("stuck", stuck)?, "/install_test/stuck"),
+            placed(package.to_owned(), "/install_test/first.deb"),
+            placed(upgrade.to_owned(), "/install_test/second.deb"),
         ],
         modules: MODULES.map(str::to_owned).to_vec(),
         append: vec![append.to_owned()],
@@ -90,13 +93,16 @@ pub fn run(
     };
     match guest.run(cache, mirrors, sinks)? {
         0 => Ok(()),
-        status => bail!("the trial on {} failed with status {status}", kernel.series),
+        status => bail!(
+            "the install test on {} failed with status {status}",
+            kernel.series
+        ),
     }
 }
 
 /// A disk with Debian on it, from the cache or from the network.
 fn disk(cache: &Cache, mirrors: &MirrorArgs) -> Result<PathBuf> {
-    let entry = format!("trial/{SUITE}");
+    let entry = format!("install_test/{SUITE}");
     let disk = cache.path(&entry).join(DISK);
     if disk.exists() {
         return Ok(disk);

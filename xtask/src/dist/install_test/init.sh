@@ -1,5 +1,5 @@
 #!/bin/busybox sh
-# PID 1 of the initrd of a trial: loads what the disk needs, and hands over to the Debian on it.
+# PID 1 of the initrd of the install test: loads what the disk needs, and hands over to the Debian on it.
 /bin/busybox --install -s /bin
 mount -t proc proc /proc
 mount -t devtmpfs devtmpfs /dev
@@ -8,21 +8,21 @@ for module in $(cat /etc/xtask/modules); do
 done
 mkdir -p /disk
 mount -t ext4 /dev/vda /disk || echo "<2>xtask: no disk" >/dev/kmsg
-cp -r /trial /disk/
+cp -r /install_test /disk/
 # A minimal Debian has no names at all.
 echo '127.0.0.1 localhost' >/disk/etc/hosts
-# What runs the trial once the system is up.
-cat >/disk/etc/systemd/system/trial.service <<UNIT
+# What runs the test once the system is up.
+cat >/disk/etc/systemd/system/install_test.service <<UNIT
 [Unit]
 After=multi-user.target
 [Service]
 Type=oneshot
-ExecStart=/bin/bash /trial/trial.sh
+ExecStart=/bin/bash /install_test/install_test.sh
 StandardOutput=null
 StandardError=null
 UNIT
 mkdir -p /disk/etc/systemd/system/graphical.target.wants
-ln -sf ../trial.service /disk/etc/systemd/system/graphical.target.wants/
+ln -sf ../install_test.service /disk/etc/systemd/system/graphical.target.wants/
 ln -sf /dev/null /disk/etc/systemd/system/serial-getty@ttyS0.service
 umount /proc
 exec switch_root /disk /lib/systemd/systemd systemd.log_level=warning systemd.show_status=no

@@ -10,13 +10,13 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result};
 
+use super::install_test;
 use crate::build;
 use crate::cache::Cache;
 use crate::child;
 use crate::debian::apt::MirrorArgs;
 use crate::debian::kernels::{self, Kernel};
 use crate::setup::{self, Purpose};
-use crate::trial;
 
 /// Make everything that a release has, in target/dist
 #[derive(clap::Args)]
@@ -62,7 +62,7 @@ pub fn main(args: &DistArgs) -> Result<ExitCode> {
     let purpose = if args.tries.is_empty() {
         Purpose::All
     } else {
-        Purpose::Trials
+        Purpose::InstallTest
     };
     setup::ensure(&cache, purpose)?;
     let dist = Path::new(ROOT).join("target/dist");
@@ -97,7 +97,7 @@ pub fn main(args: &DistArgs) -> Result<ExitCode> {
     }
     for kernel in &args.tries {
         let upgrade = package_beside(&cache, &dist)?;
-        trial::run(kernel, &cache, &args.mirrors, &package, &upgrade)?;
+        install_test::run(kernel, &cache, &args.mirrors, &package, &upgrade)?;
     }
     println!("{}", dist.canonicalize()?.display());
     Ok(ExitCode::SUCCESS)
