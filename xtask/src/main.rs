@@ -9,13 +9,12 @@ mod cache;
 mod child;
 mod debian;
 mod dist;
-mod docs;
 mod evaluate;
 mod facts;
 mod fuzz;
+mod generate;
 mod guest;
 mod http;
-mod kernels_md;
 mod run;
 mod setup;
 mod test;
@@ -48,7 +47,7 @@ enum Command {
     Bench(bench::BenchArgs),
     Evaluate(evaluate::EvaluateArgs),
     Fuzz(fuzz::FuzzArgs),
-    Docs(docs::DocsArgs),
+    Docs(generate::DocsArgs),
     Dist(dist::DistArgs),
 }
 
@@ -63,7 +62,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::main(&args),
         Command::Evaluate(args) => evaluate::main(&args),
         Command::Fuzz(args) => fuzz::main(&args),
-        Command::Docs(args) => docs::main(&args),
+        Command::Docs(args) => generate::main(&args),
         Command::Dist(args) => dist::main(&args),
     });
     match done {

@@ -20,8 +20,8 @@ use crate::child::{self, Interrupted, Waited};
 use crate::debian::apt::MirrorArgs;
 use crate::debian::kernels::{self, KERNELS, Kernel};
 use crate::debian::programs::PROMETHEUS;
+use crate::generate::kernels_md;
 use crate::guest::Placed;
-use crate::kernels_md;
 use crate::setup::{self, Purpose};
 
 /// Run all tests: format, lints, unit tests, and the live tests on stock kernels in VMs

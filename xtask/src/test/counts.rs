@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 
-use crate::kernels_md::Row;
+use crate::generate::kernels_md::Row;
 
 /// What was counted so far; shared by all that count.
 #[derive(Clone, Default)]

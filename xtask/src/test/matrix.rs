@@ -13,9 +13,9 @@ use crate::cache::Cache;
 use crate::child::Interrupted;
 use crate::debian::apt::MirrorArgs;
 use crate::debian::kernels::{Flavour, Kernel};
+use crate::generate::kernels_md::Row;
 use crate::guest::qemu::Sinks;
 use crate::guest::{Guest, Placed};
-use crate::kernels_md::Row;
 
 /// Guests at a time: under emulation each keeps a processor busy, but for the grace periods that
 /// attaching waits for.
