@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::peers::Peers;
+use super::other_tools::OtherTools;
 use crate::cache::Cache;
 use crate::debian::apt::MirrorArgs;
 use crate::debian::kernels::{Flavour, Kernel};
@@ -24,7 +24,7 @@ pub struct Machine<'a> {
     /// What measures: `pinwatch/benches/guest`.
     pub program: PathBuf,
     pub pinwatch: Option<PathBuf>,
-    pub peers: Option<Peers>,
+    pub other_tools: Option<OtherTools>,
 }
 
 impl<'a> Machine<'a> {
@@ -35,7 +35,7 @@ impl<'a> Machine<'a> {
             mirrors,
             program,
             pinwatch: None,
-            peers: None,
+            other_tools: None,
         }
     }
 
@@ -110,7 +110,11 @@ impl<'a> Machine<'a> {
     }
 
     fn files(&self) -> Vec<Placed> {
-        let mut files: Vec<_> = self.peers.iter().flat_map(Peers::placed).collect();
+        let mut files: Vec<_> = self
+            .other_tools
+            .iter()
+            .flat_map(OtherTools::placed)
+            .collect();
         files.push(placed(&self.program, PROGRAM));
         files.extend(
             self.pinwatch

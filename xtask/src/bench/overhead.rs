@@ -12,11 +12,11 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value};
 
-use super::aims;
 use super::document;
 use super::figures::{EVERYTHING, Figures};
 use super::machine::Machine;
-use super::peers::{self, Peers};
+use super::other_tools::{self, OtherTools};
+use super::targets;
 use crate::build;
 use crate::cache::Cache;
 use crate::child;
@@ -62,7 +62,11 @@ pub fn main(args: &OverheadArgs) -> Result<ExitCode> {
     }
     let machine = Machine {
         pinwatch: Some(pinwatch),
-        peers: Some(Peers::fetch(&peers::COMPARED, &cache, &args.mirrors)?),
+        other_tools: Some(OtherTools::fetch(
+            &other_tools::COMPARED,
+            &cache,
+            &args.mirrors,
+        )?),
         ..Machine::new(&cache, &args.mirrors, program)
     };
     let (mut text, mut json) = (String::new(), Map::new());
@@ -77,7 +81,7 @@ pub fn main(args: &OverheadArgs) -> Result<ExitCode> {
         json.insert(kernel.series.to_owned(), figures.json());
     }
     if args.kernels.is_empty() && args.sets.is_empty() && args.runs == RUNS {
-        let versions = machine.peers.map(|peers| peers.versions);
+        let versions = machine.other_tools.map(|other_tools| other_tools.versions);
         let _ = write!(
             text,
             "{RUNS} boots of each kernel; {}; {}.",
@@ -87,7 +91,7 @@ pub fn main(args: &OverheadArgs) -> Result<ExitCode> {
         document::write("overhead", &text)?;
         let kernels = kernels.iter().map(|kernel| kernel.series);
         let columns: Vec<_> = kernels.zip(&measured).collect();
-        document::write("aims", &aims::table(&columns))?;
+        document::write("aims", &targets::table(&columns))?;
         let json = serde_json::to_string_pretty(&Value::Object(json))? + "\n";
         fs::write(JSON, json).with_context(|| JSON.to_owned())?;
     }

@@ -14,7 +14,7 @@ use clap::builder::PossibleValuesParser;
 use serde_json::{Map, Value, json};
 
 use super::document::{self, thousands};
-use super::peers::{NEIGHBOURS as TOOLS, Peers};
+use super::other_tools::{NEIGHBOURS as TOOLS, OtherTools};
 use crate::build;
 use crate::cache::Cache;
 use crate::child::Interrupted;
@@ -112,11 +112,11 @@ pub fn main(args: &ReliabilityArgs) -> Result<ExitCode> {
     let cache = Cache::open()?;
     setup::ensure(&cache, Purpose::All)?;
     let [program, pinwatch] = build::bench_programs()?;
-    let peers = Peers::fetch(&TOOLS, &cache, &args.mirrors)?;
+    let other_tools = OtherTools::fetch(&TOOLS, &cache, &args.mirrors)?;
     let bench = Bench {
         cache: &cache,
         mirrors: &args.mirrors,
-        files: files(program, pinwatch, &peers),
+        files: files(program, pinwatch, &other_tools),
         neighbours: asked(&NEIGHBOURS, &args.neighbours, |(name, _)| name),
         rounds: args.rounds,
     };
@@ -127,7 +127,7 @@ pub fn main(args: &ReliabilityArgs) -> Result<ExitCode> {
                 println!("\n{}", measured.table(variant));
                 failures.extend(measured.failures(variant, &bench.neighbours));
                 if args.rounds == ROUNDS {
-                    measured.keep(variant, &peers.versions)?;
+                    measured.keep(variant, &other_tools.versions)?;
                 }
             }
             Err(error) if error.is::<Interrupted>() => return Err(error),
@@ -150,8 +150,8 @@ fn asked<'a, T>(all: &'a [T], names: &[String], name: impl Fn(&T) -> &str) -> Ve
     all.iter().filter(wanted).collect()
 }
 
-fn files(program: PathBuf, pinwatch: PathBuf, peers: &Peers) -> Vec<Placed> {
-    let mut files = peers.placed();
+fn files(program: PathBuf, pinwatch: PathBuf, other_tools: &OtherTools) -> Vec<Placed> {
+    let mut files = other_tools.placed();
     for (host, guest) in [(program, PROGRAM), (pinwatch, "/usr/bin/pinwatch")] {
         let guest = guest.to_owned();
         files.push(Placed { host, guest });

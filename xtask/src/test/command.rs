@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 
 use super::counts::{Counter, Printer};
 use super::matrix::{LIVE_TESTS, Matrix};
-use crate::bench::floor;
+use crate::bench::regression;
 use crate::build;
 use crate::cache::Cache;
 use crate::child::{self, Interrupted, Waited};
@@ -119,7 +119,7 @@ fn run(args: &TestArgs, counter: &Counter) -> Result<()> {
     ];
     let everything = args.args.is_empty();
     let price = || {
-        let floor = || floor::check(&cache, &args.mirrors, bench);
+        let floor = || regression::check(&cache, &args.mirrors, bench);
         if everything && step(counter, "the price of a pin", floor)?.is_some() {
             counter.pass();
         }

@@ -38,21 +38,21 @@ const LOADER: &str = "lib64/ld-linux-x86-64.so.2";
 const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
 
 /// The tools on this disk.
-pub struct Peers {
+pub struct OtherTools {
     dir: PathBuf,
     /// names and versions of the packages
     pub versions: String,
 }
 
-impl Peers {
+impl OtherTools {
     /// From the cache, or from the network.
     pub fn fetch(set: &Set, cache: &Cache, mirrors: &MirrorArgs) -> Result<Self> {
-        if let Ok(peers) = Self::open(cache.path(set.entry)) {
-            return Ok(peers);
+        if let Ok(other_tools) = Self::open(cache.path(set.entry)) {
+            return Ok(other_tools);
         }
         let _lock = cache.lock(set.entry)?;
-        if let Ok(peers) = Self::open(cache.path(set.entry)) {
-            return Ok(peers);
+        if let Ok(other_tools) = Self::open(cache.path(set.entry)) {
+            return Ok(other_tools);
         }
         let scratch = cache.scratch()?;
         let made = download(set, cache, mirrors, scratch.path())

@@ -7,7 +7,7 @@ use super::document::thousands;
 use super::figures::{EVERYTHING, Figures, KINDS, PAIRS};
 
 /// A limit for pinwatch: so many times what another set of hooks adds to the same pin.
-struct Aim {
+struct Target {
     what: &'static str,
     pin: &'static str,
     times: f64,
@@ -15,8 +15,13 @@ struct Aim {
     limits: [&'static str; 2],
 }
 
-const fn aim(pin: &'static str, what: &'static str, times: f64, limits: [&'static str; 2]) -> Aim {
-    Aim {
+const fn target(
+    pin: &'static str,
+    what: &'static str,
+    times: f64,
+    limits: [&'static str; 2],
+) -> Target {
+    Target {
         what,
         pin,
         times,
@@ -25,22 +30,22 @@ const fn aim(pin: &'static str, what: &'static str, times: f64, limits: [&'stati
 }
 
 #[rustfmt::skip]
-const AIMS: [Aim; 5] = [
-    aim("one", "everything: two empty pairs", 2.0, PAIRS),
-    aim("one", "everything: bpftrace's script", 1.0, ["bpftrace, kfunc", "bpftrace, kprobe"]),
-    aim("one", "everything: funclatency", 1.0, ["funclatency, fentry", "funclatency, kprobe"]),
-    aim("short_term", "a short-term pin: 1.1 empty pairs", 1.1, PAIRS),
-    aim("short_term", "a short-term pin: 1.1 empty entries", 1.1, ["empty fentry", "empty kprobe"]),
+const TARGETS: [Target; 5] = [
+    target("one", "everything: two empty pairs", 2.0, PAIRS),
+    target("one", "everything: bpftrace's script", 1.0, ["bpftrace, kfunc", "bpftrace, kprobe"]),
+    target("one", "everything: funclatency", 1.0, ["funclatency, fentry", "funclatency, kprobe"]),
+    target("short_term", "a short-term pin: 1.1 empty pairs", 1.1, PAIRS),
+    target("short_term", "a short-term pin: 1.1 empty entries", 1.1, ["empty fentry", "empty kprobe"]),
 ];
 
 /// One row an aim and kind of hook, one column a kernel.
 pub fn table(kernels: &[(&str, &Figures)]) -> String {
-    let mut text = String::from("| Aim, at most | by |");
+    let mut text = String::from("| Target, at most | by |");
     for (series, _) in kernels {
         let _ = write!(text, " {series} |");
     }
     let _ = writeln!(text, "\n|---|---|{}", "---|".repeat(kernels.len()));
-    for aim in &AIMS {
+    for aim in &TARGETS {
         let sets = EVERYTHING.into_iter().zip(aim.limits);
         for (kind, (own, limit)) in KINDS.into_iter().zip(sets) {
             let _ = write!(text, "| {} | {kind} |", aim.what);
@@ -99,7 +104,7 @@ mod tests {
             figures.read(&line).unwrap();
         }
         let table = table(&[("6.12", &figures)]);
-        assert_eq!(table.lines().count(), 2 + 2 * AIMS.len());
+        assert_eq!(table.lines().count(), 2 + 2 * TARGETS.len());
         assert!(table.contains("| everything: two empty pairs | kprobe | 1.50 |"));
         assert!(table.contains("funclatency | kprobe | 1.01, **1 over** |"));
         assert!(table.contains("| everything: two empty pairs | fentry | - |"));
