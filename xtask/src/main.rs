@@ -14,7 +14,6 @@ mod facts;
 mod fuzz;
 mod generate;
 mod guest;
-mod http;
 mod run;
 mod setup;
 mod test;

@@ -3,6 +3,8 @@
 //! It watches this host where that is possible, else a stock kernel in a virtual machine whose
 //! port leads here. Either way `load.sh` makes pins meanwhile.
 
+mod http;
+
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -21,7 +23,7 @@ use crate::debian::apt::MirrorArgs;
 use crate::debian::kernels::{self, Flavour, Kernel};
 use crate::guest::qemu::{Forward, Sinks};
 use crate::guest::{self, Guest, Placed};
-use crate::http;
+
 use crate::setup::{self, Purpose};
 
 /// Build pinwatch and watch real pins: on this host, or on a stock kernel in a VM
@@ -45,7 +47,7 @@ pub struct RunArgs {
 
 /// pinwatch's own port.
 const PORT: u16 = 10746;
-const LOAD: &str = include_str!("load.sh");
+const LOAD: &str = include_str!("run/load.sh");
 /// A guest under emulation boots and attaches in a tenth of it.
 const PATIENCE: Duration = Duration::from_secs(120);
 const TICK: Duration = Duration::from_millis(200);
