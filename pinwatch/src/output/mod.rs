@@ -1,9 +1,7 @@
 //! What is shown to whom. Each output is a function of
 //! [`State`](crate::aggregate::State).
 
-pub mod alerts;
 pub mod compare;
-pub mod dashboards;
 pub mod http;
 pub mod metrics;
 pub mod openmetrics;

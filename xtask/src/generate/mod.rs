@@ -1,6 +1,11 @@
-//! `cargo xtask docs`, and the files that are generated from tables and from tests.
+//! Files that are generated from tables: Grafana's dashboards, the alerts with their runbook, and
+//! docs/kernels.md.
 
+mod alerts;
 mod command;
+mod dashboards;
+mod grafana;
 pub mod kernels_md;
+mod rules;
 
 pub use command::{DocsArgs, main};

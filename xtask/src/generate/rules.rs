@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
-use pinwatch::output::alerts::{Alert, Severity};
+use super::alerts::{Alert, Severity};
 
-const FILE: &str = "Generated from `ALERTS` in pinwatch/src/output/alerts.rs";
+const FILE: &str = "Generated from `ALERTS` in xtask/src/generate/alerts.rs";
 
 pub fn expression(alert: &Alert) -> String {
     format!("{} {}", alert.value, alert.is)

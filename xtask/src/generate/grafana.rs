@@ -1,6 +1,6 @@
 //! A dashboard in Grafana's JSON model.
 
-use pinwatch::output::dashboards::{Dashboard, Panel, Shape, Unit, Variable};
+use super::dashboards::{Dashboard, Panel, Shape, Unit, Variable};
 use serde_json::{Value, json};
 
 const COLUMNS: u32 = 24;
