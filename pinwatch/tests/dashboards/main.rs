@@ -9,3 +9,5 @@ mod served;
 #[path = "../screens/state.rs"]
 mod some;
 mod state;
+#[path = "../support/wait.rs"]
+mod wait;

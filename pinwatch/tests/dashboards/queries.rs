@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command};
-use std::time::{Duration, Instant};
 
 use pinwatch::output::metrics::{Kind, METRICS, families};
 use serde_json::Value;
@@ -13,6 +12,7 @@ use tempfile::TempDir;
 
 use super::files::{alerts, dashboard_queries, root};
 use super::state::{RELEASES, serve, state};
+use super::wait::{PATIENCE, wait_until};
 
 /// Of PromQL, what the queries use. Everything else that looks like a name is one.
 const WORDS: [&str; 21] = [
@@ -175,13 +175,9 @@ impl Prometheus {
             hosts,
             _dir: dir,
         };
-        let started = Instant::now();
-        while !prometheus.knows_enough() {
-            assert!(
-                started.elapsed() < Duration::from_secs(60),
-                "it scrapes nothing"
-            );
-        }
+        wait_until("Prometheus to scrape both hosts", PATIENCE, || {
+            prometheus.knows_enough()
+        });
         prometheus
     }
 

@@ -2,6 +2,12 @@
 //! ZONE_MOVABLE, and `pinwatch` in the PATH. They assert counts, and of a duration
 //! only that it lies inside its system call. They wait for events, never for time.
 
+#[macro_use]
+#[path = "../support/skip.rs"]
+mod skip;
+#[path = "../support/wait.rs"]
+mod wait;
+
 mod apart;
 mod attach;
 mod counts;
