@@ -19,6 +19,7 @@ mod in_flight;
 mod kills;
 mod lifecycle;
 mod load;
+mod machine;
 mod maps;
 mod neighbour;
 mod privileges;

@@ -4,4 +4,6 @@ pub mod compiler;
 pub mod linker;
 mod programs;
 
-pub use programs::{bench_programs, bench_user, cargo, pinwatch, with_live_tests};
+pub use programs::{
+    GUEST_TARGETS, bench_programs, bench_user, cargo, for_live_tests, pinwatch, tests,
+};

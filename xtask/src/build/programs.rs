@@ -14,6 +14,8 @@ use serde_json::Value;
 use crate::child::{self, Waited};
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
+/// A guest has no C library.
+const STATIC: &str = "-Ctarget-feature=+crt-static";
 
 /// The static release build of `pinwatch`.
 pub fn pinwatch() -> Result<PathBuf> {
@@ -31,14 +33,27 @@ pub fn pinwatch() -> Result<PathBuf> {
     Ok(pinwatch)
 }
 
-/// `pinwatch`, the program with the tests that run in guests, and the one that measures there,
-/// out of one build.
-pub fn with_live_tests() -> Result<[PathBuf; 3]> {
-    let mut build = cargo();
-    build
-        .args(["test", "--no-run", "--release", "--package", "pinwatch"])
-        .args(["--test", "live", "--bench", "guest"]);
-    executables(&mut build, ["pinwatch", "live", "guest"])
+/// What only guests run: `--all-targets` leaves it out.
+pub const GUEST_TARGETS: [&str; 4] = ["--test", "live", "--bench", "guest"];
+
+/// A cargo command for `cargo xtask test`. All of them have one profile, target and set of features,
+/// so that each crate is compiled once for tests of both host and guests.
+pub fn tests(subcommand: &str) -> Command {
+    let mut cargo = cargo();
+    cargo
+        .args([subcommand, "--profile", "tests", "--target", TARGET])
+        // The BPF programs exist for no target that this host has a library for.
+        .args(["--workspace", "--exclude", "pinwatch-ebpf"])
+        .args(["--features", "pinwatch/screens"])
+        .env("RUSTFLAGS", STATIC);
+    cargo
+}
+
+/// `pinwatch`, the program with the tests that run in guests, and the one that measures there.
+pub fn for_live_tests() -> Result<[PathBuf; 3]> {
+    let mut build = tests("test");
+    build.arg("--no-run").args(GUEST_TARGETS);
+    made(&mut build, ["pinwatch", "live", "guest"])
 }
 
 /// The program that measures in guests, and `pinwatch`, out of one build.
@@ -80,14 +95,16 @@ pub fn cargo() -> Command {
 
 /// Runs a static build and returns the paths of the executables made from these targets.
 fn executables<const N: usize>(cargo: &mut Command, names: [&str; N]) -> Result<[PathBuf; N]> {
+    made(
+        cargo.args(["--target", TARGET]).env("RUSTFLAGS", STATIC),
+        names,
+    )
+}
+
+/// Runs a build and returns the paths of the executables made from these targets.
+fn made<const N: usize>(cargo: &mut Command, names: [&str; N]) -> Result<[PathBuf; N]> {
     let mut build = cargo
-        .args([
-            "--target",
-            TARGET,
-            "--message-format",
-            "json-render-diagnostics",
-        ])
-        .env("RUSTFLAGS", "-Ctarget-feature=+crt-static")
+        .args(["--message-format", "json-render-diagnostics"])
         .stdout(Stdio::piped())
         .spawn()
         .context("cannot start cargo")?;

@@ -15,13 +15,13 @@ const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/kernels.md");
 
 /// A scenario's row of one kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Row {
+pub struct ScenarioResult {
     pub scenario: String,
     pub expected: String,
     pub seen: String,
 }
 
-impl Row {
+impl ScenarioResult {
     /// Reads what follows [`MARK`] in a line.
     pub fn parse(line: &str) -> Option<Self> {
         let mut fields = line.split(MARK).nth(1)?.split(" | ").map(str::trim);
@@ -35,7 +35,7 @@ impl Row {
 }
 
 /// Writes the table; an error when it was not what is committed.
-pub fn update(rows: &BTreeMap<String, Vec<Row>>) -> Result<()> {
+pub fn update(rows: &BTreeMap<String, Vec<ScenarioResult>>) -> Result<()> {
     let made = table(rows);
     let there = fs::read_to_string(FILE).unwrap_or_default();
     if there != made {
@@ -49,7 +49,7 @@ pub fn update(rows: &BTreeMap<String, Vec<Row>>) -> Result<()> {
 }
 
 /// Rows by kernel to a table of scenarios by kernel.
-fn table(rows: &BTreeMap<String, Vec<Row>>) -> String {
+fn table(rows: &BTreeMap<String, Vec<ScenarioResult>>) -> String {
     let mut text = String::from(
         "# Kernels\n\nWritten by `cargo xtask test`: what the metrics say of each scenario of `pinwatch load`, on stock \
          Debian kernels in\nVMs. `ok`, or errno and cause of the failures; where it is not what was expected, both.\n\n| Scenario |",
@@ -60,15 +60,17 @@ fn table(rows: &BTreeMap<String, Vec<Row>>) -> String {
     }
     let _ = writeln!(text, "\n|---|{}", "---|".repeat(KERNELS.len()));
     let scenarios = rows.values().max_by_key(|rows| rows.len());
-    for Row { scenario, .. } in scenarios.into_iter().flatten() {
+    for ScenarioResult { scenario, .. } in scenarios.into_iter().flatten() {
         let _ = write!(text, "| `{scenario}` |");
         for series in series.clone() {
             let row = rows
                 .get(series)
                 .and_then(|rows| rows.iter().find(|row| row.scenario == *scenario));
             let cell = match row {
-                Some(Row { expected, seen, .. }) if expected == seen => seen.clone(),
-                Some(Row { expected, seen, .. }) => format!("{seen}, expected {expected}"),
+                Some(ScenarioResult { expected, seen, .. }) if expected == seen => seen.clone(),
+                Some(ScenarioResult { expected, seen, .. }) => {
+                    format!("{seen}, expected {expected}")
+                }
                 None => "not run".to_owned(),
             };
             let _ = write!(text, " {cell} |");
@@ -85,7 +87,7 @@ mod tests {
     #[test]
     fn rows_are_read_behind_what_libtest_puts_before_them() {
         let line = "test scenarios::all ... kernels.md: held-one | ok | ENOMEM migrate_busy";
-        let row = Row::parse(line).unwrap();
+        let row = ScenarioResult::parse(line).unwrap();
         assert_eq!(
             (row.scenario.as_str(), row.expected.as_str()),
             ("held-one", "ok")
@@ -94,6 +96,6 @@ mod tests {
         assert!(
             table.contains("| `held-one` | not run | not run | ENOMEM migrate_busy, expected ok |")
         );
-        assert_eq!(Row::parse("test a ... ok"), None);
+        assert_eq!(ScenarioResult::parse("test a ... ok"), None);
     }
 }

@@ -227,7 +227,7 @@ pub fn check_port(port: u16) -> Result<()> {
 }
 
 /// For the guest's shell.
-fn quote(words: &[String]) -> String {
+pub fn quote(words: &[String]) -> String {
     let quoted: Vec<_> = words
         .iter()
         .map(|word| format!("'{}'", word.replace('\'', r"'\''")))

@@ -8,4 +8,4 @@ mod modules;
 pub mod qemu;
 mod splat;
 
-pub use boot::{Guest, Placed, check_port};
+pub use boot::{Guest, Placed, check_port, quote};

@@ -1,22 +1,24 @@
-//! `cargo xtask test`: everything that can be checked, on this host and on all stock kernels.
+//! `cargo xtask test`: every check of the project, on this host and on all stock kernels.
 //!
-//! Nothing is skipped in silence: what could not be run counts as failed.
+//! The programs for the guests are built first. While the guests run, this host builds and runs the
+//! other tests. Everything is compiled once, by one profile for one target.
 
 use std::env;
+use std::ffi::OsString;
 use std::io;
 use std::iter;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{ExitCode, Stdio};
 use std::thread;
-use std::time::Instant;
 
 use anyhow::{Context, Result};
 
 use super::counts::{Counter, Printer};
 use super::matrix::{LIVE_TESTS, Matrix};
+use super::steps::Steps;
 use crate::bench::regression;
 use crate::build;
 use crate::cache::Cache;
-use crate::child::{self, Interrupted, Waited};
+use crate::child::{self, Waited};
 use crate::debian::apt::MirrorArgs;
 use crate::debian::kernels::{self, KERNELS, Kernel};
 use crate::debian::programs::PROMETHEUS;
@@ -26,7 +28,8 @@ use crate::setup::{self, Purpose};
 
 /// Run all tests: format, lints, unit tests, and the live tests on stock kernels in VMs
 ///
-/// The last line says how many passed and failed.
+/// Prints how long each step took. The last line counts the tests that passed, failed, and were
+/// skipped because they do not apply to a kernel. A step that cannot run counts as failed.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   cargo xtask test
@@ -39,6 +42,9 @@ pub struct TestArgs {
     /// Leave out the tests that need VMs
     #[arg(long)]
     no_live: bool,
+    /// Leave out the checks and tests that need no VM
+    #[arg(long, conflicts_with = "no_live")]
+    live_only: bool,
     #[command(flatten)]
     mirrors: MirrorArgs,
     /// Arguments for the live tests, such as the name of one
@@ -47,15 +53,23 @@ pub struct TestArgs {
 }
 
 pub fn main(args: &TestArgs) -> Result<ExitCode> {
-    let started = Instant::now();
     let counter = Counter::default();
-    run(args, &counter)?;
+    let steps = Steps::new(&counter);
+    run(args, &counter, &steps)?;
     let counts = counter.counts();
-    eprintln!("xtask: all of it took {} s", started.elapsed().as_secs());
-    for name in &counts.names {
-        println!("failed: {name}");
+    println!("\n{}", steps.summary());
+    for skipped in &counts.skipped {
+        println!("skipped: {skipped}");
     }
-    println!("{} passed, {} failed", counts.passed, counts.failed);
+    for failure in &counts.failures {
+        println!("failed: {failure}");
+    }
+    println!(
+        "{} passed, {} failed, {} skipped",
+        counts.passed,
+        counts.failed,
+        counts.skipped.len()
+    );
     Ok(if counts.failed == 0 {
         ExitCode::SUCCESS
     } else {
@@ -63,9 +77,9 @@ pub fn main(args: &TestArgs) -> Result<ExitCode> {
     })
 }
 
-/// Fails only when the user interrupts; everything else is counted.
-fn run(args: &TestArgs, counter: &Counter) -> Result<()> {
-    let Some(cache) = step(counter, "setup", || {
+/// Fails only if the user interrupts; everything else is counted.
+fn run(args: &TestArgs, counter: &Counter, steps: &Steps<'_>) -> Result<()> {
+    let Some(cache) = steps.run("setup", || {
         let cache = Cache::open()?;
         setup::ensure(&cache, Purpose::Tests)?;
         Ok(cache)
@@ -83,32 +97,75 @@ fn run(args: &TestArgs, counter: &Counter) -> Result<()> {
         },
         args: &args.args,
     };
-    let built = thread::scope(|scope| {
+    thread::scope(|scope| {
+        let mut guests = None;
         if !args.no_live {
-            // Mostly waits for the network, while the rest keeps the processors busy.
-            scope.spawn(|| matrix.fetch());
+            // Waits for the network most of the time.
+            scope.spawn(|| steps.time("fetching kernels", || matrix.fetch()));
+            let built = steps.run("building for the guests", build::for_live_tests)?;
+            guests = built.map(|built| scope.spawn(|| live(args, &matrix, built, counter, steps)));
         }
-        // Neither this nor the rest keeps two processors busy all the time.
-        let built = (!args.no_live).then(|| {
-            scope.spawn(|| step(counter, "building for the guests", build::with_live_tests))
-        });
-        for (name, mut check) in [
-            ("fmt", fmt()),
-            ("clippy", clippy()),
-            ("clippy for the guests", clippy_for_guests()),
-        ] {
-            if step(counter, name, || child::run(&mut check))?.is_some() {
-                counter.pass();
-            }
-        }
-        step(counter, "unit tests", || {
-            unit_tests(&cache, &args.mirrors, counter)
-        })?;
-        built.map_or(Ok(None), |built| built.join().expect("it does not panic"))
+        let host = if args.live_only {
+            Ok(())
+        } else {
+            host(args, &cache, counter, steps)
+        };
+        let live = guests.map_or(Ok(()), |guests| guests.join().expect("it does not panic"));
+        host.and(live)
+    })
+}
+
+/// The checks and tests that need no guest.
+fn host(args: &TestArgs, cache: &Cache, counter: &Counter, steps: &Steps<'_>) -> Result<()> {
+    steps.check("format", || {
+        child::run(build::cargo().args(["fmt", "--all", "--check"]))
     })?;
-    let Some([pinwatch, tests, bench]) = built else {
-        return Ok(());
-    };
+    steps.run("building for this host", || {
+        child::run(build::tests("test").arg("--no-run"))
+    })?;
+    steps.run("tests on this host", || {
+        host_tests(cache, &args.mirrors, counter)
+    })?;
+    steps.check("clippy", || {
+        let mut clippy = build::tests("clippy");
+        clippy.arg("--all-targets").args(build::GUEST_TARGETS);
+        child::run(clippy.args(["--", "-D", "warnings"]))
+    })
+}
+
+fn host_tests(cache: &Cache, mirrors: &MirrorArgs, counter: &Counter) -> Result<()> {
+    let mut tests = build::tests("test")
+        .arg("--no-fail-fast")
+        .env("PATH", path_with_prometheus(cache, mirrors)?)
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot start cargo")?;
+    let separate = Counter::default();
+    let stdout = tests.stdout.take().context("cargo has no stdout")?;
+    let printer = Printer::untimed(io::stdout(), &separate);
+    let relay = child::relay(stdout, Box::new(printer));
+    let waited = child::wait(&mut tests, None)?;
+    let _ = relay.join();
+    let succeeded = matches!(waited, Waited::Exited(status) if status.success());
+    counter.add("tests on this host", &separate, succeeded);
+    Ok(())
+}
+
+fn path_with_prometheus(cache: &Cache, mirrors: &MirrorArgs) -> Result<OsString> {
+    let prometheus = PROMETHEUS.fetch(cache, mirrors)?;
+    let path = env::var_os("PATH").unwrap_or_default();
+    let path = iter::once(prometheus).chain(env::split_paths(&path));
+    Ok(env::join_paths(path)?)
+}
+
+/// The live tests, and what is measured beside the last of them.
+fn live(
+    args: &TestArgs,
+    matrix: &Matrix<'_>,
+    [pinwatch, tests, bench]: [std::path::PathBuf; 3],
+    counter: &Counter,
+    steps: &Steps<'_>,
+) -> Result<()> {
     let placed = |host, guest: &str| Placed {
         host,
         guest: guest.to_owned(),
@@ -119,99 +176,17 @@ fn run(args: &TestArgs, counter: &Counter) -> Result<()> {
     ];
     let everything = args.args.is_empty();
     let price = || {
-        let floor = || regression::check(&cache, &args.mirrors, bench);
-        if everything && step(counter, "the price of a pin", floor)?.is_some() {
-            counter.pass();
+        if !everything {
+            return Ok(());
         }
-        Ok(())
+        steps.check("the price of a pin", || {
+            regression::check(matrix.cache, matrix.mirrors, bench)
+        })
     };
-    let rows = matrix.run(&files, counter, price)?;
+    let rows = matrix.run(&files, counter, steps, price)?;
     // Only all kernels and all tests together make the whole table.
     if everything && args.kernels.is_empty() {
-        step(counter, "docs/kernels.md", || kernels_md::update(&rows))?;
+        steps.run("docs/kernels.md", || kernels_md::update(&rows))?;
     }
-    Ok(())
-}
-
-/// Does one thing and says how it went; a failure is printed, counted, and none.
-fn step<T>(counter: &Counter, name: &str, act: impl FnOnce() -> Result<T>) -> Result<Option<T>> {
-    eprintln!("xtask: {name}");
-    let started = Instant::now();
-    let done = act();
-    let seconds = started.elapsed().as_secs();
-    match done {
-        Ok(made) => {
-            eprintln!("xtask: {name}: done in {seconds} s");
-            Ok(Some(made))
-        }
-        Err(error) if error.is::<Interrupted>() => Err(error),
-        Err(error) => {
-            eprintln!("xtask: {name}: FAILED after {seconds} s: {error:#}");
-            counter.fail(name);
-            Ok(None)
-        }
-    }
-}
-
-fn fmt() -> Command {
-    let mut fmt = build::cargo();
-    fmt.args(["fmt", "--all", "--check"]);
-    fmt
-}
-
-/// All but the BPF programs, which exist for no target that this host has a library for.
-fn clippy() -> Command {
-    clippy_of(&["--workspace", "--exclude", "pinwatch-ebpf", "--all-targets"])
-}
-
-/// What only guests run, which is none of all targets.
-fn clippy_for_guests() -> Command {
-    clippy_of(&[
-        "--package",
-        "pinwatch",
-        "--test",
-        "live",
-        "--bench",
-        "guest",
-    ])
-}
-
-fn clippy_of(targets: &[&str]) -> Command {
-    let mut clippy = build::cargo();
-    clippy.arg("clippy").args(targets).args([
-        "--features",
-        "pinwatch/screens",
-        "--",
-        "-D",
-        "warnings",
-    ]);
-    clippy
-}
-
-fn unit_tests(cache: &Cache, mirrors: &MirrorArgs, counter: &Counter) -> Result<()> {
-    let prometheus = PROMETHEUS.fetch(cache, mirrors)?;
-    let path = env::var_os("PATH").unwrap_or_default();
-    let path = iter::once(prometheus).chain(env::split_paths(&path));
-    let mut tests = build::cargo()
-        .env("PATH", env::join_paths(path)?)
-        .args([
-            "test",
-            "--workspace",
-            "--exclude",
-            "pinwatch-ebpf",
-            "--no-fail-fast",
-            "--features",
-            "pinwatch/screens",
-        ])
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("cannot start cargo")?;
-    let apart = Counter::default();
-    let stdout = tests.stdout.take().context("no stdout")?;
-    let relay = child::relay(stdout, Box::new(Printer::new(io::stdout(), "", &apart)));
-    let waited = child::wait(&mut tests, None)?;
-    let _ = relay.join();
-    let succeeded = matches!(waited, Waited::Exited(status) if status.success());
-    counter.add("unit tests", &apart, succeeded);
     Ok(())
 }

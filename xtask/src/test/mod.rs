@@ -3,5 +3,6 @@
 mod command;
 mod counts;
 mod matrix;
+mod steps;
 
 pub use command::{TestArgs, main};
