@@ -1,7 +1,7 @@
 //! Writes a guest's file system: a cpio archive in the kernel's "newc" format, uncompressed
 //! (Linux, Documentation/driver-api/early-userspace/buffer-format.rst).
 //!
-//! All files belong to root. Folders on the way to a file are made as needed.
+//! All files belong to root. The folders that contain a file are made as needed.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -10,22 +10,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-
-const DIRECTORY: u32 = 0o040_000;
-const REGULAR: u32 = 0o100_000;
-const CHARACTER: u32 = 0o020_000;
+use cpio::newc::{Builder, ModeFileType, trailer};
 
 pub struct Initrd {
     out: BufWriter<File>,
     entries: u32,
     folders: HashSet<String>,
-}
-
-struct Header<'a> {
-    path: &'a str,
-    mode: u32,
-    size: u64,
-    device: (u32, u32),
 }
 
 impl Initrd {
@@ -39,12 +29,9 @@ impl Initrd {
         };
         // The kernel opens it for init before anything can mount a devtmpfs.
         initrd.folder("dev")?;
-        initrd.header(&Header {
-            path: "dev/console",
-            mode: CHARACTER | 0o600,
-            size: 0,
-            device: (5, 1),
-        })?;
+        let console = initrd.entry("dev/console", ModeFileType::Char, 0o600);
+        let console = console.rdev_major(5).rdev_minor(1);
+        console.write(&mut initrd.out, 0).finish()?;
         Ok(initrd)
     }
 
@@ -57,12 +44,9 @@ impl Initrd {
         self.parents(path)?;
         // Others may write to /tmp; nowhere else does it matter in a guest where all is root.
         let mode = if path == "tmp" { 0o1777 } else { 0o755 };
-        self.header(&Header {
-            path,
-            mode: DIRECTORY | mode,
-            size: 0,
-            device: (0, 0),
-        })
+        let folder = self.entry(path, ModeFileType::Directory, mode);
+        folder.write(&mut self.out, 0).finish()?;
+        Ok(())
     }
 
     pub fn file(&mut self, path: &str, mode: u32, data: &[u8]) -> Result<()> {
@@ -92,12 +76,7 @@ impl Initrd {
     }
 
     pub fn finish(mut self) -> Result<()> {
-        self.header(&Header {
-            path: "TRAILER!!!",
-            mode: 0,
-            size: 0,
-            device: (0, 0),
-        })?;
+        trailer(&mut self.out)?;
         self.out.flush()?;
         Ok(())
     }
@@ -105,16 +84,22 @@ impl Initrd {
     fn stream(&mut self, path: &str, mode: u32, size: u64, data: impl Read) -> Result<()> {
         let path = path.trim_start_matches('/');
         self.parents(path)?;
-        self.header(&Header {
-            path,
-            mode: REGULAR | mode,
-            size,
-            device: (0, 0),
-        })?;
-        if io::copy(&mut data.take(size), &mut self.out)? != size {
+        let length =
+            u32::try_from(size).with_context(|| format!("{path} is too large for a guest"))?;
+        let file = self.entry(path, ModeFileType::Regular, mode);
+        let mut file = file.write(&mut self.out, length);
+        if io::copy(&mut data.take(size), &mut file)? != size {
             bail!("{path} became shorter while it was read");
         }
-        self.pad(size)
+        file.finish()?;
+        Ok(())
+    }
+
+    /// An entry with a number of its own.
+    fn entry(&mut self, path: &str, kind: ModeFileType, mode: u32) -> Builder {
+        self.entries += 1;
+        let entry = Builder::new(path).ino(self.entries).nlink(1).mode(mode);
+        entry.set_mode_file_type(kind)
     }
 
     fn parents(&mut self, path: &str) -> Result<()> {
@@ -122,40 +107,6 @@ impl Initrd {
             Some((parent, _)) => self.folder(parent),
             None => Ok(()),
         }
-    }
-
-    fn header(&mut self, header: &Header<'_>) -> Result<()> {
-        let Header {
-            path,
-            mode,
-            size,
-            device,
-        } = header;
-        let size =
-            u32::try_from(*size).with_context(|| format!("{path} is too large for a guest"))?;
-        self.entries += 1;
-        let links = 1;
-        let name = path.len() + 1;
-        write!(
-            self.out,
-            "070701{:08x}{mode:08x}{:08x}{:08x}{links:08x}",
-            self.entries, 0, 0
-        )?;
-        write!(self.out, "{:08x}{size:08x}{:08x}{:08x}", 0, 0, 0)?;
-        write!(
-            self.out,
-            "{:08x}{:08x}{name:08x}{:08x}{path}\0",
-            device.0, device.1, 0
-        )?;
-        const HEADER_LENGTH: usize = 110;
-        self.pad((HEADER_LENGTH + name) as u64)
-    }
-
-    /// Header and data each end on a multiple of four bytes.
-    fn pad(&mut self, length: u64) -> Result<()> {
-        let missing = (4 - length % 4) % 4;
-        self.out.write_all(&[0; 3][..missing as usize])?;
-        Ok(())
     }
 }
 
