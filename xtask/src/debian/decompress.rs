@@ -39,7 +39,8 @@ const CODECS: &[Codec] = &[
     Codec {
         magic: b"\x1f\x8b",
         tool: &["gzip"],
-        minds_tail: true,
+        // The length in its own format is the appended one.
+        minds_tail: false,
     },
 ];
 
