@@ -6,7 +6,6 @@ mod agent;
 mod command;
 mod document;
 mod figures;
-mod hottest;
 mod machine;
 mod other_tools;
 mod overhead;

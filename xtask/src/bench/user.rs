@@ -11,7 +11,6 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::document::{self, thousands};
-use super::hottest;
 use crate::build;
 use crate::cache::Cache;
 use crate::child;
@@ -80,36 +79,9 @@ pub fn main(_args: &UserArgs) -> Result<ExitCode> {
             thousands(series)
         );
     }
-    table += &profile(&program)?;
     println!("\n{table}");
     document::write("user", &table)?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// Of a hundred instructions of each, what they are for.
-fn profile(program: &Path) -> Result<String> {
-    const PROFILED: [(&str, &str); 3] = [
-        ("fold/events", "events"),
-        ("fold/recording", "a recording"),
-        ("encode/10000", "10,000 series"),
-    ];
-    let mut text = String::from("\n| Of a hundred instructions |");
-    let mut columns = Vec::new();
-    for (benchmark, what) in PROFILED {
-        let _ = write!(text, " {what} |");
-        columns.push(hottest::counts(program, benchmark)?);
-    }
-    let _ = writeln!(text, "\n|---|{}", "---|".repeat(columns.len()));
-    for purpose in hottest::purposes() {
-        let _ = write!(text, "| {purpose} |");
-        for counts in &columns {
-            let share = counts.get(purpose).copied().unwrap_or_default() as f64;
-            let all: i64 = counts.values().sum();
-            let _ = write!(text, " {:.0} |", share / all as f64 * 100.0);
-        }
-        text.push('\n');
-    }
-    Ok(text)
 }
 
 /// What a benchmark executes in one iteration: the difference between three and one.
