@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::document::{self, thousands};
-use super::machine::Machine;
+use super::guest::BenchGuest;
 use super::overhead::kernels_or_default;
 use crate::build;
 use crate::cache::Cache;
@@ -32,9 +32,9 @@ pub fn main(args: &AgentArgs) -> Result<ExitCode> {
     let cache = Cache::open()?;
     setup::ensure(&cache, Purpose::All)?;
     let [program, pinwatch] = build::bench_programs()?;
-    let machine = Machine {
+    let machine = BenchGuest {
         pinwatch: Some(pinwatch),
-        ..Machine::new(&cache, &args.mirrors, program)
+        ..BenchGuest::new(&cache, &args.mirrors, program)
     };
     let kernels = kernels_or_default(&args.kernels);
     let columns = machine.on_each(&kernels, |kernel| read(&machine.run(kernel, &["agent"])?))?;

@@ -25,7 +25,7 @@ pub const EVERYTHING: [&str; 2] = ["pinwatch, fentry", "pinwatch, kprobe"];
 const NOTHING: &str = "nothing";
 
 /// One set of hooks: the clock's readings by kind of pin and run.
-struct Row {
+struct HookSet {
     set: String,
     /// Which empty pair is its limit.
     pair: Option<String>,
@@ -36,7 +36,7 @@ struct Row {
 /// All sets on one kernel.
 #[derive(Default)]
 pub struct Figures {
-    rows: Vec<Row>,
+    rows: Vec<HookSet>,
 }
 
 impl Figures {
@@ -49,7 +49,7 @@ impl Figures {
             let set = text("set").context("a figure of no set")?;
             let at = self.rows.iter().position(|row| row.set == set);
             let at = at.unwrap_or_else(|| {
-                self.rows.push(Row {
+                self.rows.push(HookSet {
                     set,
                     pair: text("pair"),
                     readings: Default::default(),
@@ -67,12 +67,12 @@ impl Figures {
         Ok(())
     }
 
-    fn row(&self, set: &str) -> Option<&Row> {
+    fn row(&self, set: &str) -> Option<&HookSet> {
         self.rows.iter().find(|row| row.set == set)
     }
 
     /// What a set adds to a pin, in each run.
-    fn added(&self, row: &Row, pin: usize) -> Vec<i64> {
+    fn added(&self, row: &HookSet, pin: usize) -> Vec<i64> {
         let Some(base) = self.row(NOTHING) else {
             return Vec::new();
         };
@@ -92,7 +92,7 @@ impl Figures {
     }
 
     /// How many times what the empty pair of its kind adds.
-    fn times_pair(&self, row: &Row) -> Option<f64> {
+    fn times_pair(&self, row: &HookSet) -> Option<f64> {
         let pair = self.row(row.pair.as_deref()?)?;
         let [own, limit] = [row, pair].map(|row| median(self.added(row, 0)));
         Some(own? as f64 / limit? as f64)

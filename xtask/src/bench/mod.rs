@@ -6,7 +6,7 @@ mod agent;
 mod command;
 mod document;
 mod figures;
-mod machine;
+mod guest;
 mod other_tools;
 mod overhead;
 mod profile;

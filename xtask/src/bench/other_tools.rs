@@ -13,7 +13,7 @@ use crate::debian::kernels::TRIXIE;
 use crate::guest::Placed;
 
 /// Tools that go into a guest together.
-pub struct Set {
+pub struct ToolSet {
     /// of the cache
     entry: &'static str,
     packages: [&'static str; 2],
@@ -21,14 +21,14 @@ pub struct Set {
 }
 
 /// What pinwatch's price is compared with.
-pub const COMPARED: Set = Set {
+pub const COMPARED: ToolSet = ToolSet {
     entry: "peers",
     packages: ["bpftrace", "libbpf-tools"],
     programs: ["usr/bin/bpftrace", "usr/sbin/funclatency-libbpf"],
 };
 
 /// What pinwatch has to work beside.
-pub const NEIGHBOURS: Set = Set {
+pub const NEIGHBOURS: ToolSet = ToolSet {
     entry: "neighbours",
     packages: ["bpftrace", "linux-perf"],
     programs: ["usr/bin/bpftrace", "usr/bin/perf"],
@@ -46,7 +46,7 @@ pub struct OtherTools {
 
 impl OtherTools {
     /// From the cache, or from the network.
-    pub fn fetch(set: &Set, cache: &Cache, mirrors: &MirrorArgs) -> Result<Self> {
+    pub fn fetch(set: &ToolSet, cache: &Cache, mirrors: &MirrorArgs) -> Result<Self> {
         if let Ok(other_tools) = Self::open(cache.path(set.entry)) {
             return Ok(other_tools);
         }
@@ -76,7 +76,7 @@ impl OtherTools {
     }
 }
 
-fn download(set: &Set, cache: &Cache, mirrors: &MirrorArgs, scratch: &Path) -> Result<PathBuf> {
+fn download(set: &ToolSet, cache: &Cache, mirrors: &MirrorArgs, scratch: &Path) -> Result<PathBuf> {
     let (root, made) = (scratch.join("unpacked"), scratch.join("made"));
     fs::create_dir(&root)?;
     let apt = Apt::update(cache, TRIXIE, mirrors)?;

@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 
 use super::document;
 use super::figures::{EVERYTHING, Figures};
-use super::machine::Machine;
+use super::guest::BenchGuest;
 use super::other_tools::{self, OtherTools};
 use super::targets;
 use crate::build;
@@ -60,14 +60,14 @@ pub fn main(args: &OverheadArgs) -> Result<ExitCode> {
     if args.here {
         return here(&program, &args.sets);
     }
-    let machine = Machine {
+    let machine = BenchGuest {
         pinwatch: Some(pinwatch),
         other_tools: Some(OtherTools::fetch(
             &other_tools::COMPARED,
             &cache,
             &args.mirrors,
         )?),
-        ..Machine::new(&cache, &args.mirrors, program)
+        ..BenchGuest::new(&cache, &args.mirrors, program)
     };
     let (mut text, mut json) = (String::new(), Map::new());
     let kernels = kernels_or_default(&args.kernels);
@@ -126,7 +126,7 @@ pub fn kernels_or_default(asked: &[&'static Kernel]) -> Vec<&'static Kernel> {
 
 /// The figures of a kernel over some boots, of all sets if none is named.
 pub fn measure(
-    machine: &Machine<'_>,
+    machine: &BenchGuest<'_>,
     kernel: &'static Kernel,
     sets: &[String],
     runs: u32,

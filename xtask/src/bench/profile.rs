@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 
 use super::document::{self, thousands};
 use super::figures::{Figures, KINDS, PAIRS};
-use super::machine::Machine;
+use super::guest::BenchGuest;
 use super::overhead::kernels_or_default;
 use crate::build;
 use crate::cache::Cache;
@@ -43,7 +43,7 @@ pub fn main(args: &ProfileArgs) -> Result<ExitCode> {
     let cache = Cache::open()?;
     setup::ensure(&cache, Purpose::All)?;
     let [program, _] = build::bench_programs()?;
-    let machine = Machine::new(&cache, &args.mirrors, program);
+    let machine = BenchGuest::new(&cache, &args.mirrors, program);
     let kernels = kernels_or_default(&args.kernels);
     let measured = machine.on_each(&kernels, |kernel| {
         let mut figures = Figures::default();
@@ -84,7 +84,7 @@ struct Parts<'a> {
 }
 
 /// What something is, and how many instructions.
-type Row = (&'static str, i64);
+type Part = (&'static str, i64);
 
 impl Parts<'_> {
     fn added(&self, set: &str, pin: &str) -> Result<i64> {
@@ -95,7 +95,7 @@ impl Parts<'_> {
         self.added(&format!("{set}, {}", self.kind), pin)
     }
 
-    fn one_page(&self) -> Result<Vec<Row>> {
+    fn one_page(&self) -> Result<Vec<Part>> {
         let pin = "one";
         let all = self.of_kind("all", pin)?;
         let mut rows = vec![(
@@ -121,7 +121,7 @@ impl Parts<'_> {
         Ok(rows)
     }
 
-    fn short_term(&self) -> Result<Vec<Row>> {
+    fn short_term(&self) -> Result<Vec<Part>> {
         let pin = "short_term";
         let [hooks, all] = [self.of_kind("hooks", pin)?, self.of_kind("all", pin)?];
         let rest = "the test of the flags; at a kretprobe, which sees none, the look for a slot";
@@ -150,7 +150,7 @@ fn asked(figures: &Figures, question: &str) -> Result<i64> {
 }
 
 /// A row a part, a column a kernel and kind of hook.
-fn table(columns: &[(String, Vec<Row>)]) -> String {
+fn table(columns: &[(String, Vec<Part>)]) -> String {
     let mut text = String::from("| Part |");
     for (head, _) in columns {
         let _ = write!(text, " {head} |");

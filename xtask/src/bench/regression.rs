@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::figures::{EVERYTHING, Figures, PAIRS};
-use super::machine::Machine;
+use super::guest::BenchGuest;
 use super::overhead::{self, JSON};
 use crate::cache::Cache;
 use crate::debian::apt::MirrorArgs;
@@ -24,7 +24,7 @@ const PINS: [&str; 2] = ["one", "short_term"];
 const SETS: [(&str, &str); 2] = [(EVERYTHING[0], PAIRS[0]), (EVERYTHING[1], PAIRS[1])];
 
 pub fn check(cache: &Cache, mirrors: &MirrorArgs, program: PathBuf) -> Result<()> {
-    let machine = Machine::new(cache, mirrors, program);
+    let machine = BenchGuest::new(cache, mirrors, program);
     let recorded: Value = serde_json::from_str(&fs::read_to_string(JSON)?)?;
     let sets: Vec<_> = ["nothing"]
         .into_iter()

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use super::machine::Machine;
+use super::guest::BenchGuest;
 use crate::build;
 use crate::cache::Cache;
 use crate::debian::apt::MirrorArgs;
@@ -34,7 +34,7 @@ pub fn main(args: &VerifierArgs) -> Result<ExitCode> {
     let cache = Cache::open()?;
     setup::ensure(&cache, Purpose::All)?;
     let [program, _] = build::bench_programs()?;
-    let machine = Machine::new(&cache, &args.mirrors, program);
+    let machine = BenchGuest::new(&cache, &args.mirrors, program);
     let mut recorded = BTreeMap::new();
     for kernel in KERNELS {
         let mut programs = BTreeMap::new();

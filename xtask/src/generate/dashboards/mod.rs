@@ -15,7 +15,7 @@ pub struct Dashboard {
     pub title: &'static str,
     pub help: &'static str,
     pub variables: &'static [Variable],
-    pub rows: &'static [Row],
+    pub rows: &'static [PanelRow],
 }
 
 /// A choice at the top of a dashboard.
@@ -26,7 +26,7 @@ pub struct Variable {
     pub values: &'static str,
 }
 
-pub struct Row {
+pub struct PanelRow {
     pub title: &'static str,
     pub panels: &'static [Panel],
 }
@@ -85,8 +85,8 @@ pub enum Unit {
 
 pub const DASHBOARDS: &[Dashboard] = &[host::HOST, fleet::FLEET, kernels::KERNELS];
 
-const fn row(title: &'static str, panels: &'static [Panel]) -> Row {
-    Row { title, panels }
+const fn row(title: &'static str, panels: &'static [Panel]) -> PanelRow {
+    PanelRow { title, panels }
 }
 
 const fn query(legend: &'static str, expr: &'static str) -> Query {

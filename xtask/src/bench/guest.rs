@@ -18,7 +18,7 @@ use crate::guest::{Guest, Placed};
 const TIMEOUT: Duration = Duration::from_secs(1200);
 const PROGRAM: &str = "/usr/bin/pinwatch-bench";
 
-pub struct Machine<'a> {
+pub struct BenchGuest<'a> {
     pub cache: &'a Cache,
     pub mirrors: &'a MirrorArgs,
     /// What measures: `pinwatch/benches/guest`.
@@ -27,7 +27,7 @@ pub struct Machine<'a> {
     pub other_tools: Option<OtherTools>,
 }
 
-impl<'a> Machine<'a> {
+impl<'a> BenchGuest<'a> {
     /// With nothing in it but what measures.
     pub fn new(cache: &'a Cache, mirrors: &'a MirrorArgs, program: PathBuf) -> Self {
         Self {
