@@ -3,7 +3,6 @@
 //! Entries appear by renaming a finished folder into place, under a lock, so that several xtasks
 //! at once never see a half-made one. Everything in it can be deleted at any time.
 
-use std::env;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
@@ -13,6 +12,7 @@ use anyhow::{Context, Result};
 use rustix::fs::{FlockOperation, flock};
 use tempfile::TempDir;
 
+use crate::build::compiler::cache_folder;
 use crate::child;
 
 pub struct Cache {
@@ -25,17 +25,9 @@ pub struct Lock {
 }
 
 impl Cache {
-    /// `$PINWATCH_CACHE`, else `$XDG_CACHE_HOME/pinwatch`, else `$HOME/.cache/pinwatch`.
+    /// Opens the folder of [`cache_folder`], and makes it if need be.
     pub fn open() -> Result<Self> {
-        let set = |name| {
-            env::var_os(name)
-                .filter(|value| !value.is_empty())
-                .map(PathBuf::from)
-        };
-        let root = set("PINWATCH_CACHE")
-            .or_else(|| set("XDG_CACHE_HOME").map(|dir| dir.join("pinwatch")))
-            .or_else(|| set("HOME").map(|dir| dir.join(".cache/pinwatch")))
-            .context("no place for the cache: set PINWATCH_CACHE, or HOME")?;
+        let root = cache_folder().context("no place for the cache: set PINWATCH_CACHE, or HOME")?;
         fs::create_dir_all(&root)
             .with_context(|| format!("cannot create the cache folder {}", root.display()))?;
         Ok(Self {

@@ -1,78 +1,21 @@
-//! The compiler of the BPF programs: the same choice as pinwatch's build script makes, to know
-//! which LLVM the BPF linker has to match.
+//! The compiler of the BPF programs, found as pinwatch's build script finds it, and its LLVM.
 
-use std::env;
+#[path = "../../../pinwatch/build/compiler.rs"]
+#[allow(dead_code, reason = "the build script uses the rest")]
+mod found;
+
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
+pub use self::found::{Compiler, cache_folder, linker_folder};
 use crate::child;
 
-const SYSTEM_RUSTC: &str = "/usr/bin/rustc";
-
-pub struct Compiler {
-    rustc: PathBuf,
-}
-
-impl Compiler {
-    /// The toolchain that `PINWATCH_EBPF_TOOLCHAIN` names, else rustup's nightly, else the
-    /// system's compiler; each only with its library sources.
-    pub fn find() -> Result<Option<Self>> {
-        if let Ok(name) = env::var("PINWATCH_EBPF_TOOLCHAIN") {
-            return match Self::rustup(&name) {
-                Some(compiler) => Ok(Some(compiler)),
-                None => bail!("PINWATCH_EBPF_TOOLCHAIN={name} is no toolchain with rust-src"),
-            };
-        }
-        Ok(Self::rustup("nightly").or_else(|| {
-            Self::with_sources(
-                Command::new(SYSTEM_RUSTC).arg("--print=sysroot"),
-                Some(SYSTEM_RUSTC),
-            )
-        }))
-    }
-
-    fn rustup(name: &str) -> Option<Self> {
-        let mut rustup = Command::new("rustup");
-        rustup
-            .args(["run", name, "rustc", "--print=sysroot"])
-            .env_remove("RUSTC")
-            .env("RUSTUP_AUTO_INSTALL", "0");
-        Self::with_sources(&mut rustup, None)
-    }
-
-    /// Asks for the sysroot and takes the compiler if the sources are there.
-    fn with_sources(ask: &mut Command, rustc: Option<&str>) -> Option<Self> {
-        let output = ask.output().ok().filter(|output| output.status.success())?;
-        let sysroot = PathBuf::from(String::from_utf8(output.stdout).ok()?.trim());
-        let sources = sysroot
-            .join("lib/rustlib/src/rust/library/core/src/lib.rs")
-            .exists();
-        sources.then(|| Self {
-            rustc: rustc.map_or_else(|| sysroot.join("bin/rustc"), PathBuf::from),
-        })
-    }
-
-    /// The major version of its LLVM.
-    pub fn llvm_major(&self) -> Result<u32> {
-        let text = child::output(child::command(&self.rustc).arg("-vV"))?;
-        text.lines()
-            .find_map(|line| {
-                line.strip_prefix("LLVM version: ")?
-                    .split('.')
-                    .next()?
-                    .parse()
-                    .ok()
-            })
-            .with_context(|| format!("{} -vV names no LLVM", self.rustc.display()))
-    }
-
-    /// The shared library of its LLVM.
-    pub fn llvm_library(&self) -> Result<PathBuf> {
-        let text = child::output(child::command("ldd").arg(&self.rustc))?;
-        find_library(&text).with_context(|| format!("{} uses no shared LLVM", self.rustc.display()))
-    }
+/// The shared library of a compiler's LLVM.
+pub fn llvm_library(compiler: &Compiler) -> Result<PathBuf> {
+    let rustc = &compiler.rustc;
+    let text = child::output(child::command("ldd").arg(rustc))?;
+    find_library(&text).with_context(|| format!("{} uses no shared LLVM", rustc.display()))
 }
 
 fn find_library(ldd: &str) -> Option<PathBuf> {

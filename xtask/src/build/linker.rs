@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 
 use crate::build;
-use crate::build::compiler::Compiler;
+use crate::build::compiler::{Compiler, linker_folder, llvm_library};
 use crate::cache::Cache;
 use crate::child;
 
@@ -50,12 +50,11 @@ pub fn ensure(cache: &Cache, compiler: &Compiler) -> Result<()> {
 impl Linker {
     fn of(cache: &Cache, compiler: &Compiler) -> Result<Self> {
         let major = compiler.llvm_major()?;
-        let entry = format!("tools/llvm-{major}");
         Ok(Self {
-            root: cache.path(&entry),
-            entry,
+            root: linker_folder(&cache.path(""), major),
+            entry: format!("tools/llvm-{major}"),
             major,
-            library: compiler.llvm_library()?,
+            library: llvm_library(compiler)?,
         })
     }
 
