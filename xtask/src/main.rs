@@ -1,7 +1,7 @@
-//! Everything about pinwatch that is more than one `cargo build`: run it as `cargo xtask`.
+//! Developer commands of pinwatch: `cargo xtask`.
 //!
-//! Each command has a file of its own; what they share is below them: `guest` (a stock kernel
-//! running a command), `qemu`, `kernels`, `apt`, `cache`, `child`.
+//! Each command has a file or a folder of its own. They share `guest` (a stock kernel that runs a command in
+//! QEMU), `debian` (packages and kernels), `build`, `setup`, `cache` and `child`.
 
 mod bench;
 mod build;

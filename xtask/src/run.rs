@@ -1,7 +1,7 @@
-//! `cargo xtask run`: pinwatch at work, with something to see.
+//! `cargo xtask run`: runs pinwatch while `run/load.sh` makes pins.
 //!
-//! It watches this host where that is possible, else a stock kernel in a virtual machine whose
-//! port leads here. Either way `load.sh` makes pins meanwhile.
+//! Watches this host if possible, else a stock kernel in a virtual machine. The metrics are served on this
+//! host's loopback in both cases.
 
 mod http;
 
@@ -28,17 +28,17 @@ use crate::setup::{self, Purpose};
 
 /// Build pinwatch and watch real pins: on this host, or on a stock kernel in a VM
 ///
-/// Goes on until Ctrl-C.
+/// Runs until Ctrl-C.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   cargo xtask run
   cargo xtask run --kernel 7.3 --port 9000
   curl -s http://127.0.0.1:10746/metrics | grep ^pinwatch_pins")]
 pub struct RunArgs {
-    /// Kernel of the VM, where this host cannot be watched
+    /// Kernel of the VM, if this host cannot be watched
     #[arg(long, default_value = "6.12", value_parser = kernels::parse)]
     kernel: &'static Kernel,
-    /// Port of this host's loopback to serve on
+    /// Port on this host's loopback that serves the metrics
     #[arg(long, default_value_t = PORT)]
     port: u16,
     #[command(flatten)]
@@ -48,11 +48,11 @@ pub struct RunArgs {
 /// pinwatch's own port.
 const PORT: u16 = 10746;
 const LOAD: &str = include_str!("run/load.sh");
-/// A guest under emulation boots and attaches in a tenth of it.
+/// A guest under emulation boots and attaches in a tenth of this time.
 const PATIENCE: Duration = Duration::from_secs(120);
 const TICK: Duration = Duration::from_millis(200);
 
-/// What to show of the metrics.
+/// The metrics to show.
 const SHOWN: &[&str] = &[
     "pinwatch_pins_total",
     "pinwatch_pin_failures_total",
@@ -94,7 +94,7 @@ pub fn main(args: &RunArgs) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Err(error) => Err(error),
-        Ok(()) => bail!("pinwatch ended by itself"),
+        Ok(()) => bail!("pinwatch ended unexpectedly: its last messages are above"),
     }
 }
 
@@ -155,7 +155,7 @@ fn watch_guest(
     }
 }
 
-/// Waits until pinwatch is ready and has seen pins, then says where to look.
+/// Waits until pinwatch has counted pins, then prints where to look.
 fn show(port: u16, watcher: &JoinHandle<Result<()>>) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
     let metrics = loop {
@@ -172,33 +172,33 @@ fn show(port: u16, watcher: &JoinHandle<Result<()>>) -> Result<()> {
             break metrics;
         }
         if Instant::now() > deadline {
-            bail!("pinwatch shows no pins after {} s", PATIENCE.as_secs());
+            bail!("pinwatch counted no pins within {} s", PATIENCE.as_secs());
         }
         thread::sleep(TICK);
     };
-    println!("\npinwatch is at work, and pins are being made:\n");
+    println!("\npinwatch is running, and the load is making pins:\n");
     for line in excerpt(&metrics) {
         println!("    {line}");
     }
     println!(
         "\nAll metrics:    curl http://127.0.0.1:{port}/metrics
-For people:     http://127.0.0.1:{port}/
-See them move:  watch \"curl -s http://127.0.0.1:{port}/metrics | grep -E '^pinwatch_(pins|migrate)'\"
+Page:           http://127.0.0.1:{port}/
+Follow:         watch \"curl -s http://127.0.0.1:{port}/metrics | grep -E '^pinwatch_(pins|migrate)'\"
 
 Ctrl-C ends it."
     );
     Ok(())
 }
 
-/// The metrics to show, without those that are still zero.
+/// The lines of [`SHOWN`] metrics that are not zero.
 fn excerpt(metrics: &str) -> Vec<&str> {
     let shown =
         |line: &&str| SHOWN.iter().any(|name| line.starts_with(name)) && !line.ends_with(" 0");
     metrics.lines().filter(shown).collect()
 }
 
-/// What keeps pinwatch from working on this host, if anything: first what it says itself, then,
-/// as its `check` attaches nothing, whether it starts.
+/// The reason why pinwatch cannot watch this host, if any. `pinwatch check` attaches nothing, so pinwatch is
+/// started too.
 fn why_not_here(pinwatch: &Path, port: u16) -> Result<Option<String>> {
     if !geteuid().is_root() {
         return Ok(Some("you are not root".to_owned()));
@@ -242,7 +242,7 @@ fn why_not_here(pinwatch: &Path, port: u16) -> Result<Option<String>> {
     Ok(None)
 }
 
-/// The line of pinwatch's output that says why it cannot work.
+/// The line of pinwatch's output that states why it cannot run.
 fn verdict(said: &[u8]) -> Option<String> {
     let said = String::from_utf8_lossy(said);
     let mut lines = said.lines().filter(|line| !line.trim().is_empty());

@@ -7,7 +7,7 @@ use clap::Subcommand;
 
 use super::{agent, overhead, profile, reliability, user, verifier};
 
-/// Measure what watching costs and what it misses, for docs/performance.md and docs/reliability.md
+/// Measure pinwatch's overhead and losses, for docs/performance.md and docs/reliability.md
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   cargo xtask bench overhead

@@ -1,5 +1,5 @@
-//! The guest that everything is measured in: one processor whose clock counts instructions, so
-//! that figures are the same on every host and repeat from boot to boot.
+//! The guest of all measurements: one processor whose clock counts instructions. Figures are the same on every
+//! host, and repeatable from boot to boot.
 
 use std::path::PathBuf;
 use std::thread;
@@ -21,14 +21,14 @@ const PROGRAM: &str = "/usr/bin/pinwatch-bench";
 pub struct BenchGuest<'a> {
     pub cache: &'a Cache,
     pub mirrors: &'a MirrorArgs,
-    /// What measures: `pinwatch/benches/guest`.
+    /// The program that measures: `pinwatch/benches/guest`.
     pub program: PathBuf,
     pub pinwatch: Option<PathBuf>,
     pub other_tools: Option<OtherTools>,
 }
 
 impl<'a> BenchGuest<'a> {
-    /// With nothing in it but what measures.
+    /// A guest with nothing but the program that measures.
     pub fn new(cache: &'a Cache, mirrors: &'a MirrorArgs, program: PathBuf) -> Self {
         Self {
             cache,
@@ -39,14 +39,14 @@ impl<'a> BenchGuest<'a> {
         }
     }
 
-    /// What `uname -r` says in the guest.
+    /// The guest's `uname -r`.
     pub fn release(&self, kernel: &Kernel) -> Result<String> {
         let fetched = kernel.fetch(Flavour::Cloud, self.cache, self.mirrors)?;
         Ok(fetched.release)
     }
 
-    /// Does the same on several kernels side by side: what is counted does not depend on what runs
-    /// beside it. In their order.
+    /// Measures on several kernels at once; instruction counts do not depend on other load. Results are in the order
+    /// of `kernels`.
     pub fn on_each<T: Send>(
         &self,
         kernels: &[&'static Kernel],
@@ -65,13 +65,13 @@ impl<'a> BenchGuest<'a> {
         })
     }
 
-    /// Boots, measures, and returns what was printed.
+    /// Boots, measures, and returns the output.
     pub fn run(&self, kernel: &'static Kernel, args: &[&str]) -> Result<String> {
         self.run_in(&self.guest(kernel, args), Guest::run_counting)
     }
 
-    /// The same in a guest as the live tests have: from 6.18 on the verifier looks at less of a
-    /// program where there is one processor.
+    /// The same with two processors, as the live tests have: from 6.18 on the verifier processes fewer instructions
+    /// on a machine with one.
     pub fn run_plain(&self, kernel: &'static Kernel, args: &[&str]) -> Result<String> {
         let guest = Guest {
             cpus: 2,

@@ -1,6 +1,5 @@
-//! `cargo xtask bench`: what watching costs, measured so that it repeats, and what it misses. Each
-//! kind of measurement has a file of its own and writes its tables into docs/performance.md or
-//! docs/reliability.md.
+//! `cargo xtask bench`: repeatable measurements of pinwatch's overhead and losses. Each has its own file and writes
+//! its tables into docs/performance.md or docs/reliability.md.
 
 mod agent;
 mod command;

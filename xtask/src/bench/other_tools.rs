@@ -1,5 +1,4 @@
-//! The tools of others that run in guests: Debian's packages, without the files that their programs
-//! do not load.
+//! Other tools that run in guests, from Debian's packages: their programs, and the libraries that these load.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,22 +11,22 @@ use crate::debian::apt::{Apt, MirrorArgs};
 use crate::debian::kernels::TRIXIE;
 use crate::guest::Placed;
 
-/// Tools that go into a guest together.
+/// Tools for one guest.
 pub struct ToolSet {
-    /// of the cache
+    /// Its name in the cache.
     entry: &'static str,
     packages: [&'static str; 2],
     programs: [&'static str; 2],
 }
 
-/// What pinwatch's price is compared with.
+/// Tools to compare pinwatch's overhead with.
 pub const COMPARED: ToolSet = ToolSet {
     entry: "peers",
     packages: ["bpftrace", "libbpf-tools"],
     programs: ["usr/bin/bpftrace", "usr/sbin/funclatency-libbpf"],
 };
 
-/// What pinwatch has to work beside.
+/// Tools that run beside pinwatch.
 pub const NEIGHBOURS: ToolSet = ToolSet {
     entry: "neighbours",
     packages: ["bpftrace", "linux-perf"],
@@ -40,12 +39,12 @@ const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
 /// The tools on this disk.
 pub struct OtherTools {
     dir: PathBuf,
-    /// names and versions of the packages
+    /// Names and versions of the packages.
     pub versions: String,
 }
 
 impl OtherTools {
-    /// From the cache, or from the network.
+    /// The tools from the cache or from the network.
     pub fn fetch(set: &ToolSet, cache: &Cache, mirrors: &MirrorArgs) -> Result<Self> {
         if let Ok(other_tools) = Self::open(cache.path(set.entry)) {
             return Ok(other_tools);
@@ -65,7 +64,7 @@ impl OtherTools {
         Ok(Self { dir, versions })
     }
 
-    /// Everything in its usual place.
+    /// All files, in their usual places.
     pub fn placed(&self) -> Vec<Placed> {
         let folders = ["usr/bin", "usr/sbin", "lib64", LIBRARIES].into_iter();
         let placed = folders.map(|folder| Placed {
@@ -100,7 +99,7 @@ fn download(set: &ToolSet, cache: &Cache, mirrors: &MirrorArgs, scratch: &Path) 
     Ok(made)
 }
 
-/// What the dynamic loader would load for a program, below `root`.
+/// The libraries below `root` that the dynamic loader loads for a program.
 fn libraries(root: &Path, program: &str) -> Result<Vec<String>> {
     let folder = root.join(LIBRARIES);
     let list = child::output(
@@ -123,7 +122,7 @@ fn take(root: &Path, file: &str, made: &Path) -> Result<()> {
     copy(&root.join(file), &made.join("root").join(file))
 }
 
-/// Copies a file, not the link that may lead to it.
+/// Copies a file; follows a symbolic link.
 fn copy(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to.parent().context("no folder")?)?;
     fs::copy(from, to).with_context(|| format!("cannot copy {}", from.display()))?;

@@ -1,4 +1,4 @@
-//! `cargo xtask bench profile`: where the instructions go that pinwatch adds to a pin.
+//! `cargo xtask bench profile`: breaks down the instructions that pinwatch adds to a pin.
 
 use std::fmt::Write;
 use std::process::ExitCode;
@@ -15,25 +15,24 @@ use crate::debian::apt::MirrorArgs;
 use crate::debian::kernels::{self, Kernel};
 use crate::setup::{self, Purpose};
 
-/// Take apart what pinwatch adds to a pin of one page, and to a short-term one
+/// Break down the instructions that pinwatch adds to a pin of one page and to a short-term pin
 ///
-/// With all kernels the tables go into docs/performance.md; else they are only printed.
+/// A run on all kernels writes the tables to docs/performance.md.
 #[derive(clap::Args)]
 pub struct ProfileArgs {
-    /// On this kernel only (repeatable) [default: 6.1, 6.12 and 7.3]
+    /// Measure on this kernel only (repeatable) [default: 6.1, 6.12 and 7.3]
     #[arg(long = "kernel", value_name = "SERIES", value_parser = kernels::parse)]
     kernels: Vec<&'static Kernel>,
     #[command(flatten)]
     mirrors: MirrorArgs,
 }
 
-/// The questions to the kernel that a pin of one sweep makes at its entry, at the sweep and at its
-/// return, each of them once.
+/// Helpers that a pin with one pass calls once each at entry, pass and return.
 const QUESTIONS: [(&str, &str); 2] = [
     ("clock", "the clock, three times"),
     ("thread", "the thread's id, three times"),
 ];
-/// What is left out, and what that is.
+/// Sets without one measurement, and its name.
 const LEFT_OUT: [(&str, &str); 2] = [
     ("no origin", "the origin: the registers of the system call"),
     ("no zones", "the zone of a page, of one pin in 16.5"),
@@ -76,14 +75,14 @@ pub fn main(args: &ProfileArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What is measured on one kernel by one kind of hook.
+/// The measurements on one kernel with one kind of hook.
 struct Parts<'a> {
     figures: &'a Figures,
     kind: &'static str,
     pair: &'static str,
 }
 
-/// What something is, and how many instructions.
+/// A part and its instructions.
 type Part = (&'static str, i64);
 
 impl Parts<'_> {
@@ -144,12 +143,12 @@ fn added(figures: &Figures, set: &str, pin: &str) -> Result<i64> {
     })
 }
 
-/// What asking the kernel for one thing costs, without the program that asks.
+/// The instructions of one helper call, without the program that makes it.
 fn asked(figures: &Figures, question: &str) -> Result<i64> {
     Ok(added(figures, question, "one")? - added(figures, "empty fentry", "one")?)
 }
 
-/// A row a part, a column a kernel and kind of hook.
+/// One row per part, one column per kernel and kind of hook.
 fn table(columns: &[(String, Vec<Part>)]) -> String {
     let mut text = String::from("| Part |");
     for (head, _) in columns {
@@ -167,7 +166,7 @@ fn table(columns: &[(String, Vec<Part>)]) -> String {
     text
 }
 
-/// What else a pin may ask for, on each kernel.
+/// The cost of further helpers on each kernel.
 fn questions(kernels: &[&Kernel], measured: &[Figures]) -> Result<String> {
     let mut said = Vec::new();
     for (kernel, figures) in kernels.iter().zip(measured) {

@@ -1,6 +1,6 @@
-//! The floor in `cargo xtask test`: a pin must not become more expensive than what is recorded in
-//! docs/performance.json. Ratios to the empty pair of the same boot are compared, so that neither
-//! the host nor the kernel's point release matters.
+//! The regression test of `cargo xtask test`: pinwatch must not add more instructions to a pin than
+//! docs/performance.json records. It compares ratios to the empty pair of the same boot, so neither the host nor the
+//! kernel's point release matters.
 
 use std::fs;
 use std::path::PathBuf;
@@ -16,11 +16,11 @@ use crate::debian::apt::MirrorArgs;
 use crate::debian::kernels;
 
 const KERNEL: &str = "6.12";
-/// What may be added before the test fails.
+/// Relative limit: the recorded ratio may grow by this factor.
 const SLACK: f64 = 1.05;
-/// The kinds of pin whose price does not depend on what else the kernel does.
+/// Kinds of pin whose overhead does not depend on the kernel's other work.
 const PINS: [&str; 2] = ["one", "short_term"];
-/// Sets of hooks and the empty pairs that they are compared with.
+/// Sets of hooks, and the empty pairs to compare them with.
 const SETS: [(&str, &str); 2] = [(EVERYTHING[0], PAIRS[0]), (EVERYTHING[1], PAIRS[1])];
 
 pub fn check(cache: &Cache, mirrors: &MirrorArgs, program: PathBuf) -> Result<()> {

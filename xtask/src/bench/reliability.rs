@@ -1,7 +1,7 @@
-//! `cargo xtask bench reliability`: pins that are missed, or get a wrong duration, beside other
-//! programs that use BPF or probes.
+//! `cargo xtask bench reliability`: counts lost pins and wrong durations beside other programs that use BPF or
+//! probes.
 //!
-//! The guest's part is `pinwatch/benches/guest/reliability.rs`.
+//! `pinwatch/benches/guest/reliability.rs` measures in the guest.
 
 mod measured;
 
@@ -40,13 +40,13 @@ use crate::setup::{self, Purpose};
   cargo xtask bench reliability --kernel 7.3 --neighbour updates --rounds 1
   cargo xtask bench reliability --kernel 6.1-preempt --kernel 6.12-rt")]
 pub struct ReliabilityArgs {
-    /// On this kernel only (repeatable) [default: all]
+    /// Measure on this kernel only (repeatable) [default: all]
     #[arg(long = "kernel", value_name = "NAME", value_parser = PossibleValuesParser::new(VARIANTS.map(|variant| variant.name)))]
     kernels: Vec<String>,
-    /// Beside this neighbour only (repeatable) [default: all]
+    /// Measure beside this neighbour only (repeatable) [default: all]
     #[arg(long = "neighbour", value_name = "NAME", value_parser = PossibleValuesParser::new(NEIGHBOURS.map(|(name, _)| name)))]
     neighbours: Vec<String>,
-    /// Rounds with a follower; one more has none
+    /// Rounds with a follower; one more round has none
     #[arg(long, value_name = "N", default_value_t = ROUNDS, value_parser = clap::value_parser!(u32).range(1..=99))]
     rounds: u32,
     #[command(flatten)]
@@ -57,7 +57,7 @@ const ROUNDS: u32 = 3;
 const TIMEOUT: Duration = Duration::from_secs(3600);
 const PROGRAM: &str = "/usr/bin/pinwatch-bench";
 
-/// A kernel with the arguments that decide about preemption.
+/// A kernel and the arguments that set its preemption model.
 struct Variant {
     name: &'static str,
     series: &'static str,
@@ -93,7 +93,7 @@ const VARIANTS: [Variant; 8] = [
     stock("7.3"),
 ];
 
-/// As the guest knows them, and as the table names them.
+/// Neighbours: the guest's name, and the name in the table.
 const NEIGHBOURS: [(&str, &str); 6] = [
     ("none", "none"),
     ("updates", "map updates"),
@@ -139,7 +139,7 @@ pub fn main(args: &ReliabilityArgs) -> Result<ExitCode> {
     })
 }
 
-/// The rows with these names, or all if there are none.
+/// The rows with these names, or all rows without names.
 fn asked<'a, T>(all: &'a [T], names: &[String], name: impl Fn(&T) -> &str) -> Vec<&'a T> {
     let wanted = |row: &&T| names.is_empty() || names.iter().any(|asked| asked == name(row));
     all.iter().filter(wanted).collect()
@@ -186,7 +186,10 @@ impl Bench<'_> {
             command: command.into_iter().map(str::to_owned).collect(),
         };
         let emulated = Accel::Tcg(Tcg::of_version(qemu::version()?));
-        eprintln!("xtask: {}: some minutes for each neighbour", variant.name);
+        eprintln!(
+            "xtask: {}: measuring (some minutes per neighbour)",
+            variant.name
+        );
         let started = Instant::now();
         let run = |sinks| guest.run_by(emulated, self.cache, self.mirrors, sinks);
         let output = collect_out(run)?;

@@ -1,12 +1,12 @@
-//! What a pin may cost at most, and how far from it pinwatch is: the table of aims in
-//! docs/performance.md, made of the figures of `bench overhead`.
+//! Targets for pinwatch's overhead, and the distance to them: a table in docs/performance.md, from the figures of
+//! `bench overhead`.
 
 use std::fmt::Write;
 
 use super::document::thousands;
 use super::figures::{EVERYTHING, Figures, KINDS, PAIRS};
 
-/// A limit for pinwatch: so many times what another set of hooks adds to the same pin.
+/// A limit: a multiple of the instructions that another set of hooks adds to the same pin.
 struct Target {
     what: &'static str,
     pin: &'static str,
@@ -38,7 +38,7 @@ const TARGETS: [Target; 5] = [
     target("short_term", "a short-term pin: 1.1 empty entries", 1.1, ["empty fentry", "empty kprobe"]),
 ];
 
-/// One row an aim and kind of hook, one column a kernel.
+/// One row per target and kind of hook, one column per kernel.
 pub fn table(kernels: &[(&str, &Figures)]) -> String {
     let mut text = String::from("| Target, at most | by |");
     for (series, _) in kernels {
@@ -59,8 +59,7 @@ pub fn table(kernels: &[(&str, &Figures)]) -> String {
     text
 }
 
-/// What is added, in units of what the other set adds, and by how many instructions that is too
-/// much.
+/// The ratio to the other set and, if it exceeds the target, by how many instructions.
 fn cell(own: Option<i64>, limit: Option<i64>, times: f64) -> String {
     let (Some(own), Some(limit)) = (own, limit) else {
         return "-".to_owned();

@@ -1,5 +1,4 @@
-//! `cargo xtask bench user`: what user space costs, on this host: times by criterion, instructions
-//! by callgrind.
+//! `cargo xtask bench user`: times (criterion) and instructions (callgrind) of user space on this host.
 
 use std::fmt::Write;
 use std::fs;
@@ -18,13 +17,13 @@ use crate::setup::{self, Purpose};
 
 /// Measure decoding, folding and encoding on this host
 ///
-/// The figures go into docs/performance.md: run it on a machine that is idle.
+/// Writes the figures to docs/performance.md. Run it on an idle machine.
 #[derive(clap::Args)]
 pub struct UserArgs {}
 
 /// Events in one iteration of the benchmarks of the group "fold".
 const EVENTS: f64 = 4096.0;
-/// Its benchmarks, and what each is.
+/// Its benchmarks, and their descriptions.
 const FOLDS: [(&str, &str); 2] = [
     (
         "fold/events",
@@ -37,7 +36,7 @@ pub fn main(_args: &UserArgs) -> Result<ExitCode> {
     let cache = Cache::open()?;
     setup::ensure(&cache, Purpose::Counts)?;
     let program = build::bench_user()?;
-    eprintln!("xtask: measuring, some two minutes");
+    eprintln!("xtask: measuring (two minutes)");
     let results = TempDir::with_prefix("pinwatch-bench-")?;
     let said = child::output(
         child::command(&program)
@@ -67,7 +66,7 @@ pub fn main(_args: &UserArgs) -> Result<ExitCode> {
             .map(str::parse)
             .collect::<Result<_, _>>()?;
         let [series, bytes, allocations] = counts[..] else {
-            bail!("not what the benchmark prints: {line}");
+            bail!("the benchmark printed an unexpected line: {line}");
         };
         let benchmark = format!("encode/{series}");
         let ms = estimate(&benchmark)? / 1e6;
@@ -84,7 +83,7 @@ pub fn main(_args: &UserArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What a benchmark executes in one iteration: the difference between three and one.
+/// Instructions of one iteration: half the difference between three iterations and one.
 fn instructions(program: &Path, benchmark: &str) -> Result<i64> {
     let count = |times: &str| -> Result<i64> {
         let mut valgrind = child::command("valgrind");
@@ -98,12 +97,12 @@ fn instructions(program: &Path, benchmark: &str) -> Result<i64> {
     Ok((count("3")? - count("1")?) / 2)
 }
 
-/// The instructions in what callgrind says at its end.
+/// The number of instructions in callgrind's last message.
 fn collected(said: &str) -> Result<i64> {
     let count = said
         .lines()
         .find_map(|line| line.split_once("Collected : "))
-        .context("callgrind says no count")?;
+        .context("callgrind printed no count")?;
     Ok(count.1.trim().parse()?)
 }
 

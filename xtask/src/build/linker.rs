@@ -1,7 +1,7 @@
-//! The BPF linker: built from its source into the cache, one per LLVM.
+//! Builds the BPF linker from source into the cache, one per version of LLVM.
 //!
-//! No LLVM development package is needed: the linker is content with a folder in which the shared
-//! library of the compiler's own LLVM goes by the name that it looks for.
+//! Needs no LLVM development package: a folder with a link `libLLVM.so` to the compiler's own shared library
+//! is enough.
 
 use std::env;
 use std::fs;
@@ -17,10 +17,10 @@ use crate::cache::Cache;
 use crate::child;
 
 const VERSION: &str = "0.13.0";
-/// Those that this version can be built for.
+/// Versions of LLVM that this bpf-linker supports.
 const LLVMS: [u32; 3] = [21, 22, 23];
 
-/// The place of one linker, and the library that it must be built against.
+/// The place of one linker, and the LLVM library that it links to.
 struct Linker {
     entry: String,
     root: PathBuf,
@@ -32,8 +32,7 @@ pub fn is_ready(cache: &Cache, compiler: &Compiler) -> Result<bool> {
     Ok(Linker::of(cache, compiler)?.is_ready())
 }
 
-/// Builds the linker for a compiler unless it is there. pinwatch's build script looks for it in
-/// the same place.
+/// Builds the linker for a compiler if it is missing. pinwatch's build script finds it in the cache.
 pub fn ensure(cache: &Cache, compiler: &Compiler) -> Result<()> {
     let linker = Linker::of(cache, compiler)?;
     if linker.is_ready() {
@@ -75,7 +74,9 @@ impl Linker {
         let Self { major, library, .. } = self;
         if !LLVMS.contains(major) {
             bail!(
-                "bpf-linker {VERSION} knows no LLVM {major}, which the compiler of the BPF programs has"
+                "bpf-linker {VERSION} does not support LLVM {major} of the BPF compiler: use a compiler with LLVM {} to {}",
+                LLVMS[0],
+                LLVMS[LLVMS.len() - 1]
             );
         }
         eprintln!("xtask: building bpf-linker {VERSION} for LLVM {major} (a minute or two)");
@@ -83,14 +84,14 @@ impl Linker {
             fs::remove_dir_all(&self.root)?;
         }
         fs::create_dir_all(self.root.join("lib"))?;
-        // One name to link with, one to run with where the system does not know the library.
+        // One name to link with, and one to run with if the dynamic loader does not know the library.
         let name = library
             .file_name()
             .context("the library of LLVM has no name")?;
         symlink(library, self.link())?;
         symlink(library, self.root.join("lib").join(name))?;
         let feature = format!("llvm-{major}");
-        // With its folder in PATH, cargo does not advise the user to put it there.
+        // With its folder in PATH, cargo does not advise the user to add it.
         let path = env::var_os("PATH").unwrap_or_default();
         let path = iter::once(self.root.join("bin")).chain(env::split_paths(&path));
         let mut install = build::cargo();

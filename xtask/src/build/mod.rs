@@ -1,4 +1,4 @@
-//! Building pinwatch for guests, and the tools that its BPF programs are built with.
+//! Builds pinwatch for guests and tests, and finds the tools for its BPF programs.
 
 pub mod compiler;
 pub mod linker;

@@ -1,5 +1,5 @@
-//! Builds what goes into a guest: static programs, for the target named explicitly so that
-//! build scripts and procedural macros are not affected.
+//! Builds the programs for guests: static ones. The explicit target keeps RUSTFLAGS away from build scripts
+//! and procedural macros.
 
 use std::collections::HashMap;
 use std::env;
@@ -56,9 +56,9 @@ pub fn for_live_tests() -> Result<[PathBuf; 3]> {
     made(&mut build, ["pinwatch", "live", "guest"])
 }
 
-/// The program that measures in guests, and `pinwatch`, out of one build.
+/// The program that measures in guests, and `pinwatch`, from one build.
 pub fn bench_programs() -> Result<[PathBuf; 2]> {
-    eprintln!("xtask: building pinwatch and what measures it");
+    eprintln!("xtask: building pinwatch and its benchmarks");
     let mut build = cargo();
     build
         .args(["test", "--no-run", "--release", "--package", "pinwatch"])
@@ -68,7 +68,7 @@ pub fn bench_programs() -> Result<[PathBuf; 2]> {
 
 /// The program that measures user space.
 pub fn bench_user() -> Result<PathBuf> {
-    eprintln!("xtask: building what measures user space");
+    eprintln!("xtask: building the benchmarks of user space");
     let mut build = cargo();
     build
         .args(["test", "--no-run", "--release", "--package", "pinwatch"])
@@ -81,8 +81,8 @@ pub fn bench_user() -> Result<PathBuf> {
 pub fn cargo() -> Command {
     let mut cargo = child::command(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
-    // What cargo told xtask of itself. Build scripts that look at it (ring's does) would
-    // run again whenever a cargo of the user's and one of xtask's take turns.
+    // Cargo sets these for xtask. Build scripts that depend on them (ring's does) would run again whenever the
+    // user's cargo and xtask's take turns.
     for (name, _) in env::vars_os() {
         let of_xtask =
             |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
@@ -111,7 +111,7 @@ fn made<const N: usize>(cargo: &mut Command, names: [&str; N]) -> Result<[PathBu
     let stdout = build.stdout.take().context("no stdout")?;
     let messages = thread::spawn(move || io::read_to_string(stdout));
     if !matches!(child::wait(&mut build, None)?, Waited::Exited(status) if status.success()) {
-        bail!("the build failed");
+        bail!("cargo failed: its messages are above");
     }
     let messages = messages.join().expect("the reader does not panic")?;
     let mut made = HashMap::new();
@@ -130,5 +130,5 @@ fn made<const N: usize>(cargo: &mut Command, names: [&str; N]) -> Result<[PathBu
     found
         .try_into()
         .ok()
-        .with_context(|| format!("cargo did not make all of {}", names.join(", ")))
+        .with_context(|| format!("cargo did not build all of {}", names.join(", ")))
 }

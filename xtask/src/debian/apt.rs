@@ -1,8 +1,8 @@
-//! Debian packages without touching the system: apt with a configuration, sources and state of
-//! its own, below the cache. No root is needed.
+//! Fetches Debian packages without changing the system: apt runs with its own configuration, sources and
+//! state in the cache. Needs no root.
 //!
-//! The mirrors are those of the machine's own apt configuration, or named by the user; no
-//! mirror's name stands here. Signatures are checked against the system's Debian keyring.
+//! The mirrors come from this machine's apt configuration or from the user. Signatures are checked against
+//! the system's Debian keyring.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -16,7 +16,7 @@ use crate::child;
 
 pub const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/// Which of Debian's archives a suite lives in: security updates have mirrors of their own.
+/// The archive of a suite. Security updates have their own mirrors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Archive {
     Main,
@@ -29,7 +29,7 @@ pub struct Suite {
     pub archive: Archive,
 }
 
-/// Where packages come from, when not from the machine's own apt configuration.
+/// Mirrors that replace those of this machine's apt configuration.
 #[derive(clap::Args, Clone, Debug, Default)]
 pub struct MirrorArgs {
     /// Debian mirror to fetch from [default: the one in this machine's apt configuration]
@@ -58,13 +58,13 @@ impl MirrorArgs {
         let targets =
             child::output(&mut list).context("cannot read this machine's apt configuration")?;
         find_mirror(&targets, archive).with_context(|| {
-            format!("no Debian mirror in this machine's apt configuration: name one with {flag}")
+            format!("this machine's apt configuration has no Debian mirror: name one with {flag}")
         })
     }
 }
 
-/// Picks a mirror from apt's list of index files. An entry is Debian's when its Release file says
-/// so or, where that was never downloaded, when it is laid out like Debian's.
+/// Picks a mirror from apt's list of index files. An entry is Debian's if its Release file names Debian or,
+/// if that was never downloaded, if its URL has Debian's layout.
 fn find_mirror(targets: &str, archive: Archive) -> Option<String> {
     targets.lines().find_map(|line| {
         let mut fields = line.split('|');
@@ -80,7 +80,7 @@ fn find_mirror(targets: &str, archive: Archive) -> Option<String> {
     })
 }
 
-/// One suite, with lists just updated. Other xtasks wait for it until it is dropped.
+/// One suite with updated package lists. Other xtasks wait until it is dropped.
 pub struct Apt {
     config: PathBuf,
     _lock: Lock,
@@ -90,7 +90,7 @@ impl Apt {
     /// Prepares the private configuration for a suite and downloads its package lists.
     pub fn update(cache: &Cache, suite: Suite, mirrors: &MirrorArgs) -> Result<Self> {
         if !Path::new(KEYRING).exists() {
-            bail!("{KEYRING} is missing: install the package debian-archive-keyring");
+            bail!("{KEYRING} is missing: run `apt-get install debian-archive-keyring`");
         }
         let url = mirrors.url(suite.archive)?;
         let entry = format!("apt/{}", suite.name);
@@ -121,8 +121,7 @@ impl Apt {
         Ok(names.lines().map(str::to_owned).collect())
     }
 
-    /// These packages and all that they depend on, with their versions, for a system that has
-    /// nothing.
+    /// Names and versions of these packages and all their dependencies, on an empty system.
     pub fn with_dependencies(&self, packages: &[&str]) -> Result<Vec<(String, String)>> {
         let plan = child::output(
             self.command("apt-get")
@@ -132,7 +131,7 @@ impl Apt {
         Ok(planned(&plan))
     }
 
-    /// Downloads packages and unpacks them on top of each other into `root`.
+    /// Downloads packages and unpacks them all into `root`.
     pub fn unpack(&self, packages: &[String], root: &Path) -> Result<()> {
         let debs = tempfile::tempdir_in(root.parent().context("no folder for the packages")?)?;
         eprintln!("xtask: downloading {}", packages.join(", "));
@@ -171,8 +170,8 @@ fn planned(plan: &str) -> Vec<(String, String)> {
     packages.collect()
 }
 
-/// The machine's own way to reach its mirrors (proxies, certificates, time-outs), with every path
-/// and source replaced, and none of its hooks.
+/// A configuration with this machine's proxies, certificates and time-outs, but its own paths and sources,
+/// and without hooks.
 fn configuration(dir: &Path) -> Result<String> {
     let dump = child::output(child::command("apt-config").arg("dump"))?;
     let mut text = String::new();

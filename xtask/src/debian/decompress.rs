@@ -1,6 +1,6 @@
-//! Decompression, by the tools that every Debian has or gets by `setup`.
+//! Decompresses kernels and modules with the tools that `setup` installs.
 //!
-//! Kernel images are unpacked once: a guest boots seconds faster without doing it itself.
+//! A guest boots seconds faster from an uncompressed kernel.
 
 use std::fs;
 use std::io::Write;
@@ -12,35 +12,35 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::child;
 
-/// One compression: how its data begins, the tool that undoes it, and whether the tool minds the
-/// four bytes of length that the kernel's build appends.
+/// A compression format: its first bytes, its tool, and whether the tool rejects the four bytes of length
+/// that the kernel's build appends.
 struct Codec {
     magic: &'static [u8],
     tool: &'static [&'static str],
-    minds_tail: bool,
+    rejects_length: bool,
 }
 
 const CODECS: &[Codec] = &[
     Codec {
         magic: b"\xfd7zXZ\0",
         tool: &["xz", "--single-stream"],
-        minds_tail: false,
+        rejects_length: false,
     },
     Codec {
         magic: b"\x28\xb5\x2f\xfd",
         tool: &["zstd"],
-        minds_tail: true,
+        rejects_length: true,
     },
     Codec {
         magic: b"\x02\x21\x4c\x18",
         tool: &["lz4"],
-        minds_tail: true,
+        rejects_length: true,
     },
     Codec {
         magic: b"\x1f\x8b",
         tool: &["gzip"],
-        // The length in its own format is the appended one.
-        minds_tail: false,
+        // The kernel's build appends nothing: gzip's own trailer ends with the length.
+        rejects_length: false,
     },
 ];
 
@@ -49,7 +49,7 @@ pub fn file(path: &Path) -> Result<Vec<u8>> {
     let data = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     match codec(&data) {
         Some(codec) => {
-            decompress(codec, data).with_context(|| format!("cannot unpack {}", path.display()))
+            decompress(codec, data).with_context(|| format!("cannot decompress {}", path.display()))
         }
         None => Ok(data),
     }
@@ -67,13 +67,13 @@ pub fn vmlinux(image: &[u8]) -> Result<Vec<u8>> {
     };
     ensure!(
         image.get(MAGIC..MAGIC + 4) == Some(b"HdrS"),
-        "this is no bzImage"
+        "the image is not a bzImage"
     );
     let start = (usize::from(image[SETUP_SECTS]) + 1) * 512 + word(PAYLOAD_OFFSET)?;
     let end = start + word(PAYLOAD_LENGTH)?;
     let payload = image.get(start..end).context("the image is cut off")?;
-    let codec = codec(payload).context("the kernel is compressed in an unknown way")?;
-    let payload = if codec.minds_tail {
+    let codec = codec(payload).context("the kernel is compressed in an unknown format")?;
+    let payload = if codec.rejects_length {
         &payload[..payload.len() - 4]
     } else {
         payload
@@ -81,7 +81,7 @@ pub fn vmlinux(image: &[u8]) -> Result<Vec<u8>> {
     let kernel = decompress(codec, payload.to_vec())?;
     ensure!(
         kernel.starts_with(b"\x7fELF"),
-        "the kernel inside the image is no ELF file"
+        "the kernel inside the image is not an ELF file"
     );
     Ok(kernel)
 }
@@ -101,7 +101,7 @@ fn decompress(codec: &Codec, data: Vec<u8>) -> Result<Vec<u8>> {
     let mut stdin = child.stdin.take().context("no pipe to the decompressor")?;
     let writer = thread::spawn(move || stdin.write_all(&data));
     let output = child.wait_with_output()?;
-    // A tool may stop reading before the appended length; what counts is what it made.
+    // A tool may stop reading before the appended length. Its output and status decide.
     let _ = writer.join();
     if !output.status.success() {
         bail!("{} failed ({})", codec.tool[0], output.status);

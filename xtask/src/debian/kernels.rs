@@ -1,7 +1,6 @@
-//! The stock kernels that pinwatch is tested on: where Debian keeps each, fetched and cached.
+//! The stock kernels that pinwatch is tested on. Debian's packages are fetched once and cached.
 //!
-//! An entry of the cache has the unpacked kernel, its configuration and its modules. Once it is
-//! there, nothing here needs the network.
+//! A cache entry has the uncompressed kernel, its configuration and its modules. It needs no network.
 
 use std::cmp::Ordering;
 use std::fs;
@@ -14,7 +13,7 @@ use crate::cache::Cache;
 use crate::debian::apt::{Apt, Archive, MirrorArgs, Suite};
 use crate::debian::decompress;
 
-/// A kernel series, and the suites to look for it in: the first that has it wins.
+/// A kernel series and Debian's suites to search for it, in order.
 #[derive(Debug)]
 pub struct Kernel {
     pub series: &'static str,
@@ -63,7 +62,7 @@ pub const KERNELS: &[Kernel] = &[
         series: "6.18",
         suites: &[TRIXIE_BACKPORTS],
     },
-    // Sid moves on to the next series; backports keep the last one for a while.
+    // Sid moves on to the next series. Backports keep the previous one for a while.
     Kernel {
         series: "7.2",
         suites: &[SID, TRIXIE_BACKPORTS],
@@ -76,12 +75,12 @@ pub const KERNELS: &[Kernel] = &[
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Flavour {
-    /// for virtual machines, the smaller one
+    /// For virtual machines; the smallest.
     #[default]
     Cloud,
-    /// for all hardware: has RDMA, 9p and many more modules
+    /// For all hardware: has RDMA, 9p and many more modules.
     Full,
-    /// PREEMPT_RT: can preempt nearly all kernel code
+    /// PREEMPT_RT: can preempt nearly all kernel code.
     Rt,
 }
 
@@ -103,7 +102,7 @@ impl Flavour {
     }
 }
 
-/// Stands for a kernel of the user's own ([`Fetched::own`]).
+/// The user's own kernel ([`Fetched::own`]).
 pub static OWN: Kernel = Kernel {
     series: "of your own",
     suites: &[],
@@ -112,7 +111,7 @@ pub static OWN: Kernel = Kernel {
 /// A kernel on this disk.
 #[derive(Clone)]
 pub struct Fetched {
-    /// as `uname -r` says, or the file that it came from
+    /// The output of `uname -r`, or the file of the user's own kernel.
     pub release: String,
     dir: PathBuf,
 }
@@ -130,7 +129,7 @@ impl Fetched {
         self.dir.join("modules")
     }
 
-    /// A kernel of the user's own, a vmlinux or a bzImage, arranged in a folder.
+    /// Arranges the user's own kernel, a vmlinux or a bzImage, in a folder.
     pub fn own(image: &Path, modules: Option<&Path>, dir: &Path) -> Result<Self> {
         const ELF: &[u8] = b"\x7fELF";
         let data = fs::read(image).with_context(|| format!("cannot read {}", image.display()))?;
@@ -144,7 +143,7 @@ impl Fetched {
             })?;
             fs::write(dir.join("vmlinux"), vmlinux)?;
         }
-        // Beside the image a build has its configuration.
+        // A build folder has the configuration beside the image or above it.
         let config = image
             .ancestors()
             .skip(1)
@@ -180,7 +179,10 @@ pub fn parse(series: &str) -> Result<&'static Kernel> {
         Some(kernel) => Ok(kernel),
         None => {
             let known: Vec<_> = KERNELS.iter().map(|kernel| kernel.series).collect();
-            bail!("the kernels are {}", known.join(", "))
+            bail!(
+                "pinwatch is not tested on this kernel: choose one of {}",
+                known.join(", ")
+            )
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What comes from Debian's archives: packages, stock kernels, single programs.
+//! Debian's archives: packages, stock kernels, single programs.
 
 pub mod apt;
 pub mod decompress;

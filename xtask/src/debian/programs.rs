@@ -1,5 +1,4 @@
-//! Programs out of Debian's packages, in the cache: nothing is installed, and no service of theirs
-//! starts on this machine.
+//! Single programs of Debian packages, unpacked into the cache. Nothing is installed, and no service starts.
 
 use std::fs;
 use std::path::PathBuf;
@@ -10,7 +9,7 @@ use crate::cache::Cache;
 use crate::debian::apt::{Apt, MirrorArgs, Suite};
 use crate::debian::kernels::{BOOKWORM, TRIXIE};
 
-/// What is taken of a package.
+/// Programs of one package.
 pub struct Programs {
     package: &'static str,
     suite: Suite,
@@ -24,7 +23,7 @@ pub const BUSYBOX: Programs = Programs {
     names: &["busybox"],
 };
 
-/// What scrapes pinwatch in tests. It needs the C library of Debian 12 or a later one.
+/// Scrapes pinwatch in tests. Needs the C library of Debian 12 or later.
 pub const PROMETHEUS: Programs = Programs {
     package: "prometheus",
     suite: BOOKWORM,
@@ -32,7 +31,7 @@ pub const PROMETHEUS: Programs = Programs {
 };
 
 impl Programs {
-    /// The folder that they are in, from the cache or from the network.
+    /// The folder with the programs, from the cache or from the network.
     pub fn fetch(&self, cache: &Cache, mirrors: &MirrorArgs) -> Result<PathBuf> {
         let entry = format!("programs/{}", self.package);
         let folder = cache.path(&entry);
@@ -54,7 +53,7 @@ impl Programs {
         fs::create_dir(&made)?;
         Apt::update(cache, self.suite, mirrors)?.unpack(&[self.package.to_owned()], &root)?;
         for name in self.names {
-            // Since trixie everything is below /usr.
+            // Since trixie all files are below /usr.
             let found = ["usr/bin", "bin"]
                 .map(|folder| root.join(folder).join(name))
                 .into_iter()

@@ -1,8 +1,7 @@
-//! `cargo xtask dist`: everything that a release has, in one folder.
+//! `cargo xtask dist`: makes all files of a release.
 //!
-//! The static program, its manual pages and completions, a Debian package, the recipe of a
-//! container image, and a list of all that the program is made of. The tools for it are built into
-//! the cache when they are first needed.
+//! The static program, its manual pages and completions, a Debian package, a Containerfile, and a software bill
+//! of materials. The tools for them are built into the cache on first use.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,24 +17,24 @@ use crate::debian::apt::MirrorArgs;
 use crate::debian::kernels::{self, Kernel};
 use crate::setup::{self, Purpose};
 
-/// Make everything that a release has, in target/dist
+/// Make all files of a release in target/dist
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   cargo xtask dist
   cargo xtask dist --try 6.1 --try 7.3")]
 pub struct DistArgs {
-    /// Try the package: install it on a Debian 12 with this kernel, in a VM, with Prometheus over
-    /// TLS, an alert on a pin that hangs, an upgrade, and its removal (repeatable)
+    /// Test the package in a VM with Debian 12 and this kernel: installation, Prometheus over TLS, an alert on a
+    /// stuck pin, upgrade and removal (repeatable)
     #[arg(long = "try", value_name = "SERIES", value_parser = kernels::parse)]
     tries: Vec<&'static Kernel>,
-    /// Make the package only, without the list of parts and the check of licences
+    /// Make the package only, without the bill of materials and the check of licences
     #[arg(long)]
     package_only: bool,
     #[command(flatten)]
     mirrors: MirrorArgs,
 }
 
-/// A cargo command that no distribution has: crate and version, as `cargo install` takes them.
+/// A cargo subcommand that no distribution packages: crate and version for `cargo install`.
 struct Tool {
     name: &'static str,
     version: &'static str,
@@ -69,7 +68,7 @@ pub fn main(args: &DistArgs) -> Result<ExitCode> {
     let _ = fs::remove_dir_all(&dist);
     fs::create_dir_all(&dist)?;
     let pinwatch = build::pinwatch()?;
-    // Line tables are two thirds of it.
+    // Line tables are two thirds of the program.
     let mut strip = child::command("strip");
     strip
         .arg("--strip-debug")
@@ -103,7 +102,7 @@ pub fn main(args: &DistArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The Debian package of what was built, as a revision.
+/// Makes the Debian package of this build, with a Debian revision.
 fn package(cache: &Cache, to: &Path, revision: &str) -> Result<PathBuf> {
     let mut deb = DEB.command(cache, "deb")?;
     deb.args(["--no-build", "--no-strip", "--package", "pinwatch"])
@@ -116,7 +115,7 @@ fn package(cache: &Cache, to: &Path, revision: &str) -> Result<PathBuf> {
     made.next().context("cargo deb made no package")
 }
 
-/// The same with a newer revision, to upgrade to.
+/// The same with a newer revision, for the test of an upgrade.
 fn package_beside(cache: &Cache, dist: &Path) -> Result<PathBuf> {
     let folder = dist.join("upgrade");
     fs::create_dir_all(&folder)?;
@@ -131,11 +130,11 @@ fn list_parts(cache: &Cache, dist: &Path) -> Result<()> {
         .args(["--format", "json", "--target", TARGET])
         .args(["--override-filename", NAME]);
     child::run(&mut parts)?;
-    // One beside the manifest of each member; the program is one of them.
+    // The tool writes one file beside the manifest of each member.
     for member in ["pinwatch", "pinwatch-common", "pinwatch-ebpf", "xtask"] {
         let made = Path::new(ROOT).join(member).join(format!("{NAME}.json"));
         if member == "pinwatch" {
-            // Identifiers are paths of this machine.
+            // The identifiers contain paths of this machine.
             let root = Path::new(ROOT).canonicalize()?.display().to_string();
             let parts = fs::read_to_string(&made)?.replace(&root, "");
             fs::write(dist.join(format!("{NAME}.json")), parts)?;
@@ -145,7 +144,7 @@ fn list_parts(cache: &Cache, dist: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What `.cargo/deny.toml` says of licences and sources of all that is used.
+/// Checks licences and sources of all dependencies against `.cargo/deny.toml`.
 fn check_licences(cache: &Cache) -> Result<()> {
     let mut deny = DENY.command(cache, "deny")?;
     deny.args(["--all-features", "--config", ".cargo/deny.toml", "check"])
@@ -154,7 +153,7 @@ fn check_licences(cache: &Cache) -> Result<()> {
 }
 
 impl Tool {
-    /// `cargo NAME`, built if need be.
+    /// The command; installs the tool on first use.
     fn command(&self, cache: &Cache, subcommand: &str) -> Result<Command> {
         let entry = format!("tools/{}-{}", self.name, self.version);
         let root = cache.path(&entry);
@@ -172,7 +171,7 @@ impl Tool {
 
     fn install(&self, root: &Path) -> Result<()> {
         let Self { name, version } = self;
-        eprintln!("xtask: building {name} {version}, which takes minutes");
+        eprintln!("xtask: building {name} {version} (some minutes)");
         let mut install = build::cargo();
         install
             .args(["install", "--locked", "--version", version, "--root"])

@@ -1,5 +1,5 @@
-//! The package on a whole system: Debian 12 with systemd, Prometheus and Alertmanager, on a stock
-//! kernel. `install_test/test.sh` does everything in there; this makes the disk and boots it.
+//! Tests the package on Debian 12 with systemd, Prometheus and Alertmanager, on a stock kernel. This file makes
+//! the disk and boots it; `install_test/test.sh` is the test.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
@@ -24,7 +24,7 @@ const DISK_SIZE: &str = "2G";
 const TIMEOUT: Duration = Duration::from_secs(900);
 const MODULES: [&str; 3] = ["virtio_pci", "virtio_blk", "ext4"];
 
-/// Installs, uses, upgrades and removes a package; fails when something is not as it should be.
+/// Installs, uses, upgrades and removes a package. Fails if any step does.
 pub fn run(
     kernel: &'static Kernel,
     cache: &Cache,
@@ -44,8 +44,8 @@ pub fn run(
         host,
         guest: guest.to_owned(),
     };
-    // Before 6.5 a pin cannot wait for a userfaultfd: a thread of higher priority keeps it off its
-    // processor, and RCU from its grace periods, for longer than it stands.
+    // Before 6.5 a pin cannot wait for a userfaultfd. A thread of higher priority keeps it off its processor
+    // instead, longer than the kernel waits before it reports an RCU stall.
     let (stuck, append) = match kernel.series {
         "5.10" | "6.1" => ("starved", "rcupdate.rcu_cpu_stall_suppress=1"),
         _ => ("slow", ""),
@@ -74,7 +74,7 @@ pub fn run(
         forwards: Vec::new(),
         qemu_args: [
             "-drive",
-            // What is written is forgotten.
+            // Writes are discarded when the guest ends.
             &format!(
                 "file={},if=none,id=disk,format=raw,snapshot=on",
                 disk.display()

@@ -1,13 +1,12 @@
-//! What somebody should be told of: a row per alert. `dashboards/pinwatch-alerts.yml`
-//! and `docs/runbook.md` are made from these; `dashboards/pinwatch-alerts.test.yml` has
-//! a test of each, in which it fires and in which it does not.
+//! Alerts: one row each. `dashboards/pinwatch-alerts.yml` and `docs/runbook.md` are generated from them.
+//! `dashboards/pinwatch-alerts.test.yml` tests that each one fires, and that it does not fire without cause.
 
 pub struct Alert {
     pub name: &'static str,
-    /// A figure with its threshold.
+    /// PromQL expression to compare with the threshold in `is`.
     pub value: &'static str,
     pub is: &'static str,
-    /// How long it has to be so, as Prometheus writes durations.
+    /// How long the condition must hold, as a Prometheus duration.
     pub lasts: &'static str,
     pub severity: Severity,
     /// One sentence, with Prometheus' templates.
@@ -20,9 +19,9 @@ pub struct Alert {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
-    /// Somebody should act now.
+    /// Needs action now.
     Critical,
-    /// Somebody should look in the next days.
+    /// Needs attention in the next days.
     Warning,
 }
 

@@ -51,7 +51,7 @@ fn variable(
     })
 }
 
-/// Rows and panels from left to right, each row beginning on a new line.
+/// Rows and panels from left to right; each row begins on a new line.
 fn panels(dashboard: &Dashboard) -> Vec<Value> {
     let mut panels = Vec::new();
     let mut y = 0;

@@ -1,4 +1,4 @@
-//! docs/kernels.md: what every scenario gives on every kernel, as the live tests saw it.
+//! Generates docs/kernels.md from the live tests: the result of every scenario on every kernel.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -9,12 +9,12 @@ use anyhow::{Context, Result, ensure};
 
 use crate::debian::kernels::KERNELS;
 
-/// What the live tests print a row behind: `kernels.md: SCENARIO | EXPECTED | SEEN`.
+/// The live tests print rows as `kernels.md: SCENARIO | EXPECTED | SEEN`.
 pub const MARK: &str = "kernels.md: ";
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/kernels.md");
 
-/// A scenario's row of one kernel.
+/// The result of a scenario on one kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScenarioResult {
     pub scenario: String,
@@ -23,7 +23,7 @@ pub struct ScenarioResult {
 }
 
 impl ScenarioResult {
-    /// Reads what follows [`MARK`] in a line.
+    /// Parses a line with [`MARK`].
     pub fn parse(line: &str) -> Option<Self> {
         let mut fields = line.split(MARK).nth(1)?.split(" | ").map(str::trim);
         let mut next = || fields.next().map(str::to_owned);
@@ -35,7 +35,7 @@ impl ScenarioResult {
     }
 }
 
-/// Writes the table; an error when it was not what is committed.
+/// Writes the table. Fails if it differs from the committed one.
 pub fn update(rows: &BTreeMap<String, Vec<ScenarioResult>>) -> Result<()> {
     let made = table(rows);
     let there = fs::read_to_string(FILE).unwrap_or_default();
@@ -44,7 +44,7 @@ pub fn update(rows: &BTreeMap<String, Vec<ScenarioResult>>) -> Result<()> {
     }
     ensure!(
         there == made,
-        "docs/kernels.md was stale and is written anew: commit it"
+        "docs/kernels.md was stale; it is updated: check and commit it"
     );
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Alerts as Prometheus' rules, and as a page for whoever is alerted.
+//! Alerts as Prometheus rules, and as the runbook.
 
 use std::fmt::Write as _;
 
@@ -17,7 +17,7 @@ fn severity(alert: &Alert) -> &'static str {
     }
 }
 
-/// A string that YAML takes as it is: JSON's are.
+/// A quoted string: YAML accepts JSON's.
 fn quoted(text: &str) -> String {
     serde_json::to_string(text).expect("a string")
 }

@@ -1,4 +1,4 @@
-//! Finds out what can execute a guest here: KVM where it really works, QEMU's emulator otherwise.
+//! Chooses the accelerator of a guest: KVM if a guest really boots with it, else QEMU's emulator.
 
 use std::fs;
 use std::path::Path;
@@ -14,11 +14,11 @@ use crate::debian::kernels::Fetched;
 use crate::guest::initrd::Initrd;
 use crate::guest::qemu::{self, Accel, Ending, Machine, Sinks, Tcg};
 
-/// A kernel under a KVM that works gets this far in a second or two.
+/// With a working KVM the guest ends within a second or two.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What to run guests with. A trial boot decides about KVM, once per boot of this host and
-/// version of QEMU: inside other virtual machines it may open and then fail.
+/// The accelerator for guests. A test boot decides whether KVM works, once per boot of this host and version
+/// of QEMU: inside another virtual machine /dev/kvm may open and KVM fail later.
 pub fn choose(cache: &Cache, kernel: &Fetched, busybox: &Path) -> Result<Accel> {
     let version = qemu::version()?;
     let tcg = Accel::Tcg(Tcg::of_version(version));
@@ -37,16 +37,16 @@ pub fn choose(cache: &Cache, kernel: &Fetched, busybox: &Path) -> Result<Accel> 
         Some(works) => works.trim() == "works",
         None => {
             eprintln!(
-                "xtask: trying whether KVM works here (at most {} s)",
+                "xtask: testing whether KVM works here (at most {} s)",
                 PATIENCE.as_secs()
             );
             let works = try_kvm(kernel, busybox)?;
             eprintln!(
                 "xtask: {}",
                 if works {
-                    "it does"
+                    "KVM works"
                 } else {
-                    "it does not: guests are emulated"
+                    "KVM does not work: guests are emulated"
                 }
             );
             fs::write(

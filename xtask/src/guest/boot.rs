@@ -1,5 +1,5 @@
-//! A stock kernel running one command: fetches what is missing, puts the guest's files together,
-//! boots, and judges how it went.
+//! Runs one command on a stock kernel: fetches the kernel, writes the initrd, boots, and checks the kernel's
+//! log and the command's status.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -18,14 +18,14 @@ use crate::guest::modules::Modules;
 use crate::guest::qemu::{Accel, Ending, Forward, Machine, Outcome, Sinks, Tcg};
 use crate::guest::splat;
 
-/// Boots fast under emulation, says what matters on the console, and stops on an oops.
+/// Boots fast under emulation, logs warnings and errors to the console, and stops at an oops.
 const KERNEL_ARGS: &str = "console=ttyS0 panic=-1 oops=panic loglevel=5 no_timer_check mitigations=off \
      nokaslr audit=0 apparmor=0 cryptomgr.notests random.trust_cpu=on";
 
-/// The guest's network card; either is built in on some kernels.
+/// Drivers of the guest's network card; some kernels have one of them built in.
 const NETWORK_MODULES: &[&str] = &["virtio_pci", "virtio_net"];
 
-/// How much of the console to show when a guest dies.
+/// Lines of the console to show when a guest dies.
 const TAIL: usize = 40;
 
 /// A file or folder of the host and its place in the guest.
@@ -37,7 +37,7 @@ pub struct Placed {
 
 pub struct Guest {
     pub kernel: &'static Kernel,
-    /// A kernel of the user's own in its place.
+    /// The user's own kernel instead.
     pub own: Option<Fetched>,
     pub flavour: Flavour,
     pub files: Vec<Placed>,
@@ -52,8 +52,8 @@ pub struct Guest {
 }
 
 impl Guest {
-    /// Boots, runs the command and returns its status. A guest that does not come to its end, or
-    /// whose kernel complains, is an error.
+    /// Boots, runs the command and returns its status. Fails if the guest does not run to its end, or if its
+    /// kernel logs a warning or worse.
     pub fn run(&self, cache: &Cache, mirrors: &MirrorArgs, sinks: Sinks) -> Result<u8> {
         self.boot(cache, mirrors, sinks, None)
     }
@@ -63,7 +63,7 @@ impl Guest {
         self.boot(cache, mirrors, sinks, Some(Accel::Tcg(Tcg::Counting)))
     }
 
-    /// What tells the time best: KVM where it works, else an emulator that counts instructions.
+    /// The most precise clock: KVM if it works here, else an emulator that counts instructions.
     pub fn clock(&self, cache: &Cache, mirrors: &MirrorArgs) -> Result<Accel> {
         let kernel = self.fetch(cache, mirrors)?;
         let busybox = BUSYBOX.fetch(cache, mirrors)?.join("busybox");
@@ -73,7 +73,7 @@ impl Guest {
         })
     }
 
-    /// By what is named.
+    /// The same with a given accelerator.
     pub fn run_by(
         &self,
         accel: Accel,
@@ -158,7 +158,7 @@ impl Guest {
         )?;
         initrd.file("etc/group", 0o644, b"root:x:0:\nnogroup:x:65534:\n")?;
         initrd.file("etc/hosts", 0o644, b"127.0.0.1 localhost\n")?;
-        // Where Debian has it, for programs that look at it.
+        // Debian's place for it; pinwatch and bpftrace read it.
         initrd.copy(&kernel.config(), &format!("boot/config-{}", kernel.release))?;
 
         let mut wanted: Vec<&str> = self.modules.iter().map(String::as_str).collect();
@@ -193,24 +193,24 @@ impl Guest {
         let reports = splat::find(&outcome.console, series);
         for known in reports.known {
             eprintln!(
-                "xtask: kernel {series} warned, as it is known to: {}",
+                "xtask: kernel {series} logged a known warning: {}",
                 known.reason
             );
         }
         if !reports.unknown.is_empty() {
             bail!(
-                "kernel {series} complained:\n{}",
+                "kernel {series} logged a warning or worse:\n{}",
                 reports.unknown.join("\n")
             );
         }
         match outcome.ending {
             Ending::Status(status) => Ok(status),
             Ending::Died => bail!(
-                "kernel {series} stopped by itself; its last words:\n{}",
+                "the guest with kernel {series} died; the end of its console:\n{}",
                 tail(&outcome.console)
             ),
             Ending::TimedOut => bail!(
-                "kernel {series} was stopped after {} s (--timeout); its last words:\n{}",
+                "the guest with kernel {series} did not end within {} s (--timeout); the end of its console:\n{}",
                 self.timeout.unwrap_or_default().as_secs(),
                 tail(&outcome.console)
             ),
@@ -218,15 +218,15 @@ impl Guest {
     }
 }
 
-/// QEMU itself would find out only when all the work before is done.
+/// Fails if a port is taken. QEMU would fail too, but only after everything else is done.
 pub fn check_port(port: u16) -> Result<()> {
     match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
         Ok(_) => Ok(()),
-        Err(error) => bail!("port {port} of this host cannot be used: {error}"),
+        Err(error) => bail!("port {port} of this host cannot be used ({error}): choose another"),
     }
 }
 
-/// For the guest's shell.
+/// Quotes words for the guest's shell.
 pub fn quote(words: &[String]) -> String {
     let quoted: Vec<_> = words
         .iter()

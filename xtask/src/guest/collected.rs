@@ -1,4 +1,4 @@
-//! Sinks that keep what they get, for the output of a guest that is read afterwards.
+//! Sinks that keep a guest's output until it has ended.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::guest::qemu::Sinks;
 
-/// Runs a guest; returns what it wrote to stdout and to stderr if its command succeeded.
+/// Runs a guest. Returns its stdout and stderr if its command succeeded.
 pub fn collect(run: impl FnOnce(Sinks) -> Result<u8>) -> Result<[String; 2]> {
     let (out, err) = (Collected::default(), Collected::default());
     let status = run(Sinks {
@@ -16,12 +16,15 @@ pub fn collect(run: impl FnOnce(Sinks) -> Result<u8>) -> Result<[String; 2]> {
     })?;
     let said = err.text()?;
     if status != 0 {
-        bail!("failed with status {status}: {}", said.trim());
+        bail!(
+            "the guest's command failed with status {status}: {}",
+            said.trim()
+        );
     }
     Ok([out.text()?, said])
 }
 
-/// Runs a guest; returns its stdout if its command succeeded. Its stderr is shown as it comes.
+/// Runs a guest. Returns its stdout if its command succeeded; passes on its stderr at once.
 pub fn collect_out(run: impl FnOnce(Sinks) -> Result<u8>) -> Result<String> {
     let out = Collected::default();
     let status = run(Sinks {
@@ -29,7 +32,7 @@ pub fn collect_out(run: impl FnOnce(Sinks) -> Result<u8>) -> Result<String> {
         err: Box::new(io::stderr()),
     })?;
     if status != 0 {
-        bail!("failed with status {status}");
+        bail!("the guest's command failed with status {status}");
     }
     out.text()
 }

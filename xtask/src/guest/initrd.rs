@@ -35,14 +35,14 @@ impl Initrd {
         Ok(initrd)
     }
 
-    /// A folder with all folders above it.
+    /// A folder and its parents.
     pub fn folder(&mut self, path: &str) -> Result<()> {
         let path = path.trim_matches('/');
         if path.is_empty() || !self.folders.insert(path.to_owned()) {
             return Ok(());
         }
         self.parents(path)?;
-        // Others may write to /tmp; nowhere else does it matter in a guest where all is root.
+        // Other users may write to /tmp. Everything else in a guest runs as root.
         let mode = if path == "tmp" { 0o1777 } else { 0o755 };
         let folder = self.entry(path, ModeFileType::Directory, mode);
         folder.write(&mut self.out, 0).finish()?;
@@ -53,7 +53,7 @@ impl Initrd {
         self.stream(path, mode, data.len() as u64, data)
     }
 
-    /// A file or a folder of the host, with everything in it and its modes.
+    /// A file or folder of the host, with its contents and modes.
     pub fn copy(&mut self, host: &Path, path: &str) -> Result<()> {
         let meta = fs::metadata(host).with_context(|| format!("cannot read {}", host.display()))?;
         if meta.is_dir() {
@@ -95,7 +95,7 @@ impl Initrd {
         Ok(())
     }
 
-    /// An entry with a number of its own.
+    /// An entry with its own inode number.
     fn entry(&mut self, path: &str, kind: ModeFileType, mode: u32) -> Builder {
         self.entries += 1;
         let entry = Builder::new(path).ino(self.entries).nlink(1).mode(mode);

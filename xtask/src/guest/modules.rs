@@ -1,7 +1,7 @@
-//! Kernel modules for a guest: from names to the files to load, in the order to load them.
+//! Resolves names of kernel modules to their files and dependencies, in load order.
 //!
-//! Debian's packages carry no modules.dep (it is made on installation), so the dependencies are
-//! read from the modules themselves. Files are decompressed here: busybox cannot do it.
+//! Debian's packages have no modules.dep (depmod writes it on installation), so dependencies are read from
+//! the modules. Files are decompressed here, since busybox cannot do it.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -45,7 +45,7 @@ impl Modules {
         Ok(Self { files, builtin })
     }
 
-    /// The wanted modules and what they depend on, dependencies first, without what is built in.
+    /// The wanted modules after their dependencies, without built-in ones.
     pub fn resolve<S: AsRef<str>>(&self, wanted: &[S]) -> Result<Vec<Module>> {
         let mut order = Vec::new();
         let mut seen = HashSet::new();
@@ -61,11 +61,11 @@ impl Modules {
             return Ok(());
         }
         let Some(file) = self.files.get(&name) else {
-            bail!("this kernel has no module {name} (what can only be built in needs none)");
+            bail!("this kernel has no module {name}: leave it out if the kernel has it built in");
         };
         let data = decompress::file(file)?;
         for dependency in
-            depends(&data).with_context(|| format!("{} is no kernel module", file.display()))?
+            depends(&data).with_context(|| format!("{} is not a kernel module", file.display()))?
         {
             self.visit(&dependency, seen, order)?;
         }

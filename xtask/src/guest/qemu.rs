@@ -1,7 +1,6 @@
-//! Runs one virtual machine in QEMU, from a command line to the byte its init ends with.
+//! Runs one virtual machine in QEMU until its init reports a status.
 //!
-//! Kernel console, the command's stdout, its stderr and its status each have a serial port of
-//! their own, so nothing has to be told apart afterwards. What the guest does is not known here.
+//! The kernel's console, and the command's stdout, stderr and status, each have their own serial port.
 
 use std::fmt;
 use std::fs;
@@ -23,14 +22,14 @@ pub enum Accel {
     Tcg(Tcg),
 }
 
-/// QEMU's emulator, as far as its version matters.
+/// Variants of QEMU's emulator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tcg {
-    /// Before 10: cmpxchg16b corrupts flags, and threads race with the kernel patching its own
-    /// text. Both show as random oopses of the guest.
+    /// QEMU before 10. There cmpxchg16b corrupts flags, and multi-threaded emulation races with the kernel's
+    /// text patching. Both cause random oopses in the guest.
     OneThread,
     Threads,
-    /// One processor whose clock counts instructions: each takes a nanosecond.
+    /// One processor whose clock counts instructions, one nanosecond each.
     Counting,
 }
 
@@ -81,7 +80,7 @@ impl fmt::Display for Accel {
     }
 }
 
-/// A port of the host's loopback that leads to one of the guest.
+/// A port of the host's loopback that is forwarded to a port of the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Forward {
     pub host: u16,
@@ -96,9 +95,9 @@ pub struct Machine<'a> {
     pub memory_mib: u32,
     pub cpus: u32,
     pub forwards: &'a [Forward],
-    /// arguments of the user's own
+    /// Further arguments for QEMU.
     pub more: &'a [String],
-    /// none: until it ends by itself, or the user interrupts
+    /// None: until the guest ends, or the user interrupts.
     pub timeout: Option<Duration>,
 }
 
@@ -110,20 +109,20 @@ pub struct Sinks {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// init ended the machine, with the command's status
+    /// Init ended the machine and reported the command's status.
     Status(u8),
-    /// the machine stopped without init's doing
+    /// The machine stopped without a status.
     Died,
     TimedOut,
 }
 
 pub struct Outcome {
     pub ending: Ending,
-    /// all that the kernel wrote on its console
+    /// The kernel's console.
     pub console: String,
 }
 
-/// What the installed QEMU says it is.
+/// The first line of `qemu --version`.
 pub fn release() -> Result<String> {
     let text = child::output(child::command(QEMU).arg("--version"))?;
     Ok(text.lines().next().unwrap_or_default().to_owned())
@@ -141,7 +140,7 @@ pub fn version() -> Result<u32> {
 }
 
 impl Machine<'_> {
-    /// Runs the machine to its end. `dir` takes the files it writes.
+    /// Runs the machine to its end. QEMU writes its files to `dir`.
     pub fn run(&self, dir: &Path, sinks: Sinks) -> Result<Outcome> {
         let (console, status) = (dir.join("console"), dir.join("status"));
         let mut qemu = self
@@ -238,7 +237,7 @@ impl Machine<'_> {
     }
 }
 
-/// Only init writes to the last port; a kernel that panics resets the machine without it.
+/// Only init writes the status; a kernel that panics resets the machine before.
 fn ending(exit: ExitStatus, status: &Path) -> Result<Ending> {
     match fs::read(status).unwrap_or_default().as_slice() {
         [status] => Ok(Ending::Status(*status)),

@@ -1,10 +1,10 @@
-//! Judges a kernel's log: anything in it that says the kernel is broken fails the run.
+//! Finds reports of broken kernels (WARN, BUG, oops, stalls) in a kernel's log; each fails the run.
 //!
-//! [`SIGNS`] is what to look for, [`KNOWN`] what stock kernels are known to say for reasons that
-//! are not ours. Pure functions over text.
+//! [`SIGNS`] has the lines that open a report, [`KNOWN`] the reports of stock kernels whose cause is not
+//! pinwatch. Pure functions over text.
 
-/// How a message begins that opens a report. Harmless messages share some openings: then one of
-/// the words in `and` must follow on the same line.
+/// The beginning of a message that opens a report. Where harmless messages begin in the same way, one of the
+/// words in `and` must follow on the line.
 struct Sign {
     opening: &'static str,
     and: &'static [&'static str],
@@ -15,8 +15,8 @@ const fn sign(opening: &'static str) -> Sign {
 }
 
 const SIGNS: &[Sign] = &[
-    // WARN() names the CPU first up to 6.x, the place later. The mitigations print advice that
-    // begins with the same word.
+    // WARN() prints the CPU first up to 6.x, and last in 7.x. Advice about mitigations begins with the same
+    // word.
     Sign {
         opening: "WARNING: ",
         and: &["CPU: ", ".c:", ".h:", "locking", "lock held", "RCU usage"],
@@ -43,11 +43,11 @@ const SIGNS: &[Sign] = &[
     sign("list_del corruption"),
 ];
 
-/// What a stock kernel says without being broken by us.
+/// A report that a stock kernel makes without pinwatch.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Known {
     series: &'static str,
-    /// in the report's text
+    /// A part of the report's text.
     text: &'static str,
     pub reason: &'static str,
 }
@@ -59,7 +59,7 @@ const KNOWN: &[Known] = &[Known {
              which follow_hugetlb_page() takes for impossible",
 }];
 
-/// A report opens on its sign and goes on to one of these, or for so many lines.
+/// A report ends at one of these lines, or after [`LONGEST`] lines.
 const ENDS: &[&str] = &["---[ end", "</TASK>", "Rebooting "];
 const LONGEST: usize = 80;
 
@@ -70,7 +70,7 @@ pub struct Reports {
     pub unknown: Vec<String>,
 }
 
-/// Looks through the log of a kernel of this series.
+/// Finds the reports in the log of a kernel of this series.
 pub fn find(log: &str, series: &str) -> Reports {
     let mut reports = Reports::default();
     let mut lines = log.lines();

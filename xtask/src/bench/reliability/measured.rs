@@ -12,14 +12,14 @@ use super::{NEIGHBOURS, VARIANTS, Variant};
 
 const DOCUMENT: &str = "reliability.md";
 const JSON: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reliability.json");
-/// One pin in so many may be lost.
+/// At most one pin in this many may be lost.
 const LOST_IN: i64 = 1000;
 
-/// All neighbours on one kernel.
+/// The results of all neighbours on one kernel.
 #[derive(Default)]
 pub struct Measured {
     release: String,
-    /// by neighbour: `{"hooks": ..., "rounds": [...]}`
+    /// By neighbour: `{"hooks": ..., "rounds": [...]}`.
     rows: Map<String, Value>,
     /// Neighbours that failed, and why.
     errors: Vec<(String, String)>,
@@ -34,11 +34,11 @@ impl Measured {
         };
         for line in output.lines() {
             let value: Value = serde_json::from_str(line)
-                .with_context(|| format!("the guest printed no JSON: {line}"))?;
+                .with_context(|| format!("the guest printed a line that is not JSON: {line}"))?;
             let text = |value: &Value| value.as_str().map(str::to_owned);
             let neighbour = text(&value["neighbour"]).context("a line without neighbour")?;
             if let Some(error) = text(&value["error"]) {
-                // Its rounds until then are no whole row.
+                // Its earlier rounds are not a complete row.
                 measured.rows.remove(&neighbour);
                 measured.errors.push((neighbour, error));
                 continue;
@@ -75,7 +75,7 @@ impl Measured {
         text
     }
 
-    /// Why the neighbours that were asked for fail.
+    /// Failures of the neighbours that were run, with their reasons.
     pub fn failures(&self, variant: &Variant, asked: &[&(&str, &str)]) -> Vec<String> {
         let mut failures = Vec::new();
         for (name, words) in asked {
@@ -95,7 +95,7 @@ impl Measured {
         failures
     }
 
-    /// Replaces these rows in docs/reliability.json, and makes the tables anew.
+    /// Replaces these rows in docs/reliability.json and writes the tables again.
     pub fn keep(self, variant: &Variant, versions: &str) -> Result<()> {
         let mut all: Map<String, Value> = match fs::read_to_string(JSON) {
             Ok(text) => serde_json::from_str(&text).context("docs/reliability.json")?,
@@ -106,7 +106,7 @@ impl Measured {
         document::write_in(DOCUMENT, "reliability", &tables(&all, versions))
     }
 
-    /// Rows of other neighbours stay, unless they are of another point release.
+    /// Keeps the rows of other neighbours, unless they are from another point release.
     fn merge_into(mut self, all: &mut Map<String, Value>, variant: &Variant) {
         let old = all.get(variant.name).and_then(Self::stored);
         if let Some(old) = old.filter(|old| old.release == self.release) {
@@ -119,7 +119,7 @@ impl Measured {
     }
 }
 
-/// JSON with a line per neighbour.
+/// JSON with one line per neighbour.
 fn stored_text(all: &Map<String, Value>) -> String {
     let kernels = all.iter().map(|(name, kernel)| {
         let rows = kernel["neighbours"].as_object().into_iter().flatten();
@@ -156,7 +156,7 @@ struct Totals {
     made: i64,
     seen: i64,
     lost: i64,
-    /// The sum of each round's distance from 0.
+    /// Sum of the absolute values of all rounds.
     unaccounted: i64,
     matched: i64,
     invented: i64,

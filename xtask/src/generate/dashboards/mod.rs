@@ -1,5 +1,5 @@
-//! What Grafana shows: a row per panel. `dashboards/*.json` is made from these, and
-//! a test runs every query against a Prometheus that scrapes every metric.
+//! Grafana dashboards: a row per panel. `dashboards/*.json` is generated from these tables. A test of pinwatch runs
+//! every query against a Prometheus that scrapes every metric.
 //!
 //! Queries may use Grafana's `$__rate_interval` and the variables of their dashboard.
 
@@ -10,7 +10,7 @@ mod kernels;
 use kernels::{OF_KERNEL, SIDES};
 
 pub struct Dashboard {
-    /// Stable, as links contain it; also the name of the file.
+    /// Stable, since links contain it; also the name of the file.
     pub uid: &'static str,
     pub title: &'static str,
     pub help: &'static str,
@@ -22,7 +22,7 @@ pub struct Dashboard {
 pub struct Variable {
     pub name: &'static str,
     pub label: &'static str,
-    /// What it chooses from, as a query of Grafana's Prometheus source.
+    /// Its values: a query for Grafana's Prometheus source.
     pub values: &'static str,
 }
 
@@ -46,8 +46,8 @@ pub struct Query {
 }
 
 impl Query {
-    /// Expression and legend as Grafana gets them; a query of one kernel, for each of
-    /// the two that are compared.
+    /// Expression and legend in Grafana's form. A query of one kernel appears once for each of the two
+    /// that are compared.
     #[must_use]
     pub fn targets(&self) -> Vec<(String, String)> {
         let expr = self.expr.replace("$of_kernel", OF_KERNEL);
