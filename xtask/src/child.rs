@@ -19,6 +19,8 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 static INTERRUPTED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
 
 const TICK: Duration = Duration::from_millis(10);
+/// Time between two polls of something other than a child.
+const POLL: Duration = Duration::from_millis(100);
 /// How long a child may take to end after SIGTERM.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -64,6 +66,25 @@ pub fn check_interrupted() -> Result<()> {
         Err(Interrupted.into())
     } else {
         Ok(())
+    }
+}
+
+/// Polls until `f` returns a value. Fails after `patience`, naming `what`, and when the user interrupts.
+pub fn wait_for<T>(
+    what: &str,
+    patience: Duration,
+    mut f: impl FnMut() -> Result<Option<T>>,
+) -> Result<T> {
+    let deadline = Instant::now() + patience;
+    loop {
+        check_interrupted()?;
+        if let Some(value) = f()? {
+            return Ok(value);
+        }
+        if Instant::now() >= deadline {
+            bail!("waited {} s in vain for {what}", patience.as_secs());
+        }
+        sleep(POLL);
     }
 }
 

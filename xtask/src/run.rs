@@ -10,7 +10,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use rustix::process::geteuid;
@@ -50,7 +50,6 @@ const PORT: u16 = 10746;
 const LOAD: &str = include_str!("run/load.sh");
 /// A guest under emulation boots and attaches in a tenth of this time.
 const PATIENCE: Duration = Duration::from_secs(120);
-const TICK: Duration = Duration::from_millis(200);
 
 /// The metrics to show.
 const SHOWN: &[&str] = &[
@@ -157,24 +156,20 @@ fn watch_guest(
 
 /// Waits until pinwatch has counted pins, then prints where to look.
 fn show(port: u16, watcher: &JoinHandle<Result<()>>) -> Result<()> {
-    let deadline = Instant::now() + PATIENCE;
-    let metrics = loop {
-        child::check_interrupted()?;
+    let metrics = child::wait_for("pinwatch to count pins", PATIENCE, || {
         if watcher.is_finished() {
-            return Ok(());
+            return Ok(Some(None));
         }
         let metrics = http::get(port, "/readyz").and_then(|_| http::get(port, "/metrics"));
-        if let Ok(metrics) = metrics
-            && excerpt(&metrics)
-                .iter()
-                .any(|line| line.starts_with("pinwatch_pins_total"))
-        {
-            break metrics;
-        }
-        if Instant::now() > deadline {
-            bail!("pinwatch counted no pins within {} s", PATIENCE.as_secs());
-        }
-        thread::sleep(TICK);
+        let counted = |metrics: &String| {
+            let mut lines = excerpt(metrics).into_iter();
+            lines.any(|line| line.starts_with("pinwatch_pins_total"))
+        };
+        Ok(metrics.ok().filter(counted).map(Some))
+    })?;
+    // The watcher has the reason if it has ended.
+    let Some(metrics) = metrics else {
+        return Ok(());
     };
     println!("\npinwatch is running, and the load is making pins:\n");
     for line in excerpt(&metrics) {
@@ -219,27 +214,22 @@ fn why_not_here(pinwatch: &Path, port: u16) -> Result<Option<String>> {
         .stderr(Stdio::piped())
         .spawn()
         .context("cannot start pinwatch")?;
-    let deadline = Instant::now() + PATIENCE;
-    while http::get(port, "/readyz").is_err() {
-        if let Some(status) = trial.try_wait()? {
-            let mut said = Vec::new();
-            trial
-                .stderr
-                .take()
-                .context("no stderr")?
-                .read_to_end(&mut said)?;
-            return Ok(Some(
-                verdict(&said).unwrap_or_else(|| format!("it ends, {status}")),
-            ));
+    let ended = child::wait_for("pinwatch to be ready", PATIENCE, || {
+        if http::get(port, "/readyz").is_ok() {
+            return Ok(Some(None));
         }
-        if child::interrupted() || Instant::now() > deadline {
-            break;
-        }
-        thread::sleep(TICK);
-    }
-    child::end(&mut trial)?;
-    child::check_interrupted()?;
-    Ok(None)
+        Ok(trial.try_wait()?.map(Some))
+    });
+    let Ok(Some(status)) = ended else {
+        child::end(&mut trial)?;
+        return ended.map(|_| None);
+    };
+    let mut said = Vec::new();
+    let mut stderr = trial.stderr.take().context("pinwatch has no stderr")?;
+    stderr.read_to_end(&mut said)?;
+    Ok(Some(
+        verdict(&said).unwrap_or_else(|| format!("it ends, {status}")),
+    ))
 }
 
 /// The line of pinwatch's output that states why it cannot run.
