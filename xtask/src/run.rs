@@ -220,9 +220,17 @@ fn why_not_here(pinwatch: &Path, port: u16) -> Result<Option<String>> {
         }
         Ok(trial.try_wait()?.map(Some))
     });
-    let Ok(Some(status)) = ended else {
-        child::end(&mut trial)?;
-        return ended.map(|_| None);
+    let status = match ended {
+        Ok(Some(status)) => status,
+        Ok(None) => {
+            child::end(&mut trial)?;
+            return Ok(None);
+        }
+        Err(error) => {
+            child::end(&mut trial)?;
+            child::check_interrupted()?;
+            return Ok(Some(error.to_string()));
+        }
     };
     let mut said = Vec::new();
     let mut stderr = trial.stderr.take().context("pinwatch has no stderr")?;
