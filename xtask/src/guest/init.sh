@@ -1,5 +1,5 @@
 #!/bin/busybox sh
-# PID 1 of a guest. Mounts what a Linux system has, loads the modules in /etc/xtask/modules, runs
+# PID 1 of a guest. Mounts the usual file systems, loads the modules in /etc/xtask/modules, runs
 # /etc/xtask/command as root, and ends the machine with its status.
 #
 # ttyS0 is the kernel's console, ttyS1 the command's stdout, ttyS2 its stderr. Its status leaves as
@@ -33,12 +33,12 @@ if [ -e /sys/class/net/eth0 ]; then
     ip link set eth0 up
 fi
 
-# Raw: what the command writes arrives on the host byte by byte.
+# Raw: the host gets the command's output unchanged.
 for tty in /dev/ttyS1 /dev/ttyS2 /dev/ttyS3; do stty -F $tty raw -echo 115200; done
 cd /root
 setsid sh /etc/xtask/command </dev/null >/dev/ttyS1 2>/dev/ttyS2
 status=$?
-# stty waits until what was written before has left the port, whoever wrote it.
+# stty waits until all earlier output has left the port.
 for tty in /dev/ttyS1 /dev/ttyS2; do stty -F $tty raw; done
 printf "\\$(printf %o $status)" >/dev/ttyS3
 echo b >/proc/sysrq-trigger

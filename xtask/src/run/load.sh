@@ -1,6 +1,6 @@
 #!/bin/sh
-# Runs pinwatch on ADDRESS, and makes long-term pins until it ends: mostly plain ones, now and
-# then one with a page that something else holds on to, which cannot be migrated.
+# Runs pinwatch on ADDRESS and makes long-term pins until it ends. Every fifth round also pins memory with
+# one page that a pipe holds and the kernel cannot migrate.
 # Usage: load.sh PINWATCH ADDRESS
 
 pinwatch=$1

@@ -1,5 +1,5 @@
 #!/bin/busybox sh
-# PID 1 of the initrd of the install test: loads what the disk needs, and hands over to the Debian on it.
+# PID 1 in the initrd of the install test: loads the drivers of the disk and starts the Debian on it.
 /bin/busybox --install -s /bin
 mount -t proc proc /proc
 mount -t devtmpfs devtmpfs /dev
@@ -9,9 +9,9 @@ done
 mkdir -p /disk
 mount -t ext4 /dev/vda /disk || echo "<2>xtask: no disk" >/dev/kmsg
 cp -r /install_test /disk/
-# A minimal Debian has no names at all.
+# A minimal Debian has no /etc/hosts.
 echo '127.0.0.1 localhost' >/disk/etc/hosts
-# What runs the test once the system is up.
+# Runs the test once the system is up.
 cat >/disk/etc/systemd/system/install_test.service <<UNIT
 [Unit]
 After=multi-user.target
