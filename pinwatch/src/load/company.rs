@@ -1,7 +1,7 @@
 //! Other processes that are busy with the pages while they are pinned: one that shares them copy-on-write, or one
 //! that reads them without pause. They are at it before the pin starts, and gone when this is dropped.
 
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{IntoRawFd, OwnedFd, RawFd};
 
 use anyhow::Context;
 use libc::{c_void, iovec};
@@ -99,7 +99,8 @@ impl Drop for Companion {
 /// Tells the parent an errno, 0 for ready, then lets go of every descriptor that the child came by: an
 /// AF_XDP socket of the parent would otherwise keep its pins for as long as the child lives.
 fn report(ready: OwnedFd, errno: u8) {
-    let fd: RawFd = ready.as_raw_fd();
+    // Closed below, so nobody owns it from here on.
+    let fd: RawFd = ready.into_raw_fd();
     // SAFETY: writes one byte that lives until then; closes what this child, which runs no other code, does not use.
     unsafe {
         libc::write(fd, (&raw const errno).cast(), 1);
