@@ -125,6 +125,8 @@ const LARGE: &str = "apart::large";
 const LARGE_ON: [&str; 2] = ["5.10", "6.12"];
 const MEMORY_MIB: u32 = 2048;
 const LARGE_MEMORY_MIB: u32 = 3072;
+/// As much outside ZONE_MOVABLE as in the other guests: the scenario `shortage` pins all of it.
+const LARGE_APPEND: &str = "movablecore=2048M";
 
 pub struct Matrix<'a> {
     pub cache: &'a Cache,
@@ -215,13 +217,17 @@ impl Matrix<'_> {
         let printer = || Box::new(Printer::new(io::stdout(), &prefix, &separate));
         let script = script(&invocations(boot, kernel.series, self.args));
         let large = boot.only.is_none() && LARGE_ON.contains(&kernel.series);
+        let mut append = vec![boot.append.to_owned()];
+        if large {
+            append.push(LARGE_APPEND.to_owned());
+        }
         let guest = Guest {
             kernel,
             own: None,
             flavour: boot.flavour,
             files: files.to_vec(),
             modules: boot.modules.iter().map(|name| (*name).to_owned()).collect(),
-            append: vec![boot.append.to_owned()],
+            append,
             memory_mib: if large { LARGE_MEMORY_MIB } else { MEMORY_MIB },
             cpus: 2,
             forwards: Vec::new(),
