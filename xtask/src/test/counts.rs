@@ -78,6 +78,8 @@ struct Reader {
     prefix: String,
     /// The test whose output follows.
     test: String,
+    /// A test that has begun and whose result is not on the same line.
+    running: Option<String>,
     /// When the last test ended; none where several run at a time.
     last: Option<Instant>,
     /// Tests that were skipped; libtest counts them as passed.
@@ -103,18 +105,32 @@ impl Reader {
             self.skipped += 1;
             let skipped = format!("{}{}: {reason}", self.prefix, self.test);
             self.counter.with(|counts| counts.skipped.push(skipped));
-        } else if let Some((test, end)) = ended(line) {
-            let name = format!("{}{test}", self.prefix);
-            if end == "FAILED" {
-                self.counter
-                    .with(|counts| counts.failures.push(name.clone()));
+        } else if let Some((test, end)) = begun(line) {
+            self.running = None;
+            if ["ok", "FAILED"].contains(&end) || end.starts_with("ignored") {
+                self.end(test, end);
+            } else {
+                // A child of the test has written before the result.
+                self.running = Some(test.to_owned());
             }
-            if let Some(last) = &mut self.last {
-                let took = last.elapsed();
-                *last = Instant::now();
-                self.counter
-                    .with(|counts| counts.durations.push((name, took)));
-            }
+        } else if ["ok", "FAILED"].contains(&line)
+            && let Some(test) = self.running.take()
+        {
+            self.end(&test, line);
+        }
+    }
+
+    fn end(&mut self, test: &str, end: &str) {
+        let name = format!("{}{test}", self.prefix);
+        if end == "FAILED" {
+            self.counter
+                .with(|counts| counts.failures.push(name.clone()));
+        }
+        if let Some(last) = &mut self.last {
+            let took = last.elapsed();
+            *last = Instant::now();
+            self.counter
+                .with(|counts| counts.durations.push((name, took)));
         }
     }
 }
@@ -132,7 +148,7 @@ fn result(line: &str) -> Option<(u64, u64)> {
 }
 
 /// `test name ... FAILED`
-fn ended(line: &str) -> Option<(&str, &str)> {
+fn begun(line: &str) -> Option<(&str, &str)> {
     line.strip_prefix("test ")?.split_once(" ... ")
 }
 
@@ -156,6 +172,7 @@ impl<W: Write> Printer<W> {
                 counter: counter.clone(),
                 prefix: prefix.to_owned(),
                 test: String::new(),
+                running: None,
                 last: Some(Instant::now()),
                 skipped: 0,
             },
@@ -239,6 +256,13 @@ mod tests {
         assert_eq!(counts.failures, ["[6.12] b::c", "clippy"]);
         let timed: Vec<_> = counts.durations.iter().map(|(name, _)| name).collect();
         assert_eq!(timed, ["[6.12] a", "[6.12] b::c"]);
+    }
+
+    #[test]
+    fn a_result_may_come_after_other_output() {
+        let counter = read("test a ... 3 pins\nmore\nFAILED\ntest b ... ok\nok\n", "");
+        assert_eq!(counter.counts().failures, ["a"]);
+        assert_eq!(counter.counts().durations.len(), 2);
     }
 
     #[test]
