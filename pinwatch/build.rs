@@ -5,8 +5,10 @@
 //! 3. rustup's nightly with rust-src;
 //! 4. `/usr/bin/rustc` with its library sources (Debian: rustc-web, rust-web-src).
 
+#[path = "build/compiler.rs"]
+mod compiler;
+
 use std::env;
-use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -14,11 +16,11 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 use aya_build::{Package, Toolchain, build_ebpf};
+use compiler::{Compiler, cache_folder, linker_folder};
 
 const CRATE: &str = "pinwatch-ebpf";
 /// Second object of that crate: programs that measure nothing, for benchmarks.
 const BASELINE: &str = "baseline";
-const SYSTEM_RUSTC: &str = "/usr/bin/rustc";
 
 fn main() {
     if let Err(error) = build() {
@@ -38,6 +40,7 @@ fn build() -> Result<()> {
     }
     println!("cargo:rerun-if-changed=../pinwatch-common/src");
     println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-changed=build/compiler.rs");
     let out = PathBuf::from(env::var_os("OUT_DIR").context("OUT_DIR is not set")?);
     version()?;
 
@@ -49,8 +52,13 @@ fn build() -> Result<()> {
         fs::write(out.join(BASELINE), [])?;
         return Ok(());
     }
-    let toolchain = Compiler::find(&out)?;
-    let linker = find_linker(&toolchain.rustc)?;
+    let compiler = Compiler::find()?.context(
+        "the BPF programs need a compiler with its library sources; install one of:\n  \
+         rustup toolchain install nightly --component rust-src\n  \
+         apt-get install --no-install-recommends rustc-web rust-web-src\n\
+         or run `cargo xtask setup`, which does it",
+    )?;
+    let linker = find_linker(&compiler)?;
     let path = env::var_os("PATH").unwrap_or_default();
     let dirs = linker
         .into_iter()
@@ -66,7 +74,7 @@ fn build() -> Result<()> {
             "CARGO_PROFILE_RELEASE_BUILD_OVERRIDE_RUSTFLAGS",
             "-Ctarget-cpu=generic",
         );
-        if toolchain.bootstrap {
+        if compiler.rustup_name.is_none() {
             env::set_var("RUSTC_BOOTSTRAP", "1");
         }
     }
@@ -78,7 +86,7 @@ fn build() -> Result<()> {
             root_dir: root.to_str().context("path of pinwatch-ebpf")?,
             ..Package::default()
         }],
-        Toolchain::Custom(&toolchain.name),
+        Toolchain::Custom(&toolchain(&compiler, &out)?),
     )
 }
 
@@ -108,102 +116,32 @@ fn share_target(out: &Path) -> Result<()> {
     symlink(&shared, &target).with_context(|| target.display().to_string())
 }
 
-/// The compiler of the BPF crate.
-struct Compiler {
-    /// What `rustup run` takes: a toolchain's name, or a folder.
-    name: String,
-    rustc: PathBuf,
-    /// A stable compiler that must be told to accept `-Z build-std`.
-    bootstrap: bool,
+/// What `rustup run` takes: the toolchain's name, or a folder that looks like one, with Debian's compiler
+/// and the cargo that runs this build.
+fn toolchain(compiler: &Compiler, out: &Path) -> Result<String> {
+    if let Some(name) = &compiler.rustup_name {
+        return Ok(name.clone());
+    }
+    let folder = out.join("toolchain");
+    let bin = folder.join("bin");
+    fs::create_dir_all(&bin)?;
+    let cargo = PathBuf::from(env::var_os("CARGO").context("CARGO is not set")?);
+    for (target, name) in [(&compiler.rustc, "rustc"), (&cargo, "cargo")] {
+        let link = bin.join(name);
+        if link.symlink_metadata().is_ok() {
+            fs::remove_file(&link)?;
+        }
+        symlink(target, link)?;
+    }
+    Ok(folder.to_str().context("OUT_DIR is not UTF-8")?.to_owned())
 }
 
-impl Compiler {
-    fn find(out: &Path) -> Result<Self> {
-        if let Ok(name) = env::var("PINWATCH_EBPF_TOOLCHAIN") {
-            return Self::rustup(&name).with_context(|| {
-                format!(
-                    "PINWATCH_EBPF_TOOLCHAIN={name}: no such toolchain, or it lacks rust-src \
-                     (rustup toolchain install {name} --component rust-src)"
-                )
-            });
-        }
-        if let Some(nightly) = Self::rustup("nightly") {
-            return Ok(nightly);
-        }
-        Self::system(out)?.context(
-            "the BPF programs need a compiler with its library sources; install one of:\n  \
-             rustup toolchain install nightly --component rust-src\n  \
-             apt-get install --no-install-recommends rustc-web rust-web-src\n\
-             or let `cargo xtask setup` do it",
-        )
-    }
-
-    fn rustup(name: &str) -> Option<Self> {
-        let output = Command::new("rustup")
-            .args(["run", name, "rustc", "--print", "sysroot"])
-            .env_remove("RUSTC")
-            .env("RUSTUP_AUTO_INSTALL", "0")
-            .output()
-            .ok()?;
-        let sysroot = PathBuf::from(String::from_utf8(output.stdout).ok()?.trim());
-        (output.status.success() && has_library_sources(&sysroot)).then(|| Self {
-            name: name.to_owned(),
-            rustc: sysroot.join("bin/rustc"),
-            bootstrap: false,
-        })
-    }
-
-    /// Debian's compiler, in a folder that looks like a toolchain's to rustup,
-    /// with the cargo that runs this build.
-    fn system(out: &Path) -> Result<Option<Self>> {
-        if !Path::new(SYSTEM_RUSTC).exists() {
-            return Ok(None);
-        }
-        let output = Command::new(SYSTEM_RUSTC)
-            .args(["--print", "sysroot"])
-            .output()?;
-        if !has_library_sources(Path::new(String::from_utf8(output.stdout)?.trim())) {
-            return Ok(None);
-        }
-        let folder = out.join("toolchain");
-        let bin = folder.join("bin");
-        fs::create_dir_all(&bin)?;
-        let cargo = PathBuf::from(env::var_os("CARGO").context("CARGO is not set")?);
-        for (target, name) in [(Path::new(SYSTEM_RUSTC), "rustc"), (&cargo, "cargo")] {
-            let link = bin.join(name);
-            if link.symlink_metadata().is_ok() {
-                fs::remove_file(&link)?;
-            }
-            symlink(target, link)?;
-        }
-        Ok(Some(Self {
-            name: folder.to_str().context("OUT_DIR is not UTF-8")?.to_owned(),
-            rustc: SYSTEM_RUSTC.into(),
-            bootstrap: true,
-        }))
-    }
-}
-
-fn has_library_sources(sysroot: &Path) -> bool {
-    sysroot
-        .join("lib/rustlib/src/rust/library/core/src/lib.rs")
-        .exists()
-}
-
-/// The folder of the bpf-linker that `cargo xtask setup` made for this
-/// compiler's LLVM; none where the one in PATH has to do.
-fn find_linker(rustc: &Path) -> Result<Option<PathBuf>> {
-    let output = Command::new(rustc).arg("-vV").output()?;
-    let text = String::from_utf8(output.stdout)?;
-    let major = text
-        .lines()
-        .find_map(|line| line.strip_prefix("LLVM version: ")?.split('.').next())
-        .context("rustc -vV names no LLVM version")?;
-    if let Some(cache) = cache() {
-        let bin = cache
-            .join("tools")
-            .join(format!("llvm-{major}"))
-            .join("bin");
+/// The folder of the bpf-linker that `cargo xtask setup` made for this compiler's LLVM; none if the one
+/// in PATH has to do.
+fn find_linker(compiler: &Compiler) -> Result<Option<PathBuf>> {
+    let major = compiler.llvm_major()?;
+    if let Some(cache) = cache_folder() {
+        let bin = linker_folder(&cache, major).join("bin");
         if bin.join("bpf-linker").exists() {
             return Ok(Some(bin));
         }
@@ -212,19 +150,7 @@ fn find_linker(rustc: &Path) -> Result<Option<PathBuf>> {
     if env::split_paths(&path).any(|dir| dir.join("bpf-linker").exists()) {
         return Ok(None);
     }
-    bail!("bpf-linker is missing; `cargo xtask setup` installs one for LLVM {major}")
-}
-
-/// Where `xtask` keeps its tools.
-fn cache() -> Option<PathBuf> {
-    let var = |name| {
-        env::var_os(name)
-            .filter(|v: &OsString| !v.is_empty())
-            .map(PathBuf::from)
-    };
-    var("PINWATCH_CACHE")
-        .or_else(|| Some(var("XDG_CACHE_HOME")?.join("pinwatch")))
-        .or_else(|| Some(var("HOME")?.join(".cache/pinwatch")))
+    bail!("bpf-linker is missing: run `cargo xtask setup`, which builds one for LLVM {major}")
 }
 
 /// What `build_info` says of this build.

@@ -1,9 +1,8 @@
-//! The folder where fetched kernels and built tools are kept between runs.
+//! The folder that keeps fetched kernels and built tools between runs.
 //!
-//! Entries appear by renaming a finished folder into place, under a lock, so that several xtasks
-//! at once never see a half-made one. Everything in it can be deleted at any time.
+//! An entry is made in a scratch folder, then renamed into place under a lock. Concurrent xtasks never see
+//! an unfinished entry. Everything in the cache can be deleted at any time.
 
-use std::env;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
@@ -13,29 +12,22 @@ use anyhow::{Context, Result};
 use rustix::fs::{FlockOperation, flock};
 use tempfile::TempDir;
 
+use crate::build::compiler::cache_folder;
 use crate::child;
 
 pub struct Cache {
     root: PathBuf,
 }
 
-/// Held while an entry is being made; let go when dropped.
+/// Held while an entry is made; released when dropped.
 pub struct Lock {
     _file: File,
 }
 
 impl Cache {
-    /// `$PINWATCH_CACHE`, else `$XDG_CACHE_HOME/pinwatch`, else `$HOME/.cache/pinwatch`.
+    /// Opens the folder of [`cache_folder`]; creates it if it does not exist.
     pub fn open() -> Result<Self> {
-        let set = |name| {
-            env::var_os(name)
-                .filter(|value| !value.is_empty())
-                .map(PathBuf::from)
-        };
-        let root = set("PINWATCH_CACHE")
-            .or_else(|| set("XDG_CACHE_HOME").map(|dir| dir.join("pinwatch")))
-            .or_else(|| set("HOME").map(|dir| dir.join(".cache/pinwatch")))
-            .context("no place for the cache: set PINWATCH_CACHE, or HOME")?;
+        let root = cache_folder().context("the cache has no place: set PINWATCH_CACHE or HOME")?;
         fs::create_dir_all(&root)
             .with_context(|| format!("cannot create the cache folder {}", root.display()))?;
         Ok(Self {
@@ -47,14 +39,14 @@ impl Cache {
         self.root.join(entry)
     }
 
-    /// Waits until nobody else makes the entry: another xtask, or another thread of this one.
+    /// Waits until no other xtask, and no other thread of this one, is making the entry.
     pub fn lock(&self, entry: &str) -> Result<Lock> {
         let path = self.root.join("locks").join(entry.replace('/', "-"));
         fs::create_dir_all(path.parent().expect("the path was joined"))?;
         let file = File::create(&path)?;
         let free = || flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
         if !free() {
-            eprintln!("xtask: waiting for somebody else who is making {entry}");
+            eprintln!("xtask: waiting for another xtask that is making {entry}");
             while !free() {
                 child::check_interrupted()?;
                 sleep(Duration::from_millis(100));
@@ -63,14 +55,14 @@ impl Cache {
         Ok(Lock { _file: file })
     }
 
-    /// A folder to make an entry in, on the same file system as the entry will be.
+    /// A folder to make an entry in, on the file system of the cache.
     pub fn scratch(&self) -> Result<TempDir> {
         let dir = self.root.join("scratch");
         fs::create_dir_all(&dir)?;
         Ok(TempDir::new_in(dir)?)
     }
 
-    /// Puts a finished folder in place of whatever was there.
+    /// Renames a finished folder into place; replaces an older entry.
     pub fn publish(&self, made: &Path, entry: &str) -> Result<PathBuf> {
         let path = self.path(entry);
         fs::create_dir_all(path.parent().expect("the path was joined"))?;

@@ -1,6 +1,6 @@
-//! Children of xtask: they die with it, and a wait for one ends when the user interrupts.
+//! Child processes of xtask. They end with it, and an interrupt by the user ends every wait.
 //!
-//! Every program is started through [`command`]. Nothing here knows what the programs are for.
+//! Every program is started through [`command`].
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -19,10 +19,12 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 static INTERRUPTED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
 
 const TICK: Duration = Duration::from_millis(10);
-/// How long a child may take to end when asked.
+/// Time between two polls of something other than a child.
+const POLL: Duration = Duration::from_millis(100);
+/// How long a child may take to end after SIGTERM.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The user pressed Ctrl-C, or somebody sent a signal: an ending, not a failure to explain.
+/// The user pressed Ctrl-C, or a signal arrived. Not a failure: no message explains it.
 #[derive(Debug)]
 pub struct Interrupted;
 
@@ -38,7 +40,7 @@ impl fmt::Display for Interrupted {
 
 impl std::error::Error for Interrupted {}
 
-/// Lets SIGINT, SIGTERM and SIGHUP set a flag that all waits look at; a second one ends at once.
+/// Makes SIGINT, SIGTERM and SIGHUP set a flag that all waits check. A second signal ends xtask at once.
 pub fn catch_signals() -> Result<()> {
     for signal in [SIGINT, SIGTERM, SIGHUP] {
         let status = i32::from(Interrupted::STATUS);
@@ -53,12 +55,12 @@ pub fn interrupted() -> bool {
     INTERRUPTED.load(Ordering::SeqCst)
 }
 
-/// Ends all waits, as the user would.
+/// Ends all waits, as Ctrl-C does.
 pub fn interrupt() {
     INTERRUPTED.store(true, Ordering::SeqCst);
 }
 
-/// Fails if the user has interrupted; for loops that wait on something else than a child.
+/// Fails if the user has interrupted. For loops that wait for something other than a child.
 pub fn check_interrupted() -> Result<()> {
     if interrupted() {
         Err(Interrupted.into())
@@ -67,8 +69,27 @@ pub fn check_interrupted() -> Result<()> {
     }
 }
 
-/// A command that is ended when xtask dies, in whatever way that happens. It has a process group
-/// of its own: Ctrl-C reaches it through [`wait`] only, and then its children too.
+/// Polls until `f` returns a value. Fails after `patience`, naming `what`, and when the user interrupts.
+pub fn wait_for<T>(
+    what: &str,
+    patience: Duration,
+    mut f: impl FnMut() -> Result<Option<T>>,
+) -> Result<T> {
+    let deadline = Instant::now() + patience;
+    loop {
+        check_interrupted()?;
+        if let Some(value) = f()? {
+            return Ok(value);
+        }
+        if Instant::now() >= deadline {
+            bail!("waited {} s in vain for {what}", patience.as_secs());
+        }
+        sleep(POLL);
+    }
+}
+
+/// A command that ends when xtask ends, however that happens. It has its own process group, so Ctrl-C
+/// reaches it only through [`wait`], which then ends its children too.
 pub fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     command.stdin(Stdio::null()).process_group(0);
@@ -85,12 +106,12 @@ pub enum Waited {
     TimedOut,
 }
 
-/// Waits for a child; ends it at the deadline or when the user interrupts.
+/// Waits for a child; ends it at the deadline, or when the user interrupts.
 pub fn wait(child: &mut Child, deadline: Option<Instant>) -> Result<Waited> {
     wait_or(child, deadline, end)
 }
 
-/// Waits for a child, with a way of one's own to end it.
+/// Waits for a child; ends it with `end`.
 pub fn wait_or(
     child: &mut Child,
     deadline: Option<Instant>,
@@ -113,11 +134,11 @@ pub fn wait_or(
     }
 }
 
-/// Ends a child and its children: asks first, so that they can clean up.
+/// Ends a child and its children: SIGTERM first, so that they can clean up, then SIGKILL.
 pub fn end(child: &mut Child) -> Result<()> {
     let group = Pid::from_child(child);
     for signal in [Signal::TERM, Signal::KILL] {
-        // It may have ended meanwhile, which is what is wanted.
+        // Fails if the group has ended meanwhile.
         let _ = kill_process_group(group, signal);
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
@@ -127,18 +148,18 @@ pub fn end(child: &mut Child) -> Result<()> {
             sleep(TICK);
         }
     }
-    bail!("process {} does not end", child.id())
+    bail!("process {} does not end: SIGKILL had no effect", child.id())
 }
 
-/// Ends a child that has nothing to clean up, and would only comment on it.
+/// Kills a child that has nothing to clean up and would only report the signal.
 pub fn kill(child: &mut Child) -> Result<()> {
     child.kill()?;
     child.wait()?;
     Ok(())
 }
 
-/// Passes on bytes as they come, until the child closes its end. When the reader of ours is gone
-/// the child runs on regardless.
+/// Copies bytes as they arrive, until the child closes its end. If `to` fails, the rest is discarded and
+/// the child runs on.
 pub fn relay(
     mut from: impl Read + Send + 'static,
     mut to: Box<dyn Write + Send>,
@@ -163,8 +184,8 @@ pub fn relay(
     })
 }
 
-/// Runs a command to its end and fails, naming it, unless it succeeds. Its stdout goes to our
-/// stderr: xtask's own stdout belongs to what the user asked for.
+/// Runs a command to its end. Fails unless it succeeds; the error names it. Its stdout goes to xtask's
+/// stderr: xtask's stdout carries only results.
 pub fn run(command: &mut Command) -> Result<()> {
     let name = name(command);
     let mut child = command
@@ -178,7 +199,7 @@ pub fn run(command: &mut Command) -> Result<()> {
     }
 }
 
-/// What a short-lived command prints on stdout; its stderr becomes the error.
+/// The stdout of a short command. If it fails, its stderr becomes the error.
 pub fn output(command: &mut Command) -> Result<String> {
     let name = name(command);
     let output = command

@@ -1,7 +1,7 @@
-//! `cargo xtask evaluate`: two kernels, the same load, and what `pinwatch compare` says.
+//! `cargo xtask evaluate`: records the same load on two kernels and runs `pinwatch compare`.
 //!
-//! Where there is no KVM the guests count instructions instead of time: figures then repeat, and
-//! compare what the kernels do, not how fast a machine does it.
+//! Without KVM the guests count instructions instead of time. Figures are then repeatable and compare the
+//! work of the kernels, not the speed of a machine.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,57 +13,57 @@ use anyhow::{Context, Result, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::apt::MirrorArgs;
 use crate::build;
 use crate::cache::Cache;
 use crate::child::{self, Waited};
-use crate::collected::collect;
+use crate::debian::apt::MirrorArgs;
+use crate::debian::kernels::{self, Fetched, Flavour, Kernel, OWN};
+use crate::guest::collected::collect;
+use crate::guest::qemu::{Accel, Tcg};
 use crate::guest::{Guest, Placed};
-use crate::kernels::{self, Fetched, Flavour, Kernel, OWN};
-use crate::qemu::{Accel, Tcg};
 use crate::setup::{self, Purpose};
 
 /// Boot two kernels, record the same load on both, and compare
 ///
-/// Writes the recordings, the comparison as text, JSON and HTML into a folder. Exit status: 0 the
-/// new kernel is no worse, 1 it is worse, 2 the recordings cannot be compared.
+/// Writes the recordings and the comparison (text, JSON, HTML) to a folder. Exit status: 0 if the new kernel
+/// is no worse, 1 if it is worse, 2 if the recordings cannot be compared.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   cargo xtask evaluate --base 5.10 --new 6.12
   cargo xtask evaluate --base 6.12 --new 7.3 --repeat 3
   cargo xtask evaluate --base-kernel ../linux/base/vmlinux --new-kernel ../linux/patched/vmlinux
 
-A kernel of your own needs what docs/evaluation.md lists; --base-modules takes its modules' folder.")]
+docs/evaluation.md lists the configuration that your own kernel needs.")]
 pub struct EvaluateArgs {
-    /// The stock kernel that is known
+    /// Stock kernel to compare with
     #[arg(long, value_name = "SERIES", value_parser = kernels::parse, required_unless_present = "base_kernel")]
     base: Option<&'static Kernel>,
-    /// The stock kernel in question
+    /// Stock kernel to evaluate
     #[arg(long, value_name = "SERIES", value_parser = kernels::parse, required_unless_present = "new_kernel")]
     new: Option<&'static Kernel>,
-    /// A kernel of your own in place of --base: a vmlinux or a bzImage
+    /// Your own kernel instead of --base: a vmlinux or a bzImage
     #[arg(long, value_name = "PATH", conflicts_with = "base")]
     base_kernel: Option<PathBuf>,
-    /// A kernel of your own in place of --new
+    /// Your own kernel instead of --new: a vmlinux or a bzImage
     #[arg(long, value_name = "PATH", conflicts_with = "new")]
     new_kernel: Option<PathBuf>,
-    /// Its modules, as `make modules_install` makes lib/modules/RELEASE
+    /// Modules of --base-kernel: the folder lib/modules/RELEASE that `make modules_install` makes
     #[arg(long, value_name = "PATH", requires = "base_kernel")]
     base_modules: Option<PathBuf>,
-    /// Its modules
+    /// Modules of --new-kernel
     #[arg(long, value_name = "PATH", requires = "new_kernel")]
     new_modules: Option<PathBuf>,
-    /// Boots of each kernel; with three or more, boots are compared instead of pins
+    /// Boots of each kernel; three or more compare boots instead of pins
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=99))]
     repeat: u32,
-    /// How often the load is made in each boot
+    /// Repetitions of the load in each boot
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     load: u32,
-    /// Hook the isolation of each page too: claims C3 and C10 need it, and it adds some 700
-    /// instructions to each page that moves
+    /// Hook the isolation of each page too. Claims C3 and C10 need it; it adds about 700 instructions to
+    /// each page that moves
     #[arg(long)]
     isolation: bool,
-    /// Where the results go
+    /// Folder for the results
     #[arg(long, value_name = "FOLDER", default_value = "target/evaluate")]
     output: PathBuf,
     #[command(flatten)]
@@ -71,7 +71,7 @@ pub struct EvaluateArgs {
 }
 
 const TIMEOUT: Duration = Duration::from_secs(1800);
-/// Measurements that hook what is called for each page.
+/// Measurements whose hooks run once per page.
 const ISOLATION: [&str; 3] = ["isolate_lru", "isolate_hugetlb", "isolate_movable"];
 const PINWATCH: &str = "/usr/bin/pinwatch";
 
@@ -114,7 +114,7 @@ pub fn main(args: &EvaluateArgs) -> Result<ExitCode> {
     let mut counting = true;
     for run in 1..=args.repeat {
         let record = |side: &Side| record(args, &cache, side, &pinwatch, run);
-        // What a guest that counts instructions measures does not depend on what runs beside it.
+        // Instruction counts do not depend on other load of the host.
         thread::scope(|scope| {
             let workers: Vec<_> = sides
                 .iter()
@@ -134,7 +134,7 @@ fn file(args: &EvaluateArgs, side: &str, run: u32) -> PathBuf {
     args.output.join(format!("{side}-{run}.pw"))
 }
 
-/// Records one side in a boot of its own; by which clock.
+/// Records one side in its own boot. Returns the clock that was used.
 fn record(
     args: &EvaluateArgs,
     cache: &Cache,
@@ -152,7 +152,7 @@ fn record(
         true => String::new(),
         false => ISOLATION.map(|each| format!("--without {each}")).join(" "),
     };
-    // The same kind of hook on both sides, and one that misses nothing.
+    // Both sides need the same kind of hook, and kprobes miss nothing here.
     let command = format!(
         "{PINWATCH} record --compress --attach kprobe {without} -o /tmp/recording -- {PINWATCH} load --evaluation --repeat {} \
          >/dev/null && base64 /tmp/recording",
@@ -169,7 +169,7 @@ fn record(
         modules: Vec::new(),
         append: vec!["norandmaps".to_owned()],
         memory_mib: 2048,
-        // 5.10 hangs at boot with two whose clock counts instructions.
+        // 5.10 hangs at boot with two processors that count instructions.
         cpus: 1,
         forwards: Vec::new(),
         qemu_args: Vec::new(),
@@ -178,11 +178,11 @@ fn record(
     };
     let clock = guest.clock(cache, &args.mirrors)?;
     let boot = |sinks| guest.run_by(clock, cache, &args.mirrors, sinks);
-    let [out, said] = collect(boot).with_context(|| format!("{name}: the recording"))?;
+    let [out, said] = collect(boot).with_context(|| format!("{name}: the recording failed"))?;
     let text: String = out.split_whitespace().collect();
     let recording = STANDARD
         .decode(text)
-        .with_context(|| format!("{name}: no recording came out"))?;
+        .with_context(|| format!("{name}: the guest printed no recording"))?;
     let path = file(args, name, run);
     fs::write(&path, recording).with_context(|| path.display().to_string())?;
     let pins = said
@@ -200,7 +200,7 @@ fn record(
     Ok(clock)
 }
 
-/// Compares what was recorded, for people, for scripts, and on the terminal.
+/// Compares the recordings: as HTML, as JSON, and on the terminal.
 fn compare(args: &EvaluateArgs, pinwatch: &Path, counting: bool) -> Result<ExitCode> {
     let more = |side| {
         let files = (2..=args.repeat).map(|run| file(args, side, run).display().to_string());
@@ -209,7 +209,7 @@ fn compare(args: &EvaluateArgs, pinwatch: &Path, counting: bool) -> Result<ExitC
     let html = args.output.join("comparison.html");
     let compare = || {
         let mut compare = child::command(pinwatch);
-        // Hooks sit where each kernel has its functions.
+        // The functions differ between kernels, and so do the hooks.
         compare.args(["compare", "--allow", "hooks"]);
         if counting {
             compare.args(["--run-spread", "0"]);

@@ -1,7 +1,6 @@
-//! `cargo xtask facts`: the fact sheets that the planner is tested on, from stock kernels.
+//! `cargo xtask facts`: writes the fact sheets of stock kernels, which the planner's tests use.
 //!
-//! A sheet is what `pinwatch check --facts` prints in a guest, byte for byte. What the facts mean
-//! is not known here, and a sheet is never edited by hand.
+//! A sheet is the output of `pinwatch check --facts` in a guest, byte for byte. Never edit one by hand.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::fs;
@@ -16,35 +15,35 @@ use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use serde_json::Value;
 
-use crate::apt::MirrorArgs;
 use crate::build;
 use crate::cache::Cache;
 use crate::child::Interrupted;
-use crate::collected::collect;
+use crate::debian::apt::MirrorArgs;
+use crate::debian::kernels::{self, Flavour, KERNELS, Kernel};
+use crate::guest::collected::collect;
 use crate::guest::{Guest, Placed};
-use crate::kernels::{self, Flavour, KERNELS, Kernel};
 use crate::setup::{self, Purpose};
 
-/// Write the fact sheets of the stock kernels, which the planner is tested on
+/// Write the fact sheets of the stock kernels for the planner's tests
 ///
-/// Boots each kernel in a virtual machine and puts what `pinwatch check --facts` says there into
-/// pinwatch/tests/data/facts. Needed after a change of what facts are gathered.
+/// Boots each kernel in a virtual machine and writes the output of `pinwatch check --facts` to
+/// pinwatch/tests/data/facts. Run it after changing which facts pinwatch gathers.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   cargo xtask facts
   cargo xtask facts --kernel 6.12 --flavour full
   cargo xtask facts --check")]
 pub struct FactsArgs {
-    /// The sheet of this kernel only (repeatable) [default: of all]
+    /// Write the sheet of this kernel only (repeatable) [default: all]
     #[arg(long = "kernel", value_name = "SERIES", value_parser = kernels::parse)]
     kernels: Vec<&'static Kernel>,
-    /// The sheet of this flavour only [default: of both]
+    /// Write the sheet of this flavour only [default: cloud and full]
     #[arg(long = "flavour", value_enum)]
     flavours: Vec<Flavour>,
-    /// Write nothing; fail where a sheet is not what its kernel says, and say how
+    /// Write nothing; fail if a sheet differs from its kernel, and print the differences
     #[arg(long)]
     check: bool,
-    /// Guests at a time: under emulation each keeps a processor busy
+    /// Guests at a time; under emulation each keeps one processor busy
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=2))]
     jobs: u8,
     #[command(flatten)]
@@ -91,7 +90,7 @@ pub fn main(args: &FactsArgs) -> Result<ExitCode> {
 
 const NO_PANIC: &str = "no worker panics";
 
-/// All kernels of a flavour before the next flavour: the small ones first.
+/// All kernels of one flavour before the next flavour; cloud kernels first, since they are smaller.
 fn queue(args: &FactsArgs) -> VecDeque<Source> {
     let kernels = match args.kernels.as_slice() {
         [] => KERNELS.iter().collect(),
@@ -129,12 +128,12 @@ struct Work<'a> {
     cache: Cache,
     pinwatch: PathBuf,
     queue: Mutex<VecDeque<Source>>,
-    /// The sheets that could not be made, or differ.
+    /// Names of sheets that could not be made, or differ.
     troubles: Mutex<Vec<String>>,
 }
 
 impl Work<'_> {
-    /// Makes sheets until none is left. Fails only when the user interrupts.
+    /// Makes sheets until none is left. Fails only if the user interrupts.
     fn run(&self) -> Result<()> {
         loop {
             let next = self.queue.lock().expect(NO_PANIC).pop_front();
@@ -157,7 +156,7 @@ impl Work<'_> {
         }
     }
 
-    /// What pinwatch says in a guest.
+    /// The output of pinwatch in a guest.
     fn sheet(&self, Source { kernel, flavour }: Source) -> Result<String> {
         let guest = Guest {
             kernel,
@@ -181,7 +180,7 @@ impl Work<'_> {
         Ok(out)
     }
 
-    /// Writes a sheet, or compares it with the one that is there.
+    /// Writes a sheet, or compares it with the committed one.
     fn settle(&self, name: &str, sheet: &str) -> Result<String> {
         let made: Value = serde_json::from_str(sheet).context("the sheet is not JSON")?;
         let path = Path::new(SHEETS).join(format!("{name}.json"));
@@ -200,7 +199,9 @@ impl Work<'_> {
             },
         };
         if self.args.check {
-            bail!("not what this kernel says (committed, then this kernel):\n{changes}");
+            bail!(
+                "the sheet differs from this kernel; run `cargo xtask facts` (committed -> this kernel):\n{changes}"
+            );
         }
         fs::write(&path, sheet).with_context(|| path.display().to_string())?;
         Ok(match old {
@@ -210,7 +211,7 @@ impl Work<'_> {
     }
 }
 
-/// One line for each value that is not the same.
+/// One line for each value that differs.
 fn changes(old: &Value, new: &Value) -> String {
     let mut found = Vec::new();
     compare("", Some(old), Some(new), &mut found);

@@ -1,4 +1,4 @@
-//! `cargo xtask fuzz`: throws made-up recordings at what reads them, for a while.
+//! `cargo xtask fuzz`: fuzzes the reader of recordings with libFuzzer.
 
 use std::fs;
 use std::path::Path;
@@ -11,14 +11,14 @@ use crate::child::{self, Waited};
 
 /// Fuzz the reader of recordings
 ///
-/// Starts from the recordings in the tests' data. Needs a C++ compiler. What makes it fail is
-/// left in target/fuzz.
+/// Starts with the recordings in pinwatch/tests/data. Needs a C++ compiler. An input that fails is written to
+/// target/fuzz.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   cargo xtask fuzz
   cargo xtask fuzz --seconds 3600")]
 pub struct FuzzArgs {
-    /// How long
+    /// Duration in seconds
     #[arg(long, value_name = "N", default_value_t = 60)]
     seconds: u32,
 }
@@ -30,18 +30,18 @@ const SEEDS: &str = concat!(
 );
 const CORPUS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/fuzz/corpus");
 const TARGET: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/fuzz/build");
-/// As cargo-fuzz has it, but for the address sanitizer: there is no unsafe code in what is fuzzed.
+/// The flags of cargo-fuzz without the address sanitizer: the fuzzed code has no unsafe block.
 const FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
      -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
      -Cllvm-args=-sanitizer-coverage-trace-compares -Cdebug-assertions -Coverflow-checks";
-/// The largest recording of the seeds, and some.
+/// A little more than the largest seed.
 const LONGEST: &str = "-max_len=65536";
-/// Twice what a recording may take, for the fuzzer's own.
+/// Twice the limit of a reader; the fuzzer needs the other half.
 const MEMORY: &str = "-rss_limit_mb=512";
 
 pub fn main(args: &FuzzArgs) -> Result<ExitCode> {
     if child::output(child::command("c++").arg("--version")).is_err() {
-        bail!("fuzzing needs a C++ compiler: apt-get install g++");
+        bail!("c++ is missing: run `apt-get install g++`");
     }
     fs::create_dir_all(CORPUS).with_context(|| CORPUS.to_owned())?;
     let mut run = build::cargo();
@@ -53,7 +53,7 @@ pub fn main(args: &FuzzArgs) -> Result<ExitCode> {
         "--bin",
         "recording",
     ])
-    // Named, so that build scripts are not instrumented.
+    // An explicit target keeps RUSTFLAGS away from build scripts.
     .args([
         "--target",
         "x86_64-unknown-linux-gnu",
@@ -73,7 +73,7 @@ pub fn main(args: &FuzzArgs) -> Result<ExitCode> {
         bail!("the fuzzer did not end");
     };
     if !status.success() {
-        bail!("it failed; the input is in target/fuzz");
+        bail!("the reader failed: the input is in target/fuzz");
     }
     Ok(ExitCode::SUCCESS)
 }

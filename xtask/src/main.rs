@@ -1,38 +1,22 @@
-//! Everything about pinwatch that is more than one `cargo build`: run it as `cargo xtask`.
+//! Developer commands of pinwatch: `cargo xtask`.
 //!
-//! Each command has a file of its own; what they share is below them: `guest` (a stock kernel
-//! running a command), `qemu`, `kernels`, `apt`, `cache`, `child`.
+//! Each command has a file or a folder of its own. They share `guest` (a stock kernel that runs a command in
+//! QEMU), `debian` (packages and kernels), `build`, `setup`, `cache` and `child`.
 
-mod accel;
-mod apt;
 mod bench;
 mod build;
 mod cache;
 mod child;
-mod collected;
+mod debian;
 mod dist;
-mod docs;
 mod evaluate;
 mod facts;
 mod fuzz;
+mod generate;
 mod guest;
-mod http;
-mod initrd;
-mod kernels;
-mod kernels_md;
-mod linker;
-mod matrix;
-mod modules;
-mod programs;
-mod qemu;
 mod run;
 mod setup;
-mod splat;
-mod tally;
 mod test;
-mod toolchain;
-mod trial;
-mod unpack;
 mod vm;
 
 use std::process::ExitCode;
@@ -62,7 +46,7 @@ enum Command {
     Bench(bench::BenchArgs),
     Evaluate(evaluate::EvaluateArgs),
     Fuzz(fuzz::FuzzArgs),
-    Docs(docs::DocsArgs),
+    Docs(generate::DocsArgs),
     Dist(dist::DistArgs),
 }
 
@@ -77,7 +61,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::main(&args),
         Command::Evaluate(args) => evaluate::main(&args),
         Command::Fuzz(args) => fuzz::main(&args),
-        Command::Docs(args) => docs::main(&args),
+        Command::Docs(args) => generate::main(&args),
         Command::Dist(args) => dist::main(&args),
     });
     match done {

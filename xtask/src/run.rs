@@ -1,42 +1,44 @@
-//! `cargo xtask run`: pinwatch at work, with something to see.
+//! `cargo xtask run`: runs pinwatch while `run/load.sh` makes pins.
 //!
-//! It watches this host where that is possible, else a stock kernel in a virtual machine whose
-//! port leads here. Either way `load.sh` makes pins meanwhile.
+//! Watches this host if possible, else a stock kernel in a virtual machine. The metrics are served on this
+//! host's loopback in both cases.
+
+mod http;
 
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use rustix::process::geteuid;
 use tempfile::TempDir;
 
-use crate::apt::MirrorArgs;
 use crate::build;
 use crate::cache::Cache;
 use crate::child::{self, Interrupted};
+use crate::debian::apt::MirrorArgs;
+use crate::debian::kernels::{self, Flavour, Kernel};
+use crate::guest::qemu::{Forward, Sinks};
 use crate::guest::{self, Guest, Placed};
-use crate::http;
-use crate::kernels::{self, Flavour, Kernel};
-use crate::qemu::{Forward, Sinks};
+
 use crate::setup::{self, Purpose};
 
 /// Build pinwatch and watch real pins: on this host, or on a stock kernel in a VM
 ///
-/// Goes on until Ctrl-C.
+/// Runs until Ctrl-C.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   cargo xtask run
   cargo xtask run --kernel 7.3 --port 9000
   curl -s http://127.0.0.1:10746/metrics | grep ^pinwatch_pins")]
 pub struct RunArgs {
-    /// Kernel of the VM, where this host cannot be watched
+    /// Kernel of the VM, if this host cannot be watched
     #[arg(long, default_value = "6.12", value_parser = kernels::parse)]
     kernel: &'static Kernel,
-    /// Port of this host's loopback to serve on
+    /// Port on this host's loopback that serves the metrics
     #[arg(long, default_value_t = PORT)]
     port: u16,
     #[command(flatten)]
@@ -45,12 +47,11 @@ pub struct RunArgs {
 
 /// pinwatch's own port.
 const PORT: u16 = 10746;
-const LOAD: &str = include_str!("load.sh");
-/// A guest under emulation boots and attaches in a tenth of it.
+const LOAD: &str = include_str!("run/load.sh");
+/// A guest under emulation boots and attaches in a tenth of this time.
 const PATIENCE: Duration = Duration::from_secs(120);
-const TICK: Duration = Duration::from_millis(200);
 
-/// What to show of the metrics.
+/// The metrics to show.
 const SHOWN: &[&str] = &[
     "pinwatch_pins_total",
     "pinwatch_pin_failures_total",
@@ -92,7 +93,7 @@ pub fn main(args: &RunArgs) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Err(error) => Err(error),
-        Ok(()) => bail!("pinwatch ended by itself"),
+        Ok(()) => bail!("pinwatch ended unexpectedly: its last messages are above"),
     }
 }
 
@@ -153,50 +154,46 @@ fn watch_guest(
     }
 }
 
-/// Waits until pinwatch is ready and has seen pins, then says where to look.
+/// Waits until pinwatch has counted pins, then prints where to look.
 fn show(port: u16, watcher: &JoinHandle<Result<()>>) -> Result<()> {
-    let deadline = Instant::now() + PATIENCE;
-    let metrics = loop {
-        child::check_interrupted()?;
+    let metrics = child::wait_for("pinwatch to count pins", PATIENCE, || {
         if watcher.is_finished() {
-            return Ok(());
+            return Ok(Some(None));
         }
         let metrics = http::get(port, "/readyz").and_then(|_| http::get(port, "/metrics"));
-        if let Ok(metrics) = metrics
-            && excerpt(&metrics)
-                .iter()
-                .any(|line| line.starts_with("pinwatch_pins_total"))
-        {
-            break metrics;
-        }
-        if Instant::now() > deadline {
-            bail!("pinwatch shows no pins after {} s", PATIENCE.as_secs());
-        }
-        thread::sleep(TICK);
+        let counted = |metrics: &String| {
+            let mut lines = excerpt(metrics).into_iter();
+            lines.any(|line| line.starts_with("pinwatch_pins_total"))
+        };
+        Ok(metrics.ok().filter(counted).map(Some))
+    })?;
+    // The watcher has the reason if it has ended.
+    let Some(metrics) = metrics else {
+        return Ok(());
     };
-    println!("\npinwatch is at work, and pins are being made:\n");
+    println!("\npinwatch is running, and the load is making pins:\n");
     for line in excerpt(&metrics) {
         println!("    {line}");
     }
     println!(
         "\nAll metrics:    curl http://127.0.0.1:{port}/metrics
-For people:     http://127.0.0.1:{port}/
-See them move:  watch \"curl -s http://127.0.0.1:{port}/metrics | grep -E '^pinwatch_(pins|migrate)'\"
+Page:           http://127.0.0.1:{port}/
+Follow:         watch \"curl -s http://127.0.0.1:{port}/metrics | grep -E '^pinwatch_(pins|migrate)'\"
 
 Ctrl-C ends it."
     );
     Ok(())
 }
 
-/// The metrics to show, without those that are still zero.
+/// The lines of [`SHOWN`] metrics that are not zero.
 fn excerpt(metrics: &str) -> Vec<&str> {
     let shown =
         |line: &&str| SHOWN.iter().any(|name| line.starts_with(name)) && !line.ends_with(" 0");
     metrics.lines().filter(shown).collect()
 }
 
-/// What keeps pinwatch from working on this host, if anything: first what it says itself, then,
-/// as its `check` attaches nothing, whether it starts.
+/// The reason why pinwatch cannot watch this host, if any. `pinwatch check` attaches nothing, so pinwatch is
+/// started too.
 fn why_not_here(pinwatch: &Path, port: u16) -> Result<Option<String>> {
     if !geteuid().is_root() {
         return Ok(Some("you are not root".to_owned()));
@@ -217,30 +214,33 @@ fn why_not_here(pinwatch: &Path, port: u16) -> Result<Option<String>> {
         .stderr(Stdio::piped())
         .spawn()
         .context("cannot start pinwatch")?;
-    let deadline = Instant::now() + PATIENCE;
-    while http::get(port, "/readyz").is_err() {
-        if let Some(status) = trial.try_wait()? {
-            let mut said = Vec::new();
-            trial
-                .stderr
-                .take()
-                .context("no stderr")?
-                .read_to_end(&mut said)?;
-            return Ok(Some(
-                verdict(&said).unwrap_or_else(|| format!("it ends, {status}")),
-            ));
+    let ended = child::wait_for("pinwatch to be ready", PATIENCE, || {
+        if http::get(port, "/readyz").is_ok() {
+            return Ok(Some(None));
         }
-        if child::interrupted() || Instant::now() > deadline {
-            break;
+        Ok(trial.try_wait()?.map(Some))
+    });
+    let status = match ended {
+        Ok(Some(status)) => status,
+        Ok(None) => {
+            child::end(&mut trial)?;
+            return Ok(None);
         }
-        thread::sleep(TICK);
-    }
-    child::end(&mut trial)?;
-    child::check_interrupted()?;
-    Ok(None)
+        Err(error) => {
+            child::end(&mut trial)?;
+            child::check_interrupted()?;
+            return Ok(Some(error.to_string()));
+        }
+    };
+    let mut said = Vec::new();
+    let mut stderr = trial.stderr.take().context("pinwatch has no stderr")?;
+    stderr.read_to_end(&mut said)?;
+    Ok(Some(
+        verdict(&said).unwrap_or_else(|| format!("it ends, {status}")),
+    ))
 }
 
-/// The line of pinwatch's output that says why it cannot work.
+/// The line of pinwatch's output that states why it cannot run.
 fn verdict(said: &[u8]) -> Option<String> {
     let said = String::from_utf8_lossy(said);
     let mut lines = said.lines().filter(|line| !line.trim().is_empty());

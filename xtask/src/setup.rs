@@ -1,8 +1,8 @@
-//! `cargo xtask setup`: what building and running guests needs, installed or named.
+//! `cargo xtask setup`: installs the programs that builds and guests need, or lists them.
 //!
-//! [`NEEDS`] has a row per program. Packages are installed only as root on a Debian system, and
-//! the sources of its apt stay as they are; elsewhere the commands are printed. The BPF linker is
-//! built into the cache, against the LLVM of the compiler that it has to understand.
+//! [`NEEDS`] has a row per program. Packages are installed only as root on a Debian system; apt's sources
+//! do not change. Otherwise the commands are printed. The BPF linker is built into the cache with the same
+//! LLVM as the compiler of the BPF programs.
 
 use std::env;
 use std::fs;
@@ -12,37 +12,37 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result, bail};
 use rustix::process::geteuid;
 
-use crate::apt;
+use crate::build::compiler::Compiler;
+use crate::build::linker;
 use crate::cache::Cache;
 use crate::child;
-use crate::linker;
-use crate::toolchain::Compiler;
+use crate::debian::apt;
 
-/// Install what is missing, or say what to install
+/// Install missing programs, or list them
 ///
-/// The other commands do this by themselves.
+/// All other commands do this first.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   cargo xtask setup
   cargo xtask setup --check")]
 pub struct SetupArgs {
-    /// Only say what is missing
+    /// Only list missing programs
     #[arg(long)]
     check: bool,
 }
 
-/// What somebody is about to do.
+/// A use of this machine. Each has its own needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Purpose {
-    /// boot guests, nothing else
+    /// Boot guests.
     Guests,
-    /// boot guests and build pinwatch, BPF programs included
+    /// Boot guests and build pinwatch with its BPF programs.
     All,
-    /// all of that, and see the page, `pinwatch top` and the metrics as people do
+    /// All of that, and test the page, `pinwatch top` and the metrics with real clients.
     Tests,
-    /// make disks with a whole system
-    Trials,
-    /// build pinwatch, and count what user space executes
+    /// All of that, and make a disk with a Debian system.
+    InstallTest,
+    /// Build pinwatch and count the instructions of user space.
     Counts,
 }
 
@@ -55,7 +55,7 @@ impl Purpose {
     }
 }
 
-/// Something that has to be on the machine.
+/// A program or file that must be on this machine.
 struct Need {
     name: &'static str,
     present: fn(&str) -> bool,
@@ -134,13 +134,13 @@ const NEEDS: &[Need] = &[
         name: "debootstrap",
         present: in_path,
         package: "debootstrap",
-        purpose: Purpose::Trials,
+        purpose: Purpose::InstallTest,
     },
     Need {
         name: "mkfs.ext4",
         present: in_path,
         package: "e2fsprogs",
-        purpose: Purpose::Trials,
+        purpose: Purpose::InstallTest,
     },
     Need {
         name: "valgrind",
@@ -156,7 +156,7 @@ const NEEDS: &[Need] = &[
     },
 ];
 
-/// Debian's compiler with its library sources, where rustup has no nightly with rust-src.
+/// Debian's compiler with its library sources, for machines without rustup's nightly and rust-src.
 const COMPILER_PACKAGES: [&str; 2] = ["rustc-web", "rust-web-src"];
 
 pub fn main(args: &SetupArgs) -> Result<ExitCode> {
@@ -185,7 +185,7 @@ pub fn main(args: &SetupArgs) -> Result<ExitCode> {
     Ok(ExitCode::FAILURE)
 }
 
-/// Makes sure that everything for a purpose is there; quick when it is.
+/// Installs whatever a purpose needs. Quick if nothing is missing.
 pub fn ensure(cache: &Cache, purpose: Purpose) -> Result<()> {
     let packages = missing_packages(purpose)?;
     if !packages.is_empty() {
@@ -211,7 +211,7 @@ fn missing_packages(purpose: Purpose) -> Result<Vec<&'static str>> {
     Ok(packages)
 }
 
-/// pinwatch's build script then compiles no BPF programs.
+/// Whether the user has a BPF object: the build script then compiles none.
 fn prebuilt() -> bool {
     env::var_os("PINWATCH_EBPF_OBJECT").is_some()
 }
@@ -238,12 +238,12 @@ fn install(packages: &[&str]) -> Result<()> {
     install().with_context(|| format!("cannot install {list}"))
 }
 
-/// What a user with the right to do it has to type.
+/// The commands for a user who may install packages.
 fn instructions(packages: &[&str], debian: bool) -> String {
     let (compiler, others): (Vec<&str>, Vec<&str>) = packages
         .iter()
         .partition(|package| COMPILER_PACKAGES.contains(package));
-    let mut text = "something is missing; please run".to_owned();
+    let mut text = "programs are missing; run".to_owned();
     if debian {
         text += &format!(
             "\n  sudo apt-get update\n  sudo apt-get install --no-install-recommends {}",
@@ -279,7 +279,7 @@ fn is_file(path: &str) -> bool {
     Path::new(path).is_file()
 }
 
-/// The C compiler prints the bare name of a library that it does not have.
+/// Whether the C compiler has a library: it prints the bare name of a missing one.
 fn cc_finds(library: &str) -> bool {
     let output = Command::new("cc")
         .arg(format!("-print-file-name={library}"))

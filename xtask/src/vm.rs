@@ -1,4 +1,4 @@
-//! `cargo xtask vm`: a command in a stock kernel.
+//! `cargo xtask vm`: runs a command on a stock kernel.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -7,18 +7,18 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::apt::MirrorArgs;
 use crate::build;
 use crate::cache::Cache;
+use crate::debian::apt::MirrorArgs;
+use crate::debian::kernels::{self, Flavour, Kernel};
+use crate::guest::qemu::{Forward, Sinks};
 use crate::guest::{Guest, Placed};
-use crate::kernels::{self, Flavour, Kernel};
-use crate::qemu::{Forward, Sinks};
 use crate::setup::{self, Purpose};
 
 /// Run a command in a virtual machine with a stock Debian kernel
 ///
-/// The command runs as root, with pinwatch in its PATH, in /root. Its stdout, stderr and exit
-/// status are passed on. An oops, a warning or a stall of the kernel fails the run.
+/// The command runs as root in /root, with pinwatch in its PATH. xtask passes on its stdout, stderr and exit
+/// status. A warning, an oops or a stall of the kernel fails the run.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   cargo xtask vm --kernel 6.12 -- uname -r
@@ -30,16 +30,16 @@ pub struct VmArgs {
     /// Kernel series: 5.10, 6.1, 6.12, 6.18, 7.2 or 7.3
     #[arg(long, value_name = "SERIES", value_parser = kernels::parse)]
     kernel: &'static Kernel,
-    /// Which of Debian's builds of it
+    /// Debian's build of the kernel
     #[arg(long, value_enum, default_value_t)]
     flavour: Flavour,
-    /// Put a file or folder of this host into the guest [default place: /root]
+    /// Copy a file or folder of this host into the guest [default place: /root]
     #[arg(long = "file", value_name = "HOST[:GUEST]")]
     files: Vec<Placed>,
-    /// Load these kernel modules, and what they depend on, before the command
+    /// Load these kernel modules and their dependencies before the command
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     modules: Vec<String>,
-    /// More arguments for the kernel; later ones win
+    /// Append arguments to the kernel's command line; later ones win
     #[arg(long, value_name = "ARGS", allow_hyphen_values = true)]
     append: Vec<String>,
     /// Memory of the guest; half of it is in ZONE_MOVABLE
@@ -48,21 +48,21 @@ pub struct VmArgs {
     /// Processors of the guest
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
     cpus: u32,
-    /// Let a port of this host's loopback lead to one of the guest
+    /// Forward a port of this host's loopback to a port of the guest
     #[arg(long = "forward", value_name = "HOSTPORT:GUESTPORT")]
     forwards: Vec<Forward>,
-    /// One more argument for QEMU (repeatable): a device is --qemu-arg=-device --qemu-arg=edu
+    /// Pass an argument to QEMU (repeatable); for a device: --qemu-arg=-device --qemu-arg=edu
     #[arg(long = "qemu-arg", value_name = "ARG", allow_hyphen_values = true)]
     qemu_args: Vec<String>,
     /// Stop the guest after this many seconds
     #[arg(long, value_name = "SECS", default_value_t = 600)]
     timeout: u64,
-    /// Use no pinwatch, or the one given by --file, instead of building it
+    /// Do not build pinwatch; the guest has none unless --file adds one
     #[arg(long)]
     no_build: bool,
     #[command(flatten)]
     mirrors: MirrorArgs,
-    /// What to run, with its arguments; after a --
+    /// Command to run and its arguments, after --
     #[arg(last = true, required = true, value_name = "CMD")]
     command: Vec<String>,
 }
@@ -112,7 +112,7 @@ impl FromStr for Placed {
     fn from_str(text: &str) -> Result<Self> {
         let (host, guest) = match text.split_once(':') {
             Some((host, guest)) if guest.starts_with('/') => (host, guest.to_owned()),
-            Some(_) => bail!("the place in the guest must begin with /"),
+            Some(_) => bail!("the path in the guest must begin with /: write HOST:/PATH"),
             None => (text, String::new()),
         };
         let host = PathBuf::from(host);
@@ -126,7 +126,7 @@ impl FromStr for Placed {
         let name = name
             .file_name()
             .and_then(|name| name.to_str())
-            .context("it has no name that is UTF-8")?;
+            .context("the file name is not UTF-8: name a place in the guest")?;
         Ok(Self {
             guest: format!("/root/{name}"),
             host,
@@ -140,8 +140,11 @@ impl FromStr for Forward {
     fn from_str(text: &str) -> Result<Self> {
         let (host, guest) = text
             .split_once(':')
-            .context("it must be HOSTPORT:GUESTPORT")?;
-        let port = |text: &str| text.parse().with_context(|| format!("{text} is no port"));
+            .context("a forward is HOSTPORT:GUESTPORT, such as 8080:80")?;
+        let port = |text: &str| {
+            text.parse()
+                .with_context(|| format!("{text} is not a port number (0 to 65535)"))
+        };
         Ok(Self {
             host: port(host)?,
             guest: port(guest)?,
@@ -154,9 +157,11 @@ fn parse_memory(text: &str) -> Result<u32> {
     let (digits, factor) = match text.as_bytes().last() {
         Some(b'G' | b'g') => (&text[..text.len() - 1], 1024),
         Some(b'M' | b'm') => (&text[..text.len() - 1], 1),
-        _ => bail!("give a size such as 2G or 1536M"),
+        _ => bail!("a memory size is a number with G or M, such as 2G or 1536M"),
     };
-    let mib: u32 = digits.parse().context("give a size such as 2G or 1536M")?;
+    let mib: u32 = digits
+        .parse()
+        .context("a memory size is a number with G or M, such as 2G or 1536M")?;
     match mib.checked_mul(factor) {
         Some(mib @ 256..) => Ok(mib),
         _ => bail!("the guest needs at least 256M"),

@@ -1,7 +1,7 @@
 //! Other processes that use the pages during the pin: one shares them copy-on-write, one reads them continuously.
 //! They start before the pin.
 
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{IntoRawFd, OwnedFd, RawFd};
 
 use anyhow::Context;
 use libc::{c_void, iovec};
@@ -99,7 +99,8 @@ impl Drop for ContendingProcess {
 /// Reports an errno to the parent, 0 for ready. Then closes every inherited descriptor: an AF_XDP socket of the parent
 /// would otherwise keep its pins while the child lives.
 fn report(ready: OwnedFd, errno: u8) {
-    let fd: RawFd = ready.as_raw_fd();
+    // Closed below, so nobody owns it from here on.
+    let fd: RawFd = ready.into_raw_fd();
     // SAFETY: writes one byte that lives until the call returns. Closes descriptors that this child never uses again.
     unsafe {
         libc::write(fd, (&raw const errno).cast(), 1);

@@ -18,6 +18,8 @@ mod live {
     pub mod load;
     pub mod maps;
     pub mod round;
+    #[path = "../support/wait.rs"]
+    pub mod wait;
 }
 
 use anyhow::{Result, ensure};

@@ -5,8 +5,8 @@ use std::io::{BufRead as _, BufReader};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
-use std::time::Duration;
+use std::thread::{self, sleep};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::ValueEnum;
@@ -16,10 +16,10 @@ use nix::unistd::Pid;
 use super::hooks::PIN_PATH;
 use super::live::load::load;
 use super::live::maps::{MapUser, Use};
-use super::live::round::wait_until;
 
 /// Under emulation bpftrace needs tens of seconds to attach.
 const PATIENCE: Duration = Duration::from_secs(300);
+const TICK: Duration = Duration::from_millis(50);
 const ERRORS: &str = "/tmp/neighbour.log";
 const SAMPLES: &str = "/tmp/neighbour.data";
 /// The event of `perf probe`.
@@ -86,16 +86,15 @@ impl Neighbour {
         if matches!(self.work, Work::None) {
             return Ok(());
         }
-        let mut failed = None;
-        let works = wait_until(PATIENCE, || match self.works_since(before) {
-            Ok(works) => works,
-            Err(error) => {
-                failed = Some(error);
-                true
-            }
-        });
-        failed.map_or(Ok(()), Err)?;
-        ensure!(works, "the neighbour does not work: {}", errors());
+        let deadline = Instant::now() + PATIENCE;
+        while !self.works_since(before)? {
+            ensure!(
+                Instant::now() < deadline,
+                "the neighbour does not work: {}",
+                errors()
+            );
+            sleep(TICK);
+        }
         Ok(())
     }
 

@@ -1,10 +1,8 @@
 //! What is shown to whom. Each output is a function of
 //! [`State`](crate::model::state::State).
 
-pub mod alerts;
 pub mod check;
 pub mod compare;
-pub mod dashboards;
 pub mod http;
 pub mod metrics;
 pub mod report;

@@ -1,13 +1,13 @@
-//! The dashboards and alert rules: their files are what the tables in the code say, and
-//! Prometheus answers each of their queries. To write them anew: `cargo xtask docs`.
+//! The dashboards and alert rules: every query names metrics that exist, and Prometheus answers it.
+//! xtask/src/generate has the tables that the files are generated from.
 
-mod current;
-mod grafana;
+mod files;
 mod promtool;
 mod queries;
-mod rules;
 #[path = "../screens/served.rs"]
 mod served;
 #[path = "../screens/state.rs"]
 mod some;
 mod state;
+#[path = "../support/wait.rs"]
+mod wait;

@@ -2,9 +2,7 @@
 
 use std::process::Command;
 
-use pinwatch::output::alerts::ALERTS;
-
-use super::current::root;
+use super::files::{alerts, root};
 
 fn promtool(args: &[&str]) -> String {
     let output = Command::new("promtool")
@@ -21,7 +19,7 @@ fn promtool(args: &[&str]) -> String {
 #[test]
 fn the_rules_are_fit_to_be_loaded() {
     let said = promtool(&["check", "rules", "pinwatch-alerts.yml"]);
-    let found = format!("{} rules found", ALERTS.len());
+    let found = format!("{} rules found", alerts().len());
     assert!(said.contains(&found), "{said}");
 }
 
@@ -29,7 +27,7 @@ fn the_rules_are_fit_to_be_loaded() {
 fn each_alert_fires_when_it_should_and_only_then() {
     promtool(&["test", "rules", "pinwatch-alerts.test.yml"]);
     let tests = include_str!("../../../dashboards/pinwatch-alerts.test.yml");
-    for alert in ALERTS {
+    for alert in alerts() {
         let tested = |line: &&str| line.trim() == format!("alertname: {}", alert.name);
         let times = tests
             .lines()

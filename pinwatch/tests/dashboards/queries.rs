@@ -5,17 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command};
-use std::time::{Duration, Instant};
 
-use pinwatch::output::alerts::ALERTS;
-use pinwatch::output::dashboards::DASHBOARDS;
 use pinwatch::output::metrics::{Kind, METRICS, families};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::current::root;
-use super::rules::expression;
+use super::files::{alerts, dashboard_queries, root};
 use super::state::{RELEASES, serve, state};
+use super::wait::{PATIENCE, wait_until};
 
 /// Of PromQL, what the queries use. Everything else that looks like a name is one.
 const WORDS: [&str; 21] = [
@@ -44,17 +41,11 @@ const WORDS: [&str; 21] = [
 
 /// Expressions of all dashboards with their legends, and the figures of all alerts.
 fn queries() -> Vec<(String, String)> {
-    let panels = DASHBOARDS
+    let alerts = alerts();
+    let alerts = alerts
         .iter()
-        .flat_map(|dashboard| dashboard.rows)
-        .flat_map(|row| row.panels);
-    let targets = panels
-        .flat_map(|panel| panel.queries)
-        .flat_map(|query| query.targets());
-    let alerts = ALERTS
-        .iter()
-        .map(|alert| (alert.value.to_owned(), alert.summary.to_owned()));
-    targets.chain(alerts).collect()
+        .map(|alert| (alert.value().to_owned(), alert.annotations.summary.clone()));
+    dashboard_queries().into_iter().chain(alerts).collect()
 }
 
 /// Labels by metric.
@@ -113,15 +104,16 @@ fn prometheus_answers_every_query() {
             assert!(series.iter().all(has), "no {label} in the answer to {expr}");
         }
     }
-    for alert in ALERTS {
-        prometheus.query(&expression(alert));
+    let alerts = alerts();
+    for alert in &alerts {
+        prometheus.query(&alert.expr);
     }
     let rules = prometheus.get("/api/v1/rules", &[]);
     let rules = rules["groups"][0]["rules"]
         .as_array()
         .expect("rules")
         .clone();
-    assert_eq!(rules.len(), ALERTS.len());
+    assert_eq!(rules.len(), alerts.len());
     for rule in rules {
         assert_eq!(rule["health"], "ok", "{rule}");
     }
@@ -183,13 +175,9 @@ impl Prometheus {
             hosts,
             _dir: dir,
         };
-        let started = Instant::now();
-        while !prometheus.knows_enough() {
-            assert!(
-                started.elapsed() < Duration::from_secs(60),
-                "it scrapes nothing"
-            );
-        }
+        wait_until("Prometheus to scrape both hosts", PATIENCE, || {
+            prometheus.knows_enough()
+        });
         prometheus
     }
 

@@ -80,7 +80,7 @@ fn pinwatch(args: &[&str]) -> (Option<i32>, String) {
 #[test]
 fn with_ftrace_off_check_and_run_refuse_with_the_same_sentence() {
     let Some(_off) = ftrace_off(None) else {
-        return;
+        skip!("this kernel refuses to turn ftrace off");
     };
     let why = format!("hooks at functions never run ({FTRACE_OFF})\n");
     for kind in KINDS {

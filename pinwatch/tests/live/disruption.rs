@@ -2,13 +2,12 @@
 
 use std::fs;
 use std::process::{Child, Command};
-use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::load::{load, spawn};
-use super::round::wait_until;
+use super::wait::{PATIENCE, wait_until};
 
 const SYSCTL: &str = "/proc/sys/kernel/sched_rt_runtime_us";
 const STATE: &str = "/run/pinwatch-load/state.json";
@@ -21,11 +20,9 @@ fn throttling() -> String {
 /// A load that has switched real-time throttling off, and holds its pin.
 fn disruptive() -> Child {
     let child = spawn(&["starved", "--stall-for", "100ms", "--hold-for", "10m"]);
-    let off = || throttling() == "-1";
-    assert!(
-        wait_until(Duration::from_secs(60), off),
-        "throttling is still on"
-    );
+    wait_until("real-time throttling off", PATIENCE, || {
+        throttling() == "-1"
+    });
     child
 }
 

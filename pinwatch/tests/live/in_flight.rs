@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::counts::{NOTHING_LOST, assert_counts};
 use super::daemon::{Daemon, KINDS, get, try_get};
 use super::load::{can_wait_for_faults, finish, moves_pages, spawn};
+use super::wait::{PATIENCE, wait_for, wait_until};
 
 #[test]
 fn a_pin_is_visible_while_it_is_in_flight() {
@@ -16,9 +17,8 @@ fn a_pin_is_visible_while_it_is_in_flight() {
         "starved"
     };
     let slow = spawn(&[scenario, "--stall-for", "5s"]);
-    // Polls a condition; the time between two looks changes nothing.
-    let (mut in_flight, mut stuck) = (false, false);
-    while !stuck {
+    let mut in_flight = false;
+    wait_until("a stuck pin", PATIENCE, || {
         let metrics = daemon.metrics();
         assert_eq!(
             metrics.total("pinwatch_pins_total"),
@@ -27,9 +27,10 @@ fn a_pin_is_visible_while_it_is_in_flight() {
         );
         let oldest = metrics.total("pinwatch_pin_in_flight_oldest_seconds");
         in_flight |= metrics.total("pinwatch_pins_in_flight") == 1.0;
-        stuck = metrics.total("pinwatch_pins_stuck") == 1.0;
+        let stuck = metrics.total("pinwatch_pins_stuck") == 1.0;
         assert!(!stuck || (in_flight && oldest >= 1.0));
-    }
+        stuck
+    });
     let pins = pins_in_flight();
     let pin = &pins[0];
     assert_eq!(
@@ -49,13 +50,14 @@ fn a_pin_is_visible_while_it_is_in_flight() {
 #[test]
 fn a_pin_from_before_the_start_is_counted_as_unmatched() {
     if !can_wait_for_faults() {
-        // A pin that is kept off its CPU holds attaching up until it has ended
-        // (synchronize_rcu_tasks), and no other lasts long enough.
-        return;
+        // A pin that is kept off its CPU delays attaching until it has ended (synchronize_rcu_tasks).
+        skip!("before 6.5 no pin lasts long enough: it cannot wait for a userfaultfd");
     }
     let daemon = Daemon::start(&[]);
     let mut slow = spawn(&["slow", "--stall-for", "10m"]);
-    while daemon.metrics().total("pinwatch_pins_in_flight") < 1.0 {}
+    wait_until("a pin in flight", PATIENCE, || {
+        daemon.metrics().total("pinwatch_pins_in_flight") >= 1.0
+    });
     drop(daemon);
     let daemon = Daemon::start(&[]);
     let assert_unmatched = || {
@@ -85,16 +87,17 @@ fn the_stack_of_a_pin_in_flight_on_request() {
     for kind in KINDS {
         let daemon = Daemon::start(&["--attach", kind]);
         let large = spawn(&["untouched", "--pages", "60000"]);
-        let stack = loop {
+        let stack = wait_for("the stack of a pin", PATIENCE, || {
             let asked = pins_in_flight()
                 .first()
                 .and_then(|pin| try_get(&format!("/in-flight/{}/stack", pin["tid"])));
-            if let Some(stack) = asked {
-                break stack;
-            }
             let pins = daemon.metrics().total("pinwatch_pins_total");
-            assert_eq!(pins, 0.0, "the pin ended before its stack was taken");
-        };
+            assert!(
+                asked.is_some() || pins == 0.0,
+                "the pin ended before its stack was taken"
+            );
+            asked
+        });
         let stack: Value = serde_json::from_str(&stack).expect("JSON");
         assert_eq!(stack["taken"], "while it ran");
         let frames = stack["frames"].as_array().expect("frames");
@@ -118,7 +121,7 @@ fn the_stack_of_a_pin_in_flight_on_request() {
 #[test]
 fn a_pin_that_sleeps_has_a_stack_too() {
     if !can_wait_for_faults() {
-        return;
+        skip!("before 6.5 no pin sleeps: it cannot wait for a userfaultfd");
     }
     // The whole stack only where no kretprobe is attached.
     let fentry = ["--attach", "fentry", "--without", "migrate_result"];
@@ -128,14 +131,11 @@ fn a_pin_that_sleeps_has_a_stack_too() {
     ] {
         let _daemon = Daemon::start(&[args, &["--capabilities", "keep"]].concat());
         let slow = spawn(&["slow", "--stall-for", "3s"]);
-        let stack = loop {
+        let stack = wait_for("the stack of a pin that sleeps", PATIENCE, || {
             let pins = pins_in_flight();
-            let Some(pin) = pins.first() else { continue };
-            let stack = try_get(&format!("/in-flight/{}/stack", pin["tid"]));
-            if let Some(stack) = stack.filter(|stack| stack.contains("while it slept")) {
-                break stack;
-            }
-        };
+            let stack = try_get(&format!("/in-flight/{}/stack", pins.first()?["tid"]));
+            stack.filter(|stack| stack.contains("while it slept"))
+        });
         assert!(stack.contains(outermost), "{stack}");
         assert!(stack.contains("handle_userfault"), "{stack}");
         finish(slow);

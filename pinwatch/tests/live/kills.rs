@@ -10,6 +10,7 @@ use nix::sys::signal::Signal;
 use super::daemon::{Daemon, Metrics};
 use super::lifecycle::no_programs_are_left;
 use super::load::load;
+use super::wait::{PATIENCE, wait_until};
 
 /// A load that pins until it is killed.
 struct Worker(Child);
@@ -77,6 +78,12 @@ fn assert_nothing_is_left(metrics: &Metrics) {
     assert_eq!(metrics.sum("pinwatch_events_lost_total", "slots_full"), 0.0);
 }
 
+fn ten_pins(daemon: &Daemon) {
+    wait_until("ten pins", PATIENCE, || {
+        daemon.metrics().total("pinwatch_pins_total") >= 10.0
+    });
+}
+
 /// By kprobe, which misses no return here; a fexit that is skipped would leave
 /// its pin in flight until the thread ends, which is counted.
 #[test]
@@ -87,14 +94,17 @@ fn killed_threads_leave_no_pin_in_flight() {
     let registrations = Registrations::count();
     let mut workers = VecDeque::from([Worker::start(), Worker::start()]);
     let (mut kills, mut next_kill) = (0, 50);
-    while registrations.so_far() < wanted {
+    // The number of pins is the user's to choose.
+    let patience = PATIENCE * (1 + wanted as u32 / 1_500);
+    wait_until("enough registrations", patience, || {
         if registrations.so_far() >= next_kill {
             next_kill = registrations.so_far() + 150;
             workers.pop_front().expect("two").kill();
             workers.push_back(Worker::start());
             kills += 1;
         }
-    }
+        registrations.so_far() >= wanted
+    });
     workers.into_iter().for_each(Worker::kill);
     let metrics = daemon.metrics();
     let pins = metrics.total("pinwatch_pins_total") as u64;
@@ -112,14 +122,14 @@ fn an_agent_killed_in_the_middle_of_a_load_starts_again() {
     let worker = Worker::start();
     for kind in super::daemon::KINDS {
         let daemon = Daemon::start(&["--attach", kind]);
-        while daemon.metrics().total("pinwatch_pins_total") < 10.0 {}
+        ten_pins(&daemon);
         daemon.signal(Signal::SIGKILL);
         daemon.wait();
         no_programs_are_left();
         let before = registrations.so_far();
         let daemon = Daemon::start(&["--attach", kind]);
         let attached = registrations.so_far();
-        while daemon.metrics().total("pinwatch_pins_total") < 10.0 {}
+        ten_pins(&daemon);
         let from = registrations.so_far();
         let pins = daemon.metrics().total("pinwatch_pins_total") as u64;
         let to = registrations.so_far();

@@ -4,12 +4,12 @@ use std::fs;
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Output};
-use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
 use super::daemon::{Daemon, get};
 use super::load::load;
+use super::wait::{PATIENCE, wait_until};
 
 pub const NOBODY: u32 = 65534;
 
@@ -30,14 +30,9 @@ pub fn programs() -> Vec<String> {
 /// Waits until the kernel has let go of them: it frees a program some grace
 /// periods after its last descriptor is closed.
 pub fn no_programs_are_left() {
-    let start = Instant::now();
-    while !programs().is_empty() {
-        assert!(
-            start.elapsed() < Duration::from_secs(30),
-            "left behind: {:?}",
-            programs()
-        );
-    }
+    wait_until("the kernel to free our programs", PATIENCE, || {
+        programs().is_empty()
+    });
 }
 
 pub fn kprobe_events() -> String {

@@ -2,6 +2,12 @@
 //! ZONE_MOVABLE, and `pinwatch` in the PATH. They assert counts, and of a duration
 //! only that it lies inside its system call. They wait for events, never for time.
 
+#[macro_use]
+#[path = "../support/skip.rs"]
+mod skip;
+#[path = "../support/wait.rs"]
+mod wait;
+
 mod apart;
 mod attach;
 mod counts;
@@ -14,6 +20,7 @@ mod in_flight;
 mod kills;
 mod lifecycle;
 mod load;
+mod machine;
 mod maps;
 mod neighbour;
 mod privileges;

@@ -1,12 +1,9 @@
 //! Beside another BPF agent: a short `cargo xtask bench reliability`.
 
-use std::time::Duration;
-
 use super::daemon::Daemon;
 use super::maps::{MapUser, Use};
-use super::round::{Round, wait_until};
-
-const PATIENCE: Duration = Duration::from_secs(60);
+use super::round::Round;
+use super::wait::{PATIENCE, wait_until};
 
 const PINS: u64 = 1440;
 
@@ -14,7 +11,9 @@ const PINS: u64 = 1440;
 fn beside_map_updates(followed: bool) -> Round {
     let daemon = Daemon::start(&[]);
     let neighbour = MapUser::start(Use::Updates);
-    assert!(wait_until(PATIENCE, || neighbour.calls() > 0));
+    wait_until("the neighbour's first call", PATIENCE, || {
+        neighbour.calls() > 0
+    });
     let before = neighbour.calls();
     let round = Round::make(&daemon, followed);
     let updates = neighbour.calls() - before;

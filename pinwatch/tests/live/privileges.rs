@@ -14,6 +14,7 @@ use super::daemon::{Daemon, get, try_get};
 use super::dead_hooks::{KPROBES, Off, answer};
 use super::lifecycle::{NOBODY, kprobe_events, no_programs_are_left};
 use super::load::{finish, load, spawn};
+use super::wait::{PATIENCE, wait_for};
 use super::watchers::Tail;
 
 const UNIT: &str = include_str!("../../../packaging/pinwatch.service");
@@ -140,15 +141,16 @@ fn a_daemon_of_its_own_user_has_no_capabilities_left_and_does_everything() {
     assert_counts(&counted, &[("pins_total", 5)]);
     // A stack: timers and symbols.
     let large = spawn(&["untouched", "--pages", "60000"]);
-    let stack = loop {
+    let stack = wait_for("the stack of a pin", PATIENCE, || {
         let pins: Value = serde_json::from_str(&get("/in-flight")).expect("JSON");
         let asked = try_get(&format!("/in-flight/{}/stack", pins[0]["tid"]));
-        if let Some(stack) = asked {
-            break stack;
-        }
         let pins = daemon.metrics().since(&before).total("pinwatch_pins_total");
-        assert_eq!(pins, 5.0, "the pin ended before its stack was taken");
-    };
+        assert!(
+            asked.is_some() || pins == 5.0,
+            "the pin ended before its stack was taken"
+        );
+        asked
+    });
     assert!(stack.contains("while it ran"), "{stack}");
     finish(large);
     // The end: definitions in tracefs.

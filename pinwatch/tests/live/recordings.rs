@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::daemon::{Daemon, get};
 use super::load::load;
+use super::wait::{PATIENCE, wait_until};
 
 const FILE: &str = "/tmp/recording.pw";
 
@@ -115,7 +116,9 @@ fn a_killed_recorder_leaves_what_it_has_written() {
     let mut stdout = std::io::BufReader::new(recorder.stdout.take().expect("piped"));
     std::io::BufRead::read_line(&mut stdout, &mut String::new()).expect("it records");
     load(&["--pages", "1", "--repeat", "100"]);
-    while replay(&[]).0.iter().all(|line| line["type"] != "pin") {}
+    wait_until("a recorded pin", PATIENCE, || {
+        replay(&[]).0.iter().any(|line| line["type"] == "pin")
+    });
     kill(Pid::from_raw(recorder.id() as i32), Signal::SIGKILL).expect("it runs");
     recorder.wait().expect("a child");
     let (lines, warnings) = replay(&[]);

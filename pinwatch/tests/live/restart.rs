@@ -21,6 +21,9 @@ const ELSEWHERE: [&str; 6] = [
     "/tmp/pinwatch-elsewhere.sock",
 ];
 
+/// Each takes seconds under emulation, and leaves definitions that the next start must remove.
+const KILLS: usize = 5;
+
 /// A daemon that is process 1 of a pid namespace of its own, as in a container.
 fn start_as_process_1() -> Daemon {
     let start = || {
@@ -32,10 +35,10 @@ fn start_as_process_1() -> Daemon {
 }
 
 #[test]
-fn killed_twenty_times_under_one_process_id_it_starts_again_beside_another() {
+fn killed_repeatedly_under_one_process_id_it_starts_again_beside_another() {
     let other = Daemon::start(&["--attach", "kprobe"]);
     let of_the_other = kprobe_events();
-    for _ in 0..20 {
+    for _ in 0..KILLS {
         let daemon = start_as_process_1();
         assert!(kprobe_events().len() > of_the_other.len());
         daemon.signal(Signal::SIGKILL);

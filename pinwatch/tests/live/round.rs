@@ -1,19 +1,14 @@
 //! One round of pins beside a neighbour: the load's own log against what pinwatch measured.
 
-use std::collections::HashMap;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
-
 use pinwatch_common::record::PinEvent;
 use serde::Serialize;
 use serde_json::Value;
+use std::collections::HashMap;
 
 use super::daemon::{Daemon, Metrics};
 use super::follower::Follower;
 use super::load::load;
-
-const PATIENCE: Duration = Duration::from_secs(60);
-const TICK: Duration = Duration::from_millis(50);
+use super::wait::{PATIENCE, wait_for};
 
 /// Counts of one round, by the load, by the metrics and by a follower's events.
 #[derive(Debug, Serialize)]
@@ -92,28 +87,12 @@ impl Round {
     }
 }
 
-/// The metrics once no pin is in flight, or when patience ends.
+/// The metrics once no pin is in flight.
 fn settled(daemon: &Daemon) -> Metrics {
-    let mut metrics = daemon.metrics();
-    wait_until(PATIENCE, || {
-        metrics = daemon.metrics();
-        metrics.total("pinwatch_pins_in_flight") == 0.0
-    });
-    metrics
-}
-
-/// Whether a condition became true in time.
-pub fn wait_until(patience: Duration, mut done: impl FnMut() -> bool) -> bool {
-    let deadline = Instant::now() + patience;
-    loop {
-        if done() {
-            return true;
-        }
-        if Instant::now() > deadline {
-            return false;
-        }
-        sleep(TICK);
-    }
+    wait_for("the end of all pins in flight", PATIENCE, || {
+        let metrics = daemon.metrics();
+        (metrics.total("pinwatch_pins_in_flight") == 0.0).then_some(metrics)
+    })
 }
 
 impl Call {

@@ -1,5 +1,5 @@
 //! Every scenario of `pinwatch load`: what the metrics must say, by kernel.
-//! Prints a row of docs/kernels.md for each (`cargo xtask kernels`).
+//! Prints a row for each: `cargo xtask test` makes docs/kernels.md of them.
 
 use super::daemon::Daemon;
 use super::load::{Kernel, kernel, try_load};
@@ -183,7 +183,7 @@ pub fn check(row: &Row, daemon: &Daemon) -> Result<(), String> {
     }
 }
 
-/// What `cargo xtask kernels` looks for.
+/// `cargo xtask test` reads these lines.
 fn print_row(scenario: &str, expected: &str, seen: &str) {
     println!("kernels.md: {scenario} | {expected} | {seen}");
 }

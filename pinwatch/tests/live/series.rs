@@ -5,6 +5,7 @@ use std::os::unix::fs::symlink;
 use std::process::{Command, Stdio};
 
 use super::daemon::{Daemon, Metrics};
+use super::wait::{PATIENCE, wait_for};
 
 const PINS: u32 = 50;
 
@@ -21,17 +22,15 @@ fn load_as(name: &str) {
     assert!(status.expect("it runs").success());
 }
 
-/// Metrics in which all pins have been told apart: within seconds, by themselves.
+/// Metrics in which every pin belongs to a series: within seconds, without a further pin.
 fn complete(daemon: &Daemon) -> Metrics {
-    loop {
+    wait_for("a series for every pin", PATIENCE, || {
         let metrics = daemon.metrics();
         let pins = metrics.total("pinwatch_pins_total");
         let told = metrics.total("pinwatch_process_pins_total");
         assert!(told <= pins, "{told} of {pins}");
-        if told == pins {
-            return metrics;
-        }
-    }
+        (told == pins).then_some(metrics)
+    })
 }
 
 #[test]

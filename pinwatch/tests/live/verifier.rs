@@ -21,6 +21,7 @@ fn programs_are_no_harder_to_verify_than_recorded() {
         let rest = facts.release.strip_prefix(series.as_str());
         rest.is_some_and(|rest| rest.starts_with('.'))
     });
+    let mut counted = 0;
     for prefer in [Prefer::Fentry, Prefer::Kprobe] {
         let options = Options {
             stuck_after: Duration::from_secs(10),
@@ -29,7 +30,8 @@ fn programs_are_no_harder_to_verify_than_recorded() {
         let plan = Plan::new(&facts, prefer);
         let live = Live::attach(&facts, &plan, options).expect("this kernel can be watched");
         for (program, instructions) in live.verified() {
-            let series = series.expect("a kernel that tells is recorded");
+            counted += 1;
+            let series = series.expect("a kernel that counts is recorded");
             let limit = recorded[series].get(program).map(|n| n + n / 20);
             assert!(
                 limit.is_some_and(|limit| instructions <= limit),
@@ -37,5 +39,8 @@ fn programs_are_no_harder_to_verify_than_recorded() {
                  if that is meant, run `cargo xtask bench verifier`"
             );
         }
+    }
+    if counted == 0 {
+        skip!("before 5.16 the kernel does not count verified instructions");
     }
 }

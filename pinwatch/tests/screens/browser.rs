@@ -6,6 +6,8 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use serde_json::{Value, json};
 
+use super::wait::{PATIENCE, wait_until};
+
 pub struct Browser {
     child: Child,
     to: ChildStdin,
@@ -73,10 +75,10 @@ impl Browser {
     }
 
     /// Waits until a condition holds on the page.
-    pub fn wait_for(&mut self, condition: &str) {
-        self.evaluate(&format!(
-            "new Promise((done) => {{ const look = () => ({condition}) ? done() : setTimeout(look, 20); look(); }})"
-        ));
+    pub fn wait_until(&mut self, condition: &str) {
+        wait_until(condition, PATIENCE, || {
+            self.evaluate(&format!("Boolean({condition})")) == true
+        });
     }
 
     /// Presses and releases a key that has a name.

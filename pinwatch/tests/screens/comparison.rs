@@ -25,7 +25,7 @@ fn a_comparison_is_a_page_for_people() {
         .status;
     assert_eq!(status.code(), Some(1), "6.12 fails where 5.10 does not");
     let mut browser = Browser::open(&format!("file://{}", page.display()));
-    browser.wait_for("document.readyState === 'complete'");
+    browser.wait_until("document.readyState === 'complete'");
     let shown = browser.evaluate("document.body.innerText");
     let shown = shown.as_str().expect("text");
     for wanted in [

@@ -10,3 +10,5 @@ mod prometheus;
 mod served;
 mod state;
 mod terminal;
+#[path = "../support/wait.rs"]
+mod wait;

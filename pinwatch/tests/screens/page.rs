@@ -11,7 +11,7 @@ use super::state::state;
 /// A browser with the page, which has drawn a state.
 fn open(address: SocketAddr) -> Browser {
     let mut browser = Browser::open(&format!("http://{address}/"));
-    browser.wait_for("document.getElementById('release')?.textContent.startsWith('6.12.0-test')");
+    browser.wait_until("document.getElementById('release')?.textContent.startsWith('6.12.0-test')");
     browser
 }
 
@@ -168,7 +168,7 @@ fn it_fits_a_phone_and_can_be_used_by_keyboard() {
         "Emulation.setDeviceMetricsOverride",
         json!({ "width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": true }),
     );
-    browser.wait_for("innerWidth === 360");
+    browser.wait_until("innerWidth === 360");
     let width = browser.evaluate("document.documentElement.scrollWidth");
     assert_eq!(width, 360, "nothing but tables scrolls sideways");
 
@@ -182,10 +182,10 @@ fn it_fits_a_phone_and_can_be_used_by_keyboard() {
     assert_eq!(reached, ["pause", "scroll", "heat", "scroll"]);
     browser.evaluate("document.getElementById('pause').focus()");
     browser.press("Enter");
-    browser.wait_for("document.getElementById('status').textContent === 'paused'");
+    browser.wait_until("document.getElementById('status').textContent === 'paused'");
     browser.evaluate("document.getElementById('heat').focus()");
     browser.press("ArrowUp");
-    browser.wait_for(
+    browser.wait_until(
         "document.querySelector('#heat .mark') || document.getElementById('heat-cell').textContent",
     );
 }

@@ -8,7 +8,6 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
 
 use pinwatch::output::http::{Source, Web, router};
 use pinwatch::output::metrics::Exporter;
@@ -20,6 +19,7 @@ use serde_json::Value;
 
 use super::authority::{Authority, Identity};
 use super::state::state;
+use super::wait::{PATIENCE, wait_until};
 
 const USER: &str = "prometheus";
 const PASSWORD: &str = "a pass:word";
@@ -215,30 +215,17 @@ impl Drop for Prometheus {
     }
 }
 
-/// Asks until the answer is this one: it may have been recorded before the
-/// second scrape.
-fn wait_for(prometheus: &Prometheus, name: &str, value: f64, log: &Path) {
-    let started = Instant::now();
-    loop {
-        let is = prometheus.recorded(name);
-        if is.is_some_and(|is| (is - value).abs() < 1e-9) {
-            return;
-        }
-        if started.elapsed() > Duration::from_secs(30) {
-            let log = fs::read_to_string(log).unwrap_or_default();
-            panic!("{name}: {is:?} for {value}\n{log}");
-        }
-        thread::sleep(Duration::from_millis(50));
-    }
-}
-
 #[test]
 fn prometheus_records_what_the_state_says() {
     let folder = tempfile::tempdir().expect("a folder");
     let prometheus = Prometheus::start(folder.path(), protected(folder.path()));
     let log = folder.path().join("log");
     for (name, _, value) in RULES {
-        wait_for(&prometheus, name, *value, &log);
+        // A rule may have been evaluated before the second scrape.
+        wait_until(&format!("{name} to be {value}"), PATIENCE, || {
+            let is = prometheus.recorded(name);
+            is.is_some_and(|is| (is - value).abs() < 1e-9)
+        });
     }
     // It asks for OpenMetrics, in which counters are declared without their suffix.
     let about = prometheus

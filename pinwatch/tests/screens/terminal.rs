@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::process::{self, Command};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use bytemuck::Zeroable as _;
 use nix::sys::signal::{Signal, kill};
@@ -13,9 +12,7 @@ use pinwatch::stream::serve::Socket;
 use pinwatch_common::record::{Pin, PinEvent};
 
 use super::state::state;
-
-/// Longer than anything here takes.
-const PATIENCE: Duration = Duration::from_secs(60);
+use super::wait::{PATIENCE, wait_for};
 
 /// A tmux server of its own with one window of 80 columns and 24 lines.
 struct Screen {
@@ -66,14 +63,12 @@ impl Screen {
 
     /// Waits until the screen shows a text; returns the line with it.
     fn wait_for(&self, text: &str) -> String {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
+        let what = format!("{text:?} on the screen");
+        wait_for(&what, PATIENCE, || {
             let shown = self.tmux(&["capture-pane", "-p"]);
-            if let Some(line) = shown.lines().find(|line| line.contains(text)) {
-                return line.to_owned();
-            }
-            assert!(Instant::now() < deadline, "no {text:?} on\n{shown}");
-        }
+            let line = shown.lines().find(|line| line.contains(text));
+            line.map(str::to_owned)
+        })
     }
 
     /// What the screen shows, with its colours.

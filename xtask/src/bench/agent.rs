@@ -1,4 +1,4 @@
-//! `cargo xtask bench agent`: what the daemon needs, from start to serving.
+//! `cargo xtask bench agent`: memory, processor time and wake-ups of the daemon.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -8,20 +8,20 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::document::{self, thousands};
-use super::machine::Machine;
+use super::guest::BenchGuest;
 use super::overhead::kernels_or_default;
-use crate::apt::MirrorArgs;
 use crate::build;
 use crate::cache::Cache;
-use crate::kernels::{self, Kernel};
+use crate::debian::apt::MirrorArgs;
+use crate::debian::kernels::{self, Kernel};
 use crate::setup::{self, Purpose};
 
 /// Measure the daemon: memory, wake-ups, processor time, and the reader of the ring buffer
 ///
-/// On all kernels the figures go into docs/performance.md; else they are only printed.
+/// A run on all kernels writes the figures to docs/performance.md.
 #[derive(clap::Args)]
 pub struct AgentArgs {
-    /// On this kernel only (repeatable) [default: 6.1, 6.12 and 7.3]
+    /// Measure on this kernel only (repeatable) [default: 6.1, 6.12 and 7.3]
     #[arg(long = "kernel", value_name = "SERIES", value_parser = kernels::parse)]
     kernels: Vec<&'static Kernel>,
     #[command(flatten)]
@@ -32,9 +32,9 @@ pub fn main(args: &AgentArgs) -> Result<ExitCode> {
     let cache = Cache::open()?;
     setup::ensure(&cache, Purpose::All)?;
     let [program, pinwatch] = build::bench_programs()?;
-    let machine = Machine {
+    let machine = BenchGuest {
         pinwatch: Some(pinwatch),
-        ..Machine::new(&cache, &args.mirrors, program)
+        ..BenchGuest::new(&cache, &args.mirrors, program)
     };
     let kernels = kernels_or_default(&args.kernels);
     let columns = machine.on_each(&kernels, |kernel| read(&machine.run(kernel, &["agent"])?))?;
@@ -58,13 +58,13 @@ pub fn main(args: &AgentArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What was measured, in the order of measuring, with figures for people.
+/// Names and readable figures, in the order in which they were measured.
 fn read(output: &str) -> Result<Vec<(String, String)>> {
     let lines = output.lines().map(|line| {
         let value: BTreeMap<String, Value> = serde_json::from_str(line)
-            .with_context(|| format!("the guest printed what is no figure: {line}"))?;
-        let what = value["what"].as_str().context("a figure of nothing")?;
-        let figure = value["value"].as_i64().context("a figure without value")?;
+            .with_context(|| format!("the guest printed a line that is not a figure: {line}"))?;
+        let what = value["what"].as_str().context("a figure has no name")?;
+        let figure = value["value"].as_i64().context("a figure has no value")?;
         let unit = value["unit"].as_str().unwrap_or_default();
         Ok((what.to_owned(), readable(figure, unit)))
     });

@@ -1,5 +1,5 @@
-//! docs/performance.md and docs/reliability.md: the text is written by hand, what stands between a
-//! pair of markers by commands.
+//! Writes tables into docs/performance.md and docs/reliability.md, between pairs of markers. The rest of the text
+//! is written by hand.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 
 const DOCS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs");
 
-/// Replaces what stands between `<!-- name -->` and `<!-- /name -->` in docs/performance.md.
+/// Replaces the text between `<!-- name -->` and `<!-- /name -->` in docs/performance.md.
 pub fn write(name: &str, made: &str) -> Result<()> {
     write_in("performance.md", name, made)
 }

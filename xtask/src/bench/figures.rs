@@ -1,5 +1,5 @@
-//! The figures of `bench overhead`: from what guests print to a table, and to the file that the
-//! floor in `cargo xtask test` compares with.
+//! The figures of `bench overhead`: reads the output of guests, and makes the table and the file that
+//! `bench/regression` compares with.
 
 use std::fmt::Write;
 
@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::document::thousands;
 
-/// The kinds of pin, as the guest names them and as the table heads them.
+/// Kinds of pin: the guest's name, and the column's title.
 const PINS: [(&str, &str); 4] = [
     ("one", "1 page"),
     ("many", "512 pages"),
@@ -17,17 +17,17 @@ const PINS: [(&str, &str); 4] = [
 ];
 /// How programs are attached.
 pub const KINDS: [&str; 2] = ["fentry", "kprobe"];
-/// Empty programs of each kind at entry and return: the least that a duration costs.
+/// Empty programs of each kind at entry and return: the lower bound for measuring a duration.
 pub const PAIRS: [&str; 2] = ["empty fentry and fexit", "empty kprobe and kretprobe"];
-/// pinwatch by each kind, with all that it measures by default.
+/// pinwatch with its default measurements, by kind of hook.
 pub const EVERYTHING: [&str; 2] = ["pinwatch, fentry", "pinwatch, kprobe"];
-/// The set without hooks, which the others are compared with.
+/// The set without hooks: the baseline.
 const NOTHING: &str = "nothing";
 
-/// One set of hooks: the clock's readings by kind of pin and run.
-struct Row {
+/// A set of hooks: instructions by kind of pin and run.
+struct HookSet {
     set: String,
-    /// Which empty pair is its limit.
+    /// The empty pair that it is compared with.
     pair: Option<String>,
     readings: [Vec<i64>; PINS.len()],
     error: Option<String>,
@@ -36,20 +36,21 @@ struct Row {
 /// All sets on one kernel.
 #[derive(Default)]
 pub struct Figures {
-    rows: Vec<Row>,
+    rows: Vec<HookSet>,
 }
 
 impl Figures {
-    /// Adds what one boot printed.
+    /// Adds the output of one boot.
     pub fn read(&mut self, output: &str) -> Result<()> {
         for line in output.lines() {
-            let value: Value = serde_json::from_str(line)
-                .with_context(|| format!("the guest printed what is no figure: {line}"))?;
+            let value: Value = serde_json::from_str(line).with_context(|| {
+                format!("the guest printed a line that is not a figure: {line}")
+            })?;
             let text = |key: &str| value[key].as_str().map(str::to_owned);
-            let set = text("set").context("a figure of no set")?;
+            let set = text("set").context("a figure has no set")?;
             let at = self.rows.iter().position(|row| row.set == set);
             let at = at.unwrap_or_else(|| {
-                self.rows.push(Row {
+                self.rows.push(HookSet {
                     set,
                     pair: text("pair"),
                     readings: Default::default(),
@@ -67,12 +68,12 @@ impl Figures {
         Ok(())
     }
 
-    fn row(&self, set: &str) -> Option<&Row> {
+    fn row(&self, set: &str) -> Option<&HookSet> {
         self.rows.iter().find(|row| row.set == set)
     }
 
-    /// What a set adds to a pin, in each run.
-    fn added(&self, row: &Row, pin: usize) -> Vec<i64> {
+    /// Instructions that a set adds to a pin, by run.
+    fn added(&self, row: &HookSet, pin: usize) -> Vec<i64> {
         let Some(base) = self.row(NOTHING) else {
             return Vec::new();
         };
@@ -80,19 +81,19 @@ impl Figures {
         pairs.map(|(with, without)| with - without).collect()
     }
 
-    /// The median over the runs of what a set adds to a pin.
+    /// Median over the runs of the instructions that a set adds to a pin.
     pub fn median_added(&self, set: &str, pin: &str) -> Option<i64> {
         let pin = PINS.iter().position(|(name, _)| *name == pin)?;
         median(self.added(self.row(set)?, pin))
     }
 
-    /// Why a set has no figures.
+    /// The error of a set that has no figures.
     pub fn error(&self, set: &str) -> Option<&str> {
         self.row(set)?.error.as_deref()
     }
 
-    /// How many times what the empty pair of its kind adds.
-    fn times_pair(&self, row: &Row) -> Option<f64> {
+    /// The ratio to the empty pair of its kind.
+    fn times_pair(&self, row: &HookSet) -> Option<f64> {
         let pair = self.row(row.pair.as_deref()?)?;
         let [own, limit] = [row, pair].map(|row| median(self.added(row, 0)));
         Some(own? as f64 / limit? as f64)
@@ -139,7 +140,7 @@ impl Figures {
         text + " |\n"
     }
 
-    /// What each set adds to each pin.
+    /// Instructions that each set adds to each kind of pin.
     pub fn json(&self) -> Value {
         let mut sets = Map::new();
         for row in self.rows.iter().filter(|row| row.error.is_none()) {

@@ -1,7 +1,6 @@
-//! `cargo xtask bench overhead`: what is added to one pin by empty programs, by pinwatch and by
-//! the tools that people use instead, in instructions.
+//! `cargo xtask bench overhead`: instructions that empty programs, pinwatch and other tools add to one pin.
 //!
-//! What a guest measures is in `pinwatch/benches/guest`.
+//! `pinwatch/benches/guest` measures in the guest.
 
 use std::fmt::Write;
 use std::fs;
@@ -12,33 +11,32 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value};
 
-use super::aims;
 use super::document;
 use super::figures::{EVERYTHING, Figures};
-use super::machine::Machine;
-use super::peers::{self, Peers};
-use crate::apt::MirrorArgs;
+use super::guest::BenchGuest;
+use super::other_tools::{self, OtherTools};
+use super::targets;
 use crate::build;
 use crate::cache::Cache;
 use crate::child;
-use crate::kernels::{self, KERNELS, Kernel};
-use crate::qemu;
+use crate::debian::apt::MirrorArgs;
+use crate::debian::kernels::{self, KERNELS, Kernel};
+use crate::guest::qemu;
 use crate::setup::{self, Purpose};
 
-/// Measure what is added to one pin: instructions, in guests that count them
+/// Count the instructions that pinwatch and other tools add to one pin
 ///
-/// With all kernels, sets and runs the figures go into docs/performance.md and
-/// docs/performance.json; else they are only printed.
+/// A run with all kernels, sets and boots writes docs/performance.md and docs/performance.json.
 #[derive(clap::Args)]
 pub struct OverheadArgs {
-    /// On this kernel only (repeatable) [default: 6.1, 6.12 and 7.3]
+    /// Measure on this kernel only (repeatable) [default: 6.1, 6.12 and 7.3]
     #[arg(long = "kernel", value_name = "SERIES", value_parser = kernels::parse)]
     kernels: Vec<&'static Kernel>,
-    /// This set of hooks only (repeatable), as the table names it
+    /// Measure this set of hooks only (repeatable), by its name in the table
     #[arg(long = "set", value_name = "NAME")]
     sets: Vec<String>,
-    /// On this machine's own kernel instead, in nanoseconds: for root, where it can be watched.
-    /// Without the tools of others, and pinwatch's tail and record
+    /// Measure on this machine's kernel instead, in nanoseconds. Needs root. Leaves out other tools, and pinwatch's
+    /// tail and record
     #[arg(long, conflicts_with_all = ["kernels", "runs"])]
     here: bool,
     /// Boots of each kernel
@@ -50,7 +48,7 @@ pub struct OverheadArgs {
 
 const RUNS: u32 = 3;
 const MEASURED: [&str; 3] = ["6.1", "6.12", "7.3"];
-/// For the floor in `cargo xtask test`.
+/// Also read by `bench/regression`.
 pub const JSON: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/performance.json");
 
 pub fn main(args: &OverheadArgs) -> Result<ExitCode> {
@@ -60,10 +58,14 @@ pub fn main(args: &OverheadArgs) -> Result<ExitCode> {
     if args.here {
         return here(&program, &args.sets);
     }
-    let machine = Machine {
+    let machine = BenchGuest {
         pinwatch: Some(pinwatch),
-        peers: Some(Peers::fetch(&peers::COMPARED, &cache, &args.mirrors)?),
-        ..Machine::new(&cache, &args.mirrors, program)
+        other_tools: Some(OtherTools::fetch(
+            &other_tools::COMPARED,
+            &cache,
+            &args.mirrors,
+        )?),
+        ..BenchGuest::new(&cache, &args.mirrors, program)
     };
     let (mut text, mut json) = (String::new(), Map::new());
     let kernels = kernels_or_default(&args.kernels);
@@ -77,7 +79,7 @@ pub fn main(args: &OverheadArgs) -> Result<ExitCode> {
         json.insert(kernel.series.to_owned(), figures.json());
     }
     if args.kernels.is_empty() && args.sets.is_empty() && args.runs == RUNS {
-        let versions = machine.peers.map(|peers| peers.versions);
+        let versions = machine.other_tools.map(|other_tools| other_tools.versions);
         let _ = write!(
             text,
             "{RUNS} boots of each kernel; {}; {}.",
@@ -87,14 +89,14 @@ pub fn main(args: &OverheadArgs) -> Result<ExitCode> {
         document::write("overhead", &text)?;
         let kernels = kernels.iter().map(|kernel| kernel.series);
         let columns: Vec<_> = kernels.zip(&measured).collect();
-        document::write("aims", &aims::table(&columns))?;
+        document::write("aims", &targets::table(&columns))?;
         let json = serde_json::to_string_pretty(&Value::Object(json))? + "\n";
         fs::write(JSON, json).with_context(|| JSON.to_owned())?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Without a guest. Times of one run, so that what the machine does besides is in all of them.
+/// Without a guest. All times are from one run, so other load of the machine affects them alike.
 fn here(program: &Path, sets: &[String]) -> Result<ExitCode> {
     eprintln!("xtask: measuring on this kernel, about a minute");
     let mut measure = child::command(program);
@@ -111,7 +113,7 @@ fn here(program: &Path, sets: &[String]) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The kernels that are asked for, or one of each kind of path.
+/// The kernels that the user named, or one for each form of the pin path.
 pub fn kernels_or_default(asked: &[&'static Kernel]) -> Vec<&'static Kernel> {
     if !asked.is_empty() {
         return asked.to_vec();
@@ -120,9 +122,9 @@ pub fn kernels_or_default(asked: &[&'static Kernel]) -> Vec<&'static Kernel> {
     measured.collect()
 }
 
-/// The figures of a kernel over some boots, of all sets if none is named.
+/// The figures of a kernel over some boots, for all sets if none is named.
 pub fn measure(
-    machine: &Machine<'_>,
+    machine: &BenchGuest<'_>,
     kernel: &'static Kernel,
     sets: &[String],
     runs: u32,

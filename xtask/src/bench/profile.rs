@@ -1,4 +1,4 @@
-//! `cargo xtask bench profile`: where the instructions go that pinwatch adds to a pin.
+//! `cargo xtask bench profile`: breaks down the instructions that pinwatch adds to a pin.
 
 use std::fmt::Write;
 use std::process::ExitCode;
@@ -7,33 +7,32 @@ use anyhow::{Context, Result};
 
 use super::document::{self, thousands};
 use super::figures::{Figures, KINDS, PAIRS};
-use super::machine::Machine;
+use super::guest::BenchGuest;
 use super::overhead::kernels_or_default;
-use crate::apt::MirrorArgs;
 use crate::build;
 use crate::cache::Cache;
-use crate::kernels::{self, Kernel};
+use crate::debian::apt::MirrorArgs;
+use crate::debian::kernels::{self, Kernel};
 use crate::setup::{self, Purpose};
 
-/// Take apart what pinwatch adds to a pin of one page, and to a short-term one
+/// Break down the instructions that pinwatch adds to a pin of one page and to a short-term pin
 ///
-/// With all kernels the tables go into docs/performance.md; else they are only printed.
+/// A run on all kernels writes the tables to docs/performance.md.
 #[derive(clap::Args)]
 pub struct ProfileArgs {
-    /// On this kernel only (repeatable) [default: 6.1, 6.12 and 7.3]
+    /// Measure on this kernel only (repeatable) [default: 6.1, 6.12 and 7.3]
     #[arg(long = "kernel", value_name = "SERIES", value_parser = kernels::parse)]
     kernels: Vec<&'static Kernel>,
     #[command(flatten)]
     mirrors: MirrorArgs,
 }
 
-/// The questions to the kernel that a pin of one sweep makes at its entry, at the sweep and at its
-/// return, each of them once.
+/// Helpers that a pin with one pass calls once each at entry, pass and return.
 const QUESTIONS: [(&str, &str); 2] = [
     ("clock", "the clock, three times"),
     ("thread", "the thread's id, three times"),
 ];
-/// What is left out, and what that is.
+/// Sets without one measurement, and its name.
 const LEFT_OUT: [(&str, &str); 2] = [
     ("no origin", "the origin: the registers of the system call"),
     ("no zones", "the zone of a page, of one pin in 16.5"),
@@ -43,7 +42,7 @@ pub fn main(args: &ProfileArgs) -> Result<ExitCode> {
     let cache = Cache::open()?;
     setup::ensure(&cache, Purpose::All)?;
     let [program, _] = build::bench_programs()?;
-    let machine = Machine::new(&cache, &args.mirrors, program);
+    let machine = BenchGuest::new(&cache, &args.mirrors, program);
     let kernels = kernels_or_default(&args.kernels);
     let measured = machine.on_each(&kernels, |kernel| {
         let mut figures = Figures::default();
@@ -76,15 +75,15 @@ pub fn main(args: &ProfileArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What is measured on one kernel by one kind of hook.
+/// The measurements on one kernel with one kind of hook.
 struct Parts<'a> {
     figures: &'a Figures,
     kind: &'static str,
     pair: &'static str,
 }
 
-/// What something is, and how many instructions.
-type Row = (&'static str, i64);
+/// A part and its instructions.
+type Part = (&'static str, i64);
 
 impl Parts<'_> {
     fn added(&self, set: &str, pin: &str) -> Result<i64> {
@@ -95,7 +94,7 @@ impl Parts<'_> {
         self.added(&format!("{set}, {}", self.kind), pin)
     }
 
-    fn one_page(&self) -> Result<Vec<Row>> {
+    fn one_page(&self) -> Result<Vec<Part>> {
         let pin = "one";
         let all = self.of_kind("all", pin)?;
         let mut rows = vec![(
@@ -121,7 +120,7 @@ impl Parts<'_> {
         Ok(rows)
     }
 
-    fn short_term(&self) -> Result<Vec<Row>> {
+    fn short_term(&self) -> Result<Vec<Part>> {
         let pin = "short_term";
         let [hooks, all] = [self.of_kind("hooks", pin)?, self.of_kind("all", pin)?];
         let rest = "the test of the flags; at a kretprobe, which sees none, the look for a slot";
@@ -144,13 +143,13 @@ fn added(figures: &Figures, set: &str, pin: &str) -> Result<i64> {
     })
 }
 
-/// What asking the kernel for one thing costs, without the program that asks.
+/// The instructions of one helper call, without the program that makes it.
 fn asked(figures: &Figures, question: &str) -> Result<i64> {
     Ok(added(figures, question, "one")? - added(figures, "empty fentry", "one")?)
 }
 
-/// A row a part, a column a kernel and kind of hook.
-fn table(columns: &[(String, Vec<Row>)]) -> String {
+/// One row per part, one column per kernel and kind of hook.
+fn table(columns: &[(String, Vec<Part>)]) -> String {
     let mut text = String::from("| Part |");
     for (head, _) in columns {
         let _ = write!(text, " {head} |");
@@ -167,7 +166,7 @@ fn table(columns: &[(String, Vec<Row>)]) -> String {
     text
 }
 
-/// What else a pin may ask for, on each kernel.
+/// The cost of further helpers on each kernel.
 fn questions(kernels: &[&Kernel], measured: &[Figures]) -> Result<String> {
     let mut said = Vec::new();
     for (kernel, figures) in kernels.iter().zip(measured) {

@@ -1,5 +1,4 @@
-//! `cargo xtask bench user`: what user space costs, on this host: times by criterion, instructions
-//! by callgrind.
+//! `cargo xtask bench user`: times (criterion) and instructions (callgrind) of user space on this host.
 
 use std::fmt::Write;
 use std::fs;
@@ -11,7 +10,6 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::document::{self, thousands};
-use super::hottest;
 use crate::build;
 use crate::cache::Cache;
 use crate::child;
@@ -19,13 +17,13 @@ use crate::setup::{self, Purpose};
 
 /// Measure decoding, folding and encoding on this host
 ///
-/// The figures go into docs/performance.md: run it on a machine that is idle.
+/// Writes the figures to docs/performance.md. Run it on an idle machine.
 #[derive(clap::Args)]
 pub struct UserArgs {}
 
 /// Events in one iteration of the benchmarks of the group "fold".
 const EVENTS: f64 = 4096.0;
-/// Its benchmarks, and what each is.
+/// Its benchmarks, and their descriptions.
 const FOLDS: [(&str, &str); 2] = [
     (
         "fold/events",
@@ -38,7 +36,7 @@ pub fn main(_args: &UserArgs) -> Result<ExitCode> {
     let cache = Cache::open()?;
     setup::ensure(&cache, Purpose::Counts)?;
     let program = build::bench_user()?;
-    eprintln!("xtask: measuring, some two minutes");
+    eprintln!("xtask: measuring (two minutes)");
     let results = TempDir::with_prefix("pinwatch-bench-")?;
     let said = child::output(
         child::command(&program)
@@ -68,7 +66,7 @@ pub fn main(_args: &UserArgs) -> Result<ExitCode> {
             .map(str::parse)
             .collect::<Result<_, _>>()?;
         let [series, bytes, allocations] = counts[..] else {
-            bail!("not what the benchmark prints: {line}");
+            bail!("the benchmark printed an unexpected line: {line}");
         };
         let benchmark = format!("encode/{series}");
         let ms = estimate(&benchmark)? / 1e6;
@@ -80,39 +78,12 @@ pub fn main(_args: &UserArgs) -> Result<ExitCode> {
             thousands(series)
         );
     }
-    table += &profile(&program)?;
     println!("\n{table}");
     document::write("user", &table)?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Of a hundred instructions of each, what they are for.
-fn profile(program: &Path) -> Result<String> {
-    const PROFILED: [(&str, &str); 3] = [
-        ("fold/events", "events"),
-        ("fold/recording", "a recording"),
-        ("encode/10000", "10,000 series"),
-    ];
-    let mut text = String::from("\n| Of a hundred instructions |");
-    let mut columns = Vec::new();
-    for (benchmark, what) in PROFILED {
-        let _ = write!(text, " {what} |");
-        columns.push(hottest::counts(program, benchmark)?);
-    }
-    let _ = writeln!(text, "\n|---|{}", "---|".repeat(columns.len()));
-    for purpose in hottest::purposes() {
-        let _ = write!(text, "| {purpose} |");
-        for counts in &columns {
-            let share = counts.get(purpose).copied().unwrap_or_default() as f64;
-            let all: i64 = counts.values().sum();
-            let _ = write!(text, " {:.0} |", share / all as f64 * 100.0);
-        }
-        text.push('\n');
-    }
-    Ok(text)
-}
-
-/// What a benchmark executes in one iteration: the difference between three and one.
+/// Instructions of one iteration: half the difference between three iterations and one.
 fn instructions(program: &Path, benchmark: &str) -> Result<i64> {
     let count = |times: &str| -> Result<i64> {
         let mut valgrind = child::command("valgrind");
@@ -126,12 +97,12 @@ fn instructions(program: &Path, benchmark: &str) -> Result<i64> {
     Ok((count("3")? - count("1")?) / 2)
 }
 
-/// The instructions in what callgrind says at its end.
+/// The number of instructions in callgrind's last message.
 fn collected(said: &str) -> Result<i64> {
     let count = said
         .lines()
         .find_map(|line| line.split_once("Collected : "))
-        .context("callgrind says no count")?;
+        .context("callgrind printed no count")?;
     Ok(count.1.trim().parse()?)
 }
 

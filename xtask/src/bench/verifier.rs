@@ -1,5 +1,5 @@
-//! `cargo xtask bench verifier`: how many instructions the verifier looks at, by kernel and
-//! program, recorded for the live test that compares.
+//! `cargo xtask bench verifier`: records how many instructions the verifier processes, by kernel and program.
+//! A live test compares with the record.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,17 +8,16 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use super::machine::Machine;
-use crate::apt::MirrorArgs;
+use super::guest::BenchGuest;
 use crate::build;
 use crate::cache::Cache;
-use crate::kernels::KERNELS;
+use crate::debian::apt::MirrorArgs;
+use crate::debian::kernels::KERNELS;
 use crate::setup::{self, Purpose};
 
-/// Record how many instructions the verifier looks at for each program
+/// Record how many instructions the verifier processes for each program
 ///
-/// Writes pinwatch/tests/data/verifier.json, which the live tests compare with. Needed after a
-/// change of the BPF programs that makes them fail, if it is meant.
+/// Writes pinwatch/tests/data/verifier.json. Run it if a live test reports an increase that you intend.
 #[derive(clap::Args)]
 pub struct VerifierArgs {
     #[command(flatten)]
@@ -34,7 +33,7 @@ pub fn main(args: &VerifierArgs) -> Result<ExitCode> {
     let cache = Cache::open()?;
     setup::ensure(&cache, Purpose::All)?;
     let [program, _] = build::bench_programs()?;
-    let machine = Machine::new(&cache, &args.mirrors, program);
+    let machine = BenchGuest::new(&cache, &args.mirrors, program);
     let mut recorded = BTreeMap::new();
     for kernel in KERNELS {
         let mut programs = BTreeMap::new();
@@ -43,7 +42,7 @@ pub fn main(args: &VerifierArgs) -> Result<ExitCode> {
             let program = value["program"].as_str().context("no program")?;
             programs.insert(program.to_owned(), value["verified"].clone());
         }
-        // 5.10 does not tell.
+        // 5.10 does not report it.
         if !programs.is_empty() {
             println!("{}: {} programs", kernel.series, programs.len());
             recorded.insert(kernel.series, programs);

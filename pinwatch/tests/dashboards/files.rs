@@ -1,0 +1,87 @@
+//! The generated files of dashboards/, as Grafana and Prometheus read them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde_json::Value;
+
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Expression and legend of every query of every dashboard.
+pub fn dashboard_queries() -> Vec<(String, String)> {
+    let folder = fs::read_dir(root().join("dashboards")).expect("the folder dashboards");
+    let paths = folder.map(|entry| entry.expect("a file").path());
+    let queries = paths
+        .filter(|path| path.extension().is_some_and(|end| end == "json"))
+        .flat_map(|path| {
+            let text = fs::read_to_string(path).expect("a dashboard");
+            let dashboard: Value = serde_json::from_str(&text).expect("JSON");
+            let panels = dashboard["panels"].as_array().expect("panels").clone();
+            panels.into_iter().flat_map(targets)
+        });
+    let queries: Vec<_> = queries.collect();
+    assert!(!queries.is_empty(), "dashboards/ has no queries");
+    queries
+}
+
+/// The queries of a panel; a row has none.
+fn targets(panel: Value) -> Vec<(String, String)> {
+    let targets = panel["targets"].as_array().into_iter().flatten();
+    let text = |value: &Value| value.as_str().expect("a string").to_owned();
+    targets
+        .map(|target| (text(&target["expr"]), text(&target["legendFormat"])))
+        .collect()
+}
+
+#[derive(Deserialize)]
+struct Rules {
+    groups: Vec<Group>,
+}
+
+#[derive(Deserialize)]
+struct Group {
+    rules: Vec<Alert>,
+}
+
+#[derive(Deserialize)]
+pub struct Alert {
+    #[serde(rename = "alert")]
+    pub name: String,
+    pub expr: String,
+    pub annotations: Annotations,
+}
+
+#[derive(Deserialize)]
+pub struct Annotations {
+    pub summary: String,
+}
+
+impl Alert {
+    /// The expression without its comparison: it has a value when the alert does not fire.
+    pub fn value(&self) -> &str {
+        let mut words = self.expr.rsplitn(3, ' ');
+        let (threshold, operator) = (words.next(), words.next());
+        let is_number = threshold.is_some_and(|text| text.parse::<f64>().is_ok());
+        assert!(
+            is_number && operator.is_some_and(|text| ["==", "<", ">"].contains(&text)),
+            "{} does not end with a comparison: {}",
+            self.name,
+            self.expr
+        );
+        words.next().expect("a value before the comparison")
+    }
+}
+
+pub fn alerts() -> Vec<Alert> {
+    let path = root().join("dashboards/pinwatch-alerts.yml");
+    let text = fs::read_to_string(path).expect("the alerts");
+    let rules: Rules = serde_saphyr::from_str(&text).expect("Prometheus' rules");
+    rules
+        .groups
+        .into_iter()
+        .flat_map(|group| group.rules)
+        .collect()
+}

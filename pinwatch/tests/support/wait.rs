@@ -1,0 +1,35 @@
+//! Waiting in tests: polls until a deadline, and fails with what it waited for.
+
+#![allow(dead_code, reason = "not every test program uses all of it")]
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// Longer than anything in these tests takes, also in a guest under emulation.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// An emulated guest that polls without a pause leaves no processor time to what it waits for.
+const TICK: Duration = Duration::from_millis(10);
+
+/// Polls until `f` returns a value. Panics, naming `what`, after `patience`.
+#[track_caller]
+pub fn wait_for<T>(what: &str, patience: Duration, mut f: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + patience;
+    loop {
+        if let Some(value) = f() {
+            return value;
+        }
+        assert!(
+            Instant::now() < deadline,
+            "waited {} s in vain for {what}",
+            patience.as_secs()
+        );
+        sleep(TICK);
+    }
+}
+
+/// Polls until `f` is true. Panics, naming `what`, after `patience`.
+#[track_caller]
+pub fn wait_until(what: &str, patience: Duration, mut f: impl FnMut() -> bool) {
+    wait_for(what, patience, || f().then_some(()));
+}

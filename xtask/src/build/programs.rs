@@ -1,0 +1,134 @@
+//! Builds the programs for guests: static ones. The explicit target keeps RUSTFLAGS away from build scripts
+//! and procedural macros.
+
+use std::collections::HashMap;
+use std::env;
+use std::io;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::thread;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::child::{self, Waited};
+
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+/// A guest has no C library.
+const STATIC: &str = "-Ctarget-feature=+crt-static";
+
+/// The static release build of `pinwatch`.
+pub fn pinwatch() -> Result<PathBuf> {
+    eprintln!("xtask: building pinwatch");
+    let mut build = cargo();
+    build.args([
+        "build",
+        "--release",
+        "--package",
+        "pinwatch",
+        "--bin",
+        "pinwatch",
+    ]);
+    let [pinwatch] = executables(&mut build, ["pinwatch"])?;
+    Ok(pinwatch)
+}
+
+/// What only guests run: `--all-targets` leaves it out.
+pub const GUEST_TARGETS: [&str; 4] = ["--test", "live", "--bench", "guest"];
+
+/// A cargo command for `cargo xtask test`. All of them have one profile, target and set of features,
+/// so that each crate is compiled once for tests of both host and guests.
+pub fn tests(subcommand: &str) -> Command {
+    let mut cargo = cargo();
+    cargo
+        .args([subcommand, "--profile", "tests", "--target", TARGET])
+        // The BPF programs exist for no target that this host has a library for.
+        .args(["--workspace", "--exclude", "pinwatch-ebpf"])
+        .args(["--features", "pinwatch/screens"])
+        .env("RUSTFLAGS", STATIC);
+    cargo
+}
+
+/// `pinwatch`, the program with the tests that run in guests, and the one that measures there.
+pub fn for_live_tests() -> Result<[PathBuf; 3]> {
+    let mut build = tests("test");
+    build.arg("--no-run").args(GUEST_TARGETS);
+    made(&mut build, ["pinwatch", "live", "guest"])
+}
+
+/// The program that measures in guests, and `pinwatch`, from one build.
+pub fn bench_programs() -> Result<[PathBuf; 2]> {
+    eprintln!("xtask: building pinwatch and its benchmarks");
+    let mut build = cargo();
+    build
+        .args(["test", "--no-run", "--release", "--package", "pinwatch"])
+        .args(["--bench", "guest"]);
+    executables(&mut build, ["guest", "pinwatch"])
+}
+
+/// The program that measures user space.
+pub fn bench_user() -> Result<PathBuf> {
+    eprintln!("xtask: building the benchmarks of user space");
+    let mut build = cargo();
+    build
+        .args(["test", "--no-run", "--release", "--package", "pinwatch"])
+        .args(["--bench", "user"]);
+    let [user] = executables(&mut build, ["user"])?;
+    Ok(user)
+}
+
+/// The cargo that runs xtask, in the project's folder.
+pub fn cargo() -> Command {
+    let mut cargo = child::command(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    // Cargo sets these for xtask. Build scripts that depend on them (ring's does) would run again whenever the
+    // user's cargo and xtask's take turns.
+    for (name, _) in env::vars_os() {
+        let of_xtask =
+            |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+        if name.to_str().is_some_and(of_xtask) {
+            cargo.env_remove(name);
+        }
+    }
+    cargo
+}
+
+/// Runs a static build and returns the paths of the executables made from these targets.
+fn executables<const N: usize>(cargo: &mut Command, names: [&str; N]) -> Result<[PathBuf; N]> {
+    made(
+        cargo.args(["--target", TARGET]).env("RUSTFLAGS", STATIC),
+        names,
+    )
+}
+
+/// Runs a build and returns the paths of the executables made from these targets.
+fn made<const N: usize>(cargo: &mut Command, names: [&str; N]) -> Result<[PathBuf; N]> {
+    let mut build = cargo
+        .args(["--message-format", "json-render-diagnostics"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot start cargo")?;
+    let stdout = build.stdout.take().context("no stdout")?;
+    let messages = thread::spawn(move || io::read_to_string(stdout));
+    if !matches!(child::wait(&mut build, None)?, Waited::Exited(status) if status.success()) {
+        bail!("cargo failed: its messages are above");
+    }
+    let messages = messages.join().expect("the reader does not panic")?;
+    let mut made = HashMap::new();
+    for message in messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+    {
+        if let (Some(name), Some(path)) = (
+            message["target"]["name"].as_str(),
+            message["executable"].as_str(),
+        ) {
+            made.insert(name.to_owned(), PathBuf::from(path));
+        }
+    }
+    let found: Vec<_> = names.iter().filter_map(|name| made.remove(*name)).collect();
+    found
+        .try_into()
+        .ok()
+        .with_context(|| format!("cargo did not build all of {}", names.join(", ")))
+}

@@ -1,0 +1,338 @@
+//! The stock kernels that pinwatch is tested on. Debian's packages are fetched once and cached.
+//!
+//! A cache entry has the uncompressed kernel, its configuration and its modules. It needs no network.
+
+use std::cmp::Ordering;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+
+use crate::cache::Cache;
+use crate::debian::apt::{Apt, Archive, MirrorArgs, Suite};
+use crate::debian::decompress;
+
+/// A kernel series and Debian's suites to search for it, in order.
+#[derive(Debug)]
+pub struct Kernel {
+    pub series: &'static str,
+    suites: &'static [Suite],
+}
+
+const BULLSEYE_SECURITY: Suite = Suite {
+    name: "bullseye-security",
+    archive: Archive::Security,
+};
+const BOOKWORM_SECURITY: Suite = Suite {
+    name: "bookworm-security",
+    archive: Archive::Security,
+};
+pub const BOOKWORM: Suite = Suite {
+    name: "bookworm",
+    archive: Archive::Main,
+};
+pub const TRIXIE: Suite = Suite {
+    name: "trixie",
+    archive: Archive::Main,
+};
+const TRIXIE_BACKPORTS: Suite = Suite {
+    name: "trixie-backports",
+    archive: Archive::Main,
+};
+const SID: Suite = Suite {
+    name: "sid",
+    archive: Archive::Main,
+};
+
+pub const KERNELS: &[Kernel] = &[
+    Kernel {
+        series: "5.10",
+        suites: &[BULLSEYE_SECURITY],
+    },
+    Kernel {
+        series: "6.1",
+        suites: &[BOOKWORM_SECURITY, BOOKWORM],
+    },
+    Kernel {
+        series: "6.12",
+        suites: &[TRIXIE],
+    },
+    Kernel {
+        series: "6.18",
+        suites: &[TRIXIE_BACKPORTS],
+    },
+    // Sid moves on to the next series. Backports keep the previous one for a while.
+    Kernel {
+        series: "7.2",
+        suites: &[SID, TRIXIE_BACKPORTS],
+    },
+    Kernel {
+        series: "7.3",
+        suites: &[TRIXIE_BACKPORTS, SID],
+    },
+];
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Flavour {
+    /// For virtual machines; the smallest.
+    #[default]
+    Cloud,
+    /// For all hardware: has RDMA, 9p and many more modules.
+    Full,
+    /// PREEMPT_RT: can preempt nearly all kernel code.
+    Rt,
+}
+
+impl Flavour {
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::Cloud => "-cloud-amd64",
+            Self::Full => "-amd64",
+            Self::Rt => "-rt-amd64",
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Cloud => "cloud",
+            Self::Full => "full",
+            Self::Rt => "rt",
+        }
+    }
+}
+
+/// The user's own kernel ([`Fetched::own`]).
+pub static OWN: Kernel = Kernel {
+    series: "of your own",
+    suites: &[],
+};
+
+/// A kernel on this disk.
+#[derive(Clone)]
+pub struct Fetched {
+    /// The output of `uname -r`, or the file of the user's own kernel.
+    pub release: String,
+    dir: PathBuf,
+}
+
+impl Fetched {
+    pub fn vmlinux(&self) -> PathBuf {
+        self.dir.join("vmlinux")
+    }
+
+    pub fn config(&self) -> PathBuf {
+        self.dir.join("config")
+    }
+
+    pub fn modules(&self) -> PathBuf {
+        self.dir.join("modules")
+    }
+
+    /// Arranges the user's own kernel, a vmlinux or a bzImage, in a folder.
+    pub fn own(image: &Path, modules: Option<&Path>, dir: &Path) -> Result<Self> {
+        const ELF: &[u8] = b"\x7fELF";
+        let data = fs::read(image).with_context(|| format!("cannot read {}", image.display()))?;
+        fs::create_dir_all(dir)?;
+        if data.starts_with(ELF) {
+            fs::write(dir.join("vmlinux"), data)?;
+        } else {
+            let vmlinux = decompress::vmlinux(&data);
+            let vmlinux = vmlinux.with_context(|| {
+                format!("{} is neither a vmlinux nor a bzImage", image.display())
+            })?;
+            fs::write(dir.join("vmlinux"), vmlinux)?;
+        }
+        // A build folder has the configuration beside the image or above it.
+        let config = image
+            .ancestors()
+            .skip(1)
+            .map(|folder| folder.join(".config"));
+        let config = config.take(4).find(|path| path.exists());
+        match config {
+            Some(config) => fs::copy(config, dir.join("config")).map(drop)?,
+            None => fs::write(dir.join("config"), "")?,
+        }
+        let modules_dir = dir.join("modules");
+        match modules {
+            Some(modules) => {
+                let modules = modules
+                    .canonicalize()
+                    .with_context(|| modules.display().to_string())?;
+                std::os::unix::fs::symlink(modules, modules_dir)?;
+            }
+            None => fs::create_dir(modules_dir)?,
+        }
+        fs::write(dir.join("release"), image.display().to_string())?;
+        Self::open(dir.to_owned())
+    }
+
+    fn open(dir: PathBuf) -> Result<Self> {
+        let release = fs::read_to_string(dir.join("release"))?;
+        Ok(Self { release, dir })
+    }
+}
+
+/// For clap: the kernel of a series.
+pub fn parse(series: &str) -> Result<&'static Kernel> {
+    match KERNELS.iter().find(|kernel| kernel.series == series) {
+        Some(kernel) => Ok(kernel),
+        None => {
+            let known: Vec<_> = KERNELS.iter().map(|kernel| kernel.series).collect();
+            bail!(
+                "pinwatch is not tested on this kernel: choose one of {}",
+                known.join(", ")
+            )
+        }
+    }
+}
+
+impl Kernel {
+    /// The kernel from the cache, or from the network.
+    pub fn fetch(&self, flavour: Flavour, cache: &Cache, mirrors: &MirrorArgs) -> Result<Fetched> {
+        let entry = format!("kernels/{}-{}", self.series, flavour.name());
+        if let Ok(fetched) = Fetched::open(cache.path(&entry)) {
+            return Ok(fetched);
+        }
+        let _lock = cache.lock(&entry)?;
+        if let Ok(fetched) = Fetched::open(cache.path(&entry)) {
+            return Ok(fetched);
+        }
+        let scratch = cache.scratch()?;
+        let made = self
+            .download(flavour, cache, mirrors, scratch.path())
+            .with_context(|| format!("cannot fetch kernel {}", self.series))?;
+        Fetched::open(cache.publish(&made, &entry)?)
+    }
+
+    fn download(
+        &self,
+        flavour: Flavour,
+        cache: &Cache,
+        mirrors: &MirrorArgs,
+        scratch: &Path,
+    ) -> Result<PathBuf> {
+        for suite in self.suites {
+            let apt = Apt::update(cache, *suite, mirrors)?;
+            let names = apt.names("linux-")?;
+            let Some(release) = newest(&names, self.series, flavour) else {
+                continue;
+            };
+            // Up to 7.1 the image package has all; since then it is split.
+            let packages: Vec<_> = ["image", "binary", "modules", "base"]
+                .map(|part| format!("linux-{part}-{release}"))
+                .into_iter()
+                .filter(|package| names.contains(package))
+                .collect();
+            let root = scratch.join("root");
+            fs::create_dir(&root)?;
+            apt.unpack(&packages, &root)?;
+            drop(apt);
+            eprintln!("xtask: unpacking kernel {release}");
+            return arrange(&root, &release, &scratch.join("made"));
+        }
+        let tried: Vec<_> = self.suites.iter().map(|suite| suite.name).collect();
+        bail!("Debian has no such kernel in {}", tried.join(", "))
+    }
+}
+
+/// Picks out of unpacked packages what a guest needs.
+fn arrange(root: &Path, release: &str, made: &Path) -> Result<PathBuf> {
+    let first = |candidates: &[String]| {
+        candidates
+            .iter()
+            .map(|candidate| root.join(candidate))
+            .find(|path| path.exists())
+            .with_context(|| format!("the packages have no {}", candidates[0]))
+    };
+    let boot = |file: &str| {
+        [
+            format!("boot/{file}-{release}"),
+            format!("usr/lib/modules/{release}/{file}"),
+        ]
+    };
+    fs::create_dir(made)?;
+    let image = fs::read(first(&boot("vmlinuz"))?)?;
+    fs::write(made.join("vmlinux"), decompress::vmlinux(&image)?)?;
+    fs::copy(first(&boot("config"))?, made.join("config"))?;
+    let modules = first(&[
+        format!("lib/modules/{release}"),
+        format!("usr/lib/modules/{release}"),
+    ])?;
+    fs::rename(modules, made.join("modules"))?;
+    fs::write(made.join("release"), release)?;
+    Ok(made.to_owned())
+}
+
+/// The newest release of a series among package names. Meta-packages, unsigned images and other
+/// flavours have names that look much alike.
+fn newest(names: &[String], series: &str, flavour: Flavour) -> Option<String> {
+    names
+        .iter()
+        .filter_map(|name| name.strip_prefix("linux-image-"))
+        .filter(|release| {
+            release
+                .strip_suffix(flavour.suffix())
+                .is_some_and(|version| {
+                    let point = version
+                        .strip_prefix(series)
+                        .and_then(|rest| rest.strip_prefix('.'));
+                    point.is_some() && !version.ends_with("-cloud") && !version.ends_with("-rt")
+                })
+        })
+        .max_by(|a, b| by_numbers(a, b))
+        .map(str::to_owned)
+}
+
+/// Orders 6.12.94 before 6.12.107.
+fn by_numbers(a: &str, b: &str) -> Ordering {
+    let numbers = |text: &str| -> Vec<u64> {
+        text.split(|c: char| !c.is_ascii_digit())
+            .filter_map(|digits| digits.parse().ok())
+            .collect()
+    };
+    numbers(a).cmp(&numbers(b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_release_of_a_flavour() {
+        let names = [
+            "linux-image-6.12-cloud-amd64",
+            "linux-image-6.12.94+deb13-cloud-amd64",
+            "linux-image-6.12.107+deb13-cloud-amd64",
+            "linux-image-6.12.108+deb13-cloud-amd64-unsigned",
+            "linux-image-6.12.108+deb13-cloud-amd64-dbg",
+            "linux-image-6.12.106+deb13-amd64",
+            "linux-image-6.12.99+deb13-rt-amd64",
+            "linux-image-6.12.109+deb13-rt-amd64",
+            "linux-image-6.12.110+deb13-rt-amd64-unsigned",
+            "linux-image-6.1.0-49-cloud-amd64",
+            "linux-image-5.10.0-46-amd64",
+        ]
+        .map(str::to_owned);
+        let newest = |series, flavour| newest(&names, series, flavour);
+        assert_eq!(
+            newest("6.12", Flavour::Cloud).unwrap(),
+            "6.12.107+deb13-cloud-amd64"
+        );
+        assert_eq!(
+            newest("6.12", Flavour::Full).unwrap(),
+            "6.12.106+deb13-amd64"
+        );
+        assert_eq!(
+            newest("6.12", Flavour::Rt).unwrap(),
+            "6.12.109+deb13-rt-amd64"
+        );
+        assert_eq!(newest("6.1", Flavour::Rt), None);
+        assert_eq!(
+            newest("6.1", Flavour::Cloud).unwrap(),
+            "6.1.0-49-cloud-amd64"
+        );
+        assert_eq!(newest("5.10", Flavour::Full).unwrap(), "5.10.0-46-amd64");
+        assert_eq!(newest("5.1", Flavour::Full), None);
+    }
+}

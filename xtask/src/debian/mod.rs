@@ -1,0 +1,6 @@
+//! Debian's archives: packages, stock kernels, single programs.
+
+pub mod apt;
+pub mod decompress;
+pub mod kernels;
+pub mod programs;

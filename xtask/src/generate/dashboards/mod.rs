@@ -1,0 +1,135 @@
+//! Grafana dashboards: a row per panel. `dashboards/*.json` is generated from these tables. A test of pinwatch runs
+//! every query against a Prometheus that scrapes every metric.
+//!
+//! Queries may use Grafana's `$__rate_interval` and the variables of their dashboard.
+
+mod fleet;
+mod host;
+mod kernels;
+
+use kernels::{OF_KERNEL, SIDES};
+
+pub struct Dashboard {
+    /// Stable, since links contain it; also the name of the file.
+    pub uid: &'static str,
+    pub title: &'static str,
+    pub help: &'static str,
+    pub variables: &'static [Variable],
+    pub rows: &'static [PanelRow],
+}
+
+/// A choice at the top of a dashboard.
+pub struct Variable {
+    pub name: &'static str,
+    pub label: &'static str,
+    /// Its values: a query for Grafana's Prometheus source.
+    pub values: &'static str,
+}
+
+pub struct PanelRow {
+    pub title: &'static str,
+    pub panels: &'static [Panel],
+}
+
+pub struct Panel {
+    pub title: &'static str,
+    pub help: &'static str,
+    pub shape: Shape,
+    pub unit: Unit,
+    pub queries: &'static [Query],
+}
+
+pub struct Query {
+    expr: &'static str,
+    /// May name labels of the result, as `{{label}}`.
+    legend: &'static str,
+}
+
+impl Query {
+    /// Expression and legend in Grafana's form. A query of one kernel appears once for each of the two
+    /// that are compared.
+    #[must_use]
+    pub fn targets(&self) -> Vec<(String, String)> {
+        let expr = self.expr.replace("$of_kernel", OF_KERNEL);
+        if !expr.contains("$kernel") {
+            return vec![(expr, self.legend.to_owned())];
+        }
+        let side = |text: &str, side| text.replace("$kernel", &format!("${side}"));
+        let sides = SIDES.iter();
+        sides
+            .map(|name| (side(&expr, name), side(self.legend, name)))
+            .collect()
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// One figure; a quarter of half a row.
+    Figure,
+    /// Lines over time; half a row.
+    Lines,
+    /// Buckets of a histogram over time; half a row.
+    Heatmap,
+    /// A line of text per series; half a row.
+    Table,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    Number,
+    PerSecond,
+    Seconds,
+    Share,
+    Bytes,
+}
+
+pub const DASHBOARDS: &[Dashboard] = &[host::HOST, fleet::FLEET, kernels::KERNELS];
+
+const fn row(title: &'static str, panels: &'static [Panel]) -> PanelRow {
+    PanelRow { title, panels }
+}
+
+const fn query(legend: &'static str, expr: &'static str) -> Query {
+    Query { expr, legend }
+}
+
+const fn figure(
+    title: &'static str,
+    help: &'static str,
+    unit: Unit,
+    queries: &'static [Query],
+) -> Panel {
+    Panel {
+        title,
+        help,
+        shape: Shape::Figure,
+        unit,
+        queries,
+    }
+}
+
+const fn lines(
+    title: &'static str,
+    help: &'static str,
+    unit: Unit,
+    queries: &'static [Query],
+) -> Panel {
+    Panel {
+        shape: Shape::Lines,
+        ..figure(title, help, unit, queries)
+    }
+}
+
+const fn heatmap(title: &'static str, help: &'static str, queries: &'static [Query]) -> Panel {
+    Panel {
+        shape: Shape::Heatmap,
+        ..figure(title, help, Unit::Seconds, queries)
+    }
+}
+
+const fn table(title: &'static str, help: &'static str, queries: &'static [Query]) -> Panel {
+    Panel {
+        shape: Shape::Table,
+        ..figure(title, help, Unit::Number, queries)
+    }
+}

@@ -1,0 +1,11 @@
+//! Files that are generated from tables: Grafana's dashboards, the alerts with their runbook, and
+//! docs/kernels.md.
+
+mod alerts;
+mod command;
+mod dashboards;
+mod grafana;
+pub mod kernels_md;
+mod rules;
+
+pub use command::{DocsArgs, main};

@@ -1,0 +1,72 @@
+//! Alerts as Prometheus rules, and as the runbook.
+
+use std::fmt::Write as _;
+
+use super::alerts::{Alert, Severity};
+
+const FILE: &str = "Generated from `ALERTS` in xtask/src/generate/alerts.rs";
+
+pub fn expression(alert: &Alert) -> String {
+    format!("{} {}", alert.value, alert.is)
+}
+
+fn severity(alert: &Alert) -> &'static str {
+    match alert.severity {
+        Severity::Critical => "critical",
+        Severity::Warning => "warning",
+    }
+}
+
+/// A quoted string: YAML accepts JSON's.
+fn quoted(text: &str) -> String {
+    serde_json::to_string(text).expect("a string")
+}
+
+pub fn yaml(alerts: &[Alert]) -> String {
+    let mut text =
+        format!("# {FILE}: cargo xtask docs.\ngroups:\n  - name: pinwatch\n    rules:\n");
+    for alert in alerts {
+        let page = format!("docs/runbook.md#{}", alert.name.to_lowercase());
+        write!(
+            text,
+            "      - alert: {}\n        expr: {}\n        for: {}\n        labels:\n          severity: {}\n        \
+             annotations:\n          summary: {}\n          runbook: {}\n",
+            alert.name,
+            quoted(&expression(alert)),
+            alert.lasts,
+            severity(alert),
+            quoted(alert.summary),
+            quoted(&page),
+        )
+        .expect("a String");
+    }
+    text
+}
+
+pub fn runbook(alerts: &[Alert]) -> String {
+    let mut text = format!(
+        "# Runbook\n\n{FILE}. The rules are in `dashboards/pinwatch-alerts.yml`.\n\
+         The Debian package installs them in `/usr/share/pinwatch`.\n"
+    );
+    for alert in alerts {
+        let Alert {
+            name,
+            lasts,
+            meaning,
+            act,
+            ..
+        } = alert;
+        write!(
+            text,
+            "\n## {name}\n\n`{}` for {lasts}, {}.\n\n{meaning}\n\nLook at:\n\n",
+            expression(alert),
+            severity(alert)
+        )
+        .expect("a String");
+        for step in alert.look {
+            writeln!(text, "- {step}").expect("a String");
+        }
+        writeln!(text, "\nDo: {act}").expect("a String");
+    }
+    text
+}

@@ -1,0 +1,11 @@
+//! Guests: stock kernels that run one command in QEMU.
+
+mod accel;
+mod boot;
+pub mod collected;
+mod initrd;
+mod modules;
+pub mod qemu;
+mod splat;
+
+pub use boot::{Guest, Placed, check_port, quote};

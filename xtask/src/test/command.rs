@@ -1,0 +1,192 @@
+//! `cargo xtask test`: every check of the project, on this host and on all stock kernels.
+//!
+//! The programs for the guests are built first. While the guests run, this host builds and runs the
+//! other tests. Everything is compiled once, by one profile for one target.
+
+use std::env;
+use std::ffi::OsString;
+use std::io;
+use std::iter;
+use std::process::{ExitCode, Stdio};
+use std::thread;
+
+use anyhow::{Context, Result};
+
+use super::counts::{Counter, Printer};
+use super::matrix::{LIVE_TESTS, Matrix};
+use super::steps::Steps;
+use crate::bench::regression;
+use crate::build;
+use crate::cache::Cache;
+use crate::child::{self, Waited};
+use crate::debian::apt::MirrorArgs;
+use crate::debian::kernels::{self, KERNELS, Kernel};
+use crate::debian::programs::PROMETHEUS;
+use crate::generate::kernels_md;
+use crate::guest::Placed;
+use crate::setup::{self, Purpose};
+
+/// Run all tests: format, lints, unit tests, and the live tests on stock kernels in VMs
+///
+/// Prints how long each step took. The last line counts the tests that passed, failed, and were
+/// skipped because they do not apply to a kernel. A step that cannot run counts as failed.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  cargo xtask test
+  cargo xtask test --no-live
+  cargo xtask test --kernel 6.12 --kernel 7.3 -- fresh_memory")]
+pub struct TestArgs {
+    /// Run the live tests on this kernel only (repeatable) [default: on all]
+    #[arg(long = "kernel", value_name = "SERIES", value_parser = kernels::parse)]
+    kernels: Vec<&'static Kernel>,
+    /// Leave out the tests that need VMs
+    #[arg(long)]
+    no_live: bool,
+    /// Leave out the checks and tests that need no VM
+    #[arg(long, conflicts_with = "no_live")]
+    live_only: bool,
+    #[command(flatten)]
+    mirrors: MirrorArgs,
+    /// Arguments for the live tests, such as the name of one
+    #[arg(last = true, value_name = "ARGS")]
+    args: Vec<String>,
+}
+
+pub fn main(args: &TestArgs) -> Result<ExitCode> {
+    let counter = Counter::default();
+    let steps = Steps::new(&counter);
+    run(args, &counter, &steps)?;
+    let counts = counter.counts();
+    println!("\n{}", steps.summary());
+    for skipped in &counts.skipped {
+        println!("skipped: {skipped}");
+    }
+    for failure in &counts.failures {
+        println!("failed: {failure}");
+    }
+    println!(
+        "{} passed, {} failed, {} skipped",
+        counts.passed,
+        counts.failed,
+        counts.skipped.len()
+    );
+    Ok(if counts.failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Fails only if the user interrupts; everything else is counted.
+fn run(args: &TestArgs, counter: &Counter, steps: &Steps<'_>) -> Result<()> {
+    let Some(cache) = steps.run("setup", || {
+        let cache = Cache::open()?;
+        setup::ensure(&cache, Purpose::Tests)?;
+        Ok(cache)
+    })?
+    else {
+        return Ok(());
+    };
+    let matrix = Matrix {
+        cache: &cache,
+        mirrors: &args.mirrors,
+        kernels: if args.kernels.is_empty() {
+            KERNELS.iter().collect()
+        } else {
+            args.kernels.clone()
+        },
+        args: &args.args,
+    };
+    thread::scope(|scope| {
+        let mut guests = None;
+        if !args.no_live {
+            // Waits for the network most of the time.
+            scope.spawn(|| steps.time("fetching kernels", || matrix.fetch()));
+            let built = steps.run("building for the guests", build::for_live_tests)?;
+            guests = built.map(|built| scope.spawn(|| live(args, &matrix, built, counter, steps)));
+        }
+        let host = if args.live_only {
+            Ok(())
+        } else {
+            host(args, &cache, counter, steps)
+        };
+        let live = guests.map_or(Ok(()), |guests| guests.join().expect("it does not panic"));
+        host.and(live)
+    })
+}
+
+/// The checks and tests that need no guest.
+fn host(args: &TestArgs, cache: &Cache, counter: &Counter, steps: &Steps<'_>) -> Result<()> {
+    steps.check("format", || {
+        child::run(build::cargo().args(["fmt", "--all", "--check"]))
+    })?;
+    steps.run("building for this host", || {
+        child::run(build::tests("test").arg("--no-run"))
+    })?;
+    steps.run("tests on this host", || {
+        host_tests(cache, &args.mirrors, counter)
+    })?;
+    steps.check("clippy", || {
+        let mut clippy = build::tests("clippy");
+        clippy.arg("--all-targets").args(build::GUEST_TARGETS);
+        child::run(clippy.args(["--", "-D", "warnings"]))
+    })
+}
+
+fn host_tests(cache: &Cache, mirrors: &MirrorArgs, counter: &Counter) -> Result<()> {
+    let mut tests = build::tests("test")
+        .arg("--no-fail-fast")
+        .env("PATH", path_with_prometheus(cache, mirrors)?)
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot start cargo")?;
+    let separate = Counter::default();
+    let stdout = tests.stdout.take().context("cargo has no stdout")?;
+    let printer = Printer::untimed(io::stdout(), &separate);
+    let relay = child::relay(stdout, Box::new(printer));
+    let waited = child::wait(&mut tests, None)?;
+    let _ = relay.join();
+    let succeeded = matches!(waited, Waited::Exited(status) if status.success());
+    counter.add("tests on this host", &separate, succeeded);
+    Ok(())
+}
+
+fn path_with_prometheus(cache: &Cache, mirrors: &MirrorArgs) -> Result<OsString> {
+    let prometheus = PROMETHEUS.fetch(cache, mirrors)?;
+    let path = env::var_os("PATH").unwrap_or_default();
+    let path = iter::once(prometheus).chain(env::split_paths(&path));
+    Ok(env::join_paths(path)?)
+}
+
+/// The live tests, and what is measured beside the last of them.
+fn live(
+    args: &TestArgs,
+    matrix: &Matrix<'_>,
+    [pinwatch, tests, bench]: [std::path::PathBuf; 3],
+    counter: &Counter,
+    steps: &Steps<'_>,
+) -> Result<()> {
+    let placed = |host, guest: &str| Placed {
+        host,
+        guest: guest.to_owned(),
+    };
+    let files = [
+        placed(pinwatch, "/usr/bin/pinwatch"),
+        placed(tests, LIVE_TESTS),
+    ];
+    let everything = args.args.is_empty();
+    let price = || {
+        if !everything {
+            return Ok(());
+        }
+        steps.check("the price of a pin", || {
+            regression::check(matrix.cache, matrix.mirrors, bench)
+        })
+    };
+    let rows = matrix.run(&files, counter, steps, price)?;
+    // Only all kernels and all tests together make the whole table.
+    if everything && args.kernels.is_empty() {
+        steps.run("docs/kernels.md", || kernels_md::update(&rows))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,339 @@
+//! The guests of `cargo xtask test`: which live tests run on which stock kernel.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::sync::Mutex;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::counts::{Counter, Printer};
+use super::steps::Steps;
+use crate::cache::Cache;
+use crate::child::Interrupted;
+use crate::debian::apt::MirrorArgs;
+use crate::debian::kernels::{Flavour, Kernel};
+use crate::generate::kernels_md::ScenarioResult;
+use crate::guest::qemu::Sinks;
+use crate::guest::{Guest, Placed, quote};
+
+/// Guests at a time. Under emulation each keeps one processor busy.
+const GUESTS: usize = 2;
+const TIMEOUT: Duration = Duration::from_secs(1500);
+/// Where the program with the live tests is in a guest.
+pub const LIVE_TESTS: &str = "/usr/bin/pinwatch-live-tests";
+
+/// For O_DIRECT reads from a block device, and for pins through VFIO.
+const MODULES: [&str; 3] = ["loop", "vfio_pci", "vfio_iommu_type1"];
+/// An IOMMU that VFIO accepts, and a device behind it that no driver uses.
+const QEMU_ARGS: [&str; 4] = [
+    "-device",
+    "intel-iommu,intremap=on,caching-mode=on",
+    "-device",
+    "edu,addr=5",
+];
+
+/// Tests that depend on user space only: they run on the oldest kernel, the newest, and one between.
+const USER_SPACE: [&str; 6] = [
+    "lifecycle::",
+    "privileges::",
+    "recordings::",
+    "series::",
+    "tail::",
+    "watchers::",
+];
+const USER_SPACE_ON: [&str; 3] = ["5.10", "6.12", "7.3"];
+
+/// Rows of docs/kernels.md, by kernel.
+pub type Rows = BTreeMap<String, Vec<ScenarioResult>>;
+
+/// A boot with live tests.
+#[derive(Clone, Copy)]
+struct Boot {
+    /// What distinguishes it from the boot that runs all tests.
+    name: &'static str,
+    /// On these kernels only.
+    series: Option<&'static [&'static str]>,
+    flavour: Flavour,
+    modules: &'static [&'static str],
+    append: &'static str,
+    /// The one ignored test that it is for; else all tests, and the [`EXTRAS`] of the kernel.
+    only: Option<&'static str>,
+}
+
+const ALL_TESTS: Boot = Boot {
+    name: "",
+    series: None,
+    flavour: Flavour::Cloud,
+    modules: &MODULES,
+    append: "intel_iommu=on",
+    only: None,
+};
+
+const SOFT_ROCE: Boot = Boot {
+    name: ", full flavour",
+    series: Some(&["7.3"]),
+    flavour: Flavour::Full,
+    modules: &["rdma_rxe", "ib_uverbs"],
+    append: "",
+    only: Some("apart::rdma"),
+};
+
+/// In the order in which they start.
+const BOOTS: &[Boot] = &[
+    ALL_TESTS,
+    Boot {
+        // Soft RoCE asks for its checksum by name there.
+        modules: &["rdma_rxe", "ib_uverbs", "crc32_generic"],
+        series: Some(&["6.12"]),
+        ..SOFT_ROCE
+    },
+    SOFT_ROCE,
+];
+
+/// Ignored tests that run in the guest with all tests, after them, in this order.
+struct Extra {
+    tests: &'static str,
+    series: &'static [&'static str],
+    /// What the guest's shell does first.
+    prepare: &'static str,
+}
+
+const EXTRAS: &[Extra] = &[
+    Extra {
+        tests: "neighbour::",
+        series: &["6.18", "7.3"],
+        prepare: "true",
+    },
+    // 6.18 and later preempt kernel code by default.
+    Extra {
+        tests: "neighbour::",
+        series: &["6.1"],
+        prepare: "echo full >/sys/kernel/debug/sched/preempt",
+    },
+    // Lasts until the next boot.
+    Extra {
+        tests: "apart::lockdown",
+        series: &["5.10", "6.12"],
+        prepare: "echo confidentiality >/sys/kernel/security/lockdown",
+    },
+];
+
+/// Needs more memory than the other tests, and before they have used it.
+const LARGE: &str = "apart::large";
+const LARGE_ON: [&str; 2] = ["5.10", "6.12"];
+const MEMORY_MIB: u32 = 2048;
+const LARGE_MEMORY_MIB: u32 = 3072;
+/// As much outside ZONE_MOVABLE as in the other guests: the scenario `shortage` pins all of it.
+const LARGE_APPEND: &str = "movablecore=2048M";
+
+pub struct Matrix<'a> {
+    pub cache: &'a Cache,
+    pub mirrors: &'a MirrorArgs,
+    pub kernels: Vec<&'static Kernel>,
+    /// Arguments for the live tests. If there are any, only the guests that run all tests are booted.
+    pub args: &'a [String],
+}
+
+impl Matrix<'_> {
+    /// Fetches what the guests need. A failure is left to the guest, which reports it.
+    pub fn fetch(&self) {
+        for (_, boot, kernel) in self.queue() {
+            let _ = kernel.fetch(boot.flavour, self.cache, self.mirrors);
+        }
+    }
+
+    /// The guests in the order in which they start: the longest first.
+    fn queue(&self) -> VecDeque<(usize, &'static Boot, &'static Kernel)> {
+        let boots = if self.args.is_empty() {
+            BOOTS
+        } else {
+            &BOOTS[..1]
+        };
+        let guests = boots.iter().enumerate().flat_map(|(number, boot)| {
+            let on = |kernel: &&Kernel| boot.series.is_none_or(|on| on.contains(&kernel.series));
+            let kernels: Vec<_> = self.kernels.iter().copied().filter(on).collect();
+            kernels
+                .into_iter()
+                .map(move |kernel| (number, boot, kernel))
+        });
+        let mut guests: Vec<_> = guests.collect();
+        guests
+            .sort_by_key(|(number, _, kernel)| (*number, !USER_SPACE_ON.contains(&kernel.series)));
+        guests.into()
+    }
+
+    /// Runs the live tests, among `files`, on each kernel, some guests at a time, and `last` beside the
+    /// last ones.
+    pub fn run(
+        &self,
+        files: &[Placed],
+        counter: &Counter,
+        steps: &Steps<'_>,
+        last: impl FnOnce() -> Result<()> + Send,
+    ) -> Result<Rows> {
+        const NO_PANIC: &str = "no worker panics while it holds the lock";
+        let queue = Mutex::new(self.queue());
+        let next = || queue.lock().expect(NO_PANIC).pop_front();
+        let last = Mutex::new(Some(last));
+        let rows = Mutex::new(BTreeMap::new());
+        let work = || -> Result<()> {
+            while let Some((number, boot, kernel)) = next() {
+                let separate = self.live_test(boot, kernel, files, counter, steps)?;
+                let key = (kernel.series.to_owned(), number);
+                rows.lock()
+                    .expect(NO_PANIC)
+                    .insert(key, separate.counts().rows);
+            }
+            let last = last.lock().expect(NO_PANIC).take();
+            last.map_or(Ok(()), |last| last())
+        };
+        thread::scope(|scope| {
+            let workers: Vec<_> = (0..GUESTS).map(|_| scope.spawn(work)).collect();
+            workers
+                .into_iter()
+                .try_for_each(|worker| worker.join().expect("a worker does not panic"))
+        })?;
+        let mut by_kernel = Rows::new();
+        for ((series, _), of_boot) in rows.into_inner().expect(NO_PANIC) {
+            by_kernel.entry(series).or_default().extend(of_boot);
+        }
+        Ok(by_kernel)
+    }
+
+    /// Runs live tests in one guest. Their results are added to `counter`, and returned.
+    fn live_test(
+        &self,
+        boot: &Boot,
+        kernel: &'static Kernel,
+        files: &[Placed],
+        counter: &Counter,
+        steps: &Steps<'_>,
+    ) -> Result<Counter> {
+        let name = format!("live tests on {}{}", kernel.series, boot.name);
+        let prefix = format!("[{}{}] ", kernel.series, boot.name);
+        let separate = Counter::default();
+        let printer = || Box::new(Printer::new(io::stdout(), &prefix, &separate));
+        let script = script(&invocations(boot, kernel.series, self.args));
+        let large = boot.only.is_none() && LARGE_ON.contains(&kernel.series);
+        let mut append = vec![boot.append.to_owned()];
+        if large {
+            append.push(LARGE_APPEND.to_owned());
+        }
+        let guest = Guest {
+            kernel,
+            own: None,
+            flavour: boot.flavour,
+            files: files.to_vec(),
+            modules: boot.modules.iter().map(|name| (*name).to_owned()).collect(),
+            append,
+            memory_mib: if large { LARGE_MEMORY_MIB } else { MEMORY_MIB },
+            cpus: 2,
+            forwards: Vec::new(),
+            qemu_args: QEMU_ARGS.map(str::to_owned).to_vec(),
+            timeout: Some(TIMEOUT),
+            command: vec!["sh".to_owned(), "-c".to_owned(), script],
+        };
+        let sinks = Sinks {
+            out: printer(),
+            err: printer(),
+        };
+        eprintln!("xtask: {name}");
+        let (_, done) = steps.time(&name, || guest.run(self.cache, self.mirrors, sinks));
+        match &done {
+            Ok(status) => eprintln!("xtask: {name}: done with status {status}"),
+            Err(error) if error.is::<Interrupted>() => return Err(Interrupted.into()),
+            Err(error) => eprintln!("xtask: {name}: FAILED: {error:#}"),
+        }
+        counter.add(&name, &separate, done.is_ok_and(|status| status == 0));
+        Ok(separate)
+    }
+}
+
+/// One run of the live tests: what the shell does before, and their arguments.
+struct Invocation {
+    prepare: &'static str,
+    args: Vec<String>,
+}
+
+/// The runs of a boot, in order.
+fn invocations(boot: &Boot, series: &str, args: &[String]) -> Vec<Invocation> {
+    let ignored = |prepare, tests: &str| Invocation {
+        prepare,
+        args: vec!["--ignored".to_owned(), tests.to_owned()],
+    };
+    if let Some(only) = boot.only {
+        return vec![ignored("true", only)];
+    }
+    let mut all = args.to_vec();
+    if args.is_empty() && !USER_SPACE_ON.contains(&series) {
+        let skips = USER_SPACE.iter().flat_map(|tests| ["--skip", tests]);
+        all.extend(skips.map(str::to_owned));
+    }
+    let mut runs = vec![Invocation {
+        prepare: "true",
+        args: all,
+    }];
+    if args.is_empty() {
+        if LARGE_ON.contains(&series) {
+            runs.insert(0, ignored("true", LARGE));
+        }
+        let extras = EXTRAS.iter().filter(|extra| extra.series.contains(&series));
+        runs.extend(extras.map(|extra| ignored(extra.prepare, extra.tests)));
+    }
+    runs
+}
+
+/// For the guest's shell: all runs, whatever comes of an earlier one. Fails if one fails.
+fn script(runs: &[Invocation]) -> String {
+    let lines = runs.iter().map(|Invocation { prepare, args }| {
+        let command = [LIVE_TESTS, "--test-threads=1", "--show-output"];
+        let mut command = command.map(str::to_owned).to_vec();
+        command.extend(args.iter().cloned());
+        format!("{prepare} && {} || status=1\n", quote(&command))
+    });
+    format!("status=0\n{}exit $status", lines.collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scripts(boot: &Boot, series: &str) -> Vec<String> {
+        let runs = invocations(boot, series, &[]);
+        runs.iter()
+            .map(|run| format!("{}: {}", run.prepare, run.args.join(" ")))
+            .collect()
+    }
+
+    #[test]
+    fn tests_that_need_a_guest_of_their_own_run_where_they_can() {
+        assert_eq!(scripts(&SOFT_ROCE, "7.3"), ["true: --ignored apart::rdma"]);
+        assert_eq!(
+            scripts(&ALL_TESTS, "6.12"),
+            [
+                "true: --ignored apart::large",
+                "true: ",
+                "echo confidentiality >/sys/kernel/security/lockdown: --ignored apart::lockdown"
+            ]
+        );
+        let [all, neighbour] = &scripts(&ALL_TESTS, "6.1")[..] else {
+            panic!("two runs");
+        };
+        assert!(all.contains("--skip tail::"), "{all}");
+        assert!(neighbour.starts_with("echo full >"), "{neighbour}");
+    }
+
+    #[test]
+    fn arguments_run_nothing_else() {
+        let args = ["fresh_memory".to_owned()];
+        let runs = invocations(&ALL_TESTS, "6.12", &args);
+        assert_eq!(runs.len(), 1);
+        assert_eq!(
+            script(&runs),
+            "status=0\ntrue && '/usr/bin/pinwatch-live-tests' '--test-threads=1' '--show-output' \
+             'fresh_memory' || status=1\nexit $status"
+        );
+    }
+}

@@ -1,0 +1,8 @@
+//! `cargo xtask test`.
+
+mod command;
+mod counts;
+mod matrix;
+mod steps;
+
+pub use command::{TestArgs, main};
