@@ -16,5 +16,6 @@ pub mod histogram;
 pub mod limits;
 pub mod loss;
 pub mod origin;
+pub mod program_config;
 pub mod record;
 mod verifier_hint;

@@ -4,6 +4,7 @@
 
 use core::mem::MaybeUninit;
 
+use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::pt_regs;
 use aya_ebpf::helpers::generated::{bpf_get_current_comm, bpf_get_stack};
 use aya_ebpf::helpers::{
@@ -11,69 +12,25 @@ use aya_ebpf::helpers::{
     bpf_get_smp_processor_id, bpf_ktime_get_ns, bpf_probe_read_kernel, bpf_task_pt_regs,
 };
 use aya_ebpf::programs::{ProbeContext, RetProbeContext};
-use aya_ebpf::{EbpfContext, Global};
 use pinwatch_common::origin::syscall_origin;
+use pinwatch_common::program_config::{
+    PREEMPTION_CAN_BE_DISABLED, PREEMPTION_NONE, ProgramConfig, USER_REGS_BY_HELPER,
+    USER_REGS_BY_STACK,
+};
 use pinwatch_common::record::{ISOLATES, Isolate, Origin, STACK_FRAMES};
 
-/// Value of `FOLL_LONGTERM`: 0x10000 up to 6.2, an enum constant from 6.3 on.
+/// Written by user space before it loads the programs.
 #[unsafe(no_mangle)]
-static FOLL_LONGTERM: Global<u32> = Global::new(0);
+// SAFETY: integers only.
+static PROGRAM_CONFIG: ProgramConfig = unsafe { core::mem::zeroed() };
 
-/// `migrate_reason` of this path: `MR_LONGTERM_PIN`, or before 5.13 `MR_CONTIG_RANGE`.
-#[unsafe(no_mangle)]
-static MIGRATE_REASON: Global<u32> = Global::new(0);
-
-/// Offset of `nr_entries` in `struct pages_or_folios`. `u64::MAX` if it is unknown or kernel lockdown
-/// forbids reading memory.
-#[unsafe(no_mangle)]
-static NR_ENTRIES_OFFSET: Global<u64> = Global::new(0);
-
-/// Offset of `flags` in `struct page`.
-#[unsafe(no_mangle)]
-static PAGE_FLAGS_OFFSET: Global<u64> = Global::new(0);
-
-/// Lowest bit of the zone in a page's flags.
-#[unsafe(no_mangle)]
-static ZONE_SHIFT: Global<u32> = Global::new(0);
-
-/// Mask of a zone's bits after the shift. 0 if zones cannot be read or are not measured.
-#[unsafe(no_mangle)]
-static ZONE_MASK: Global<u32> = Global::new(0);
-
-/// 1 if calls of GUP-fast are measured.
-#[unsafe(no_mangle)]
-static FAST_PATH: Global<u32> = Global::new(0);
-
-/// 1 if the kernel can preempt a BPF program and run BPF programs of another task on its CPU.
-#[unsafe(no_mangle)]
-static PREEMPTS: Global<u32> = Global::new(0);
-
-/// Bit mask over [`Isolate`]: set if the kind's function returns a bool, true for isolated. Otherwise it
-/// returns an int, 0 for isolated.
-#[unsafe(no_mangle)]
-static ISOLATE_BOOLS: Global<u32> = Global::new(0);
-
-/// Bit mask over [`Isolate`]: set if the kind's failures are counted. Bit [`ISOLATES`] is set if
-/// unpinnable pages are counted by their isolation.
-#[unsafe(no_mangle)]
-static ISOLATE_COUNTS: Global<u32> = Global::new(0);
-
-/// Way to find the registers of the running system call: one of the two below, or 0 for none.
-#[unsafe(no_mangle)]
-static USER_REGS: Global<u32> = Global::new(0);
-
-/// By the helper `bpf_task_pt_regs` (5.15).
-const USER_REGS_BY_HELPER: u32 = 1;
-/// From the top of the kernel stack, at `STACK_REGS_OFFSET` from `task_struct.stack`.
-const USER_REGS_BY_STACK: u32 = 2;
-
-/// Offset of `stack` in `task_struct`.
-#[unsafe(no_mangle)]
-static TASK_STACK_OFFSET: Global<u64> = Global::new(0);
-
-/// Offset of the user's registers from the start of a kernel stack.
-#[unsafe(no_mangle)]
-static STACK_REGS_OFFSET: Global<u64> = Global::new(0);
+/// Reads a field of [`PROGRAM_CONFIG`]. Volatile, since the compiler knows only the zeroes.
+macro_rules! config {
+    ($field:ident) => {
+        // SAFETY: an aligned field of a static that nobody writes after loading.
+        unsafe { (&raw const PROGRAM_CONFIG.$field).read_volatile() }
+    };
+}
 
 /// Code segment of 64-bit user space. Other code segments use other system call numbers.
 const USER_CS: u64 = 0x33;
@@ -92,7 +49,7 @@ macro_rules! user_reg {
 /// Returns `Other` for a kernel thread and for calls that do not identify an interface, such as write.
 #[inline(always)]
 pub fn origin() -> u8 {
-    let origin = match USER_REGS.load() {
+    let origin = match config!(user_regs) {
         USER_REGS_BY_HELPER => {
             // SAFETY: the helpers take and return the running task.
             let regs = unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) } as *const pt_regs;
@@ -101,13 +58,12 @@ pub fn origin() -> u8 {
             })
         }
         USER_REGS_BY_STACK => {
+            let (task_stack, stack_regs) = (config!(task_stack_offset), config!(stack_regs_offset));
             // SAFETY: the helper checks each address and handles faults.
             let regs = unsafe {
                 let task = bpf_get_current_task();
-                let stack = bpf_probe_read_kernel((task + TASK_STACK_OFFSET.load()) as *const u64);
-                let regs = stack
-                    .unwrap_or_default()
-                    .wrapping_add(STACK_REGS_OFFSET.load());
+                let stack = bpf_probe_read_kernel((task + task_stack) as *const u64);
+                let regs = stack.unwrap_or_default().wrapping_add(stack_regs);
                 bpf_probe_read_kernel(regs as *const pt_regs)
             };
             regs.map_or(Origin::Other, |regs| {
@@ -122,7 +78,7 @@ pub fn origin() -> u8 {
 /// Whether an isolation function's return value reports a failure.
 #[inline(always)]
 pub fn isolation_failed(kind: Isolate, returned: u64) -> bool {
-    if ISOLATE_BOOLS.load() & 1 << kind as u32 != 0 {
+    if config!(isolate_bools) & 1 << kind as u32 != 0 {
         // A bool defines only the lowest byte of the register.
         returned as u8 == 0
     } else {
@@ -133,13 +89,13 @@ pub fn isolation_failed(kind: Isolate, returned: u64) -> bool {
 /// Whether failed isolations of a kind are counted.
 #[inline(always)]
 pub fn counts_failures(kind: Isolate) -> bool {
-    ISOLATE_COUNTS.load() & 1 << kind as u32 != 0
+    config!(isolate_counts) & 1 << kind as u32 != 0
 }
 
 /// Whether unpinnable pages are counted by their isolation.
 #[inline(always)]
 pub fn counts_isolations() -> bool {
-    ISOLATE_COUNTS.load() & 1 << ISOLATES != 0
+    config!(isolate_counts) & 1 << ISOLATES != 0
 }
 
 /// `nr_entries` of the `struct pages_or_folios` at this address, or 0.
@@ -148,11 +104,10 @@ pub fn counts_isolations() -> bool {
 /// not refuse the program.
 #[inline(always)]
 pub fn nr_entries(pofs: u64) -> u64 {
-    let offset = match NR_ENTRIES_OFFSET.load() {
-        u64::MAX => return 0,
-        offset => offset,
-    };
-    let at = pofs.wrapping_add(offset) as *const u64;
+    if config!(reads_nr_entries) == 0 {
+        return 0;
+    }
+    let at = pofs.wrapping_add(config!(nr_entries_offset)) as *const u64;
     // SAFETY: the helper checks the address and handles faults.
     unsafe { bpf_probe_read_kernel(at) }.unwrap_or_default()
 }
@@ -163,7 +118,7 @@ pub fn nr_entries(pofs: u64) -> u64 {
 /// memory, so under lockdown the verifier must see that it is not called.
 #[inline(always)]
 pub fn sample_zone(pages: impl FnOnce() -> (u64, u64), random: u64) -> u8 {
-    let mask = ZONE_MASK.load();
+    let mask = config!(zone_mask);
     if mask == 0 {
         return 0;
     }
@@ -176,10 +131,10 @@ pub fn sample_zone(pages: impl FnOnce() -> (u64, u64), random: u64) -> u8 {
     let Ok(page) = (unsafe { bpf_probe_read_kernel(at) }) else {
         return 0;
     };
-    let flags = page.wrapping_add(PAGE_FLAGS_OFFSET.load()) as *const u64;
+    let flags = page.wrapping_add(config!(page_flags_offset)) as *const u64;
     // SAFETY: the helper checks the address and handles faults.
     match unsafe { bpf_probe_read_kernel(flags) } {
-        Ok(flags) => ((flags >> (ZONE_SHIFT.load() & 63)) as u8 & mask as u8) + 1,
+        Ok(flags) => ((flags >> (config!(zone_shift) & 63)) as u8 & mask as u8) + 1,
         Err(_) => 0,
     }
 }
@@ -227,7 +182,13 @@ pub fn comm() -> [u64; 2] {
 /// Whether programs can preempt each other.
 #[inline(always)]
 pub fn preempts() -> bool {
-    PREEMPTS.load() != 0
+    config!(preemption) != PREEMPTION_NONE
+}
+
+/// Whether programs can preempt each other and can disable that: see [`crate::preemption`].
+#[inline(always)]
+pub fn can_disable_preemption() -> bool {
+    config!(preemption) == PREEMPTION_CAN_BE_DISABLED
 }
 
 /// Stack address that identifies a call to a trampoline's programs: all programs of one call get the
@@ -254,19 +215,19 @@ pub fn return_frame(ctx: &RetProbeContext) -> u64 {
 /// Whether calls of GUP-fast are measured.
 #[inline(always)]
 pub fn watches_fast_path() -> bool {
-    FAST_PATH.load() != 0
+    config!(fast_path) != 0
 }
 
 /// Whether a call with these flags makes a long-term pin.
 #[inline(always)]
 pub fn is_longterm(gup_flags: u32) -> bool {
-    gup_flags & FOLL_LONGTERM.load() != 0
+    gup_flags & config!(foll_longterm) != 0
 }
 
 /// Whether a migration with this `migrate_reason` is part of a long-term pin.
 #[inline(always)]
 pub fn is_longterm_migration(reason: u32) -> bool {
-    reason == MIGRATE_REASON.load()
+    reason == config!(migrate_reason)
 }
 
 /// Time in nanoseconds of `CLOCK_MONOTONIC`.

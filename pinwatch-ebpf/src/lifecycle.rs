@@ -223,7 +223,7 @@ fn end<const HAS_TWIN: bool>(
 /// can preempt each other.
 #[inline(always)]
 fn shares_cells<const HAS_TWIN: bool>() -> bool {
-    HAS_TWIN && !preemption::can_be_disabled()
+    HAS_TWIN && !kernel::can_disable_preemption()
 }
 
 /// Adds a plain pin to the statistics.

@@ -1,4 +1,5 @@
-//! Disables preemption while a program runs, on kernels with the functions for it (6.14).
+//! Disables preemption while a program runs, on kernels with the functions for it (6.14). For other
+//! kernels user space replaces the calls with no-ops.
 //!
 //! The kernel skips a tracing program on a CPU if a preempted task is inside the same program. A program
 //! that cannot be preempted causes no skip.
@@ -10,18 +11,7 @@
 use core::arch::asm;
 use core::mem::MaybeUninit;
 
-use aya_ebpf::Global;
 use pinwatch_common::abi::kfunc_call;
-
-/// 1 if user space has resolved the calls below. Otherwise it has replaced them with no-ops.
-#[unsafe(no_mangle)]
-static CAN_DISABLE_PREEMPTION: Global<u32> = Global::new(0);
-
-/// Whether [`disabled`] disables preemption.
-#[inline(always)]
-pub fn can_be_disabled() -> bool {
-    CAN_DISABLE_PREEMPTION.load() != 0
-}
 
 /// Calls `pinwatch_common::abi::KFUNCS[number]`.
 macro_rules! call {

@@ -1,5 +1,9 @@
-//! What the programs are told when they are loaded: values and offsets of this kernel.
+//! Parameters of the BPF programs: constants, offsets and selected measurements, from facts and decisions.
 
+use pinwatch_common::program_config::{
+    PREEMPTION_ALWAYS, PREEMPTION_CAN_BE_DISABLED, PREEMPTION_NONE, ProgramConfig,
+    USER_REGS_BY_HELPER, USER_REGS_BY_STACK, USER_REGS_UNKNOWN,
+};
 use pinwatch_common::record::ISOLATES;
 use serde::Serialize;
 
@@ -10,7 +14,7 @@ use crate::kernel::btf::Returns;
 use crate::kernel::facts::Facts;
 use crate::kernel::zones::{ZoneBits, zone_bits};
 
-/// Values that the programs get as read-only globals.
+/// Parameters of the BPF programs, which [`Globals::config`] puts into their form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Globals {
     pub foll_longterm: u32,
@@ -24,7 +28,8 @@ pub struct Globals {
     /// A bit per kind whose failures are wanted, and one where isolations tell
     /// how many pages were unpinnable.
     pub isolate_counts: u32,
-    pub nr_entries_offset: u64,
+    /// Offset of `nr_entries` in `struct pages_or_folios`; `None` if it is unknown or cannot be read.
+    pub nr_entries_offset: Option<u64>,
     pub user_regs: UserRegs,
     /// How to find the zone of a page; `None` where it is not sampled.
     pub zone_bits: Option<ZoneBits>,
@@ -58,7 +63,7 @@ impl Globals {
                 .unwrap_or(u32::MAX),
             isolate_bools: isolate_bools(facts, decisions),
             isolate_counts: isolate_counts(decisions),
-            nr_entries_offset: nr_entries_offset(facts).unwrap_or(u64::MAX),
+            nr_entries_offset: nr_entries_offset(facts),
             user_regs: if takes(decisions, Measurement::Origin) {
                 user_regs(facts)
             } else {
@@ -68,6 +73,41 @@ impl Globals {
                 .ok()
                 .filter(|_| takes(decisions, Measurement::Zones)),
             fast_path: takes(decisions, Measurement::FastPath),
+        }
+    }
+
+    /// The parameters as the programs read them.
+    #[must_use]
+    pub fn config(&self) -> ProgramConfig {
+        let (user_regs, task_stack_offset, stack_regs_offset) = match self.user_regs {
+            UserRegs::Unknown => (USER_REGS_UNKNOWN, 0, 0),
+            UserRegs::Helper => (USER_REGS_BY_HELPER, 0, 0),
+            UserRegs::Stack {
+                task_stack_offset,
+                regs_offset,
+            } => (USER_REGS_BY_STACK, task_stack_offset, regs_offset),
+        };
+        let preemption = match (self.preempts, self.can_disable_preemption) {
+            (false, _) => PREEMPTION_NONE,
+            (true, false) => PREEMPTION_ALWAYS,
+            (true, true) => PREEMPTION_CAN_BE_DISABLED,
+        };
+        let zones = self.zone_bits;
+        ProgramConfig {
+            nr_entries_offset: self.nr_entries_offset.unwrap_or_default(),
+            page_flags_offset: zones.map_or(0, |zones| zones.flags_offset),
+            task_stack_offset,
+            stack_regs_offset,
+            foll_longterm: self.foll_longterm,
+            migrate_reason: self.migrate_reason,
+            zone_shift: zones.map_or(0, |zones| zones.shift),
+            zone_mask: zones.map_or(0, |zones| zones.mask),
+            isolate_bools: self.isolate_bools,
+            isolate_counts: self.isolate_counts,
+            user_regs,
+            preemption,
+            fast_path: self.fast_path.into(),
+            reads_nr_entries: self.nr_entries_offset.is_some().into(),
         }
     }
 }

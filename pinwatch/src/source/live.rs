@@ -11,11 +11,12 @@ use std::time::Duration;
 
 use aya::{Btf, Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
-use bytemuck::Zeroable as _;
+use bytemuck::{Zeroable as _, bytes_of};
 use memmap2::MmapRaw;
 use pinwatch_common::abi::{ABI_SYMBOL, ABI_VERSION};
 use pinwatch_common::fold::CpuCells;
 use pinwatch_common::limits::SLOTS;
+use pinwatch_common::program_config::PROGRAM_CONFIG_SYMBOL;
 use pinwatch_common::record::{Flight, PHASES, Pin, Slot, ZONES};
 
 use super::error::LiveError;
@@ -30,12 +31,12 @@ use crate::host::clock::monotonic_ns;
 use crate::kernel::facts::Facts;
 use crate::kernel::procfs::inside_a_pin;
 use crate::kernel::switches::SwitchFiles;
-use crate::kernel::zones::{ZoneBits, zone_names};
+use crate::kernel::zones::zone_names;
 use crate::model::in_flight::Threads;
 use crate::model::state::{Hook, ProgramStats, State};
 use crate::probe::attach::{Attached, attach_all};
 use crate::probe::decision::{Decision, Kind};
-use crate::probe::plan::{Plan, UserRegs};
+use crate::probe::plan::Plan;
 use crate::probe::silence::silence;
 use crate::probe::table::Measurement;
 use crate::probe::tracefs::{Profile, Tracefs};
@@ -83,19 +84,6 @@ impl Live {
         raise_limits();
         let cpus = possible_cpus()?;
         let globals = plan.globals;
-        let (user_regs, task_stack, stack_regs) = match globals.user_regs {
-            UserRegs::Unknown => (0u32, 0u64, 0u64),
-            UserRegs::Helper => (1, 0, 0),
-            UserRegs::Stack {
-                task_stack_offset,
-                regs_offset,
-            } => (2, task_stack_offset, regs_offset),
-        };
-        let zones = globals.zone_bits.unwrap_or(ZoneBits {
-            flags_offset: 0,
-            shift: 0,
-            mask: 0,
-        });
         // Nothing of the object is relocated by it: it is for trampolines alone.
         let trampolines = plan
             .attachments()
@@ -105,25 +93,12 @@ impl Live {
             OBJECT,
             btf.as_ref().filter(|_| globals.can_disable_preemption),
         )?;
-        let can_disable_preemption = u32::from(globals.can_disable_preemption);
+        let config = globals.config();
         let mut ebpf = EbpfLoader::new()
             .btf(btf.as_ref())
             .override_global(ABI_SYMBOL, &ABI_VERSION, true)
-            .override_global("FOLL_LONGTERM", &globals.foll_longterm, true)
-            .override_global("PREEMPTS", &u32::from(globals.preempts), true)
-            .override_global("CAN_DISABLE_PREEMPTION", &can_disable_preemption, true)
-            .override_global("MIGRATE_REASON", &globals.migrate_reason, true)
-            .override_global("ISOLATE_BOOLS", &globals.isolate_bools, true)
-            .override_global("ISOLATE_COUNTS", &globals.isolate_counts, true)
-            .override_global("NR_ENTRIES_OFFSET", &globals.nr_entries_offset, true)
-            .override_global("USER_REGS", &user_regs, true)
-            .override_global("TASK_STACK_OFFSET", &task_stack, true)
-            .override_global("STACK_REGS_OFFSET", &stack_regs, true)
+            .override_global(PROGRAM_CONFIG_SYMBOL, bytes_of(&config), true)
             .override_global(aya_log::LEVEL, &options.bpf_log_level, true)
-            .override_global("PAGE_FLAGS_OFFSET", &zones.flags_offset, true)
-            .override_global("ZONE_SHIFT", &zones.shift, true)
-            .override_global("ZONE_MASK", &zones.mask, true)
-            .override_global("FAST_PATH", &u32::from(globals.fast_path), true)
             .map_max_entries("CELLS", cpus as u32)
             .map_max_entries("RUNS", if globals.preempts { cpus as u32 } else { 1 })
             .map_max_entries("FAST", if globals.fast_path { SLOTS } else { 1 })

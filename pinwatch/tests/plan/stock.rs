@@ -315,8 +315,8 @@ fn globals(plan: &Plan) -> [String; 8] {
         format!("{isolate_bools:#05b}"),
         format!("{isolate_counts:#06b}"),
         match nr_entries_offset {
-            u64::MAX => "-".to_owned(),
-            offset => offset.to_string(),
+            None => "-".to_owned(),
+            Some(offset) => offset.to_string(),
         },
         format!(
             "{}>>{}&{}",
