@@ -1,6 +1,7 @@
 //! Lifecycle of a pin: entry and return, for each function that makes pins.
 
 use aya_ebpf::EbpfContext;
+use aya_ebpf::programs::FExitContext;
 use aya_log_ebpf::{debug, warn};
 use pinwatch_common::fold::{
     Alone, CpuCells, PinCells, Plain, fold_eventful, fold_plain, fold_zone,
@@ -112,6 +113,17 @@ pub fn forget_returned(frame: u64) {
 
 /// Array of a pin's pages or folios: address and number of entries.
 pub type Pages = (u64, u64);
+
+/// Pages of a call with six arguments, of which the fourth is the page array, at its fexit. Keeps the
+/// context in a register: few returns read it.
+#[inline(always)]
+pub fn returned_pages(ctx: &FExitContext) -> impl Fn(&Flight) -> Pages + Copy + use<> {
+    let ctx = ctx.as_ptr();
+    move |_| {
+        let ctx = FExitContext::new(ctx);
+        (kernel::raw_arg(&ctx, 3), ctx.arg(6))
+    }
+}
 
 /// Ends the running thread's pin if it belongs to this call. Returns false if it does not, or if there
 /// is none.

@@ -13,7 +13,9 @@ use pinwatch_common::record::Flight;
 
 use super::programs::programs;
 use crate::kernel;
-use crate::lifecycle::{enter, enter_second, exit, exit_by_kretprobe, exit_last, unmatched};
+use crate::lifecycle::{
+    enter, enter_second, exit, exit_by_kretprobe, exit_last, returned_pages, unmatched,
+};
 use crate::slot;
 
 const PAGE_SHIFT: u32 = 12;
@@ -56,7 +58,7 @@ programs! {
 
 #[inline(always)]
 fn exited<const HAS_TWIN: bool>(ctx: FExitContext) {
-    let pages = |_: &Flight| (kernel::raw_arg(&ctx, 3), ctx.arg(6));
+    let pages = returned_pages(&ctx);
     let returned = |slot: &Flight| base_pages(slot, ctx.arg(6));
     let frame = kernel::frame(&ctx);
     if !exit::<HAS_TWIN>(frame, || ctx.arg(1), returned, pages) {
@@ -67,12 +69,12 @@ fn exited<const HAS_TWIN: bool>(ctx: FExitContext) {
 programs! {
     /// Does not count a return without a pin: the first program has.
     fexit memfd_exit_fexit_second(ctx) {
-        let pages = |_: &Flight| (kernel::raw_arg(&ctx, 3), ctx.arg(6));
+        let pages = returned_pages(&ctx);
         let returned = |slot: &Flight| base_pages(slot, ctx.arg(6));
         exit::<true>(kernel::frame(&ctx), || ctx.arg(1), returned, pages);
     }
     fexit memfd_exit_fexit_third(ctx) {
-        let pages = |_: &Flight| (kernel::raw_arg(&ctx, 3), ctx.arg(6));
+        let pages = returned_pages(&ctx);
         let returned = |slot: &Flight| base_pages(slot, ctx.arg(6));
         exit_last(kernel::frame(&ctx), ctx.arg(1), returned, pages);
     }

@@ -16,7 +16,8 @@ use pinwatch_common::record::Flight;
 use super::programs::programs;
 use crate::kernel;
 use crate::lifecycle::{
-    enter, enter_second, exit, exit_by_kretprobe, exit_last, forget_returned, unmatched,
+    enter, enter_second, exit, exit_by_kretprobe, exit_last, forget_returned, returned_pages,
+    unmatched,
 };
 use crate::slot;
 
@@ -111,7 +112,7 @@ programs! {
 
 #[inline(never)]
 fn exit_longterm<const HAS_TWIN: bool>(ctx: FExitContext) {
-    let pages = |_: &Flight| (kernel::raw_arg(&ctx, 3), ctx.arg(6));
+    let pages = returned_pages(&ctx);
     let frame = kernel::frame(&ctx);
     if !exit::<HAS_TWIN>(frame, || ctx.arg(1), |_| ctx.arg(6), pages) {
         unmatched(&ctx, frame);
@@ -121,14 +122,14 @@ fn exit_longterm<const HAS_TWIN: bool>(ctx: FExitContext) {
 /// Does not count a return without a pin: the first program has.
 #[inline(never)]
 fn exit_longterm_second(ctx: FExitContext) {
-    let pages = |_: &Flight| (kernel::raw_arg(&ctx, 3), ctx.arg(6));
+    let pages = returned_pages(&ctx);
     let frame = kernel::frame(&ctx);
     exit::<true>(frame, || ctx.arg(1), |_| ctx.arg(6), pages);
 }
 
 #[inline(never)]
 fn exit_longterm_third(ctx: FExitContext) {
-    let pages = |_: &Flight| (kernel::raw_arg(&ctx, 3), ctx.arg(6));
+    let pages = returned_pages(&ctx);
     exit_last(kernel::frame(&ctx), ctx.arg(1), |_| ctx.arg(6), pages);
 }
 
