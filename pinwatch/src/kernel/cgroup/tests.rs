@@ -1,4 +1,5 @@
-//! What hosts of all kinds show, one file each in tests/data/cgroups.
+//! `/proc/PID/cgroup` of many kinds of hosts, one file each in tests/data/cgroups.
+#![forbid(unsafe_code)]
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -18,7 +19,7 @@ const ID: &str = id!();
 const POD: &str = "6d1f7c52-8a3b-4e0d-9c47-2b5e8f1a0d93";
 const STATIC: &str = "f0e1d2c3b4a5968778695a4b3c2d1e0f";
 
-/// File, container, pod, unit; empty is unknown.
+/// File, and the expected container, pod and unit; empty if unknown.
 const FILES: &[(&str, &str, &str, &str)] = &[
     ("containerd-ctr", "", "", ""),
     ("containerd-k8s-static-pod", ID, STATIC, ""),
@@ -147,7 +148,7 @@ proptest! {
     #[test]
     fn anything_can_be_read(text in "(\\PC|\n|:|/){0,200}") {
         let Cgroup { path, container, pod, .. } = parse(&text);
-        prop_assert!(path.is_none_or(|path| path.chars().count() <= LONGEST));
+        prop_assert!(path.is_none_or(|path| path.chars().count() <= MAX_PATH_CHARS));
         prop_assert!(container.is_none_or(|id| id.len() == 64));
         prop_assert!(pod.is_none_or(|uid| uid.len() == 36 || uid.len() == 32));
     }

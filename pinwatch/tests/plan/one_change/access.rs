@@ -224,13 +224,13 @@ fn missing_capabilities_are_named() {
     };
     assert_eq!(
         unusable(&["CAP_BPF"]),
-        ["missing CAP_PERFMON (or run as root)"]
+        ["pinwatch is missing CAP_PERFMON: run it as root, or grant capabilities"]
     );
     assert_eq!(
         unusable(&["CAP_PERFMON"]),
-        ["missing CAP_BPF (or run as root)"]
+        ["pinwatch is missing CAP_BPF: run it as root, or grant capabilities"]
     );
-    let both = "missing CAP_BPF and CAP_PERFMON (or run as root)";
+    let both = "pinwatch is missing CAP_BPF and CAP_PERFMON: run it as root, or grant capabilities";
     assert_eq!(unusable(&[]), [both]);
     assert_eq!(unusable(&["CAP_NET_ADMIN"]), [both]);
     assert!(unusable(&["CAP_SYS_ADMIN"]).is_empty());
