@@ -208,8 +208,8 @@ fn symbol_obstacle(function: &str, facts: &Facts) -> Option<String> {
 }
 
 /// Note on kretprobes without tracefs, whose `maxactive` is the kernel's default.
-const DEFAULT_MAXACTIVE: &str = "returns are lost without a count if more than 10 threads, and two per CPU, are inside: \
-     pinwatch cannot write tracefs (run as root)";
+const DEFAULT_MAXACTIVE: &str = "pinwatch cannot write tracefs (run it as root), so returns are lost without a count \
+     while more threads are inside than the larger of 10 and two per CPU";
 
 /// Note on kprobes where the kernel preempts BPF programs.
 const LOWER_BOUND: &str =

@@ -54,7 +54,7 @@ impl SwitchWatch {
         }
         for reason in logged.iter().filter(|reason| !reasons.contains(reason)) {
             let cause = reason.split(": ").next().unwrap_or(reason);
-            tracing::info!("attached hooks run again; until now {cause}");
+            tracing::info!("attached hooks run again (until now: {cause})");
         }
         *logged = reasons;
         switches

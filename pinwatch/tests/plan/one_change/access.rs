@@ -61,7 +61,7 @@ fn kretprobes_without_tracefs_say_that_returns_may_be_lost() {
         assert!(!plan.is_degraded());
         for measurement in [Measurement::PinReturn, Measurement::PinEntry] {
             let (_, note) = attached(&plan, measurement);
-            let told = note.is_some_and(|note| note.contains("tracefs cannot be written"));
+            let told = note.is_some_and(|note| note.contains("pinwatch cannot write tracefs"));
             assert_eq!(told, measurement == Measurement::PinReturn, "{note:?}");
         }
     }
