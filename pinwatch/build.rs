@@ -41,7 +41,9 @@ fn build() -> Result<()> {
     println!("cargo:rerun-if-changed=../pinwatch-common/src");
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=build/compiler.rs");
-    let out = PathBuf::from(env::var_os("OUT_DIR").context("OUT_DIR is not set")?);
+    let out = PathBuf::from(
+        env::var_os("OUT_DIR").context("OUT_DIR is not set: run this script with cargo")?,
+    );
     version()?;
 
     if let Some(object) = env::var_os("PINWATCH_EBPF_OBJECT") {
@@ -131,7 +133,9 @@ fn toolchain(compiler: &Compiler, out: &Path) -> Result<String> {
     let folder = out.join("toolchain");
     let bin = folder.join("bin");
     fs::create_dir_all(&bin)?;
-    let cargo = PathBuf::from(env::var_os("CARGO").context("CARGO is not set")?);
+    let cargo = PathBuf::from(
+        env::var_os("CARGO").context("CARGO is not set: run this script with cargo")?,
+    );
     for (target, name) in [(&compiler.rustc, "rustc"), (&cargo, "cargo")] {
         let link = bin.join(name);
         if link.symlink_metadata().is_ok() {
@@ -161,8 +165,9 @@ fn find_linker(compiler: &Compiler) -> Result<Option<PathBuf>> {
 
 /// Sets the labels of `pinwatch_build_info`: the versions of rustc and of the sources.
 fn version() -> Result<()> {
-    let rustc = env::var_os("RUSTC").context("RUSTC is not set")?;
-    let output = Command::new(rustc).arg("-V").output()?;
+    let rustc = env::var_os("RUSTC").context("RUSTC is not set: run this script with cargo")?;
+    let output = Command::new(rustc).arg("-V").output();
+    let output = output.context("cannot run RUSTC")?;
     let text = String::from_utf8(output.stdout)?;
     println!(
         "cargo:rustc-env=PINWATCH_RUSTC={}",

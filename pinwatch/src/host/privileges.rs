@@ -14,7 +14,7 @@ use caps::{CapSet, Capability, CapsHashSet};
 pub enum Capabilities {
     /// Drop all capabilities once every hook is attached
     Drop,
-    /// Keep them; only kernel stacks of sleeping threads need it
+    /// Keep all capabilities; only kernel stacks of sleeping threads need them
     Keep,
 }
 
@@ -28,21 +28,24 @@ pub fn gain_none() -> Result<()> {
 /// If the kernel refuses every bpf(2) call without `CAP_BPF` or `CAP_SYS_ADMIN`, one of these two stays:
 /// changing the followers' filters needs bpf(2).
 pub fn drop_capabilities() -> Result<()> {
-    let held = caps::read(None, CapSet::Permitted)?;
+    const CANNOT_DROP: &str =
+        "cannot drop the capabilities of this thread (--capabilities keep leaves them)";
+    let held = caps::read(None, CapSet::Permitted)
+        .context("cannot read the capabilities of this thread")?;
     if held.is_empty() {
         return Ok(());
     }
-    caps::clear(None, CapSet::Effective)?;
+    caps::clear(None, CapSet::Effective).context(CANNOT_DROP)?;
     let mut kept = CapsHashSet::new();
     if map_changes_need_capability() {
         let sufficient = [Capability::CAP_BPF, Capability::CAP_SYS_ADMIN];
         kept.extend(sufficient.into_iter().find(|one| held.contains(one)));
     }
     for set in [CapSet::Ambient, CapSet::Inheritable] {
-        caps::clear(None, set)?;
+        caps::clear(None, set).context(CANNOT_DROP)?;
     }
-    caps::set(None, CapSet::Permitted, &kept)?;
-    caps::set(None, CapSet::Effective, &kept)?;
+    caps::set(None, CapSet::Permitted, &kept).context(CANNOT_DROP)?;
+    caps::set(None, CapSet::Effective, &kept).context(CANNOT_DROP)?;
     for capability in kept {
         tracing::info!(
             "pinwatch keeps {capability}: this kernel refuses every bpf(2) call without it"

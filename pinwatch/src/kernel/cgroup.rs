@@ -25,7 +25,7 @@ const MAX_PATH_CHARS: usize = 1024;
 pub fn parse(text: &str) -> Cgroup {
     let mut paths: Vec<_> = text.lines().filter_map(ranked).collect();
     paths.sort_by_key(|(rank, _)| *rank);
-    let first = |what: fn(&str) -> Option<&str>| paths.iter().find_map(|(_, path)| what(path));
+    let first = |find: fn(&str) -> Option<&str>| paths.iter().find_map(|(_, path)| find(path));
     let container = first(container);
     let scope = || first(|path| unit(path, ".scope")).filter(|_| container.is_none());
     Cgroup {
@@ -74,7 +74,8 @@ fn pod(path: &str) -> Option<&str> {
     })
 }
 
-/// Whether a text is a pod uid: `8-4-4-4-12` digits, or 32 digits for a static pod (from a file).
+/// Whether a text is a pod uid: `8-4-4-4-12` digits, or 32 for a static pod, which the kubelet reads from
+/// a file.
 fn is_uid(text: &str) -> bool {
     let parts: Vec<_> = text.split(['-', '_']).collect();
     let lengths: Vec<_> = parts.iter().map(|part| part.len()).collect();

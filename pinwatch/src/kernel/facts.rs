@@ -1,7 +1,7 @@
 //! Facts of a kernel that planning needs, read once at the start.
 //!
-//! Plain data: the planner also takes the fact sheet of another machine. Facts do not depend on the
-//! kernel's version, and contain no kernel address.
+//! Plain data: the planner also takes the fact sheet of another machine. The release is for display;
+//! no version is compared. Facts contain no kernel address.
 #![forbid(unsafe_code)]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,7 +17,7 @@ use super::preemption::Preemption;
 use super::switches::{SwitchFiles, Switches};
 use super::zones;
 
-/// Fact sheet: capabilities of a kernel, and permissions of this process.
+/// Fact sheet: features of a kernel, and permissions of this process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Facts {
     pub release: String,
@@ -150,7 +150,7 @@ fn read_btf(wanted: &Wanted) -> Result<btf::BtfMatches, String> {
     };
     let data = fs::read("/sys/kernel/btf/vmlinux").map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => "the kernel has no BTF (CONFIG_DEBUG_INFO_BTF)".to_owned(),
-        _ => format!("/sys/kernel/btf/vmlinux: {error}"),
+        _ => format!("/sys/kernel/btf/vmlinux cannot be read: {error}"),
     })?;
     btf::find(&data, &wanted).map_err(|error| format!("/sys/kernel/btf/vmlinux: {error}"))
 }
@@ -179,7 +179,7 @@ fn root_cause(error: &dyn std::error::Error) -> String {
 
 /// The tracefs in which this process may define kprobes: its own mount, or the one inside debugfs.
 fn find_tracefs() -> Option<String> {
-    // Opening with O_APPEND changes nothing. Without it, O_TRUNC would remove all definitions.
+    // Opening the file changes nothing: only O_TRUNC would remove the definitions.
     let may_define = |dir: &&str| {
         let file = Path::new(dir).join("kprobe_events");
         OpenOptions::new().append(true).open(file).is_ok()

@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn symbols_with_suffixes_and_duplicates_are_told_apart() {
+    fn symbols_with_suffixes_and_duplicates_are_counted_apart() {
         let text = "ffffffff81000000 t __gup_longterm_locked\n\
                     ffffffff81000010 t __pfx___gup_longterm_locked\n\
                     ffffffff81000020 t migrate_pages.isra.0\n\

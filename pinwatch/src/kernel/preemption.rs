@@ -50,7 +50,8 @@ impl Preemption {
 /// Preemption model from `uname -v`, the command line and the configuration, for kernels whose debugfs
 /// cannot be read (lockdown closes it).
 ///
-/// If the kernel has lazy preemption and neither text decides, the result is `Lazy`.
+/// A kernel that can switch to lazy preemption counts as `Lazy` if neither the command line nor the
+/// configuration decides.
 fn from_build_and_boot(version: &str, cmdline: &str, config: &str, has_lazy: bool) -> Preemption {
     let words: Vec<_> = version.split_whitespace().collect();
     let asked = cmdline

@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_here_is_inside_a_pin() {
+    fn no_thread_here_is_inside_a_pin() {
         assert_eq!(threads_inside_a_pin(), 0);
     }
 }

@@ -9,7 +9,7 @@ use std::os::unix::fs::FileExt as _;
 
 use serde::{Deserialize, Serialize};
 
-/// The position of a switch.
+/// Position of a switch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Switch {
@@ -22,7 +22,7 @@ pub enum Switch {
     Unknown,
 }
 
-/// The position of every switch.
+/// Positions of all switches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Switches {
@@ -78,14 +78,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_switch_is_read_anew_each_time_and_unknown_where_it_says_something_else() {
+    fn a_switch_is_read_each_time_and_unknown_if_malformed() {
         let mut file = tempfile::tempfile().expect("a file");
         assert_eq!(read(Some(&file)), Switch::Unknown);
-        file.write_all(b"1\n").expect("it can be written");
+        file.write_all(b"1\n").expect("the file can be written");
         assert_eq!(read(Some(&file)), Switch::On);
-        file.write_all_at(b"0", 0).expect("it can be written");
+        file.write_all_at(b"0", 0).expect("the file can be written");
         assert_eq!(read(Some(&file)), Switch::Off);
-        file.write_all_at(b"x", 0).expect("it can be written");
+        file.write_all_at(b"x", 0).expect("the file can be written");
         assert_eq!(read(Some(&file)), Switch::Unknown);
         assert_eq!(read(None), Switch::Unknown);
     }

@@ -252,7 +252,8 @@ fn with_companions(
     Verdict::Attach { attachments, note }
 }
 
-/// Turns measurements inside collect into `Off` or `Lost` if passes are: only they show its beginning.
+/// If passes are `Off` or `Lost`, turns measurements inside collect into the same verdict: only passes show
+/// the beginning of collect.
 fn lose_with_passes(decisions: &mut [Decision]) {
     use Measurement as M;
     let passes = decisions.iter().find(|d| d.measurement == M::Passes);

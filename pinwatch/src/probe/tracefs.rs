@@ -151,7 +151,7 @@ impl Tracefs {
         Ok(Self {
             dir: dir.to_owned(),
             id: format!("{:016x}", u64::from_ne_bytes(random.expose())),
-            // O_APPEND: opening with O_TRUNC removes every definition of all programs.
+            // Without O_TRUNC, which would remove the definitions of all programs.
             definitions: TraceFile::open(dir, "kprobe_events", |options| options.append(true))?,
             profile: TraceFile::open(dir, "kprobe_profile", |options| options)?,
         })
@@ -291,7 +291,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn events_are_those_of_pinwatches_of_every_version() {
+    fn kprobes_of_every_pinwatch_version_are_found() {
         let text = "p:pinwatch_12/pin_enter_kprobe __gup_longterm_locked\n\
                     r4096:pinwatch_00c0ffee00c0ffee/pin_exit_kretprobe_00c0ffee00c0ffee __gup_longterm_locked\n\
                     p:other_99/x y\n\
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn a_profile_is_that_of_the_whole_name() {
+    fn a_profile_needs_the_whole_name() {
         let text =
             "  pin_exit_1        120               0\n  pin_exit_12      118               2\n";
         let profile = Profile {

@@ -252,7 +252,7 @@ impl Live {
         &self.stacks
     }
 
-    /// The pin in a slot; `None` if the slot is free or changed while it was read.
+    /// The pin in a slot; `None` if the slot is free, its call has returned, or it changed during the read.
     fn pin_in(&self, slot: usize) -> Option<Pin> {
         const OWNER: usize = std::mem::offset_of!(Slot, owner) / 8;
         const FLIGHT: usize = std::mem::offset_of!(Slot, flight) / 8;

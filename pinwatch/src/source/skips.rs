@@ -28,7 +28,7 @@ pub struct SkipCounts {
 }
 
 impl SkipCounts {
-    /// Starts to count. Hits until now without a run are attributed to the time before attaching.
+    /// Starts to count. Hits without a run until now count as hits before attaching.
     pub fn start(ebpf: &Ebpf, cpus: usize, attached: &[Attached]) -> Result<Self, LiveError> {
         let mut skips = Self {
             runs: share::<Runs>(ebpf, "RUNS", cpus)?,

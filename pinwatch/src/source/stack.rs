@@ -222,7 +222,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_procfs_says() {
+    fn frames_of_proc_stack() {
         assert_eq!(
             frame("[<0>] folio_wait_bit+0x12/0x34"),
             "folio_wait_bit+0x12"

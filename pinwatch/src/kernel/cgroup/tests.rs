@@ -85,11 +85,11 @@ fn folder() -> std::path::PathBuf {
 }
 
 #[test]
-fn every_file_says_what_it_should() {
+fn every_file_is_parsed() {
     for (file, container, pod, unit) in FILES {
-        let text = fs::read_to_string(folder().join(file)).expect("it is there");
+        let text = fs::read_to_string(folder().join(file)).expect("a file of the table");
         let is = parse(&text);
-        let shown = |what: &Option<String>| what.clone().unwrap_or_default();
+        let shown = |id: &Option<String>| id.clone().unwrap_or_default();
         let all = [shown(&is.container), shown(&is.pod), shown(&is.unit)];
         assert_eq!(all, [*container, *pod, *unit], "{file}");
         let root = file.starts_with("kernel-thread");
@@ -103,8 +103,8 @@ fn every_file_says_what_it_should() {
 }
 
 #[test]
-fn every_file_is_looked_at() {
-    let there = fs::read_dir(folder()).expect("it is there");
+fn every_file_is_in_the_table() {
+    let there = fs::read_dir(folder()).expect("a file of the table");
     let there = there.map(|file| {
         file.expect("readable")
             .file_name()
@@ -116,7 +116,7 @@ fn every_file_is_looked_at() {
 }
 
 #[test]
-fn what_only_looks_alike_is_not_said() {
+fn similar_texts_are_not_reported() {
     for path in [
         format!("/docker/{}", &ID[1..]),
         format!("/docker/{ID}0"),
@@ -146,7 +146,7 @@ fn what_only_looks_alike_is_not_said() {
 
 proptest! {
     #[test]
-    fn anything_can_be_read(text in "(\\PC|\n|:|/){0,200}") {
+    fn any_text_can_be_parsed(text in "(\\PC|\n|:|/){0,200}") {
         let Cgroup { path, container, pod, .. } = parse(&text);
         prop_assert!(path.is_none_or(|path| path.chars().count() <= MAX_PATH_CHARS));
         prop_assert!(container.is_none_or(|id| id.len() == 64));
