@@ -1,6 +1,6 @@
-//! Builds the BPF object, with the first of these that there is:
+//! Provides the BPF object, from the first of these sources that exists:
 //!
-//! 1. `PINWATCH_EBPF_OBJECT`: an object built elsewhere, taken as it is;
+//! 1. `PINWATCH_EBPF_OBJECT`: an object built elsewhere, used unchanged;
 //! 2. `PINWATCH_EBPF_TOOLCHAIN`: a rustup toolchain with rust-src;
 //! 3. rustup's nightly with rust-src;
 //! 4. `/usr/bin/rustc` with its library sources (Debian: rustc-web, rust-web-src).
@@ -19,12 +19,12 @@ use aya_build::{Package, Toolchain, build_ebpf};
 use compiler::{Compiler, cache_folder, linker_folder};
 
 const CRATE: &str = "pinwatch-ebpf";
-/// Second object of that crate: programs that measure nothing, for benchmarks.
+/// The second object of `pinwatch-ebpf`: programs that measure nothing, for benchmarks.
 const BASELINE: &str = "baseline";
 
 fn main() {
     if let Err(error) = build() {
-        // One readable sentence: cargo shows what a failed script printed.
+        // Display instead of `Result`'s Debug output: cargo prints stderr of a failed script.
         eprintln!("error: {error:#}");
         std::process::exit(1);
     }
@@ -41,33 +41,39 @@ fn build() -> Result<()> {
     println!("cargo:rerun-if-changed=../pinwatch-common/src");
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=build/compiler.rs");
-    let out = PathBuf::from(env::var_os("OUT_DIR").context("OUT_DIR is not set")?);
+    let out = PathBuf::from(
+        env::var_os("OUT_DIR").context("OUT_DIR is not set: run this script with cargo")?,
+    );
     version()?;
 
     if let Some(object) = env::var_os("PINWATCH_EBPF_OBJECT") {
         println!("cargo:rerun-if-changed={}", object.display());
-        fs::copy(&object, out.join(CRATE))
-            .with_context(|| format!("PINWATCH_EBPF_OBJECT: {}", object.display()))?;
-        // Only benchmarks need it; they report the empty object when they load it.
+        fs::copy(&object, out.join(CRATE)).with_context(|| {
+            format!(
+                "cannot copy {}, which PINWATCH_EBPF_OBJECT names",
+                object.display()
+            )
+        })?;
+        // Only benchmarks load this object. They report that it is empty.
         fs::write(out.join(BASELINE), [])?;
         return Ok(());
     }
     let compiler = Compiler::find()?.context(
-        "the BPF programs need a compiler with its library sources; install one of:\n  \
+        "no Rust compiler with library sources for the BPF programs was found; install one of:\n  \
          rustup toolchain install nightly --component rust-src\n  \
          apt-get install --no-install-recommends rustc-web rust-web-src\n\
-         or run `cargo xtask setup`, which does it",
+         or run `cargo xtask setup`, which installs one",
     )?;
     let linker = find_linker(&compiler)?;
     let path = env::var_os("PATH").unwrap_or_default();
     let dirs = linker
         .into_iter()
         .chain(env::split_paths(&path).collect::<Vec<_>>());
-    // SAFETY: a build script's main thread, before any other is started.
+    // SAFETY: the build script has no other thread yet.
     unsafe {
         env::set_var("PATH", env::join_paths(dirs)?);
-        // With 32-bit arithmetic and jumps (Linux 5.1). A profile's flags are what
-        // `build_ebpf` leaves alone; macros and build scripts are for this machine.
+        // v3 has 32-bit arithmetic and jumps (Linux 5.1). `build_ebpf` sets RUSTFLAGS itself, so the
+        // flag goes into the profile. Macros and build scripts compile for the host.
         env::set_var("CARGO_UNSTABLE_PROFILE_RUSTFLAGS", "true");
         env::set_var("CARGO_PROFILE_RELEASE_RUSTFLAGS", "-Ctarget-cpu=v3");
         env::set_var(
@@ -83,18 +89,19 @@ fn build() -> Result<()> {
     build_ebpf(
         [Package {
             name: CRATE,
-            root_dir: root.to_str().context("path of pinwatch-ebpf")?,
+            root_dir: root
+                .to_str()
+                .context("the path of pinwatch-ebpf is not UTF-8")?,
             ..Package::default()
         }],
         Toolchain::Custom(&toolchain(&compiler, &out)?),
     )
 }
 
-/// Lets all profiles and targets that pinwatch is built for have one folder for the
-/// BPF crate, which is the same for all and takes a minute from nothing.
+/// Links the BPF crate's target folder to one that all profiles and targets share: its output does not
+/// depend on them, and a clean build takes a minute.
 fn share_target(out: &Path) -> Result<()> {
-    // What cargo marks the roots of its folders with: also that of each target named to it, so
-    // the outermost is the one that all builds share.
+    // cargo puts CACHEDIR.TAG into `target` and into `target/TRIPLE`. All builds share the outermost.
     let root = out
         .ancestors()
         .filter(|dir| dir.join("CACHEDIR.TAG").exists())
@@ -103,7 +110,7 @@ fn share_target(out: &Path) -> Result<()> {
     let (shared, folder) = (root.join("ebpf"), out.join("aya-build"));
     fs::create_dir_all(&shared)?;
     fs::create_dir_all(&folder)?;
-    // Where `build_ebpf` builds.
+    // `build_ebpf` builds in this folder.
     let target = folder.join("target");
     if target.read_link().is_ok_and(|to| to == shared) {
         return Ok(());
@@ -113,11 +120,12 @@ fn share_target(out: &Path) -> Result<()> {
     } else if target.exists() {
         fs::remove_dir_all(&target)?;
     }
-    symlink(&shared, &target).with_context(|| target.display().to_string())
+    symlink(&shared, &target)
+        .with_context(|| format!("cannot create the symlink {}", target.display()))
 }
 
-/// What `rustup run` takes: the toolchain's name, or a folder that looks like one, with Debian's compiler
-/// and the cargo that runs this build.
+/// The toolchain argument of `rustup run`: a name, or for Debian's compiler a folder in the form of a
+/// toolchain, with that compiler and the cargo that runs this build.
 fn toolchain(compiler: &Compiler, out: &Path) -> Result<String> {
     if let Some(name) = &compiler.rustup_name {
         return Ok(name.clone());
@@ -125,7 +133,9 @@ fn toolchain(compiler: &Compiler, out: &Path) -> Result<String> {
     let folder = out.join("toolchain");
     let bin = folder.join("bin");
     fs::create_dir_all(&bin)?;
-    let cargo = PathBuf::from(env::var_os("CARGO").context("CARGO is not set")?);
+    let cargo = PathBuf::from(
+        env::var_os("CARGO").context("CARGO is not set: run this script with cargo")?,
+    );
     for (target, name) in [(&compiler.rustc, "rustc"), (&cargo, "cargo")] {
         let link = bin.join(name);
         if link.symlink_metadata().is_ok() {
@@ -136,8 +146,8 @@ fn toolchain(compiler: &Compiler, out: &Path) -> Result<String> {
     Ok(folder.to_str().context("OUT_DIR is not UTF-8")?.to_owned())
 }
 
-/// The folder of the bpf-linker that `cargo xtask setup` made for this compiler's LLVM; none if the one
-/// in PATH has to do.
+/// The folder of the bpf-linker that `cargo xtask setup` built for this compiler's LLVM. `None` if only
+/// PATH has a bpf-linker; an error if there is none.
 fn find_linker(compiler: &Compiler) -> Result<Option<PathBuf>> {
     let major = compiler.llvm_major()?;
     if let Some(cache) = cache_folder() {
@@ -150,13 +160,14 @@ fn find_linker(compiler: &Compiler) -> Result<Option<PathBuf>> {
     if env::split_paths(&path).any(|dir| dir.join("bpf-linker").exists()) {
         return Ok(None);
     }
-    bail!("bpf-linker is missing: run `cargo xtask setup`, which builds one for LLVM {major}")
+    bail!("bpf-linker is not installed: run `cargo xtask setup`, which builds it for LLVM {major}")
 }
 
-/// What `build_info` says of this build.
+/// Sets the labels of `pinwatch_build_info`: the versions of rustc and of the sources.
 fn version() -> Result<()> {
-    let rustc = env::var_os("RUSTC").context("RUSTC is not set")?;
-    let output = Command::new(rustc).arg("-V").output()?;
+    let rustc = env::var_os("RUSTC").context("RUSTC is not set: run this script with cargo")?;
+    let output = Command::new(rustc).arg("-V").output();
+    let output = output.context("cannot run RUSTC")?;
     let text = String::from_utf8(output.stdout)?;
     println!(
         "cargo:rustc-env=PINWATCH_RUSTC={}",

@@ -1,7 +1,7 @@
-//! pinwatch watches the kernel's long-term page pins.
+//! pinwatch measures the kernel's long-term page pins.
 //!
 //! Data flows one way: `kernel` and `probe` (facts, the plan) → `source` (state and events) →
-//! `model` (what is shown) → `stream`, `series` and `recording` → `evaluation` and `output`. The
+//! `model` (views of both) → `stream`, `series` and `recording` → `evaluation` and `output`. The
 //! commands in `cmd` connect the parts. docs/architecture.md lists every module; tests/tidy.rs
 //! enforces which folder may import which.
 

@@ -17,7 +17,7 @@ fn main() -> ExitCode {
     };
     match cmd::dispatch(cli) {
         Ok(status) => status,
-        // Whoever read the output has seen enough.
+        // The reader of a pipe, such as `head`, closed it on purpose.
         Err(error) if cmd::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("pinwatch: {error:#}");

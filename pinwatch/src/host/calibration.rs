@@ -1,18 +1,20 @@
-//! How fast the machine is at the moment: the time that a fixed piece of work takes, which
-//! has nothing to do with pins. What it differs by between two recordings, their durations
-//! may differ by for the same reason.
+//! Speed of the machine at the moment: the time of a fixed computation without pins.
+//!
+//! If this time differs between two recordings, durations of pins may differ for the same reason.
+#![forbid(unsafe_code)]
 
 use std::hint::black_box;
 use std::time::Instant;
 
-/// Some 30 ms of a processor of 2020: long enough to share it with whoever else wants it.
+/// About 30 ms on a processor of 2020: long enough to include the time that other tasks take.
 const STEPS: u32 = 20_000_000;
 
-/// The time of the work, in nanoseconds.
+/// Duration of the computation, in nanoseconds.
 #[must_use]
 pub fn measure() -> u64 {
     let started = Instant::now();
-    // Each step needs the one before it (Knuth's multiplier, TAOCP 2, 3.3.4).
+    // Each step depends on its predecessor, so that a CPU cannot overlap steps. The multiplier is Knuth's
+    // (TAOCP 2, 3.3.4).
     (0..STEPS).fold(1u64, |x, _| {
         black_box(x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1))
     });

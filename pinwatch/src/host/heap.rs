@@ -1,17 +1,17 @@
-//! The C library's heap, kept small.
+//! Settings of glibc's allocator that keep the heap small.
 
-/// Keeps the C library from making a heap for each thread. glibc would make one for the
-/// thread that attaches, and keep most of it. Call it before there are other threads.
+/// Limits glibc to one arena. Call it before the first thread starts.
+///
+/// Otherwise glibc creates an arena for the thread that attaches, and keeps most of its memory.
 pub fn one_arena() {
     #[cfg(target_env = "gnu")]
-    // SAFETY: changes a setting of the allocator, before there are other threads.
+    // SAFETY: changes a setting of the allocator, before other threads exist.
     unsafe {
         libc::mallopt(libc::M_ARENA_MAX, 1);
     }
 }
 
-/// Gives free memory back to the kernel. Reading BTF takes some 30 MB that are not needed
-/// again; glibc would keep them.
+/// Returns free memory to the kernel. Reading BTF takes about 30 MB once, which glibc would keep.
 pub fn give_back() {
     #[cfg(target_env = "gnu")]
     // SAFETY: takes no pointers, and locks the heap itself.

@@ -1,6 +1,7 @@
-//! What of a machine bears on pins, beside the kernel's form of the path: two
-//! recordings can be compared only where it is alike. Read once; what cannot be
-//! read is empty. Holds no address and nothing that names the machine.
+//! Hardware and settings that affect pins. Recordings can be compared only if these agree.
+//!
+//! Read once. An unreadable value is empty. Nothing here identifies the machine or is an address.
+#![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -10,30 +11,31 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-/// The machine and its settings.
+/// Hardware and settings of a machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
-    /// `uname -v`: the kernel's build.
+    /// The kernel's build, as in `uname -v`.
     pub build: String,
     pub command_line: String,
-    /// SHA-256 of the kernel's configuration, and of its BTF.
+    /// SHA-256 of the kernel's configuration.
     pub config_digest: Option<String>,
+    /// SHA-256 of the kernel's BTF.
     pub btf_digest: Option<String>,
     pub cpu: String,
     pub cpus: usize,
     pub memory_kib: u64,
     pub nodes: usize,
-    /// Pages under each zone's management, by "node zone".
+    /// Managed pages of each zone, by "node zone".
     pub zones: BTreeMap<String, u64>,
-    /// Transparent huge pages: the chosen word of each setting, by its file.
+    /// Settings of transparent huge pages: the selected word, by file.
     pub thp: BTreeMap<String, String>,
-    /// Huge pages in the pool, by size.
+    /// Huge pages in each pool, by size, such as `hugepages-2048kB`.
     pub hugetlb: BTreeMap<String, u64>,
     pub clocksource: String,
     pub foll_pins: Option<FollPins>,
 }
 
-/// Pages pinned and unpinned, by anybody, since the machine booted: `/proc/vmstat`.
+/// Pages that all pins on this machine took and released since boot, from `/proc/vmstat`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FollPins {
     pub acquired: u64,
@@ -41,10 +43,10 @@ pub struct FollPins {
 }
 
 impl FollPins {
-    /// Reads them; none before 5.6, or where procfs is not mounted.
+    /// Reads both counters; `None` before 5.6, or if procfs is not mounted.
     #[must_use]
     pub fn read() -> Option<Self> {
-        // Folds what each CPU has not added yet. Needs root; else they lag a little.
+        // Adds the counts that CPUs have not added yet. Without root the counters lag a little.
         let _ = fs::read("/proc/sys/vm/stat_refresh");
         let text = fs::read_to_string("/proc/vmstat").ok()?;
         let field = |name: &str| {
@@ -59,7 +61,7 @@ impl FollPins {
 }
 
 impl Machine {
-    /// Reads all of it.
+    /// Reads the hardware and settings of this machine.
     #[must_use]
     pub fn gather() -> Self {
         let release = read("/proc/sys/kernel/osrelease");
@@ -78,7 +80,9 @@ impl Machine {
             cpu: cpuinfo("model name").next().unwrap_or_default().to_owned(),
             cpus: cpuinfo("processor").count(),
             memory_kib: memory.and_then(first_number).unwrap_or(0),
-            nodes: folders("/sys/devices/system/node", "node").len().max(1),
+            nodes: numbered_folders("/sys/devices/system/node", "node")
+                .len()
+                .max(1),
             zones,
             thp: thp(),
             hugetlb: hugetlb(),
@@ -93,7 +97,7 @@ fn read(path: &str) -> String {
     text.trim().to_owned()
 }
 
-/// Of a line `key : value`.
+/// The value in a line `key : value` with this key.
 fn value<'a>(line: &'a str, key: &str) -> Option<&'a str> {
     let (found, value) = line.split_once(':')?;
     (found.trim() == key).then(|| value.trim())
@@ -116,7 +120,7 @@ fn digest(path: &Path) -> io::Result<String> {
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// `managed` of each zone that has pages.
+/// `managed` of each zone that has pages, by "node zone".
 fn zones(zoneinfo: &str) -> BTreeMap<String, u64> {
     let mut zones = BTreeMap::new();
     let mut zone = None;
@@ -138,7 +142,7 @@ fn zones(zoneinfo: &str) -> BTreeMap<String, u64> {
 fn thp() -> BTreeMap<String, String> {
     let base = "/sys/kernel/mm/transparent_hugepage";
     let files = ["enabled", "defrag", "shmem_enabled"].map(str::to_owned);
-    let sizes = folders(base, "hugepages-").into_iter();
+    let sizes = numbered_folders(base, "hugepages-").into_iter();
     let sizes = sizes.map(|size| format!("{size}/enabled"));
     let settings = files.into_iter().chain(sizes).filter_map(|file| {
         let text = read(&format!("{base}/{file}"));
@@ -150,7 +154,7 @@ fn thp() -> BTreeMap<String, String> {
 
 fn hugetlb() -> BTreeMap<String, u64> {
     let base = "/sys/kernel/mm/hugepages";
-    let pools = folders(base, "hugepages-").into_iter();
+    let pools = numbered_folders(base, "hugepages-").into_iter();
     let pools = pools.filter_map(|size| {
         let pages = first_number(&read(&format!("{base}/{size}/nr_hugepages")))?;
         Some((size, pages))
@@ -158,8 +162,8 @@ fn hugetlb() -> BTreeMap<String, u64> {
     pools.collect()
 }
 
-/// Names of folders in a folder that begin so, and go on with a number.
-fn folders(path: &str, prefix: &str) -> Vec<String> {
+/// Names in a folder that consist of a prefix and a number, possibly with a unit.
+fn numbered_folders(path: &str, prefix: &str) -> Vec<String> {
     let entries = fs::read_dir(path).into_iter().flatten().flatten();
     let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
     names

@@ -1,5 +1,5 @@
-//! The machine and the process: hardware settings, speed, clocks, privileges, systemd, files.
-//! Imports nothing else of this crate.
+//! The machine and this process: hardware, speed, clocks, heap, privileges, systemd, files.
+//! Imports no other folder of this crate.
 
 pub mod bounded_file;
 pub mod calibration;

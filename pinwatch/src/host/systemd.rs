@@ -1,6 +1,6 @@
-//! What the daemon and systemd tell each other: sockets that are already bound,
-//! readiness, signs of life, and whether the log goes to the journal. Each does
-//! nothing where systemd is not what started it.
+//! systemd's protocols: socket activation, readiness, watchdog, and the journal's stream.
+//!
+//! Without systemd as the parent, each function does nothing.
 
 use std::future::pending;
 use std::io;
@@ -12,51 +12,55 @@ use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::time::interval;
 
-/// The sockets of `pinwatch.socket`, if there are any.
+/// TCP sockets inherited from `pinwatch.socket`; empty without socket activation.
 pub fn listeners() -> Result<Vec<TcpListener>> {
-    let inherited = sd_notify::listen_fds().context("socket activation")?;
+    let inherited =
+        sd_notify::listen_fds().context("cannot take over the sockets of pinwatch.socket")?;
     let listeners = inherited.map(|fd| {
-        // SAFETY: systemd opened it for this process; nobody else here knows it.
+        // SAFETY: systemd opened the descriptor for this process, and nothing else here owns it.
         let listener = unsafe { std::net::TcpListener::from_raw_fd(fd) };
         let address = listener.local_addr();
-        let address = address.context("an inherited socket is not a TCP socket")?;
+        let address = address.context(
+            "an inherited socket is not a TCP socket: use ListenStream=HOST:PORT in pinwatch.socket",
+        )?;
         listener.set_nonblocking(true)?;
-        tracing::info!("{address}, inherited, in place of --web.listen-address");
+        tracing::info!("pinwatch listens on {address} from pinwatch.socket; --web.listen-address is ignored");
         Ok(TcpListener::from_std(listener)?)
     });
     listeners.collect()
 }
 
-/// Everything is attached.
+/// Reports to systemd that every hook is attached.
 pub fn ready() {
-    tell(&[NotifyState::Ready, NotifyState::Status("watching")]);
+    notify(&[NotifyState::Ready, NotifyState::Status("watching")]);
 }
 
-/// It ends, as it was asked to.
+/// Reports to systemd that the daemon stops on request.
 pub fn stopping() {
-    tell(&[NotifyState::Stopping, NotifyState::Status("detaching")]);
+    notify(&[NotifyState::Stopping, NotifyState::Status("detaching")]);
 }
 
-/// Signs of life from the loop that serves everything, twice in the time after
-/// which one is missed; for ever.
+/// Pings systemd's watchdog twice per `WatchdogSec=`. Never returns.
+///
+/// Runs on the runtime that serves everything else, so that pings stop when that runtime hangs.
 pub async fn watchdog() -> Result<()> {
-    let Some(patience) = sd_notify::watchdog_enabled() else {
+    let Some(limit) = sd_notify::watchdog_enabled() else {
         return pending().await;
     };
-    let mut beat = interval(patience / 2);
+    let mut ticks = interval(limit / 2);
     loop {
-        beat.tick().await;
-        tell(&[NotifyState::Watchdog]);
+        ticks.tick().await;
+        notify(&[NotifyState::Watchdog]);
     }
 }
 
-fn tell(state: &[NotifyState<'_>]) {
+fn notify(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
-        tracing::debug!("systemd is not told {state:?}: {error}");
+        tracing::debug!("pinwatch could not notify systemd of {state:?}: {error}");
     }
 }
 
-/// Whether stderr leads to the journal: systemd names the stream that it opened.
+/// Whether stderr is the journal: systemd puts its device and inode into `JOURNAL_STREAM`.
 #[must_use]
 pub fn logs_to_journal() -> bool {
     let stderr = || -> io::Result<String> {

@@ -1,35 +1,37 @@
-//! The little of BTF that planning needs: prototypes of functions and
-//! tracepoints, and enum constants. aya keeps these look-ups private, and other
-//! parsers build all of BTF in memory.
+//! BTF reader for planning: prototypes of functions and tracepoints, enum constants, struct members.
 //!
-//! Reads <https://docs.kernel.org/bpf/btf.html>; every access is checked, and a
-//! malformed file is an error, never a panic.
+//! aya keeps such look-ups private, and other parsers build all of BTF in memory. The format is
+//! <https://docs.kernel.org/bpf/btf.html>. Every access is checked: a malformed file is an error, never
+//! a panic.
+#![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// Why BTF could not be read.
+/// A malformed BTF file.
 #[derive(Debug, Error)]
 pub enum BtfError {
-    #[error("not BTF, or of another byte order")]
+    #[error("the file is not BTF, or has another byte order than this machine")]
     Magic,
-    #[error("truncated at byte {0}")]
+    #[error("the BTF ends early, at byte {0}")]
     Truncated(usize),
-    #[error("type {0} has the unknown kind {1}")]
+    #[error(
+        "type {0} of the BTF has the unknown kind {1}: the BTF is damaged, or newer than this pinwatch"
+    )]
     Kind(u32, u32),
 }
 
-/// A function as BTF describes it.
+/// Prototype of a function or tracepoint.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Prototype {
-    /// Names of the parameters, in order.
+    /// Parameter names, in order.
     pub params: Vec<String>,
     pub returns: Returns,
 }
 
-/// What a function returns, as far as it matters here.
+/// Return type of a function, as far as programs depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Returns {
@@ -39,36 +41,38 @@ pub enum Returns {
 }
 
 impl Prototype {
-    /// The position of a parameter.
+    /// Position of a parameter by name, from 0.
     #[must_use]
     pub fn position(&self, param: &str) -> Option<usize> {
         self.params.iter().position(|name| name == param)
     }
 }
 
-/// What was asked for, as far as it is there.
+/// Results of a [`BtfQuery`]: the wanted items that the BTF has.
 #[derive(Debug, Default)]
-pub struct Found {
+pub struct BtfMatches {
     pub functions: BTreeMap<String, Prototype>,
     pub tracepoints: BTreeMap<String, Prototype>,
     pub constants: BTreeMap<String, u64>,
-    /// Byte offsets of members, by "struct.member".
+    /// Byte offsets of struct members, by "struct.member".
     pub members: BTreeMap<String, u64>,
-    /// Numbers of elements of those members that are arrays.
+    /// Element counts of members that are arrays, by "struct.member".
     pub lengths: BTreeMap<String, u64>,
 }
 
-/// What to look for.
+/// Names to look up in BTF.
 #[derive(Debug, Default)]
-pub struct Wanted<'a> {
+pub struct BtfQuery<'a> {
     pub functions: &'a [&'a str],
     pub tracepoints: &'a [&'a str],
+    /// Enum constants.
     pub constants: &'a [&'a str],
+    /// Struct members, as (struct, member).
     pub members: &'a [(&'a str, &'a str)],
 }
 
-/// What calls a tracepoint's probes. Its parameters have names; those of the
-/// type `btf_trace_*` do not.
+/// Prefix of the function that calls a tracepoint's probes. Its parameters have names in BTF; those of
+/// the type `btf_trace_*` have none.
 const ITERATOR: &str = "__traceiter_";
 
 const KIND_INT: u32 = 1;
@@ -80,10 +84,10 @@ const KIND_FUNC: u32 = 12;
 const KIND_FUNC_PROTO: u32 = 13;
 const KIND_ENUM64: u32 = 19;
 
-/// Looks up `wanted` in the BTF of a kernel image.
-pub fn find(data: &[u8], wanted: &Wanted<'_>) -> Result<Found, BtfError> {
+/// Looks up `wanted` in the BTF of a kernel. Names that the BTF lacks are absent from the result.
+pub fn find(data: &[u8], wanted: &BtfQuery<'_>) -> Result<BtfMatches, BtfError> {
     let btf = Btf::parse(data)?;
-    let mut found = Found::default();
+    let mut found = BtfMatches::default();
     for ty in &btf.types {
         let name = btf.name(ty.name_off);
         match ty.kind {
@@ -96,7 +100,7 @@ pub fn find(data: &[u8], wanted: &Wanted<'_>) -> Result<Found, BtfError> {
                     && wanted.tracepoints.contains(&tracepoint)
                     && let Some(mut proto) = btf.prototype(ty.size_or_type)
                 {
-                    // The first parameter is the tracepoint's own.
+                    // The first parameter, `__data`, belongs to the probe and not to the tracepoint.
                     proto.params.drain(..1.min(proto.params.len()));
                     found.tracepoints.insert(tracepoint.to_owned(), proto);
                 }
@@ -114,7 +118,7 @@ struct Type {
     kind: u32,
     vlen: usize,
     size_or_type: u32,
-    /// Where the kind's own data begins.
+    /// Byte offset of the data that depends on the kind.
     data: usize,
 }
 
@@ -151,7 +155,7 @@ impl<'a> Btf<'a> {
                 data: at + 12,
             };
             let id = types.len() as u32 + 1;
-            at = ty.data + extra(&ty).ok_or(BtfError::Kind(id, ty.kind))?;
+            at = ty.data + extra_bytes(&ty).ok_or(BtfError::Kind(id, ty.kind))?;
             types.push(ty);
         }
         Ok(Self {
@@ -188,9 +192,9 @@ impl<'a> Btf<'a> {
     }
 
     fn returns(&self, id: u32) -> Returns {
-        // A file that is not well-formed may have a cycle of typedefs.
+        // A malformed file may have a cycle of typedefs.
         const MAX_TYPEDEFS: usize = 8;
-        /// `BTF_INT_BOOL`, in the word that follows an integer type.
+        /// `BTF_INT_BOOL` in the encoding word of an integer type.
         const BOOL: u32 = 4 << 24;
         let mut next = id;
         for _ in 0..MAX_TYPEDEFS {
@@ -211,14 +215,15 @@ impl<'a> Btf<'a> {
         Returns::Other
     }
 
-    fn layout(&self, ty: &Type, name: &str, wanted: &Wanted<'_>, found: &mut Found) {
+    /// Offsets and element counts of the wanted members of a struct.
+    fn layout(&self, ty: &Type, name: &str, wanted: &BtfQuery<'_>, found: &mut BtfMatches) {
         for (_, member) in wanted.members.iter().filter(|(of, _)| *of == name) {
             let field = (0..ty.vlen).find_map(|n| {
                 let at = ty.data + n * 12;
-                let is_it = self.name(u32_at(self.data, at).ok()?) == *member;
-                // The low 24 bits, should the struct have bit fields.
+                let matches = self.name(u32_at(self.data, at).ok()?) == *member;
+                // If the struct has bit fields, the high 8 bits hold a member's size.
                 let bits = u32_at(self.data, at + 8).ok()? & 0xff_ffff;
-                is_it.then_some((u32_at(self.data, at + 4).ok()?, bits))
+                matches.then_some((u32_at(self.data, at + 4).ok()?, bits))
             });
             let Some((of, bits)) = field else { continue };
             let name = format!("{name}.{member}");
@@ -252,8 +257,8 @@ impl<'a> Btf<'a> {
     }
 }
 
-/// Bytes that follow a type's twelve, by kind.
-fn extra(ty: &Type) -> Option<usize> {
+/// Bytes of a type after the common 12; `None` for an unknown kind.
+fn extra_bytes(ty: &Type) -> Option<usize> {
     Some(match ty.kind {
         1 | 14 | 17 => 4,
         2 | 7..=12 | 16 | 18 => 0,
@@ -301,7 +306,7 @@ mod tests {
         data
     }
 
-    const WANTED: Wanted<'_> = Wanted {
+    const WANTED: BtfQuery<'_> = BtfQuery {
         functions: &["f"],
         tracepoints: &[],
         constants: &["E"],

@@ -1,35 +1,37 @@
-//! What `/proc/PID/cgroup` says of a process: container, Kubernetes pod, systemd
-//! unit. Pure. Reports only formats that it recognises; never guesses. Whoever may make
-//! cgroups chooses their names.
+//! Parser of `/proc/PID/cgroup`: container, Kubernetes pod, systemd unit of a process.
+//!
+//! Pure. Reports only formats that it recognises; never guesses. Any user who may create cgroups
+//! chooses their names, so the results are untrusted text.
+#![forbid(unsafe_code)]
 
-/// As far as it is known.
+/// A process's cgroup and its owners; `None` for a format that is not recognised.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cgroup {
-    /// In the v2 hierarchy; on v1 hosts in systemd's, or that of the first controller.
+    /// Path in the v2 hierarchy; on v1 hosts in systemd's, or that of the first controller.
     pub path: Option<String>,
-    /// 64 hexadecimal digits.
+    /// Container id: 64 hexadecimal digits.
     pub container: Option<String>,
-    /// The pod's uid: with dashes, or the 32 digits of a static pod.
+    /// Pod uid with dashes, or the 32 digits of a static pod.
     pub pod: Option<String>,
-    /// The innermost service; where there is neither that nor a container, the scope.
+    /// Innermost service. Without a service and a container: innermost scope.
     pub unit: Option<String>,
 }
 
-/// Characters of a path that are kept; no known one has more.
-const LONGEST: usize = 1024;
+/// Longest path that is kept, in characters. No known path is longer.
+const MAX_PATH_CHARS: usize = 1024;
 
-/// Reads the text of such a file.
+/// Parses the text of `/proc/PID/cgroup`.
 #[must_use]
 pub fn parse(text: &str) -> Cgroup {
     let mut paths: Vec<_> = text.lines().filter_map(ranked).collect();
     paths.sort_by_key(|(rank, _)| *rank);
-    let first = |what: fn(&str) -> Option<&str>| paths.iter().find_map(|(_, path)| what(path));
+    let first = |find: fn(&str) -> Option<&str>| paths.iter().find_map(|(_, path)| find(path));
     let container = first(container);
     let scope = || first(|path| unit(path, ".scope")).filter(|_| container.is_none());
     Cgroup {
         path: paths
             .first()
-            .map(|(_, path)| path.chars().take(LONGEST).collect()),
+            .map(|(_, path)| path.chars().take(MAX_PATH_CHARS).collect()),
         container: container.map(str::to_owned),
         pod: first(pod).map(|uid| uid.replace('_', "-")),
         unit: first(|path| unit(path, ".service"))
@@ -38,7 +40,7 @@ pub fn parse(text: &str) -> Cgroup {
     }
 }
 
-/// The path of a line, and how much it is worth.
+/// Path of a line, and its rank: the lowest rank is preferred.
 fn ranked(line: &str) -> Option<((bool, u8), &str)> {
     let mut fields = line.splitn(3, ':');
     let (_, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
@@ -51,8 +53,8 @@ fn ranked(line: &str) -> Option<((bool, u8), &str)> {
     Some(((path == "/", rank), path))
 }
 
-/// The id that containerd, CRI-O, Docker and Podman put into a cgroup's name: the
-/// innermost, unless it is of the process that watches the container.
+/// Innermost container id in a path. containerd, CRI-O, Docker and Podman put the id into a cgroup's
+/// name. The cgroup of conmon, which supervises a container from outside, does not count.
 fn container(path: &str) -> Option<&str> {
     const DIGITS: usize = 64;
     let folders = path.rsplit('/').filter(|folder| !folder.contains("conmon"));
@@ -60,8 +62,8 @@ fn container(path: &str) -> Option<&str> {
     words.find(|word| word.len() == DIGITS && is_hex(word))
 }
 
-/// `pod` and a uid, as the kubelet writes it: in a folder of its own, or at the end
-/// of a slice's name, where dashes are underscores.
+/// Innermost pod uid in a path. The kubelet writes `pod` and the uid as a folder's name, or at the end of a
+/// slice's name with underscores for dashes.
 fn pod(path: &str) -> Option<&str> {
     let mut names = path.rsplit(['/', ':']);
     names.find_map(|name| {
@@ -72,7 +74,8 @@ fn pod(path: &str) -> Option<&str> {
     })
 }
 
-/// `8-4-4-4-12` digits, or 32 of a pod that the kubelet has from a file.
+/// Whether a text is a pod uid: `8-4-4-4-12` digits, or 32 for a static pod, which the kubelet reads from
+/// a file.
 fn is_uid(text: &str) -> bool {
     let parts: Vec<_> = text.split(['-', '_']).collect();
     let lengths: Vec<_> = parts.iter().map(|part| part.len()).collect();

@@ -1,67 +1,70 @@
-//! Known defects of the pin path, as far as symbols and prototypes tell that a
-//! kernel has them, each with the figure that shows it happening. What only a
-//! version number would tell is not claimed.
+//! Known defects of the pin path, each with the metric that shows when it happens.
+//!
+//! Symbols and prototypes decide whether a kernel has a defect. A defect that only a version number
+//! could reveal is not reported.
+#![forbid(unsafe_code)]
 
 use serde::Serialize;
 
 use super::btf::Returns;
 use super::facts::Facts;
 
-/// A defect that this kernel's path has.
+/// A defect of the pin path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Defect {
     pub name: &'static str,
-    /// What it does to a user.
+    /// Consequence for users.
     pub effect: &'static str,
-    /// Where to see it.
+    /// Metric or page that shows the defect.
     pub figure: &'static str,
 }
 
-struct Row {
+struct DefectRow {
     defect: Defect,
     applies: fn(&Facts) -> bool,
 }
 
-const ROWS: &[Row] = &[
-    Row {
+const DEFECTS: &[DefectRow] = &[
+    DefectRow {
         defect: Defect {
             name: "movable-pages-stay",
-            effect: "pages of ZONE_MOVABLE are pinned where they are, which blocks memory hot-unplug \
-                     (moved since 5.13, d1e153fea2a8)",
-            figure: "pinwatch_migrate_calls_total stays 0 whatever is pinned",
+            effect: "pages of ZONE_MOVABLE are pinned in place, which blocks memory hot-unplug \
+                     (5.13 migrates them first, d1e153fea2a8)",
+            figure: "pinwatch_migrate_calls_total stays 0 for all pins",
         },
         applies: looks_at_cma_only,
     },
-    Row {
+    DefectRow {
         defect: Defect {
             name: "void-sweep",
-            effect: "a page that cannot be isolated is pinned where it is, and the pin succeeds",
+            effect: "a page that cannot be isolated is pinned in place, and the pin succeeds",
             figure: "pinwatch_isolate_failures_total grows without failures or retries",
         },
-        applies: sweep_returns_nothing,
+        applies: collect_returns_nothing,
     },
-    Row {
+    DefectRow {
         defect: Defect {
             name: "isolation-livelock",
-            effect: "a page that cannot be isolated makes the pin loop without end, at 100 % system time",
+            effect: "a page that cannot be isolated makes the pin loop forever, at 100 % system time",
             figure: "pinwatch_pins_stuck, and `looping on isolation` in /in-flight",
         },
-        applies: |facts| known(facts) && !looks_at_cma_only(facts) && !sweep_returns_nothing(facts),
+        applies: |facts| {
+            has_btf(facts) && !looks_at_cma_only(facts) && !collect_returns_nothing(facts)
+        },
     },
-    Row {
+    DefectRow {
         defect: Defect {
             name: "busy-is-enomem",
-            effect: "one page that somebody else references fails the pin at once, with ENOMEM and plenty of \
-                     free memory",
+            effect: "one page with another reference fails the pin at once: ENOMEM despite free memory",
             figure: "pinwatch_pin_failures_total{errno=\"ENOMEM\",cause=\"migrate_busy\"}",
         },
-        applies: |facts| known(facts) && !looks_at_cma_only(facts),
+        applies: |facts| has_btf(facts) && !looks_at_cma_only(facts),
     },
-    Row {
+    DefectRow {
         defect: Defect {
             name: "drain-per-pass",
             effect: "some kernels drain the LRU caches of all CPUs on every pass that meets an unpinnable page; \
-                     no prototype tells which",
+                     pinwatch cannot tell from prototypes whether this one does",
             figure: "pinwatch_lru_drains_total / pinwatch_migrate_calls_total near 1, \
                      pinwatch_pin_phase_seconds_total{phase=\"drain\"}",
         },
@@ -69,35 +72,36 @@ const ROWS: &[Row] = &[
     },
 ];
 
-/// The defects that a kernel has.
+/// Defects that a kernel has or may have.
 pub fn defects(facts: &Facts) -> impl Iterator<Item = &'static Defect> {
-    ROWS.iter()
+    DEFECTS
+        .iter()
         .filter(|row| (row.applies)(facts))
         .map(|row| &row.defect)
 }
 
-fn known(facts: &Facts) -> bool {
+fn has_btf(facts: &Facts) -> bool {
     facts.btf_error.is_none()
 }
 
-/// Before 5.13 (d1e153fea2a8) pages of ZONE_MOVABLE were pinned where they are.
+/// Whether the path migrates only CMA pages. Before 5.13 (d1e153fea2a8) it pinned ZONE_MOVABLE in place.
 #[must_use]
 pub fn looks_at_cma_only(facts: &Facts) -> bool {
-    known(facts) && !facts.constants.contains_key("MR_LONGTERM_PIN")
+    has_btf(facts) && !facts.constants.contains_key("MR_LONGTERM_PIN")
 }
 
-/// The stable kernels of 2025 in which the sweep returns nothing.
+/// Whether collect returns nothing, as in stable kernels of 2025.
 #[must_use]
-pub fn sweep_returns_nothing(facts: &Facts) -> bool {
+pub fn collect_returns_nothing(facts: &Facts) -> bool {
     [
         "collect_longterm_unpinnable_folios",
         "collect_longterm_unpinnable_pages",
     ]
     .iter()
-    .any(|sweep| {
+    .any(|collect| {
         facts
             .functions
-            .get(*sweep)
+            .get(*collect)
             .is_some_and(|proto| proto.returns == Returns::Nothing)
     })
 }

@@ -1,6 +1,8 @@
-//! The facts of a kernel that planning needs, read once at start. Plain data:
-//! a fact sheet of another machine is planned in the same way. Never compares
-//! versions, and never contains an address.
+//! Facts of a kernel that planning needs, read once at the start.
+//!
+//! Plain data: the planner also takes the fact sheet of another machine. The release is for display;
+//! no version is compared. Facts contain no kernel address.
+#![forbid(unsafe_code)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, OpenOptions};
@@ -15,12 +17,12 @@ use super::preemption::Preemption;
 use super::switches::{SwitchFiles, Switches};
 use super::zones;
 
-/// What is known of a kernel and of what this process may do there.
+/// Fact sheet: features of a kernel, and permissions of this process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Facts {
     pub release: String,
     pub machine: String,
-    /// Why there is no BTF; `None` if there is.
+    /// Reason why BTF cannot be read; `None` if it can.
     pub btf_error: Option<String>,
     /// Prototypes of the functions in the table, from BTF.
     pub functions: BTreeMap<String, Prototype>,
@@ -30,50 +32,50 @@ pub struct Facts {
     pub constants: BTreeMap<String, u64>,
     /// Byte offsets of struct members, by "struct.member", from BTF.
     pub members: BTreeMap<String, u64>,
-    /// Lengths of those members that are arrays, from BTF.
+    /// Element counts of members that are arrays, by "struct.member", from BTF.
     pub lengths: BTreeMap<String, u64>,
-    /// Bytes of a kernel stack; `None` where kallsyms hides addresses.
+    /// Size of a kernel stack in bytes; `None` if kallsyms hides addresses.
     pub stack_size: Option<u64>,
-    /// How often each wanted text symbol stands in kallsyms under its plain
-    /// name.
+    /// Occurrences of each wanted text symbol in kallsyms, without suffix.
     pub symbols: BTreeMap<String, u32>,
-    /// Wanted symbols that exist with a suffix only (`.isra.0`, `.constprop.0`).
+    /// Names of wanted symbols with a suffix (`.isra.0`, `.constprop.0`), by plain name.
     pub suffixed: BTreeMap<String, Vec<String>>,
-    /// Why there is no fentry and fexit; `None` if there is.
+    /// Reason why fentry and fexit cannot be used; `None` if they can.
     pub no_trampolines: Option<String>,
     /// Whether the kernel has kprobes.
     pub kprobes: bool,
-    /// Where a tracefs is mounted in which this process may define kprobes.
+    /// Mount point of a tracefs in which this process may define kprobes.
     pub tracefs: Option<String>,
     pub preemption: Preemption,
-    /// `none`, `integrity` or `confidentiality`; absent without the LSM.
+    /// Lockdown mode: `none`, `integrity` or `confidentiality`; `None` without the LSM.
     pub lockdown: Option<String>,
-    /// Of the capabilities that matter here, the effective ones.
+    /// Effective capabilities of this thread, as far as pinwatch uses them.
     pub capabilities: BTreeSet<String>,
     pub perf_event_paranoid: Option<i32>,
-    /// Why this process may not open perf events, which kprobes need; `None` if it may.
+    /// Reason why this process may not open perf events, which kprobes need; `None` if it may.
     pub no_perf_events: Option<String>,
-    /// Switches that silence hooks; unknown on sheets of earlier versions.
+    /// Switches that silence hooks; `Unknown` on sheets of earlier pinwatch versions.
     #[serde(default)]
     pub switches: Switches,
 }
 
-/// What to look for in a kernel. The caller says so: this folder knows no hook.
+/// Names to look up in a kernel. The caller passes them, since this folder does not know the hooks.
 #[derive(Clone, Debug, Default)]
 pub struct Wanted {
     /// Text symbols to count in kallsyms.
     pub symbols: Vec<&'static str>,
-    /// Functions whose prototypes matter.
+    /// Functions whose prototypes to read.
     pub functions: Vec<&'static str>,
+    /// Tracepoints whose prototypes to read.
     pub tracepoints: Vec<&'static str>,
     /// Enum constants.
     pub constants: Vec<&'static str>,
-    /// Struct members, by struct and name.
+    /// Struct members, as (struct, member).
     pub members: Vec<(&'static str, &'static str)>,
 }
 
-/// Symbols that are not hooked but tell something.
-const TELLING: [&str; 6] = [
+/// Symbols without a hook whose presence shows a feature of the kernel.
+const FEATURE_SYMBOLS: [&str; 6] = [
     MANY_ARGUMENTS,
     "cma_alloc",
     "register_kprobe",
@@ -82,13 +84,13 @@ const TELLING: [&str; 6] = [
     zones::VMEMMAP,
 ];
 
-/// Where the kernel tests that trampolines take more than six arguments (6.6).
+/// Test function of the kernel for trampolines with more than six arguments (6.6).
 pub const MANY_ARGUMENTS: &str = "bpf_modify_return_test2";
 
-/// Newer kernels have `register_ftrace_direct_multi` or only `register_ftrace_direct`.
+/// Present with CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS. Some kernels have `..._multi` as well.
 const DIRECT_CALLS: &str = "register_ftrace_direct";
 
-/// Capabilities that matter, with their numbers.
+/// Capabilities that pinwatch uses, with their numbers (include/uapi/linux/capability.h).
 const CAPABILITIES: [(u32, &str); 4] = [
     (12, "CAP_NET_ADMIN"),
     (21, "CAP_SYS_ADMIN"),
@@ -97,18 +99,19 @@ const CAPABILITIES: [(u32, &str); 4] = [
 ];
 
 impl Facts {
-    /// Reads the facts of the running kernel, as far as they are wanted.
+    /// Reads the wanted facts of the running kernel.
     #[must_use]
     pub fn gather(wanted: &Wanted) -> Self {
         let (found, btf_error) = match read_btf(wanted) {
             Ok(found) => (found, None),
-            Err(error) => (btf::Found::default(), Some(error)),
+            Err(error) => (btf::BtfMatches::default(), Some(error)),
         };
-        let kallsyms =
-            SymbolCounts::read(|name| wanted.symbols.contains(&name) || TELLING.contains(&name));
+        let kallsyms = SymbolCounts::read(|name| {
+            wanted.symbols.contains(&name) || FEATURE_SYMBOLS.contains(&name)
+        });
         let has = |name: &str| kallsyms.plain.contains_key(name);
         Self {
-            release: read("/proc/sys/kernel/osrelease").unwrap_or_default(),
+            release: read_trimmed("/proc/sys/kernel/osrelease").unwrap_or_default(),
             machine: std::env::consts::ARCH.to_owned(),
             btf_error,
             functions: found.functions,
@@ -123,10 +126,10 @@ impl Facts {
             stack_size: kallsyms.stack_size,
             symbols: kallsyms.plain,
             suffixed: kallsyms.suffixed,
-            lockdown: read("/sys/kernel/security/lockdown")
+            lockdown: read_trimmed("/sys/kernel/security/lockdown")
                 .and_then(|text| bracketed(&text, '[', ']')),
             capabilities: capabilities(),
-            perf_event_paranoid: read("/proc/sys/kernel/perf_event_paranoid")
+            perf_event_paranoid: read_trimmed("/proc/sys/kernel/perf_event_paranoid")
                 .and_then(|text| text.parse().ok()),
             no_perf_events: perf_event::refusal().map(|error| format!("perf_event_open: {error}")),
             switches: SwitchFiles::open().read(),
@@ -134,12 +137,12 @@ impl Facts {
     }
 }
 
-pub(super) fn read(path: &str) -> Option<String> {
+pub(super) fn read_trimmed(path: &str) -> Option<String> {
     Some(fs::read_to_string(path).ok()?.trim().to_owned())
 }
 
-fn read_btf(wanted: &Wanted) -> Result<btf::Found, String> {
-    let wanted = btf::Wanted {
+fn read_btf(wanted: &Wanted) -> Result<btf::BtfMatches, String> {
+    let wanted = btf::BtfQuery {
         functions: &wanted.functions,
         tracepoints: &wanted.tracepoints,
         constants: &wanted.constants,
@@ -147,12 +150,13 @@ fn read_btf(wanted: &Wanted) -> Result<btf::Found, String> {
     };
     let data = fs::read("/sys/kernel/btf/vmlinux").map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => "the kernel has no BTF (CONFIG_DEBUG_INFO_BTF)".to_owned(),
-        _ => format!("/sys/kernel/btf/vmlinux: {error}"),
+        _ => format!("/sys/kernel/btf/vmlinux cannot be read: {error}"),
     })?;
     btf::find(&data, &wanted).map_err(|error| format!("/sys/kernel/btf/vmlinux: {error}"))
 }
 
-/// Asks the kernel to load a tracing program: some refuse it to everybody.
+/// Reason why fentry and fexit cannot be used. Loads a tracing program, since some kernels refuse all of
+/// them.
 fn no_trampolines(compiled_in: bool) -> Option<String> {
     use aya::programs::ProgramType;
     if !compiled_in {
@@ -173,9 +177,9 @@ fn root_cause(error: &dyn std::error::Error) -> String {
     cause.to_string()
 }
 
-/// tracefs, alone or inside debugfs.
+/// The tracefs in which this process may define kprobes: its own mount, or the one inside debugfs.
 fn find_tracefs() -> Option<String> {
-    // Opening it to append changes nothing.
+    // Opening the file changes nothing: only O_TRUNC would remove the definitions.
     let may_define = |dir: &&str| {
         let file = Path::new(dir).join("kprobe_events");
         OpenOptions::new().append(true).open(file).is_ok()
@@ -186,13 +190,14 @@ fn find_tracefs() -> Option<String> {
         .map(str::to_owned)
 }
 
+/// Text between the first pair of brackets.
 pub(super) fn bracketed(text: &str, open: char, close: char) -> Option<String> {
     Some(text.split_once(open)?.1.split_once(close)?.0.to_owned())
 }
 
 fn capabilities() -> BTreeSet<String> {
-    // Of this thread: those of the process may have been given up.
-    let status = read("/proc/thread-self/status").unwrap_or_default();
+    // Read from this thread: /proc/self shows the main thread, which may have dropped its capabilities.
+    let status = read_trimmed("/proc/thread-self/status").unwrap_or_default();
     let effective = status
         .lines()
         .find_map(|line| u64::from_str_radix(line.strip_prefix("CapEff:")?.trim(), 16).ok())

@@ -1,12 +1,14 @@
-//! `/proc/kallsyms`: which symbols there are, and names for kernel addresses, which
-//! themselves never leave the agent.
+//! `/proc/kallsyms`: counts of symbols, and names for kernel addresses.
+//!
+//! The addresses themselves never leave the agent.
+#![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Seek as _};
 use std::sync::Mutex;
 
-/// A line: "address type name [module]".
+/// One line of kallsyms: "address type name [module]".
 struct Symbol<'a> {
     address: &'a str,
     kind: &'a str,
@@ -29,13 +31,14 @@ impl<'a> Symbol<'a> {
         matches!(self.kind, "t" | "T" | "w" | "W")
     }
 
-    /// Where addresses are hidden, all are 0.
+    /// The address; 0 if the kernel hides addresses.
     fn address(&self) -> Option<u64> {
         u64::from_str_radix(self.address, 16).ok()
     }
 }
 
-fn each(mut text: impl BufRead, mut take: impl FnMut(&Symbol<'_>)) -> io::Result<()> {
+/// Calls `take` for each well-formed line.
+fn for_each_symbol(mut text: impl BufRead, mut take: impl FnMut(&Symbol<'_>)) -> io::Result<()> {
     let mut line = String::new();
     while text.read_line(&mut line)? > 0 {
         if let Some(symbol) = Symbol::parse(&line) {
@@ -46,21 +49,22 @@ fn each(mut text: impl BufRead, mut take: impl FnMut(&Symbol<'_>)) -> io::Result
     Ok(())
 }
 
-/// The wanted symbols. The kernel makes the text anew for each reader, which is most of
-/// what gathering facts costs: it is read once.
+/// Counts of wanted symbols, from one read of kallsyms.
+///
+/// The kernel formats the text again for each reader. That is most of the cost of gathering facts.
 #[derive(Debug, Default)]
 pub struct SymbolCounts {
-    /// How often each wanted text symbol stands there under its plain name.
+    /// Occurrences of each wanted text symbol without suffix.
     pub plain: BTreeMap<String, u32>,
-    /// Wanted text symbols with a suffix.
+    /// Names of wanted text symbols with a suffix, by plain name.
     pub suffixed: BTreeMap<String, Vec<String>>,
-    /// Bytes of a kernel stack: the linker gives the first task's exactly the size of any
-    /// other. `None` where addresses are hidden.
+    /// Size of a kernel stack in bytes: the linker gives the first task's stack the size of all others.
+    /// `None` if addresses are hidden.
     pub stack_size: Option<u64>,
 }
 
 impl SymbolCounts {
-    /// Reads them; empty where the file cannot be read.
+    /// Reads `/proc/kallsyms`; empty if it cannot be read.
     pub fn read(wanted: impl Fn(&str) -> bool) -> Self {
         match File::open("/proc/kallsyms") {
             Ok(file) => Self::parse(BufReader::new(file), wanted),
@@ -71,8 +75,8 @@ impl SymbolCounts {
     fn parse(text: impl BufRead, wanted: impl Fn(&str) -> bool) -> Self {
         let mut found = Self::default();
         let (mut start, mut end) = (None, None);
-        // What was read before an error is as good as a shorter list.
-        let _ = each(text, |symbol| match symbol.name {
+        // After an error the symbols read before it count: an incomplete list is still useful.
+        let _ = for_each_symbol(text, |symbol| match symbol.name {
             "__start_init_task" => start = symbol.address(),
             "__end_init_task" => end = symbol.address(),
             name if symbol.is_text() => found.count(name, &wanted),
@@ -91,7 +95,7 @@ impl SymbolCounts {
             return;
         }
         if symbol.ends_with(".cold") {
-            // The unlikely half of a function that stands elsewhere.
+            // The compiler's cold part of a function, which has a symbol of its own.
         } else if base == symbol {
             *self.plain.entry(symbol.to_owned()).or_default() += 1;
         } else {
@@ -101,16 +105,18 @@ impl SymbolCounts {
     }
 }
 
-/// `/proc/kallsyms`, opened while this process may see addresses: what is read
-/// depends on who opened it.
-pub struct Symbols(Mutex<File>);
+/// `/proc/kallsyms`, opened while this process may see addresses.
+///
+/// The credentials at open(2) decide whether the text has addresses.
+pub struct KernelSymbols(Mutex<File>);
 
-impl Symbols {
+impl KernelSymbols {
+    /// Opens the file. Call it before capabilities are dropped.
     pub fn open() -> io::Result<Self> {
         Ok(Self(File::open("/proc/kallsyms")?.into()))
     }
 
-    /// "symbol+0x12" for each return address of a stack, innermost first.
+    /// "symbol+0x12" for each return address of a stack, innermost first. An error if addresses are hidden.
     pub fn resolve(&self, addresses: &[u64]) -> io::Result<Vec<String>> {
         let mut file = self.0.lock().expect("no holder panics");
         file.rewind()?;
@@ -118,17 +124,17 @@ impl Symbols {
     }
 }
 
-/// Reads the symbols once and keeps the nearest before each address.
+/// Reads the symbols once and keeps, for each address, the nearest symbol at or before it.
 fn resolve_in(kallsyms: impl BufRead, addresses: &[u64]) -> io::Result<Vec<String>> {
     let mut nearest = vec![(0, String::new()); addresses.len()];
-    each(kallsyms, |symbol| {
+    for_each_symbol(kallsyms, |symbol| {
         if !symbol.is_text() {
             return;
         }
         let start = symbol.address().unwrap_or_default();
         for (n, (best, name)) in nearest.iter_mut().enumerate() {
-            // A call can be a function's last instruction, but a trampoline is
-            // returned to at its start.
+            // If a call is the last instruction of a function, its return address belongs to the next
+            // symbol. A kretprobe's trampoline, however, is entered by a return to its first byte.
             let at = addresses[n];
             let called = n > 0 && !(start == at && symbol.name.contains("trampoline"));
             if start > *best && start <= at.saturating_sub(called.into()) {
@@ -144,7 +150,7 @@ fn resolve_in(kallsyms: impl BufRead, addresses: &[u64]) -> io::Result<Vec<Strin
     })?;
     if nearest.iter().all(|(start, _)| *start == 0) {
         return Err(io::Error::other(
-            "/proc/kallsyms hides addresses (kernel.kptr_restrict)",
+            "/proc/kallsyms hides addresses: start pinwatch with CAP_SYSLOG and kernel.kptr_restrict below 2",
         ));
     }
     let named = nearest.into_iter().zip(addresses);
@@ -187,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn symbols_with_suffixes_and_duplicates_are_told_apart() {
+    fn symbols_with_suffixes_and_duplicates_are_counted_apart() {
         let text = "ffffffff81000000 t __gup_longterm_locked\n\
                     ffffffff81000010 t __pfx___gup_longterm_locked\n\
                     ffffffff81000020 t migrate_pages.isra.0\n\

@@ -1,5 +1,5 @@
-//! The running kernel: its BTF, symbols, configuration and defects, and what procfs and perf offer.
-//! Imports nothing else of this crate.
+//! The running kernel: BTF, symbols, configuration, switches, defects, procfs and perf events.
+//! Imports no other folder of this crate.
 
 pub mod btf;
 pub mod cgroup;

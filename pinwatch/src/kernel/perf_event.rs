@@ -1,4 +1,4 @@
-//! perf events that run a BPF program, until their descriptor is closed.
+//! perf events that run a BPF program. Closing the descriptor detaches the program.
 
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
@@ -11,24 +11,23 @@ const PERF_EVENT_IOC_ENABLE: libc::c_ulong = 0x2400;
 const PERF_EVENT_IOC_DISABLE: libc::c_ulong = 0x2401;
 const PERF_EVENT_IOC_SET_BPF: libc::c_ulong = 0x4004_2408;
 
-/// What runs a program.
+/// Kind of perf event that runs a program.
 #[derive(Clone, Copy, Debug)]
 pub enum Trigger {
-    /// A trace event, in every task on every CPU. aya does this for tracepoint
-    /// programs only.
+    /// A trace event, in every task on every CPU. aya supports this for tracepoint programs only.
     TraceEvent { id: u64 },
-    /// A timer on one CPU, in whatever runs there. Stands still until [`enable`].
+    /// A timer on one CPU, in the context of the running task. Disabled until [`enable`].
     Timer { cpu: u32, period_ns: u64 },
 }
 
-/// Attaches a program.
-pub fn trigger(on: Trigger, program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+/// Attaches a program to a new perf event. The error is that of perf_event_open(2) or ioctl(2).
+pub fn attach(on: Trigger, program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let mut attr = blank();
     let (pid, cpu) = match on {
         Trigger::TraceEvent { id } => {
             attr.type_ = perf_type_id::PERF_TYPE_TRACEPOINT as u32;
             attr.config = id;
-            // All tasks, on CPU 0: a program on a trace event runs on all CPUs.
+            // All tasks, opened on CPU 0: a program on a trace event runs on all CPUs.
             (-1, 0)
         }
         Trigger::Timer { cpu, period_ns } => {
@@ -49,8 +48,9 @@ pub fn trigger(on: Trigger, program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     Ok(perf)
 }
 
-/// Why this process may not open events of all tasks, if so. `CAP_PERFMON` is not
-/// enough everywhere: distributions have limits of their own.
+/// Error with which the kernel refuses this process perf events of all tasks; `None` if it allows them.
+///
+/// Distributions have their own limits, so `CAP_PERFMON` is not always enough.
 pub fn refusal() -> Option<io::Error> {
     let mut attr = blank();
     attr.type_ = perf_type_id::PERF_TYPE_SOFTWARE as u32;
@@ -63,7 +63,7 @@ pub fn refusal() -> Option<io::Error> {
 fn blank() -> perf_event_attr {
     perf_event_attr {
         size: size_of::<perf_event_attr>() as u32,
-        // SAFETY: a C struct of integers and bit fields, for which 0 is valid.
+        // SAFETY: a C struct of integers and bit fields, for which all zeros are valid.
         ..unsafe { std::mem::zeroed() }
     }
 }
@@ -84,22 +84,22 @@ fn open(attr: &perf_event_attr, pid: i32, cpu: i32) -> io::Result<OwnedFd> {
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: a descriptor that the call above made, owned by nobody else.
+    // SAFETY: the call above returned this descriptor, and nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
-/// Lets an event run its program.
+/// Lets an event run its program. Needs no capability.
 pub fn enable(event: &OwnedFd) -> io::Result<()> {
     ioctl(event, PERF_EVENT_IOC_ENABLE, 0)
 }
 
-/// Stops it; when this returns its program does not run.
+/// Disables an event. When this returns, its program is not running.
 pub fn disable(event: &OwnedFd) -> io::Result<()> {
     ioctl(event, PERF_EVENT_IOC_DISABLE, 0)
 }
 
 fn ioctl(event: &OwnedFd, request: libc::c_ulong, argument: i32) -> io::Result<()> {
-    // SAFETY: the requests of this file take an integer.
+    // SAFETY: the three requests in this file take an integer.
     match unsafe { libc::ioctl(event.as_raw_fd(), request, argument) } {
         0.. => Ok(()),
         _ => Err(io::Error::last_os_error()),

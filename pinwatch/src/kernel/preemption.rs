@@ -1,12 +1,13 @@
-//! When the kernel preempts its own code.
+//! The kernel's preemption model, from debugfs or from build and boot settings.
+#![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::facts::{bracketed, read};
+use super::facts::{bracketed, read_trimmed};
 
-/// When kernel code can be preempted by another task.
+/// Preemption model: whether another task can preempt kernel code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Preemption {
@@ -15,15 +16,15 @@ pub enum Preemption {
     Full,
     Lazy,
     Realtime,
-    /// Not to be told: taken for preemptible.
+    /// Unreadable; the planner treats it as preemptible.
     Unknown,
 }
 
 impl Preemption {
-    /// Reads it; `constants` are the enum constants that BTF has.
+    /// Reads the model of this kernel. `constants` are enum constants from BTF.
     pub fn read(constants: &BTreeMap<String, u64>) -> Self {
-        if let Some(mode) =
-            read("/sys/kernel/debug/sched/preempt").and_then(|text| bracketed(&text, '(', ')'))
+        if let Some(mode) = read_trimmed("/sys/kernel/debug/sched/preempt")
+            .and_then(|text| bracketed(&text, '(', ')'))
         {
             return match mode.as_str() {
                 "none" => Preemption::None,
@@ -33,11 +34,11 @@ impl Preemption {
                 _ => Preemption::Unknown,
             };
         }
-        let version = read("/proc/sys/kernel/version").unwrap_or_default();
-        let cmdline = read("/proc/cmdline").unwrap_or_default();
-        let release = read("/proc/sys/kernel/osrelease").unwrap_or_default();
-        let config = read(&format!("/boot/config-{release}")).unwrap_or_default();
-        preemption_of(
+        let version = read_trimmed("/proc/sys/kernel/version").unwrap_or_default();
+        let cmdline = read_trimmed("/proc/cmdline").unwrap_or_default();
+        let release = read_trimmed("/proc/sys/kernel/osrelease").unwrap_or_default();
+        let config = read_trimmed(&format!("/boot/config-{release}")).unwrap_or_default();
+        from_build_and_boot(
             &version,
             &cmdline,
             &config,
@@ -46,10 +47,12 @@ impl Preemption {
     }
 }
 
-/// From `uname -v`, the command line and the configuration, where debugfs does
-/// not say: lockdown closes it. A kernel that can switch to lazy preemption and
-/// has no configuration here is taken to do so.
-fn preemption_of(version: &str, cmdline: &str, config: &str, has_lazy: bool) -> Preemption {
+/// Preemption model from `uname -v`, the command line and the configuration, for kernels whose debugfs
+/// cannot be read (lockdown closes it).
+///
+/// A kernel that can switch to lazy preemption counts as `Lazy` if neither the command line nor the
+/// configuration decides.
+fn from_build_and_boot(version: &str, cmdline: &str, config: &str, has_lazy: bool) -> Preemption {
     let words: Vec<_> = version.split_whitespace().collect();
     let asked = cmdline
         .split_whitespace()
@@ -91,7 +94,7 @@ mod tests {
 
     #[test]
     fn preemption_from_the_version_and_the_command_line() {
-        let of = preemption_of;
+        let of = from_build_and_boot;
         assert_eq!(
             of("#1 SMP Debian 5.10.262-1", "quiet", "", false),
             Preemption::None

@@ -1,56 +1,57 @@
-//! What `/proc/TID` says of threads and processes.
+//! Threads and processes in `/proc`: pins in progress, stat fields, pid namespace.
+#![forbid(unsafe_code)]
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::str::FromStr;
 
-/// `PF_MEMALLOC_PIN` (include/linux/sched.h): set from the beginning of a
-/// long-term pin to its end. Before 5.13 it was `PF_MEMALLOC_NOCMA`, which a
-/// kernel without CMA did not set.
+/// `PF_MEMALLOC_PIN` (include/linux/sched.h), set while a thread is inside a long-term pin. Before 5.13 it
+/// was `PF_MEMALLOC_NOCMA`, which kernels without CMA never set.
 const IN_PIN: u32 = 0x1000_0000;
 
-/// Numbers of fields of `/proc/TID/stat`.
+/// Field number of the state in `/proc/TID/stat`, as in proc(5).
 pub const STATE: usize = 3;
 const FLAGS: usize = 9;
 const START_TIME: usize = 22;
 
-/// How many threads are inside one now.
+/// Number of threads inside a long-term pin now. Always 0 before 5.13 without CMA.
 #[must_use]
-pub fn inside_a_pin() -> u64 {
+pub fn threads_inside_a_pin() -> u64 {
     let entries = |path: &str| fs::read_dir(path).into_iter().flatten().flatten();
     let processes = entries("/proc").filter_map(|entry| {
         let name = entry.file_name().into_string().ok()?;
         name.bytes().all(|b| b.is_ascii_digit()).then_some(name)
     });
     let threads = processes.flat_map(|pid| entries(&format!("/proc/{pid}/task")));
-    // A thread that ends meanwhile is in no pin.
+    // A thread that has ended meanwhile is inside no pin.
     let stats = threads.filter_map(|thread| fs::read_to_string(thread.path().join("stat")).ok());
     stats
         .filter(|stat| stat_field(stat, FLAGS).is_some_and(|flags: u32| flags & IN_PIN != 0))
         .count() as u64
 }
 
-/// A text of a thread, or of a process by its own id, as `/proc/TID/FILE` has it.
+/// Text of `/proc/TID/FILE`; `None` if it cannot be read. A process has the id of its main thread.
 #[must_use]
 pub fn text(tid: u32, file: &str) -> Option<String> {
     fs::read_to_string(format!("/proc/{tid}/{file}")).ok()
 }
 
-/// When a process started, in clock ticks since the boot.
+/// Start time of a process, in clock ticks since boot.
 #[must_use]
 pub fn start_ticks(pid: u32) -> Option<u64> {
     stat_field(&text(pid, "stat")?, START_TIME)
 }
 
-/// A field of `/proc/TID/stat` behind the second, by its number in proc(5). The second is the
-/// name, which can hold anything.
+/// A field of `/proc/TID/stat` after the name, by its number in proc(5), from 3.
+///
+/// The name, field 2, can contain any character, so fields are counted from its last `)`.
 #[must_use]
 pub fn stat_field<T: FromStr>(stat: &str, number: usize) -> Option<T> {
     let (_, fields) = stat.rsplit_once(") ")?;
     fields.split_whitespace().nth(number - 3)?.parse().ok()
 }
 
-/// Whether this process is in the initial pid namespace, whose ids the kernel reports.
+/// Whether this process is in the initial pid namespace. BPF programs report ids of that namespace.
 #[must_use]
 pub fn in_initial_pid_namespace() -> bool {
     /// `PROC_PID_INIT_INO` (include/linux/proc_ns.h).
@@ -78,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_here_is_inside_a_pin() {
-        assert_eq!(inside_a_pin(), 0);
+    fn no_thread_here_is_inside_a_pin() {
+        assert_eq!(threads_inside_a_pin(), 0);
     }
 }

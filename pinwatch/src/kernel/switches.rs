@@ -1,26 +1,28 @@
-//! Kernel-wide switches that silence hooks: a hook behind a switch that is off
-//! stays attached, reports no error and never runs. docs/service.md says which
-//! switch silences which hook.
+//! Kernel-wide switches that silence hooks.
+//!
+//! If a switch is off, its hooks stay attached, report no error and never run. docs/service.md lists the
+//! hooks of each switch.
+#![forbid(unsafe_code)]
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 
 use serde::{Deserialize, Serialize};
 
-/// The position of a switch.
+/// Position of a switch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Switch {
     On,
     Off,
-    /// Off until the next boot: the kernel has shut ftrace down after an error.
+    /// Off until the next boot, because the kernel has shut ftrace down after an error.
     Broken,
-    /// This process cannot read it.
+    /// Not readable by this process.
     #[default]
     Unknown,
 }
 
-/// The position of every switch.
+/// Positions of all switches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Switches {
@@ -30,8 +32,8 @@ pub struct Switches {
     pub kprobes: Switch,
 }
 
-/// The files that hold the switches, opened once: debugfs is root's, and the
-/// daemon gives its capabilities up.
+/// Files that hold the switches, opened before the daemon drops its capabilities: only root can open files in
+/// debugfs.
 #[derive(Debug)]
 pub struct SwitchFiles {
     ftrace: Option<File>,
@@ -63,7 +65,7 @@ fn read(file: Option<&File>) -> Switch {
     match file.map(|file| file.read_at(&mut text, 0)) {
         Some(Ok(1..)) if text[0] == b'0' => Switch::Off,
         Some(Ok(1..)) if text[0] == b'1' => Switch::On,
-        // `ftrace_enable_sysctl` answers this once `ftrace_kill` has run.
+        // `ftrace_enable_sysctl` returns ENODEV after `ftrace_kill`.
         Some(Err(error)) if error.raw_os_error() == Some(libc::ENODEV) => Switch::Broken,
         _ => Switch::Unknown,
     }
@@ -76,14 +78,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_switch_is_read_anew_each_time_and_unknown_where_it_says_something_else() {
+    fn a_switch_is_read_each_time_and_unknown_if_malformed() {
         let mut file = tempfile::tempfile().expect("a file");
         assert_eq!(read(Some(&file)), Switch::Unknown);
-        file.write_all(b"1\n").expect("it can be written");
+        file.write_all(b"1\n").expect("the file can be written");
         assert_eq!(read(Some(&file)), Switch::On);
-        file.write_all_at(b"0", 0).expect("it can be written");
+        file.write_all_at(b"0", 0).expect("the file can be written");
         assert_eq!(read(Some(&file)), Switch::Off);
-        file.write_all_at(b"x", 0).expect("it can be written");
+        file.write_all_at(b"x", 0).expect("the file can be written");
         assert_eq!(read(Some(&file)), Switch::Unknown);
         assert_eq!(read(None), Switch::Unknown);
     }

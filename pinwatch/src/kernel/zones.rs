@@ -1,21 +1,23 @@
-//! Where in a page's flags its zone is: include/linux/page-flags-layout.h.
+//! Position of the zone in a page's flags, as in include/linux/page-flags-layout.h.
 //!
-//! From the top, the flags of a 64-bit kernel hold the node and below it the
-//! zone. Without a virtual memmap the section would come first.
+//! The flags of a 64-bit kernel hold the node in the highest bits, and the zone below it. Without a
+//! virtual memmap the section is above both.
+#![forbid(unsafe_code)]
 
 use pinwatch_common::record::ZONES;
 
 use super::facts::Facts;
 
-/// How to read the zone of a page.
+/// Bit field that holds the zone of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct ZoneBits {
+    /// Byte offset of `flags` in `struct page`.
     pub flags_offset: u64,
     pub shift: u32,
     pub mask: u32,
 }
 
-/// Zones, with the label value of each.
+/// Enum constant and label value of each zone.
 const NAMES: [(&str, &str); 6] = [
     ("ZONE_DMA", "dma"),
     ("ZONE_DMA32", "dma32"),
@@ -24,23 +26,29 @@ const NAMES: [(&str, &str); 6] = [
     ("ZONE_MOVABLE", "movable"),
     ("ZONE_DEVICE", "device"),
 ];
-const HOW_MANY: &str = "__MAX_NR_ZONES";
-/// `MAX_NUMNODES * MAX_NR_ZONES + 1` elements long.
+const MAX_NR_ZONES: &str = "__MAX_NR_ZONES";
+/// An array of `MAX_NUMNODES * MAX_NR_ZONES + 1` elements.
 const ZONEREFS: &str = "zonelist._zonerefs";
 const FLAGS: &str = "page.flags";
-/// Only there with a virtual memmap.
+/// A function that exists only with a virtual memmap.
 pub const VMEMMAP: &str = "vmemmap_populate";
 
-/// Constants that this needs.
+/// Enum constants that [`zone_bits`] and [`zone_names`] need.
 pub const CONSTANTS: [&str; 7] = [
-    NAMES[0].0, NAMES[1].0, NAMES[2].0, NAMES[3].0, NAMES[4].0, NAMES[5].0, HOW_MANY,
+    NAMES[0].0,
+    NAMES[1].0,
+    NAMES[2].0,
+    NAMES[3].0,
+    NAMES[4].0,
+    NAMES[5].0,
+    MAX_NR_ZONES,
 ];
-/// Members that this needs.
+/// Struct members that [`zone_bits`] needs.
 pub const MEMBERS: [(&str, &str); 2] = [("page", "flags"), ("zonelist", "_zonerefs")];
 
-/// Where the zone is; the missing fact otherwise.
+/// Position of the zone in a page's flags. The error is the name of the fact that is missing.
 pub fn zone_bits(facts: &Facts) -> Result<ZoneBits, &'static str> {
-    let zones = *facts.constants.get(HOW_MANY).ok_or(HOW_MANY)?;
+    let zones = *facts.constants.get(MAX_NR_ZONES).ok_or(MAX_NR_ZONES)?;
     let zonerefs = *facts.lengths.get(ZONEREFS).ok_or(ZONEREFS)?;
     let flags_offset = *facts.members.get(FLAGS).ok_or(FLAGS)?;
     if !facts.symbols.contains_key(VMEMMAP) {
@@ -51,7 +59,7 @@ pub fn zone_bits(facts: &Facts) -> Result<ZoneBits, &'static str> {
         2 => 1,
         3..=4 => 2,
         5..=8 => 3,
-        _ => return Err(HOW_MANY),
+        _ => return Err(MAX_NR_ZONES),
     };
     let nodes = zonerefs.saturating_sub(1) / zones.max(1);
     if !nodes.is_power_of_two() || nodes * zones + 1 != zonerefs {
@@ -64,14 +72,14 @@ pub fn zone_bits(facts: &Facts) -> Result<ZoneBits, &'static str> {
     })
 }
 
-/// The label value that a text is, if it is one.
+/// The zone's label value that equals a text; `None` for other texts.
 #[must_use]
 pub fn known(text: &str) -> Option<&'static str> {
     let mut names = NAMES.iter().map(|(_, name)| *name);
     names.find(|name| *name == text)
 }
 
-/// Label values by `enum zone_type`.
+/// Label value of each zone, by the kernel's number (`enum zone_type`).
 #[must_use]
 pub fn zone_names(facts: &Facts) -> [Option<&'static str>; ZONES] {
     let mut names = [None; ZONES];

@@ -1,10 +1,12 @@
-//! Attaches what the plan says. One of the few modules that know aya.
+//! Attaches the programs of a plan. One of the few modules that use aya.
 //!
-//! Returns are attached before entries, so that a pin that is seen to enter is
-//! also seen to return. Dropping an [`Attached`] detaches it.
+//! Returns are attached before entries, so that pinwatch sees the return of each pin whose entry it
+//! sees. Dropping an [`Attached`] detaches a kprobe defined through tracefs. aya's object owns all other
+//! links.
 //!
-//! Twins must run in their order. Of the programs of a trampoline the one that
-//! was attached last runs first; of those at a tracepoint, the one that was attached first.
+//! Twins must run in order. At a trampoline the program attached last runs first. At a tracepoint the
+//! program attached first runs first.
+#![forbid(unsafe_code)]
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -17,41 +19,41 @@ use thiserror::Error;
 use super::decision::{Attachment, Kind};
 use super::plan::Plan;
 use super::table::Measurement;
-use super::tracefs::{Event, Tracefs, TracefsError};
-use crate::kernel::perf_event::{Trigger, trigger};
+use super::tracefs::{KprobeEvent, Tracefs, TracefsError};
+use crate::kernel::perf_event::{self, Trigger};
 
-/// Why one program could not be attached.
+/// Failure to attach one program.
 #[derive(Debug, Error)]
 pub enum AttachError {
-    #[error("the BPF object has no program {0}")]
+    #[error("the BPF object has no program {0}: build pinwatch again")]
     NoProgram(&'static str),
-    #[error("{0} is a program of another kind than planned")]
+    #[error("the BPF program {0} has another kind than the plan expects: build pinwatch again")]
     OtherKind(&'static str),
     #[error(transparent)]
     Program(#[from] ProgramError),
     #[error(transparent)]
     Tracefs(#[from] TracefsError),
-    #[error("perf_event_open: {0}")]
+    #[error("cannot attach the program to a perf event: {0}")]
     Perf(io::Error),
-    #[error("the kernel's BTF cannot be used")]
+    #[error("/sys/kernel/btf/vmlinux cannot be read; use --attach kprobe")]
     NoBtf,
 }
 
-/// A hook and what became of it.
+/// Result of attaching one hook.
 #[derive(Debug)]
 pub struct Attached {
     pub measurement: Measurement,
     pub attachment: Attachment,
-    /// Why it is not attached.
+    /// Reason why the hook is not attached; `None` if it is.
     pub error: Option<String>,
-    /// Closed before the event is removed: fields drop in this order.
+    /// Declared before `kprobe`, and so closed before the kprobe event is removed.
     _perf: Option<OwnedFd>,
-    pub event: Option<Event>,
+    pub kprobe: Option<KprobeEvent>,
 }
 
-/// Attaches every hook of a plan. The failure of one is not the failure of all:
-/// it is in the result. `before_entries` runs when all but the entries of pins
-/// are attached.
+/// Attaches every hook of a plan. A hook that fails is reported in its own result.
+///
+/// `before_entries` runs once, after all hooks except the entries of pins are attached.
 pub fn attach_all(
     ebpf: &mut Ebpf,
     plan: &Plan,
@@ -70,11 +72,11 @@ pub fn attach_all(
     let mut done: Vec<Attached> = Vec::new();
     for (measurement, attachment) in planned {
         if is_entry(measurement)
-            && let Some(act) = before_entries.take()
+            && let Some(before_entries) = before_entries.take()
         {
-            act();
+            before_entries();
         }
-        // A program may serve two measurements.
+        // A program that serves two measurements is attached once.
         if let Some(same) = done.iter().find(|done| done.attachment == *attachment) {
             let error = same.error.clone();
             let attachment = attachment.clone();
@@ -83,7 +85,7 @@ pub fn attach_all(
                 attachment,
                 error,
                 _perf: None,
-                event: None,
+                kprobe: None,
             });
             continue;
         }
@@ -92,19 +94,19 @@ pub fn attach_all(
             Ok(link) => (link, None),
             Err(error) => (None, Some(describe(&error))),
         };
-        let (_perf, event) = link.unzip();
+        let (_perf, kprobe) = link.unzip();
         done.push(Attached {
             measurement,
             attachment: attachment.clone(),
             error,
             _perf,
-            event,
+            kprobe,
         });
     }
     done
 }
 
-/// An error with its causes: aya's own text stops at the first.
+/// Text of an error and its causes. aya's own text stops at the first cause.
 fn describe(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -116,22 +118,21 @@ fn describe(error: &dyn std::error::Error) -> String {
         source = error.source();
     }
     tracing::debug!("{text}");
-    complaint(&text)
+    verifier_rejection(&text)
 }
 
-/// The verifier's log follows the first line; its complaint is at the end,
-/// before its figures.
-fn complaint(text: &str) -> String {
+/// First line of an error, and the last line of the verifier's log before its statistics: the rejection.
+fn verifier_rejection(text: &str) -> String {
     let (first, log) = text.split_once('\n').unwrap_or((text, ""));
-    let figures = [
+    let statistics = [
         "processed ",
         "verification time ",
         "stack depth ",
         "subprog ",
     ];
-    let is_figure = |line: &&str| figures.iter().any(|figure| line.starts_with(figure));
+    let is_statistic = |line: &&str| statistics.iter().any(|start| line.starts_with(start));
     let mut lines = log.lines().rev().map(str::trim);
-    match lines.find(|line| !line.is_empty() && !is_figure(line)) {
+    match lines.find(|line| !line.is_empty() && !is_statistic(line)) {
         Some(last) => {
             let first = first.split(" Verifier output:").next().unwrap_or(first);
             format!("{first} {last}")
@@ -140,15 +141,16 @@ fn complaint(text: &str) -> String {
     }
 }
 
-/// What has to be kept beside the program itself.
-type Link = Option<(OwnedFd, Event)>;
+/// Descriptors of a kprobe to keep open; `None` for programs whose link aya keeps.
+type KprobeLink = Option<(OwnedFd, KprobeEvent)>;
 
+/// Attaches a program and its twins in the order that makes them run in theirs.
 fn attach_twins(
     ebpf: &mut Ebpf,
     attachment: &Attachment,
     btf: Option<&Btf>,
     tracefs: Option<&Arc<Tracefs>>,
-) -> Result<Link, AttachError> {
+) -> Result<KprobeLink, AttachError> {
     let Attachment { target, kind, .. } = *attachment;
     let attach = |link, program| {
         let made = attach(ebpf, program, target, kind, btf, tracefs)?;
@@ -169,7 +171,7 @@ fn attach(
     kind: Kind,
     btf: Option<&Btf>,
     tracefs: Option<&Arc<Tracefs>>,
-) -> Result<Link, AttachError> {
+) -> Result<KprobeLink, AttachError> {
     let program = ebpf.program_mut(name).ok_or(AttachError::NoProgram(name))?;
     match (kind, program) {
         (Kind::Fentry, Program::FEntry(program)) => {
@@ -194,9 +196,9 @@ fn attach(
                 return Ok(None);
             };
             let _lock = tracefs.lock()?;
-            let event = Event::define(tracefs, name, target, kind == Kind::Kretprobe)?;
+            let event = KprobeEvent::define(tracefs, name, target, kind == Kind::Kretprobe)?;
             let on = Trigger::TraceEvent { id: event.id };
-            let perf = trigger(on, program.fd()?.as_fd()).map_err(AttachError::Perf)?;
+            let perf = perf_event::attach(on, program.fd()?.as_fd()).map_err(AttachError::Perf)?;
             Ok(Some((perf, event)))
         }
         _ => Err(AttachError::OtherKind(name)),
@@ -205,7 +207,7 @@ fn attach(
 
 #[cfg(test)]
 mod tests {
-    use super::complaint;
+    use super::verifier_rejection;
 
     #[test]
     fn the_verifiers_complaint_is_its_last_line() {
@@ -214,9 +216,9 @@ mod tests {
                     R1 invalid mem access 'scalar'\n\
                     processed 12 insns (limit 1000000) max_states_per_insn 0\n";
         assert_eq!(
-            complaint(text),
+            verifier_rejection(text),
             "the BPF_PROG_LOAD syscall returned EACCES. R1 invalid mem access 'scalar'"
         );
-        assert_eq!(complaint("no such file"), "no such file");
+        assert_eq!(verifier_rejection("no such file"), "no such file");
     }
 }

@@ -1,4 +1,5 @@
-//! What becomes of a measurement: attached, and how, or why not.
+//! The planner's decision on each measurement: attached (with which programs), or the reason against it.
+#![forbid(unsafe_code)]
 
 use std::fmt;
 
@@ -6,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::table::Measurement;
 
-/// How a program is attached.
+/// Attachment type of a BPF program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
@@ -18,8 +19,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Whether the kernel runs it through a kprobe, which a BPF agent in the middle of bpf(2) turns
-    /// off on its CPU.
+    /// Whether the program runs from a kprobe. The kernel skips such programs on a CPU inside bpf(2).
     #[must_use]
     pub fn is_probe(self) -> bool {
         matches!(self, Self::Kprobe | Self::Kretprobe)
@@ -38,12 +38,11 @@ impl fmt::Display for Kind {
     }
 }
 
-/// One BPF program and where it goes.
+/// A BPF program, its twins, and the function or tracepoint to attach them to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Attachment {
     pub program: &'static str,
-    /// Programs that do the work where the kernel skips those before them; in the order in which they
-    /// run.
+    /// Programs that do the work if the kernel skips those before them, in running order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub twins: Vec<&'static str>,
     pub target: &'static str,
@@ -51,30 +50,30 @@ pub struct Attachment {
 }
 
 impl Attachment {
-    /// The program, and its twins if it has some, in the order in which they run.
+    /// The program and its twins, in running order.
     pub fn programs(&self) -> impl DoubleEndedIterator<Item = &'static str> + '_ {
         [self.program].into_iter().chain(self.twins.iter().copied())
     }
 }
 
-/// What becomes of a measurement.
+/// Verdict on a measurement.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "verdict")]
 pub enum Verdict {
-    /// It is taken; `note` says what is not as one might expect.
+    /// Attached. `note` lists limitations, such as a count that is a lower bound.
     Attach {
         attachments: Vec<Attachment>,
         note: Option<String>,
     },
-    /// This kernel has nothing to measure here.
+    /// This kernel has nothing of this kind to measure.
     NotApplicable { reason: String },
-    /// The user does not want it.
+    /// Not selected by the user.
     Off { reason: String },
-    /// It cannot be taken.
+    /// Not measurable on this kernel.
     Lost { reason: String },
 }
 
-/// A measurement and what becomes of it.
+/// A measurement with its verdict.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Decision {
     pub measurement: Measurement,
@@ -83,7 +82,7 @@ pub struct Decision {
 }
 
 impl Decision {
-    /// The programs that take it; none where it is not taken.
+    /// Programs that take the measurement; empty unless the verdict is `Attach`.
     #[must_use]
     pub fn attachments(&self) -> &[Attachment] {
         match &self.verdict {

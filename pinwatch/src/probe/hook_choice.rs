@@ -1,29 +1,30 @@
-//! The choice for one row of the table: the kind of hook that this kernel takes
-//! for it, or what stands in its way.
+//! Choice for one row of the table: the kind of hook that the kernel accepts, or the obstacles.
+#![forbid(unsafe_code)]
 
 use pinwatch_common::abi::KFUNCS;
 
 use super::decision::{Attachment, Kind};
 use super::plan::Prefer;
 use super::silence::silence;
-use super::table::{Hook, Probe, Programs, Row};
+use super::table::{Hook, HookRow, KprobePrograms, TracingPrograms};
 use crate::kernel::btf::Prototype;
 use crate::kernel::facts::{Facts, MANY_ARGUMENTS};
 use crate::kernel::preemption::Preemption;
 
-/// Why a way to measure is not open here.
+/// Reason why a kernel does not accept a hook.
 pub enum Refusal {
-    /// The function is there, but not as the programs know it.
+    /// The function has a prototype that no program of this row is written for.
     Prototype { function: &'static str },
-    /// It cannot be hooked.
+    /// The function or tracepoint cannot be hooked.
     Hook {
         target: &'static str,
         obstacles: Vec<String>,
     },
 }
 
-/// One clause per target. Rows for other prototypes of a function that has a
-/// fitting one say nothing.
+/// Refusals as text, one clause per target.
+///
+/// A refusal by prototype counts only for a target without obstacles: the table has a row per prototype.
 pub fn summarise(refusals: &[Refusal]) -> String {
     let mut clauses: Vec<(&str, Vec<&str>)> = Vec::new();
     for refusal in refusals {
@@ -46,7 +47,10 @@ pub fn summarise(refusals: &[Refusal]) -> String {
             continue;
         };
         if !clauses.iter().any(|(seen, _)| seen == function) {
-            clauses.push((function, vec!["has another prototype here"]));
+            clauses.push((
+                function,
+                vec!["has a prototype that this pinwatch does not know"],
+            ));
         }
     }
     let clauses = clauses
@@ -55,13 +59,14 @@ pub fn summarise(refusals: &[Refusal]) -> String {
     clauses.collect::<Vec<_>>().join("; ")
 }
 
+/// Attachment with a note on its limitations, or the refusal.
 pub type Choice = Result<(Attachment, Option<String>), Refusal>;
 
-pub fn try_row(row: &Row, facts: &Facts, prefer: Prefer) -> Choice {
+pub fn try_row(row: &HookRow, facts: &Facts, prefer: Prefer) -> Choice {
     try_hook(&row.hook, row.fits, facts, prefer)
 }
 
-/// Whether programs may read kernel memory by its address.
+/// Whether programs may read kernel memory by address: `confidentiality` lockdown forbids it.
 pub fn reads_memory(facts: &Facts) -> bool {
     facts.lockdown.as_deref() != Some(CONFIDENTIALITY)
 }
@@ -83,7 +88,7 @@ pub fn try_hook(
             if !fits(proto) {
                 return Err(Refusal::Prototype { function: name });
             }
-            let (program, twins) = which(programs, facts);
+            let (program, twins) = with_twins(programs, facts);
             let attachment = Attachment {
                 program,
                 twins,
@@ -122,8 +127,8 @@ fn refuse(target: &'static str, obstacle: String) -> Refusal {
 
 fn try_function(
     function: &'static str,
-    tracing: Option<(Programs, Kind)>,
-    probe: Option<(Probe, Kind)>,
+    tracing: Option<(TracingPrograms, Kind)>,
+    probe: Option<(KprobePrograms, Kind)>,
     fits: fn(&Prototype) -> bool,
     facts: &Facts,
     prefer: Prefer,
@@ -139,7 +144,7 @@ fn try_function(
         return Err(Refusal::Prototype { function });
     }
     let tracing = tracing.map(|(programs, kind)| {
-        let (program, twins) = which(programs, facts);
+        let (program, twins) = with_twins(programs, facts);
         (program, twins, kind)
     });
     let probe = probe.map(|(program, kind)| {
@@ -151,19 +156,19 @@ fn try_function(
         };
         (program, Vec::new(), kind)
     });
-    let mut ways = [tracing, probe];
+    let mut kinds = [tracing, probe];
     if prefer == Prefer::Kprobe {
-        ways.reverse();
+        kinds.reverse();
     }
     let mut obstacles = Vec::new();
-    for (program, twins, kind) in ways.into_iter().flatten() {
+    for (program, twins, kind) in kinds.into_iter().flatten() {
         match kind_obstacle(kind, proto.params.len(), facts) {
             None => {
                 if kind == Kind::Kretprobe && facts.tracefs.is_none() {
-                    obstacles.push(FEW_RETURNS.to_owned());
+                    obstacles.push(DEFAULT_MAXACTIVE.to_owned());
                 }
                 if kind.is_probe() && preempts(facts) {
-                    obstacles.push(SKIPPED.to_owned());
+                    obstacles.push(LOWER_BOUND.to_owned());
                 }
                 let note = (!obstacles.is_empty()).then(|| obstacles.join("; "));
                 let attachment = Attachment {
@@ -192,26 +197,26 @@ fn not_in_btf(facts: &Facts) -> String {
 
 fn symbol_obstacle(function: &str, facts: &Facts) -> Option<String> {
     if facts.symbols.is_empty() && facts.suffixed.is_empty() {
-        return Some("is not to be found: /proc/kallsyms shows no symbols".to_owned());
+        return Some("cannot be found: /proc/kallsyms shows no symbols".to_owned());
     }
     match (facts.symbols.get(function), facts.suffixed.get(function)) {
         (Some(1), _) => None,
-        (Some(n), _) => Some(format!("occurs {n} times in kallsyms")),
+        (Some(n), _) => Some(format!("is ambiguous: it occurs {n} times in kallsyms")),
         (None, Some(names)) => Some(format!("exists only as {}", names.join(", "))),
-        (None, None) => Some("is inlined or not in this kernel".to_owned()),
+        (None, None) => Some("is inlined, or missing in this kernel".to_owned()),
     }
 }
 
-/// Without tracefs `maxactive` is the kernel's default.
-const FEW_RETURNS: &str = "tracefs cannot be written, so returns are lost, uncounted, when more than 10 threads \
-     and two per CPU are inside";
+/// Note on kretprobes without tracefs, whose `maxactive` is the kernel's default.
+const DEFAULT_MAXACTIVE: &str = "pinwatch cannot write tracefs (run it as root), so returns are lost without a count \
+     while more threads are inside than the larger of 10 and two per CPU";
 
-/// What kprobes lose where the kernel preempts.
-const SKIPPED: &str =
+/// Note on kprobes where the kernel preempts BPF programs.
+const LOWER_BOUND: &str =
     "counts are a lower bound: beside another BPF agent this kernel skips kprobe programs";
 
-/// x86 trampolines take six arguments, and twelve from 6.6 on. The kernel tests the latter with a
-/// function of its own.
+/// Most arguments of a function with a trampoline on x86: 6, and from 6.6 on 12. The test function of that
+/// feature shows the latter.
 fn trampoline_args(facts: &Facts) -> usize {
     if facts.symbols.contains_key(MANY_ARGUMENTS) {
         12
@@ -238,20 +243,20 @@ fn kind_obstacle(kind: Kind, args: usize, facts: &Facts) -> Option<String> {
     }
 }
 
-/// Whether another task can run BPF programs on a CPU while one is in the middle.
+/// Whether another task can preempt a BPF program and run BPF programs on the same CPU.
 pub fn preempts(facts: &Facts) -> bool {
     !matches!(facts.preemption, Preemption::None | Preemption::Voluntary)
 }
 
-/// Whether programs can disable preemption while they work, where that matters.
+/// Whether programs can disable preemption while they work, on a kernel that preempts them.
 pub fn can_disable_preemption(facts: &Facts) -> bool {
     let has = |kfunc: &&str| facts.functions.contains_key(*kfunc);
     preempts(facts) && KFUNCS.iter().all(has)
 }
 
-/// The program for a hook, and its twins where the kernel preempts. Two programs are enough where
-/// they disable preemption.
-fn which(programs: Programs, facts: &Facts) -> (&'static str, Vec<&'static str>) {
+/// The program for a hook, and its twins on a kernel that preempts. If programs can disable preemption, a
+/// hook with three programs needs only its first and third.
+fn with_twins(programs: TracingPrograms, facts: &Facts) -> (&'static str, Vec<&'static str>) {
     if preempts(facts) {
         let second = match programs.third {
             Some(_) if can_disable_preemption(facts) => None,

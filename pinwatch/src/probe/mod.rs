@@ -1,5 +1,4 @@
-//! From what the kernel is to what is attached: the table of hooks, the plan
-//! made from it and from the facts, and the attaching itself.
+//! From facts to attached programs: the table of hooks, the planner, and the code that attaches.
 
 pub mod attach;
 pub mod decision;

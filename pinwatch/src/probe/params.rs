@@ -1,4 +1,5 @@
 //! Parameters of the BPF programs: constants, offsets and selected measurements, from facts and decisions.
+#![forbid(unsafe_code)]
 
 use pinwatch_common::program_config::{
     PREEMPTION_ALWAYS, PREEMPTION_CAN_BE_DISABLED, PREEMPTION_NONE, ProgramConfig,
@@ -18,20 +19,20 @@ use crate::kernel::zones::{ZoneBits, zone_bits};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Globals {
     pub foll_longterm: u32,
-    /// Whether programs can preempt each other; tracing programs are attached twice then.
+    /// Whether programs can preempt each other. Tracing programs are then attached twice.
     pub preempts: bool,
     /// Whether programs can disable preemption while they work.
     pub can_disable_preemption: bool,
     pub migrate_reason: u32,
-    /// A bit per kind of isolation: its function returns a bool.
+    /// Bit mask over the kinds of isolation: set if the kind's function returns a bool.
     pub isolate_bools: u32,
-    /// A bit per kind whose failures are wanted, and one where isolations tell
-    /// how many pages were unpinnable.
+    /// Bit mask over the kinds of isolation: set if the kind's failures are counted. One more bit is set if
+    /// unpinnable pages are counted by their isolation.
     pub isolate_counts: u32,
     /// Offset of `nr_entries` in `struct pages_or_folios`; `None` if it is unknown or cannot be read.
     pub nr_entries_offset: Option<u64>,
     pub user_regs: UserRegs,
-    /// How to find the zone of a page; `None` where it is not sampled.
+    /// Position of the zone in a page's flags; `None` if zones are not sampled.
     pub zone_bits: Option<ZoneBits>,
     pub fast_path: bool,
 }
@@ -117,7 +118,7 @@ fn takes(decisions: &[Decision], measurement: Measurement) -> bool {
     decision.is_some_and(|d| matches!(d.verdict, Verdict::Attach { .. }))
 }
 
-/// Where the length of a sweep is, if it may be read.
+/// Offset of `nr_entries` in `struct pages_or_folios`, if BTF has it and kernel memory may be read.
 pub fn nr_entries_offset(facts: &Facts) -> Option<u64> {
     facts
         .members
@@ -127,8 +128,8 @@ pub fn nr_entries_offset(facts: &Facts) -> Option<u64> {
 }
 
 pub fn user_regs(facts: &Facts) -> UserRegs {
-    /// `struct pt_regs` of x86-64, at the very top of the stack up to 6.8; from
-    /// 5.15 on the helper knows.
+    /// Size in bytes of `struct pt_regs` of x86-64, which is at the top of the stack up to 6.8. From 5.15
+    /// on the helper finds it.
     const PT_REGS: u64 = 168;
     if facts.constants.contains_key(TASK_PT_REGS) {
         return UserRegs::Helper;
@@ -162,7 +163,7 @@ fn isolate_counts(decisions: &[Decision]) -> u32 {
     failures | u32::from(by_isolations) << ISOLATES
 }
 
-/// One bit per item of which something is true.
+/// Bit mask with a bit per item for which `is` returns true, the first item lowest.
 fn bits<T, const N: usize>(items: [T; N], is: impl Fn(T) -> bool) -> u32 {
     let bits = items.into_iter().zip(0..);
     bits.fold(0, |bits, (item, n)| bits | u32::from(is(item)) << n)

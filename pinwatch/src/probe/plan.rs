@@ -1,5 +1,6 @@
-//! The planner: from facts to what will be attached. A pure function, so that
-//! it runs over the fact sheets of kernels that are not here.
+//! The planner: from facts to hooks. A pure function, so that tests plan for the fact sheets of other
+//! kernels.
+#![forbid(unsafe_code)]
 
 use serde::Serialize;
 
@@ -9,18 +10,20 @@ pub use super::params::{Globals, UserRegs};
 use super::params::{nr_entries_offset, user_regs};
 pub use super::selection::{Prefer, Selection};
 use super::silence::silence_of_functions;
-use super::table::{Hook, Measurement, NR_ENTRIES, Programs, ROWS, Row, is_hook_of, isolates};
+use super::table::{
+    Hook, HookRow, Measurement, NR_ENTRIES, ROWS, TracingPrograms, is_hook_of, isolates,
+};
 use crate::kernel::btf::Prototype;
-use crate::kernel::defects::{looks_at_cma_only, sweep_returns_nothing};
+use crate::kernel::defects::{collect_returns_nothing, looks_at_cma_only};
 use crate::kernel::facts::Facts;
 use crate::kernel::zones::zone_bits;
 
-/// What will be attached, and what is lost.
+/// The decision on every measurement for one kernel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Plan {
-    /// Which form of the path this kernel has: see [`era`].
+    /// Form of the pin path in this kernel: see [`era`].
     pub era: &'static str,
-    /// Why nothing can be attached at all.
+    /// Reasons why pins cannot be measured at all; empty if they can.
     pub unusable: Vec<String>,
     pub decisions: Vec<Decision>,
     #[serde(skip)]
@@ -28,7 +31,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Makes the plan for a kernel.
+    /// Plans for a kernel and a selection.
     #[must_use]
     pub fn new(facts: &Facts, selection: impl Into<Selection>) -> Self {
         let selection = selection.into();
@@ -42,7 +45,7 @@ impl Plan {
                 },
             })
             .collect();
-        lose_what_needs_sweeps(&mut decisions);
+        lose_with_passes(&mut decisions);
         let mut unusable = obstacles(facts);
         if unusable.is_empty() {
             let vital = decisions.iter().filter_map(|decision| {
@@ -53,7 +56,7 @@ impl Plan {
                     _ => None,
                 }
             });
-            // What stands in the way of one mostly stands in the way of both.
+            // One reason is enough: an obstacle of the entry mostly is an obstacle of the return too.
             unusable.extend(vital.take(1).cloned());
         }
         let globals = Globals::new(facts, &decisions);
@@ -65,7 +68,7 @@ impl Plan {
         }
     }
 
-    /// Everything to attach, in the order of [`Measurement::ALL`].
+    /// Attachments with their measurement, in the order of [`Measurement::ALL`].
     pub fn attachments(&self) -> impl Iterator<Item = (Measurement, &Attachment)> {
         self.decisions.iter().flat_map(|decision| {
             let attachments = decision.attachments().iter();
@@ -73,8 +76,9 @@ impl Plan {
         })
     }
 
-    /// Measurements whose counts are a lower bound beside other BPF agents: their kprobes are skipped
-    /// while a task that is inside bpf(2) is preempted.
+    /// Measurements whose counts are lower bounds beside other BPF agents.
+    ///
+    /// The kernel skips their kprobe programs while a task inside bpf(2) is preempted on the CPU.
     pub fn lower_bounds(&self) -> impl Iterator<Item = Measurement> {
         let decisions = self.decisions.iter().filter(|_| self.globals.preempts);
         let by_probe =
@@ -84,7 +88,7 @@ impl Plan {
             .map(|decision| decision.measurement)
     }
 
-    /// Whether something that this kernel has cannot be measured.
+    /// Whether a measurement is lost that applies to this kernel.
     #[must_use]
     pub fn is_degraded(&self) -> bool {
         self.decisions
@@ -93,15 +97,16 @@ impl Plan {
     }
 }
 
-/// The form of the path, by what the kernel has:
+/// Form of the pin path:
 ///
-/// - `cma`: looks for pages of CMA areas only (to 5.12);
-/// - `pages`: moves pages out of ZONE_MOVABLE (5.13 to 6.10);
-/// - `folios`: the same with folios (from 6.11);
-/// - `void`: as `pages` or `folios`, but the sweep returns nothing, so that a
-///   page which cannot be isolated is pinned where it is (2025 stable kernels).
+/// - `cma`: migrates pages of CMA areas only (to 5.12);
+/// - `pages`: also migrates pages out of ZONE_MOVABLE (5.13 to 6.10);
+/// - `folios`: migrates folios instead of pages (from 6.11);
+/// - `void`: like `pages` or `folios`, but collect returns nothing, so that a page that cannot be isolated
+///   is pinned in place (2025 stable kernels);
+/// - `unknown`: without BTF.
 fn era(facts: &Facts) -> &'static str {
-    if sweep_returns_nothing(facts) {
+    if collect_returns_nothing(facts) {
         "void"
     } else if facts.btf_error.is_some() {
         "unknown"
@@ -117,11 +122,14 @@ fn era(facts: &Facts) -> &'static str {
     }
 }
 
-/// What stands in the way of attaching anything.
+/// Obstacles to every measurement: the architecture, missing capabilities, silenced hooks.
 fn obstacles(facts: &Facts) -> Vec<String> {
     let mut found = Vec::new();
     if facts.machine != "x86_64" {
-        found.push(format!("{} is not supported, only x86_64", facts.machine));
+        found.push(format!(
+            "pinwatch supports only x86_64, not {}",
+            facts.machine
+        ));
     }
     let has = |name: &str| facts.capabilities.contains(name);
     let missing: Vec<_> = ["CAP_BPF", "CAP_PERFMON"]
@@ -130,7 +138,7 @@ fn obstacles(facts: &Facts) -> Vec<String> {
         .collect();
     if !missing.is_empty() && !has("CAP_SYS_ADMIN") {
         found.push(format!(
-            "missing {} (or run as root)",
+            "pinwatch is missing {}: run it as root, or grant capabilities",
             missing.join(" and ")
         ));
     }
@@ -141,21 +149,23 @@ fn obstacles(facts: &Facts) -> Vec<String> {
 fn decide(measurement: Measurement, facts: &Facts, selection: &Selection) -> Verdict {
     use Measurement as M;
     let prefer = selection.prefer;
-    let only_cma = "this kernel looks for pages of CMA areas only, and has none";
+    let only_cma = "this kernel migrates only pages of CMA areas, and is built without CMA";
     match measurement {
         M::Origin if user_regs(facts) == UserRegs::Unknown => {
             let reason =
-                "the registers of the system call are not to be found (no bpf_task_pt_regs, and no BTF, no addresses in kallsyms, or kernel lockdown)".to_owned();
+                "the registers of the system call cannot be located: the kernel has no bpf_task_pt_regs, and \
+                 BTF or addresses in kallsyms are missing, or kernel lockdown forbids reads"
+                    .to_owned();
             return Verdict::Lost { reason };
         }
         M::Zones if !reads_memory(facts) => {
-            let reason = "pages may not be read (kernel lockdown)".to_owned();
+            let reason = "kernel lockdown forbids reading the flags of pages".to_owned();
             return Verdict::Lost { reason };
         }
         M::Zones if zone_bits(facts).is_err() => {
             let missing = zone_bits(facts).err().unwrap_or_default();
             let reason =
-                format!("where a page's flags hold its zone is not to be told without {missing}");
+                format!("the position of the zone in a page's flags is unknown without {missing}");
             return Verdict::Lost { reason };
         }
         M::Origin | M::Zones => {
@@ -179,18 +189,18 @@ fn decide(measurement: Measurement, facts: &Facts, selection: &Selection) -> Ver
         _ => {}
     }
     let mut refusals = Vec::new();
-    // What needs more than its own hooks counts inside sweeps.
-    let sweeps = || {
-        let seen = |m| {
+    // A row that needs another hook counts inside collect, whose begin and end must be seen.
+    let sees_collect = || {
+        let taken = |m| {
             selection.refuses(m).is_none()
                 && matches!(decide(m, facts, selection), Verdict::Attach { .. })
         };
-        seen(M::Passes) && seen(M::Phases)
+        taken(M::Passes) && taken(M::Phases)
     };
     for row in ROWS.iter().filter(|row| row.measurement == measurement) {
         if let Some(needed) = &row.needs {
             // Counting isolations needs hooks that `--without isolate_lru` is there to avoid.
-            if !sweeps() || selection.refuses(Measurement::IsolateLru).is_some() {
+            if !sees_collect() || selection.refuses(Measurement::IsolateLru).is_some() {
                 continue;
             }
             if try_hook(needed, |_| true, facts, prefer).is_err() {
@@ -198,7 +208,7 @@ fn decide(measurement: Measurement, facts: &Facts, selection: &Selection) -> Ver
             }
         }
         match try_row(row, facts, prefer) {
-            Ok((attachment, note)) => return with_also(row, attachment, note, facts, prefer),
+            Ok((attachment, note)) => return with_companions(row, attachment, note, facts, prefer),
             Err(refusal) => refusals.push(refusal),
         }
     }
@@ -207,9 +217,9 @@ fn decide(measurement: Measurement, facts: &Facts, selection: &Selection) -> Ver
     }
 }
 
-/// Takes what belongs to a row as well, and says what of it cannot be had.
-fn with_also(
-    row: &Row,
+/// Verdict with the row's further hooks. Its note lists those that this kernel does not accept.
+fn with_companions(
+    row: &HookRow,
     attachment: Attachment,
     note: Option<String>,
     facts: &Facts,
@@ -226,24 +236,25 @@ fn with_also(
     }
     let mut attachments = vec![attachment];
     for hook in row.also.iter().filter(|hook| exists(hook.target(), facts)) {
-        // As it is taken for a measurement of its own.
+        // If the hook has a row of its own, that row knows the prototype.
         let own = ROWS.iter().find(|row| row.hook == *hook);
         let fits = own.map_or((|_| true) as fn(&Prototype) -> bool, |own| own.fits);
         match try_hook(hook, fits, facts, prefer) {
-            // A program is loaded for one target.
+            // The kernel loads a tracing program for one target.
             Ok((also, _)) if attachments.iter().any(|a| a.program == also.program) => {
-                notes.push(format!("not at {}", also.target));
+                notes.push(format!("{} is not hooked", also.target));
             }
             Ok((also, _)) => attachments.push(also),
-            Err(refusal) => notes.push(format!("without {}", summarise(&[refusal]))),
+            Err(refusal) => notes.push(summarise(&[refusal])),
         }
     }
     let note = (!notes.is_empty()).then(|| notes.join("; "));
     Verdict::Attach { attachments, note }
 }
 
-/// What is counted inside a sweep only cannot be had where none is seen to begin.
-fn lose_what_needs_sweeps(decisions: &mut [Decision]) {
+/// If passes are `Off` or `Lost`, turns measurements inside collect into the same verdict: only passes show
+/// the beginning of collect.
+fn lose_with_passes(decisions: &mut [Decision]) {
     use Measurement as M;
     let passes = decisions.iter().find(|d| d.measurement == M::Passes);
     let Some(passes) = passes.map(|d| d.verdict.clone()) else {
@@ -261,19 +272,19 @@ fn lose_what_needs_sweeps(decisions: &mut [Decision]) {
         let inside = match decision.measurement {
             M::IsolateLru | M::IsolateHugetlb | M::IsolateMovable => true,
             M::Unpinnable => attachments.iter().any(|a| isolates(a.target)),
-            // The program that ends these phases counts passes too.
+            // Here one program counts passes and ends these phases.
             M::Phases => attachments.iter().any(|a| is_hook_of(M::Passes, a)),
             _ => false,
         };
         if inside {
-            let why = "counted inside sweeps only, whose beginning is not seen";
+            let why = "it is counted only inside collect, and its beginning is not seen";
             decision.verdict = if off {
                 Verdict::Off {
-                    reason: format!("{why}: --without passes"),
+                    reason: format!("{why} (--without passes)"),
                 }
             } else {
                 Verdict::Lost {
-                    reason: format!("{why}: passes are lost"),
+                    reason: format!("{why} (passes are lost)"),
                 }
             };
         }
@@ -284,11 +295,11 @@ fn exists(function: &str, facts: &Facts) -> bool {
     facts.symbols.contains_key(function) || facts.suffixed.contains_key(function)
 }
 
-/// The names in the table, for docs and tests.
+/// Names of all programs in the table, sorted, for docs and tests.
 #[must_use]
 pub fn programs() -> Vec<&'static str> {
-    let of_hook = |programs: &Programs| {
-        let Programs {
+    let of_twins = |programs: &TracingPrograms| {
+        let TracingPrograms {
             alone,
             first,
             second,
@@ -310,7 +321,7 @@ pub fn programs() -> Vec<&'static str> {
             } => (twins.as_ref(), probe.as_ref()),
             Hook::Tracepoint { programs, .. } => (Some(programs), None),
         };
-        let twins = twins.into_iter().flat_map(of_hook);
+        let twins = twins.into_iter().flat_map(of_twins);
         let probes = probe.into_iter();
         twins
             .chain(probes.flat_map(|probe| [probe.alone, probe.counted]))

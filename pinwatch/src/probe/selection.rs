@@ -1,31 +1,32 @@
-//! The user's choice of measurements, and of the kind of hook.
+//! The user's selection of measurements and of the kind of hook.
+#![forbid(unsafe_code)]
 
 use super::table::Measurement;
 
-/// Which kind of hook to prefer on functions.
+/// Preferred kind of hook on kernel functions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Prefer {
-    /// fentry and fexit wherever the kernel has them, else kprobe and kretprobe.
+    /// fentry and fexit if the kernel accepts them, otherwise kprobe and kretprobe
     #[default]
     Auto,
-    /// The same.
+    /// Same as auto
     Fentry,
-    /// kprobe and kretprobe wherever the kernel has them.
+    /// kprobe and kretprobe if the kernel accepts them, otherwise fentry and fexit
     Kprobe,
 }
 
-/// The user's choice.
+/// The user's selection.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Selection {
-    /// Which kind of hook to prefer on kernel functions
+    /// Preferred kind of hook on kernel functions
     #[arg(long = "attach", value_name = "KIND", default_value = "auto")]
     pub prefer: Prefer,
 
-    /// Also take a measurement that is off by default: fast_path (repeatable)
+    /// Add a measurement that is off by default: fast_path (repeatable)
     #[arg(long, value_name = "MEASUREMENT", value_parser = optional)]
     pub with: Vec<Measurement>,
 
-    /// Do without a measurement, and without its cost (repeatable); `pinwatch check` lists them
+    /// Leave out a measurement and its cost (repeatable); `pinwatch check` lists the names
     #[arg(long, value_name = "MEASUREMENT", value_parser = dispensable)]
     pub without: Vec<Measurement>,
 }
@@ -40,10 +41,10 @@ impl From<Prefer> for Selection {
 }
 
 impl Selection {
-    /// Why a measurement is not wanted.
+    /// Reason why a measurement is not selected; `None` if it is.
     pub(super) fn refuses(&self, measurement: Measurement) -> Option<String> {
         use Measurement as M;
-        // An entry without its return would never end.
+        // Entry and return of memfd_pin_folios go together: pins without returns would never end.
         let given = |unwanted: M| {
             self.without.contains(&unwanted) && !matches!(unwanted, M::MemfdEntry | M::MemfdReturn)
         };
@@ -53,7 +54,7 @@ impl Selection {
             Some("--without".to_owned())
         } else if measurement.is_optional() && !self.with.contains(&measurement) {
             Some(format!(
-                "taken only --with {}, for its cost",
+                "off by default because of its cost: use --with {}",
                 measurement.name()
             ))
         } else {
@@ -77,6 +78,6 @@ fn by_name(name: &str, may_be: fn(Measurement) -> bool) -> Result<Measurement, S
     let mut all = Measurement::ALL.into_iter().filter(|m| may_be(*m));
     all.clone().find(|m| m.name() == name).ok_or_else(|| {
         let names: Vec<_> = all.by_ref().map(Measurement::name).collect();
-        format!("not one of {}", names.join(", "))
+        format!("the measurement must be one of {}", names.join(", "))
     })
 }

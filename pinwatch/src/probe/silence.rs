@@ -1,4 +1,5 @@
-//! Silent hooks: attached, and never run, since a switch of the kernel is off.
+//! Silent hooks: attached, but never run, because a switch of the kernel is off.
+#![forbid(unsafe_code)]
 
 use super::decision::Kind;
 use crate::kernel::switches::{Switch, Switches};
@@ -7,13 +8,13 @@ pub const FTRACE_OFF: &str = "kernel.ftrace_enabled is 0: run `sysctl kernel.ftr
 const FTRACE_BROKEN: &str = "the kernel has shut ftrace down after an error: reboot this machine";
 const KPROBES_OFF: &str = "kprobes are disabled: write 1 to /sys/kernel/debug/kprobes/enabled";
 
-/// Why hooks of a kind do not run, and what to do; `None` if they run, or if the
-/// switches cannot be read.
+/// Reason why hooks of a kind do not run, with the remedy; `None` if they run or no switch is known to be
+/// off.
 #[must_use]
 pub fn silence(kind: Kind, switches: &Switches) -> Option<&'static str> {
     match (kind, switches.ftrace, switches.kprobes) {
         (Kind::RawTracepoint, ..) => None,
-        // A kprobe at a function's entry is ftrace's, too.
+        // A kprobe at a function's entry runs from ftrace too.
         (_, Switch::Off, _) => Some(FTRACE_OFF),
         (_, Switch::Broken, _) => Some(FTRACE_BROKEN),
         (Kind::Kprobe | Kind::Kretprobe, _, Switch::Off) => Some(KPROBES_OFF),
@@ -21,14 +22,14 @@ pub fn silence(kind: Kind, switches: &Switches) -> Option<&'static str> {
     }
 }
 
-/// Why no hook at a function runs, whatever its kind.
+/// Reason why no hook at a function runs, of any kind.
 #[must_use]
 pub fn silence_of_functions(switches: &Switches) -> Option<String> {
     let why = silence(Kind::Fentry, switches)?;
     Some(format!("hooks at functions never run ({why})"))
 }
 
-/// The distinct reasons why hooks of some kinds do not run.
+/// Distinct reasons why hooks of these kinds do not run.
 pub fn reasons(kinds: impl IntoIterator<Item = Kind>, switches: &Switches) -> Vec<&'static str> {
     let mut reasons = Vec::new();
     for reason in kinds.into_iter().filter_map(|kind| silence(kind, switches)) {

@@ -1,7 +1,8 @@
-//! Every hook there is, one row per measurement and way to take it, best way
-//! first. The planner takes the first row that this kernel can satisfy; a new
-//! kernel needs a row here and, where it reads other arguments, a thin entry in
-//! `pinwatch-ebpf`.
+//! Table of all hooks: one row per measurement and way to take it, best first.
+//!
+//! The planner uses the first row that the kernel accepts. A new kernel needs a row here. If its arguments
+//! differ, it also needs a thin entry in `pinwatch-ebpf`.
+#![forbid(unsafe_code)]
 
 use clap::ValueEnum;
 use pinwatch_common::abi::KFUNCS;
@@ -13,7 +14,7 @@ use crate::kernel::btf::{Prototype, Returns};
 use crate::kernel::facts::Wanted;
 use crate::kernel::zones;
 
-/// What is measured. A pin is not measured at all without the first two.
+/// A measurement. Without the first two no pin is measured.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ValueEnum,
 )]
@@ -62,7 +63,7 @@ impl Measurement {
         Self::ThreadExit,
     ];
 
-    /// The label value, and the name in `pinwatch check`.
+    /// Label value, and name in `pinwatch check` and on the command line.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -87,13 +88,13 @@ impl Measurement {
         }
     }
 
-    /// Whether it is taken only where it is asked for.
+    /// Whether the measurement is off unless `--with` selects it.
     #[must_use]
     pub fn is_optional(self) -> bool {
         matches!(self, Self::FastPath)
     }
 
-    /// Where it is taken from, if not from a hook of its own.
+    /// Source of a measurement without hooks of its own; `None` for all others.
     #[must_use]
     pub fn without_hook(self) -> Option<&'static str> {
         match self {
@@ -103,7 +104,7 @@ impl Measurement {
         }
     }
 
-    /// What is missing without it.
+    /// Consequence of losing the measurement, as text.
     #[must_use]
     pub fn loss(self) -> &'static str {
         match self {
@@ -113,66 +114,67 @@ impl Measurement {
             Self::Migrations => "migrations and their pages stay 0",
             Self::MigrateTime => "the time in migration is not measured",
             Self::MigrateResult => "a failed migration has the cause `other`",
-            Self::Phases => "all time that is not migration or a drain counts as `gup`",
-            Self::Drains => "drains stay 0 and their time is part of the sweep",
+            Self::Phases => "all time outside migrations and drains counts as `gup`",
+            Self::Drains => "drains stay 0, and their time counts as `collect`",
             Self::IsolateLru | Self::IsolateHugetlb | Self::IsolateMovable => {
                 "isolation failures of this kind stay 0"
             }
-            Self::MemfdEntry | Self::MemfdReturn => "pins through memfd_pin_folios are not seen",
+            Self::MemfdEntry | Self::MemfdReturn => "pins through memfd_pin_folios are not counted",
             Self::Origin => "all pins have the origin `other`",
-            Self::Zones => "where returned pages lie is not sampled",
-            Self::FastPath => "pins by GUP-fast alone are not seen",
-            Self::ThreadExit => "a pin whose return was missed stays in flight",
+            Self::Zones => "the zones of returned pages are not sampled",
+            Self::FastPath => "calls that GUP-fast finishes are not counted",
+            Self::ThreadExit => "a pin whose return is lost stays in flight after its thread ends",
         }
     }
 }
 
-/// The programs for one hook. A kernel that preempts BPF programs skips one on a CPU where a
-/// preempted task is inside it, so there two are attached: the second does the work where the first
-/// was skipped.
+/// Tracing programs for one hook.
+///
+/// A kernel that preempts BPF programs skips a program on a CPU where a preempted task is inside it. There
+/// two or three programs are attached: each does the work if the kernel skipped those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Programs {
-    /// Where the kernel does not preempt.
+pub struct TracingPrograms {
+    /// The only program where the kernel does not preempt BPF programs.
     pub alone: &'static str,
     pub first: &'static str,
     pub second: &'static str,
-    /// At returns of pins: they do most of the work, and are preempted most.
+    /// Only at returns of pins, whose programs do most work and so are preempted most often.
     pub third: Option<&'static str>,
 }
 
-/// The program for a kprobe or kretprobe.
+/// Programs for one kprobe or kretprobe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Probe {
-    /// Where the kernel does not preempt.
+pub struct KprobePrograms {
+    /// The program where the kernel does not preempt BPF programs.
     pub alone: &'static str,
-    /// Counts its runs, so that it can be told how many the kernel skipped.
+    /// The program that counts its runs. Hits of the kprobe minus runs are the skips.
     pub counted: &'static str,
 }
 
 /// A place in the kernel, with the BPF programs that can hook it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hook {
-    /// A function's entry.
+    /// Entry of a function.
     Entry {
         function: &'static str,
-        fentry: Option<Programs>,
-        kprobe: Option<Probe>,
+        fentry: Option<TracingPrograms>,
+        kprobe: Option<KprobePrograms>,
     },
-    /// A function's return.
+    /// Return of a function.
     Return {
         function: &'static str,
-        fexit: Option<Programs>,
-        kretprobe: Option<Probe>,
+        fexit: Option<TracingPrograms>,
+        kretprobe: Option<KprobePrograms>,
     },
     /// A raw tracepoint.
     Tracepoint {
         name: &'static str,
-        programs: Programs,
+        programs: TracingPrograms,
     },
 }
 
 impl Hook {
-    /// The function or tracepoint.
+    /// Name of the function or tracepoint.
     #[must_use]
     pub fn target(&self) -> &'static str {
         match self {
@@ -181,7 +183,7 @@ impl Hook {
         }
     }
 
-    fn takes(&self, kind: Kind) -> bool {
+    fn accepts(&self, kind: Kind) -> bool {
         match self {
             Self::Entry { .. } => matches!(kind, Kind::Fentry | Kind::Kprobe),
             Self::Return { .. } => matches!(kind, Kind::Fexit | Kind::Kretprobe),
@@ -190,7 +192,7 @@ impl Hook {
     }
 }
 
-/// Measurements of pages that cannot be isolated, in the order of
+/// Measurements of failed isolations, in the order of
 /// [`ISOLATE_NAMES`](pinwatch_common::record::ISOLATE_NAMES).
 pub const ISOLATIONS: [Measurement; ISOLATES] = [
     Measurement::IsolateLru,
@@ -198,15 +200,14 @@ pub const ISOLATIONS: [Measurement; ISOLATES] = [
     Measurement::IsolateMovable,
 ];
 
-/// Whether a program is attached where a measurement has a hook of its own: at the same side of
-/// the same function.
+/// Whether an attachment is at a hook of this measurement: same function or tracepoint, same side.
 #[must_use]
 pub fn is_hook_of(measurement: Measurement, attachment: &Attachment) -> bool {
     let mut hooks = hooks_of(measurement);
-    hooks.any(|hook| hook.target() == attachment.target && hook.takes(attachment.kind))
+    hooks.any(|hook| hook.target() == attachment.target && hook.accepts(attachment.kind))
 }
 
-/// Whether a function isolates pages.
+/// Whether a function is one of those that isolate pages.
 #[must_use]
 pub fn isolates(function: &str) -> bool {
     let mut hooks = ISOLATIONS.into_iter().flat_map(hooks_of);
@@ -221,16 +222,16 @@ fn hooks_of(measurement: Measurement) -> impl Iterator<Item = &'static Hook> {
 }
 
 /// One way to take a measurement.
-pub struct Row {
+pub struct HookRow {
     pub measurement: Measurement,
     pub hook: Hook,
-    /// Hooks that belong to it where the kernel has them.
+    /// Further hooks, attached if the kernel has the functions.
     pub also: &'static [Hook],
-    /// Without which it says too little, or costs too much.
+    /// Hook that the kernel must accept too: without it the count is incomplete or expensive.
     pub needs: Option<Hook>,
-    /// Whether its programs read how many pages the sweep looks at ([`NR_ENTRIES`]) from memory.
+    /// Whether the programs read the number of pages in a collect ([`NR_ENTRIES`]) from kernel memory.
     pub reads_length: bool,
-    /// Whether a prototype is the one that the programs were written for.
+    /// Whether the programs are written for a prototype.
     pub fits: fn(&Prototype) -> bool,
 }
 
@@ -240,12 +241,12 @@ fn any(_: &Prototype) -> bool {
     true
 }
 
-/// 5.9 to 6.1 and from 6.5 on.
+/// `__gup_longterm_locked` of 5.9 to 6.1, and from 6.5 on.
 fn six_args(proto: &Prototype) -> bool {
     proto.params.len() == 6 && pin_args(proto, 5)
 }
 
-/// 6.2 to 6.4.
+/// `__gup_longterm_locked` of 6.2 to 6.4.
 fn seven_args(proto: &Prototype) -> bool {
     proto.params.len() == 7 && pin_args(proto, 6)
 }
@@ -266,7 +267,7 @@ fn returns_nothing(proto: &Prototype) -> bool {
     proto.returns == Returns::Nothing
 }
 
-/// The count of what the pass pinned is the sweep's second argument.
+/// Collect whose second of three arguments is the number of pages that the pass pinned.
 fn nr_second(proto: &Prototype) -> bool {
     proto.params.len() == 3 && proto.params[1].starts_with("nr")
 }
@@ -282,7 +283,7 @@ fn fast_args(proto: &Prototype) -> bool {
     proto.params.len() == 4 && proto.position("gup_flags") == Some(2)
 }
 
-/// From 6.5 on.
+/// `__get_user_pages` from 6.5 on.
 fn gup_six_args(proto: &Prototype) -> bool {
     proto.params.len() == 6 && gup_flags_fourth(proto)
 }
@@ -295,8 +296,7 @@ fn reason_sixth(proto: &Prototype) -> bool {
     proto.position("reason") == Some(5)
 }
 
-/// `reason` is the last argument of `mm_migrate_pages`, with more before it in
-/// each era.
+/// `mm_migrate_pages`, whose last argument is `reason`. The number of counts before it grew over time.
 fn counts_and_reason<const ARGS: usize>(proto: &Prototype) -> bool {
     proto.params.len() == ARGS
         && proto.position("succeeded") == Some(0)
@@ -304,8 +304,8 @@ fn counts_and_reason<const ARGS: usize>(proto: &Prototype) -> bool {
         && proto.position("reason") == Some(ARGS - 1)
 }
 
-const fn row(measurement: Measurement, hook: Hook, fits: fn(&Prototype) -> bool) -> Row {
-    Row {
+const fn row(measurement: Measurement, hook: Hook, fits: fn(&Prototype) -> bool) -> HookRow {
+    HookRow {
         measurement,
         hook,
         also: &[],
@@ -315,10 +315,10 @@ const fn row(measurement: Measurement, hook: Hook, fits: fn(&Prototype) -> bool)
     }
 }
 
-/// Programs of which the first leaves something to the others.
-macro_rules! apart {
+/// Two programs. The first of twins differs from the program alone: it leaves a mark for the second.
+macro_rules! own_first {
     ($alone:literal) => {
-        Programs {
+        TracingPrograms {
             alone: $alone,
             first: concat!($alone, "_first"),
             second: concat!($alone, "_second"),
@@ -327,19 +327,20 @@ macro_rules! apart {
     };
 }
 
-macro_rules! three {
+/// Three programs, the first as in `own_first!`.
+macro_rules! own_first_and_third {
     ($alone:literal) => {
-        Programs {
+        TracingPrograms {
             third: Some(concat!($alone, "_third")),
-            ..apart!($alone)
+            ..own_first!($alone)
         }
     };
 }
 
-/// Programs of which the first does as if it were alone.
-macro_rules! alike {
+/// Two programs. The first of twins is the program that also works alone.
+macro_rules! shared_first {
     ($alone:literal) => {
-        Programs {
+        TracingPrograms {
             alone: $alone,
             first: $alone,
             second: concat!($alone, "_second"),
@@ -348,20 +349,20 @@ macro_rules! alike {
     };
 }
 
-/// A program that asks whether to count its runs.
-macro_rules! asks {
+/// One kprobe program, which tests at run time whether to count its runs.
+macro_rules! one_kprobe {
     ($program:literal) => {
-        Probe {
+        KprobePrograms {
             alone: $program,
             counted: $program,
         }
     };
 }
 
-/// Two programs, since short-term pins run them.
-macro_rules! counted {
+/// Two kprobe programs, so that short-term pins do not pay for the test whether to count.
+macro_rules! two_kprobes {
     ($program:literal) => {
-        Probe {
+        KprobePrograms {
             alone: $program,
             counted: concat!($program, "_counted"),
         }
@@ -370,7 +371,7 @@ macro_rules! counted {
 
 macro_rules! entry {
     ($function:expr, $fentry:literal, $kprobe:literal $(,)?) => {
-        entry!($function, alike!($fentry), asks!($kprobe))
+        entry!($function, shared_first!($fentry), one_kprobe!($kprobe))
     };
     ($function:expr, $fentry:expr, $kprobe:expr) => {
         Hook::Entry {
@@ -383,7 +384,7 @@ macro_rules! entry {
 
 macro_rules! returns {
     ($function:expr, $fexit:literal, $kretprobe:literal $(,)?) => {
-        returns!($function, alike!($fexit), asks!($kretprobe))
+        returns!($function, shared_first!($fexit), one_kprobe!($kretprobe))
     };
     ($function:expr, $fexit:expr, $kretprobe:expr) => {
         Hook::Return {
@@ -398,12 +399,12 @@ macro_rules! tracepoint {
     ($name:literal, $program:literal) => {
         Hook::Tracepoint {
             name: $name,
-            programs: alike!($program),
+            programs: shared_first!($program),
         }
     };
 }
 
-const fn kprobe(function: &'static str, kprobe: Probe) -> Hook {
+const fn kprobe(function: &'static str, kprobe: KprobePrograms) -> Hook {
     Hook::Entry {
         function,
         fentry: None,
@@ -411,7 +412,7 @@ const fn kprobe(function: &'static str, kprobe: Probe) -> Hook {
     }
 }
 
-const fn kretprobe(function: &'static str, kretprobe: Probe) -> Hook {
+const fn kretprobe(function: &'static str, kretprobe: KprobePrograms) -> Hook {
     Hook::Return {
         function,
         fexit: None,
@@ -419,14 +420,14 @@ const fn kretprobe(function: &'static str, kretprobe: Probe) -> Hook {
     }
 }
 
-const SWEEP: &str = "collect_longterm_unpinnable_folios";
-const SWEEP_PAGES: &str = "collect_longterm_unpinnable_pages";
+const COLLECT: &str = "collect_longterm_unpinnable_folios";
+const COLLECT_PAGES: &str = "collect_longterm_unpinnable_pages";
 const GUP: &str = "__get_user_pages";
 const MEMFD: &str = "memfd_pin_folios";
 const FAST: &str = "gup_fast_fallback";
 const FAST_OLD: &str = "internal_get_user_pages_fast";
 
-/// Under the one name or the other.
+/// Entry of the function that isolates hugetlb folios, under both of its names.
 const ISOLATE_HUGETLB: &[Hook] = &[
     entry!(
         "isolate_hugetlb",
@@ -440,7 +441,7 @@ const ISOLATE_HUGETLB: &[Hook] = &[
     ),
 ];
 
-/// The same at the return, where a sweep's end is to be had without its return.
+/// Return of the function that isolates hugetlb folios, under both of its names.
 const ISOLATED_HUGETLB: &[Hook] = &[
     returns!(
         "folio_isolate_hugetlb",
@@ -454,67 +455,68 @@ const ISOLATED_HUGETLB: &[Hook] = &[
     ),
 ];
 
-/// What is called after a sweep that found something, and so not by most pins.
-const FOUND: Hook = entry!(
+/// The function called after a collect that found unpinnable pages. Most pins do not call it.
+const AFTER_COLLECT: Hook = entry!(
     "migrate_longterm_unpinnable_folios",
     "found_fentry",
     "found_kprobe",
 );
-const FOUND_PAGES: Hook = entry!(
+const AFTER_COLLECT_PAGES: Hook = entry!(
     "migrate_longterm_unpinnable_pages",
     "found_fentry",
     "found_kprobe",
 );
 
-/// Each sweep isolates each unpinnable folio once, but for device memory.
-const fn isolated(needs: Hook) -> Row {
+/// Counts unpinnable folios by their isolation. Each collect isolates each of them once, except device
+/// memory. Cheaper than a hook at the return of collect, which every pin would pay for.
+const fn by_isolation(needs: Hook) -> HookRow {
     let hook = returns!(
         "folio_isolate_lru",
         "isolated_lru_fexit",
         "isolated_lru_kretprobe",
     );
-    Row {
+    HookRow {
         also: ISOLATED_HUGETLB,
         needs: Some(needs),
         ..row(Measurement::Unpinnable, hook, returns_with::<1>)
     }
 }
 
-/// The hooks. Which kernel has which: docs/kernels.md.
+/// All hooks. docs/kernels.md lists those that each kernel gets.
 #[rustfmt::skip]
-pub const ROWS: &[Row] = &[
-    row(Measurement::PinEntry, entry!(GLL, apart!("pin_enter_fentry"), asks!("pin_enter_kprobe")), six_args),
-    row(Measurement::PinEntry, kprobe(GLL, asks!("pin_enter_kprobe_stack")), seven_args),
-    row(Measurement::PinReturn, returns!(GLL, three!("pin_exit_fexit"), asks!("pin_exit_kretprobe")), six_args),
-    row(Measurement::PinReturn, kretprobe(GLL, asks!("pin_exit_kretprobe")), any),
+pub const ROWS: &[HookRow] = &[
+    row(Measurement::PinEntry, entry!(GLL, own_first!("pin_enter_fentry"), one_kprobe!("pin_enter_kprobe")), six_args),
+    row(Measurement::PinEntry, kprobe(GLL, one_kprobe!("pin_enter_kprobe_stack")), seven_args),
+    row(Measurement::PinReturn, returns!(GLL, own_first_and_third!("pin_exit_fexit"), one_kprobe!("pin_exit_kretprobe")), six_args),
+    row(Measurement::PinReturn, kretprobe(GLL, one_kprobe!("pin_exit_kretprobe")), any),
 
-    Row {
+    HookRow {
         reads_length: true,
-        ..row(Measurement::Passes, entry!(SWEEP, "pass_pofs_fentry", "pass_pofs_kprobe"), args::<2>)
+        ..row(Measurement::Passes, entry!(COLLECT, "pass_pofs_fentry", "pass_pofs_kprobe"), args::<2>)
     },
-    row(Measurement::Passes, entry!(SWEEP, "pass_nr_fentry", "pass_nr_kprobe"), nr_second),
-    row(Measurement::Passes, entry!(SWEEP_PAGES, "pass_nr_fentry", "pass_nr_kprobe"), nr_second),
-    Row {
-        also: &[entry!(GUP, alike!("gup_fentry"), counted!("gup_kprobe"))],
-        ..row(Measurement::Passes, returns!(GUP, alike!("pass_gup_fexit6"), counted!("pass_gup_kretprobe")), gup_six_args)
+    row(Measurement::Passes, entry!(COLLECT, "pass_nr_fentry", "pass_nr_kprobe"), nr_second),
+    row(Measurement::Passes, entry!(COLLECT_PAGES, "pass_nr_fentry", "pass_nr_kprobe"), nr_second),
+    HookRow {
+        also: &[entry!(GUP, shared_first!("gup_fentry"), two_kprobes!("gup_kprobe"))],
+        ..row(Measurement::Passes, returns!(GUP, shared_first!("pass_gup_fexit6"), two_kprobes!("pass_gup_kretprobe")), gup_six_args)
     },
-    Row {
-        also: &[kprobe(GUP, counted!("gup_kprobe"))],
-        ..row(Measurement::Passes, kretprobe(GUP, counted!("pass_gup_kretprobe")), gup_flags_fourth)
+    HookRow {
+        also: &[kprobe(GUP, two_kprobes!("gup_kprobe"))],
+        ..row(Measurement::Passes, kretprobe(GUP, two_kprobes!("pass_gup_kretprobe")), gup_flags_fourth)
     },
 
-    isolated(FOUND),
-    isolated(FOUND_PAGES),
-    row(Measurement::Unpinnable, returns!(SWEEP, "unpinnable_fexit2", "unpinnable_kretprobe"), returns_with::<2>),
-    row(Measurement::Unpinnable, returns!(SWEEP, "unpinnable_fexit3", "unpinnable_kretprobe"), returns_with::<3>),
-    row(Measurement::Unpinnable, returns!(SWEEP_PAGES, "unpinnable_fexit3", "unpinnable_kretprobe"), returns_with::<3>),
-    // Where the sweep is inlined, or tells no count (the 2025 window of a void
-    // return): it isolates each unpinnable folio once.
-    Row {
+    by_isolation(AFTER_COLLECT),
+    by_isolation(AFTER_COLLECT_PAGES),
+    row(Measurement::Unpinnable, returns!(COLLECT, "unpinnable_fexit2", "unpinnable_kretprobe"), returns_with::<2>),
+    row(Measurement::Unpinnable, returns!(COLLECT, "unpinnable_fexit3", "unpinnable_kretprobe"), returns_with::<3>),
+    row(Measurement::Unpinnable, returns!(COLLECT_PAGES, "unpinnable_fexit3", "unpinnable_kretprobe"), returns_with::<3>),
+    // For kernels whose collect is inlined, or returns no count (stable kernels of 2025). It isolates each
+    // unpinnable folio once.
+    HookRow {
         also: ISOLATE_HUGETLB,
         ..row(Measurement::Unpinnable, entry!("folio_isolate_lru", "isolate_fentry", "isolate_kprobe"), any)
     },
-    Row {
+    HookRow {
         also: ISOLATE_HUGETLB,
         ..row(Measurement::Unpinnable, entry!("isolate_lru_page", "isolate_fentry", "isolate_kprobe"), any)
     },
@@ -523,24 +525,23 @@ pub const ROWS: &[Row] = &[
     row(Measurement::Migrations, tracepoint!("mm_migrate_pages", "migrate_end_tp7"), counts_and_reason::<7>),
     row(Measurement::Migrations, tracepoint!("mm_migrate_pages", "migrate_end_tp4"), counts_and_reason::<4>),
     row(Measurement::MigrateTime, tracepoint!("mm_migrate_pages_start", "migrate_start_tp"), any),
-    row(Measurement::MigrateTime, kprobe("migrate_pages", asks!("migrate_start_kprobe")), reason_sixth),
+    row(Measurement::MigrateTime, kprobe("migrate_pages", one_kprobe!("migrate_start_kprobe")), reason_sixth),
     row(Measurement::MigrateResult, returns!("migrate_pages", "migrate_ret_fexit6", "migrate_ret_kretprobe"), args::<6>),
     row(Measurement::MigrateResult, returns!("migrate_pages", "migrate_ret_fexit7", "migrate_ret_kretprobe"), args::<7>),
-    row(Measurement::MigrateResult, kretprobe("migrate_pages", asks!("migrate_ret_kretprobe")), any),
+    row(Measurement::MigrateResult, kretprobe("migrate_pages", one_kprobe!("migrate_ret_kretprobe")), any),
 
-    // The ends of sweeps; most are programs of a measurement above, and are
-    // attached once.
-    row(Measurement::Phases, FOUND, any),
-    row(Measurement::Phases, FOUND_PAGES, any),
-    row(Measurement::Phases, returns!(SWEEP, "unpinnable_fexit2", "unpinnable_kretprobe"), returns_with::<2>),
-    row(Measurement::Phases, returns!(SWEEP, "unpinnable_fexit3", "unpinnable_kretprobe"), returns_with::<3>),
-    row(Measurement::Phases, returns!(SWEEP_PAGES, "unpinnable_fexit3", "unpinnable_kretprobe"), returns_with::<3>),
-    row(Measurement::Phases, returns!(SWEEP, "swept_fexit", "swept_kretprobe"), returns_nothing),
-    row(Measurement::Phases, returns!(SWEEP_PAGES, "swept_fexit", "swept_kretprobe"), returns_nothing),
-    row(Measurement::Phases, returns!(GUP, alike!("pass_gup_fexit6"), counted!("pass_gup_kretprobe")), gup_six_args),
-    row(Measurement::Phases, kretprobe(GUP, counted!("pass_gup_kretprobe")), gup_flags_fourth),
+    // The end of collect. Most of these programs serve a measurement above too, and are attached once.
+    row(Measurement::Phases, AFTER_COLLECT, any),
+    row(Measurement::Phases, AFTER_COLLECT_PAGES, any),
+    row(Measurement::Phases, returns!(COLLECT, "unpinnable_fexit2", "unpinnable_kretprobe"), returns_with::<2>),
+    row(Measurement::Phases, returns!(COLLECT, "unpinnable_fexit3", "unpinnable_kretprobe"), returns_with::<3>),
+    row(Measurement::Phases, returns!(COLLECT_PAGES, "unpinnable_fexit3", "unpinnable_kretprobe"), returns_with::<3>),
+    row(Measurement::Phases, returns!(COLLECT, "swept_fexit", "swept_kretprobe"), returns_nothing),
+    row(Measurement::Phases, returns!(COLLECT_PAGES, "swept_fexit", "swept_kretprobe"), returns_nothing),
+    row(Measurement::Phases, returns!(GUP, shared_first!("pass_gup_fexit6"), two_kprobes!("pass_gup_kretprobe")), gup_six_args),
+    row(Measurement::Phases, kretprobe(GUP, two_kprobes!("pass_gup_kretprobe")), gup_flags_fourth),
 
-    Row {
+    HookRow {
         also: &[returns!("lru_add_drain_all", "drained_fexit", "drained_kretprobe")],
         ..row(Measurement::Drains, entry!("lru_add_drain_all", "drain_fentry", "drain_kprobe"), args::<0>)
     },
@@ -551,20 +552,20 @@ pub const ROWS: &[Row] = &[
     row(Measurement::IsolateMovable, returns!("isolate_movable_ops_page", "isolated_movable_fexit", "isolated_movable_kretprobe"), returns_with::<2>),
     row(Measurement::IsolateMovable, returns!("isolate_movable_page", "isolated_movable_fexit", "isolated_movable_kretprobe"), returns_with::<2>),
 
-    row(Measurement::MemfdEntry, entry!(MEMFD, apart!("memfd_enter_fentry"), asks!("memfd_enter_kprobe")), memfd_args),
-    row(Measurement::MemfdReturn, returns!(MEMFD, three!("memfd_exit_fexit"), asks!("memfd_exit_kretprobe")), memfd_args),
-    Row {
-        also: &[returns!(FAST, apart!("fast_exit_fexit"), asks!("fast_exit_kretprobe"))],
-        ..row(Measurement::FastPath, entry!(FAST, apart!("fast_enter_fentry"), asks!("fast_enter_kprobe")), fast_args)
+    row(Measurement::MemfdEntry, entry!(MEMFD, own_first!("memfd_enter_fentry"), one_kprobe!("memfd_enter_kprobe")), memfd_args),
+    row(Measurement::MemfdReturn, returns!(MEMFD, own_first_and_third!("memfd_exit_fexit"), one_kprobe!("memfd_exit_kretprobe")), memfd_args),
+    HookRow {
+        also: &[returns!(FAST, own_first!("fast_exit_fexit"), one_kprobe!("fast_exit_kretprobe"))],
+        ..row(Measurement::FastPath, entry!(FAST, own_first!("fast_enter_fentry"), one_kprobe!("fast_enter_kprobe")), fast_args)
     },
-    Row {
-        also: &[returns!(FAST_OLD, apart!("fast_exit_fexit"), asks!("fast_exit_kretprobe"))],
-        ..row(Measurement::FastPath, entry!(FAST_OLD, apart!("fast_enter_fentry"), asks!("fast_enter_kprobe")), fast_args)
+    HookRow {
+        also: &[returns!(FAST_OLD, own_first!("fast_exit_fexit"), one_kprobe!("fast_exit_kretprobe"))],
+        ..row(Measurement::FastPath, entry!(FAST_OLD, own_first!("fast_enter_fentry"), one_kprobe!("fast_enter_kprobe")), fast_args)
     },
     row(Measurement::ThreadExit, tracepoint!("sched_process_exit", "thread_exit_tp"), any),
 ];
 
-/// Enum constants that planning or the programs need.
+/// Enum constants that the planner or the programs need, without those for zones.
 const CONSTANTS: &[&str] = &[
     "FOLL_LONGTERM",
     "MR_LONGTERM_PIN",
@@ -573,29 +574,29 @@ const CONSTANTS: &[&str] = &[
     TASK_PT_REGS,
 ];
 
-/// The helper that finds the registers of the running system call.
+/// Enum constant of the helper that returns the registers of the running system call.
 pub const TASK_PT_REGS: &str = "BPF_FUNC_task_pt_regs";
 
-/// How many pages a sweep looks at.
+/// Member that holds the number of pages or folios of a collect.
 pub const NR_ENTRIES: &str = "pages_or_folios.nr_entries";
 
-/// Where a task's kernel stack begins.
+/// Member that holds the address of a task's kernel stack.
 pub const TASK_STACK: &str = "task_struct.stack";
 
-/// Struct members whose offsets are needed.
+/// Struct members whose offsets the programs need, without those for zones.
 const MEMBERS: &[(&str, &str)] = &[("pages_or_folios", "nr_entries"), ("task_struct", "stack")];
 
-/// Every enum constant that is needed.
+/// All enum constants that the planner or the programs need.
 fn constants() -> Vec<&'static str> {
     [CONSTANTS, &zones::CONSTANTS].concat()
 }
 
-/// Every struct member whose offset or length is needed.
+/// All struct members whose offset or length the planner or the programs need.
 fn members() -> Vec<(&'static str, &'static str)> {
     [MEMBERS, &zones::MEMBERS].concat()
 }
 
-/// What [`Facts::gather`](crate::kernel::facts::Facts::gather) is to look for.
+/// Names for [`Facts::gather`](crate::kernel::facts::Facts::gather) to look up.
 #[must_use]
 pub fn wanted() -> Wanted {
     Wanted {
@@ -607,12 +608,12 @@ pub fn wanted() -> Wanted {
     }
 }
 
-/// Every function that a row names.
+/// All functions in the table.
 fn functions() -> Vec<&'static str> {
     targets(|hook| !matches!(hook, Hook::Tracepoint { .. }))
 }
 
-/// Every tracepoint that a row names.
+/// All tracepoints in the table.
 fn tracepoints() -> Vec<&'static str> {
     targets(|hook| matches!(hook, Hook::Tracepoint { .. }))
 }

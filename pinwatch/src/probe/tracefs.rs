@@ -1,19 +1,20 @@
-//! kprobes defined through tracefs. A kretprobe attached through the perf PMU
-//! gets the default `maxactive`, so that with more threads inside the function
-//! than that, returns are lost without a trace; here it can be given, and
-//! `kprobe_profile` counts what is missed all the same.
+//! kprobes defined through tracefs, with a chosen `maxactive` and with counts of misses.
 //!
-//! A definition belongs to no process: it outlives a killed process, disabled
-//! and with nothing attached. The next start removes every definition that
-//! nothing uses. The kernel refuses (`EBUSY`) to remove one that perf has open.
-//! Between its definition and perf's opening nothing protects an event but a
-//! lock (flock(2)) on `kprobe_events`: define and open under [`Tracefs::lock`].
+//! A kretprobe attached through the perf PMU gets the default `maxactive`. If more threads are inside the
+//! function, their returns are lost without a count. A definition in tracefs sets `maxactive`, and
+//! `kprobe_profile` counts the returns that are lost nevertheless.
 //!
-//! Group and names carry a random id. A process id can recur: in a container
-//! every pinwatch is process 1.
+//! A definition belongs to no process. It outlives a killed process, disabled and with nothing attached.
+//! The next start removes every definition that nothing uses. The kernel refuses (`EBUSY`) to remove one
+//! that perf has open. Between definition and opening, only a lock (flock(2)) on `kprobe_events` protects
+//! a definition: define and open under [`Tracefs::lock`].
 //!
-//! tracefs is root's. Its files are opened once, so that a daemon that has given
-//! its capabilities up still reads what was missed, and removes its definitions.
+//! Group and names carry a random id, because process ids recur: in a container every pinwatch is
+//! process 1.
+//!
+//! Only root can open the files of tracefs. They are opened once, so that the daemon can count misses and
+//! remove its definitions after it has dropped its capabilities.
+#![forbid(unsafe_code)]
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
@@ -23,70 +24,69 @@ use std::sync::{Arc, Mutex};
 use ring::rand::{SystemRandom, generate};
 use thiserror::Error;
 
-/// Returns that may be outstanding at once, per kretprobe: the kernel's maximum
-/// (`KRETPROBE_MAXACTIVE_MAX`). A kretprobe then takes 250 KiB on 5.10 and 6.1. On
-/// 6.12 and 7.3, which have rings per CPU, it takes 190 KiB and 35 KiB for each
-/// possible CPU. (Measured by /proc/meminfo, with 1 and with 4 CPUs.)
+/// Most threads inside the function of a kretprobe: the kernel's maximum (`KRETPROBE_MAXACTIVE_MAX`).
+///
+/// A kretprobe then takes 250 KiB on 5.10 and 6.1. On 6.12 and 7.3, which have a ring per CPU, it takes
+/// 190 KiB and 35 KiB for each possible CPU (measured by /proc/meminfo, with 1 and with 4 CPUs).
 const MAXACTIVE: u32 = 4096;
 
-/// Each process has a group of its own, `pinwatch_<id>`.
+/// Prefix of the group's name. Each process has its own group, `pinwatch_<id>`.
 const GROUP: &str = "pinwatch_";
 
-/// Why a definition could not be made.
+/// Failed access to a file of tracefs.
 #[derive(Debug, Error)]
-#[error("{path}: {source}")]
+#[error("cannot use {path}: {source}")]
 pub struct TracefsError {
     path: String,
     source: io::Error,
 }
 
-/// The files of a tracefs that kprobes need.
+/// The files of a mounted tracefs that kprobes need.
 #[derive(Debug)]
 pub struct Tracefs {
     dir: PathBuf,
-    /// 16 random hexadecimal digits.
+    /// Random id: 16 hexadecimal digits.
     id: String,
     definitions: TraceFile,
     profile: TraceFile,
 }
 
-/// One of them. Its readers share an offset, so each waits for the other.
+/// A file of tracefs. Its readers share one offset, so a mutex serialises them.
 #[derive(Debug)]
 struct TraceFile {
     path: PathBuf,
     file: Mutex<File>,
-    /// The same open file, for flock(2), which needs no offset.
+    /// Duplicate of `file` for flock(2), which needs no offset and must not hold the mutex.
     lock: File,
 }
 
-/// A kprobe event; removed when dropped, which must be after everything
-/// attached to it is closed.
+/// A kprobe defined in tracefs. Dropping it removes the definition: close its perf event first.
 #[derive(Debug)]
-pub struct Event {
+pub struct KprobeEvent {
     tracefs: Arc<Tracefs>,
-    /// Unique: `kprobe_profile` shows no groups.
+    /// Unique among all groups, because `kprobe_profile` has no groups.
     name: String,
-    /// The id for `perf_event_open`.
+    /// Id for perf_event_open(2).
     pub id: u64,
 }
 
-/// What `kprobe_profile` says of an event.
+/// Counts of a kprobe in `kprobe_profile`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Profile {
-    /// How often the probe was hit.
+    /// Calls or returns that the probe handled.
     pub hits: u64,
-    /// How often the function was called, or returned, and the probe could not
-    /// be handled.
+    /// Calls or returns that the kernel could not handle.
     pub misses: u64,
 }
 
-/// The lock on `kprobe_events`, held until dropped.
+/// Lock on `kprobe_events`, held until dropped.
 #[must_use]
 pub struct Lock<'a>(&'a File);
 
-impl Event {
-    /// Defines an event at the entry or the return of a function. Another
-    /// pinwatch may remove it until it is opened: see [`Tracefs::lock`].
+impl KprobeEvent {
+    /// Defines a kprobe at the entry or return of a function.
+    ///
+    /// Call it and open the event under [`Tracefs::lock`]: until then another pinwatch may remove it.
     pub fn define(
         tracefs: &Arc<Tracefs>,
         program: &str,
@@ -102,7 +102,7 @@ impl Event {
         let line = format!("{kind}:{group}/{name} {function}");
         tracefs.definitions.append(&line)?;
         let path = tracefs.dir.join("events").join(group).join(&name);
-        // From here on the definition is to be removed whatever happens.
+        // From here on every error must remove the definition: `event` is dropped.
         let mut event = Self {
             tracefs: Arc::clone(tracefs),
             name,
@@ -111,25 +111,28 @@ impl Event {
         let path = path.join("id");
         let text = fs::read_to_string(&path);
         let id = text.and_then(|text| text.trim().parse().map_err(io::Error::other));
-        event.id = id.map_err(|source| at(&path, source))?;
+        event.id = id.map_err(|source| error_at(&path, source))?;
         Ok(event)
     }
 
-    /// Hits and misses so far; `None` where `kprobe_profile` cannot be read.
+    /// Hits and misses so far; `None` if `kprobe_profile` cannot be read.
     #[must_use]
     pub fn profile(&self) -> Option<Profile> {
         profile_of(&self.tracefs.profile.read().ok()?, &self.name)
     }
 }
 
-impl Drop for Event {
+impl Drop for KprobeEvent {
     fn drop(&mut self) {
         let line = format!("-:{GROUP}{}/{}", self.tracefs.id, self.name);
         match self.tracefs.definitions.append(&line) {
-            // A pinwatch that started in the meantime has removed it.
+            // A pinwatch that started meanwhile has removed the definition.
             Err(error) if error.source.kind() == io::ErrorKind::NotFound => {}
             Err(error) => {
-                tracing::warn!("could not remove the kprobe event {}: {error}", self.name);
+                tracing::warn!(
+                    "pinwatch cannot remove its kprobe {}, the next start tries again: {error}",
+                    self.name
+                );
             }
             Ok(()) => {}
         }
@@ -141,54 +144,65 @@ impl Tracefs {
     pub fn open(dir: &Path) -> Result<Self, TracefsError> {
         let random = generate::<[u8; 8]>(&SystemRandom::new());
         let random = random.map_err(|_| {
-            let source = io::Error::other("the kernel gives no random numbers for a name");
-            at(dir, source)
+            let source =
+                io::Error::other("the kernel provides no random numbers for the names of kprobes");
+            error_at(dir, source)
         })?;
         Ok(Self {
             dir: dir.to_owned(),
             id: format!("{:016x}", u64::from_ne_bytes(random.expose())),
-            // Appending: opening it in another way to write removes what is there.
+            // Without O_TRUNC, which would remove the definitions of all programs.
             definitions: TraceFile::open(dir, "kprobe_events", |options| options.append(true))?,
             profile: TraceFile::open(dir, "kprobe_profile", |options| options)?,
         })
     }
 
-    /// Group and name of a program's event.
+    /// Group and name of a program's kprobe.
     fn names(&self, program: &str) -> (String, String) {
         let id = &self.id;
         (format!("{GROUP}{id}"), format!("{program}_{id}"))
     }
 
-    /// Keeps other pinwatches from removing events that are not open yet. Waits
-    /// while another one defines its events, and says so in the log.
+    /// Keeps other pinwatch processes from removing definitions that are not open yet.
+    ///
+    /// Blocks, with a log message, while another process holds the lock.
     pub fn lock(&self) -> Result<Lock<'_>, TracefsError> {
         let TraceFile { path, lock, .. } = &self.definitions;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                tracing::info!("waiting for another program's lock on {}", path.display());
-                lock.lock().map_err(|source| at(path, source))?;
+                tracing::info!(
+                    "pinwatch is waiting for another program's lock on {}",
+                    path.display()
+                );
+                lock.lock().map_err(|source| error_at(path, source))?;
             }
-            Err(TryLockError::Error(source)) => return Err(at(path, source)),
+            Err(TryLockError::Error(source)) => return Err(error_at(path, source)),
         }
         Ok(Lock(lock))
     }
 
-    /// Removes the events of earlier pinwatches that nothing uses: those that a
-    /// killed pinwatch has left behind.
+    /// Removes unused definitions of earlier pinwatch processes, which were killed.
     pub fn remove_leftovers(&self) -> Result<(), TracefsError> {
         let _lock = self.lock()?;
         let path = &self.definitions.path;
-        let text = self.definitions.read().map_err(|source| at(path, source))?;
-        for event in events(&text) {
+        let text = self
+            .definitions
+            .read()
+            .map_err(|source| error_at(path, source))?;
+        for event in pinwatch_kprobes(&text) {
             match self.definitions.append(&format!("-:{event}")) {
                 Ok(()) => {
-                    tracing::info!("removed {event}, left behind by a pinwatch that was killed");
+                    tracing::info!(
+                        "pinwatch removed the kprobe {event} of a pinwatch that was killed"
+                    );
                 }
-                // A live pinwatch uses it, or has just removed it itself.
-                Err(error) if is_in_use(&error) => {}
+                // A running pinwatch uses the definition, or has just removed it.
+                Err(error) if is_used_or_gone(&error) => {}
                 Err(error) => {
-                    tracing::warn!("could not remove the kprobe event {event}: {error}");
+                    tracing::warn!(
+                        "pinwatch cannot remove the kprobe {event} of an earlier start: {error}"
+                    );
                 }
             }
         }
@@ -198,12 +212,12 @@ impl Tracefs {
 
 impl Drop for Lock<'_> {
     fn drop(&mut self) {
-        // Closing the file unlocks it as well.
+        // An error is harmless: closing the file unlocks it too.
         let _ = self.0.unlock();
     }
 }
 
-fn is_in_use(error: &TracefsError) -> bool {
+fn is_used_or_gone(error: &TracefsError) -> bool {
     let kinds = [io::ErrorKind::ResourceBusy, io::ErrorKind::NotFound];
     kinds.contains(&error.source.kind())
 }
@@ -212,12 +226,12 @@ impl TraceFile {
     fn open(
         dir: &Path,
         name: &str,
-        how: fn(&mut OpenOptions) -> &mut OpenOptions,
+        mode: fn(&mut OpenOptions) -> &mut OpenOptions,
     ) -> Result<Self, TracefsError> {
         let path = dir.join(name);
-        let file = how(OpenOptions::new().read(true)).open(&path);
-        let file = file.map_err(|source| at(&path, source))?;
-        let lock = file.try_clone().map_err(|source| at(&path, source))?;
+        let file = mode(OpenOptions::new().read(true)).open(&path);
+        let file = file.map_err(|source| error_at(&path, source))?;
+        let lock = file.try_clone().map_err(|source| error_at(&path, source))?;
         Ok(Self {
             path,
             file: file.into(),
@@ -236,20 +250,19 @@ impl TraceFile {
     fn append(&self, line: &str) -> Result<(), TracefsError> {
         let mut file = self.file.lock().expect("no holder panics");
         let written = file.write_all(line.as_bytes());
-        written.map_err(|source| at(&self.path, source))
+        written.map_err(|source| error_at(&self.path, source))
     }
 }
 
-fn at(path: &Path, source: io::Error) -> TracefsError {
+fn error_at(path: &Path, source: io::Error) -> TracefsError {
     TracefsError {
         path: path.display().to_string(),
         source,
     }
 }
 
-/// "group/name" of every event of a pinwatch, also of those versions whose group
-/// is named by their process id.
-fn events(kprobe_events: &str) -> Vec<String> {
+/// "group/name" of every kprobe that a pinwatch defined. Earlier versions put the process id into the group.
+fn pinwatch_kprobes(kprobe_events: &str) -> Vec<String> {
     let events = kprobe_events.lines().filter_map(|line| {
         let event = line.split_once(':')?.1.split(' ').next()?;
         let id = event.strip_prefix(GROUP)?.split_once('/')?.0;
@@ -278,13 +291,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn events_are_those_of_pinwatches_of_every_version() {
+    fn kprobes_of_every_pinwatch_version_are_found() {
         let text = "p:pinwatch_12/pin_enter_kprobe __gup_longterm_locked\n\
                     r4096:pinwatch_00c0ffee00c0ffee/pin_exit_kretprobe_00c0ffee00c0ffee __gup_longterm_locked\n\
                     p:other_99/x y\n\
                     p:pinwatch_tests/x y";
         assert_eq!(
-            events(text),
+            pinwatch_kprobes(text),
             [
                 "pinwatch_12/pin_enter_kprobe",
                 "pinwatch_00c0ffee00c0ffee/pin_exit_kretprobe_00c0ffee00c0ffee"
@@ -293,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn a_profile_is_that_of_the_whole_name() {
+    fn a_profile_needs_the_whole_name() {
         let text =
             "  pin_exit_1        120               0\n  pin_exit_12      118               2\n";
         let profile = Profile {

@@ -1,4 +1,4 @@
-//! The BPF programs' own diagnostics.
+//! Log lines of the BPF programs.
 
 use std::io;
 
@@ -6,9 +6,9 @@ use aya_log::EbpfLogger;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// Writes them to the log as they come, for ever.
+/// Writes the programs' log lines to the log as they arrive. Returns only on an error.
 pub async fn pass_on(logger: EbpfLogger<&'static dyn log::Log>) -> io::Result<()> {
-    // SAFETY: the ring buffer owns its descriptor and keeps it for its life.
+    // SAFETY: the logger's ring buffer owns its descriptor for as long as it lives.
     let logger = unsafe { AsyncFd::register_with_interest(logger, Interest::READABLE) };
     let mut logger = logger?;
     loop {

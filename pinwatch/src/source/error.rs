@@ -1,26 +1,29 @@
-//! Why the source cannot be used.
+//! Errors of the running kernel as a source.
+#![forbid(unsafe_code)]
 
 use thiserror::Error;
 
-/// Why the kernel cannot be watched.
+/// Failure to load or attach the programs, or to read their memory.
 #[derive(Debug, Error)]
 pub enum LiveError {
     #[error("this kernel cannot be watched: {}", .0.join("; "))]
     Unusable(Vec<String>),
-    #[error("cannot load the BPF object: {0}")]
+    #[error("pinwatch cannot load the BPF object; `pinwatch check` lists the obstacles: {0}")]
     Load(#[from] aya::EbpfError),
-    #[error("cannot find the kernel function {0} in the kernel's BTF: {1}")]
+    #[error("the kernel's BTF has no function {0}, which the BPF programs call: {1}")]
     Kfunc(&'static str, aya::BtfError),
-    #[error("cannot attach {program} to {target}: {reason}")]
+    #[error(
+        "cannot attach the BPF program {program} to {target}, without which no pin is measured: {reason}"
+    )]
     Attach {
         program: &'static str,
         target: &'static str,
         reason: String,
     },
-    #[error("the BPF object has no map {0}")]
+    #[error("the BPF object has no map {0}: build pinwatch again")]
     NoMap(&'static str),
-    #[error("cannot use the map {0}: {1}")]
+    #[error("pinwatch cannot use the BPF map {0}: {1}")]
     Map(&'static str, String),
-    #[error("cannot read how many CPUs there are: {0}")]
+    #[error("cannot read the number of possible CPUs: {0}")]
     Cpus(String),
 }

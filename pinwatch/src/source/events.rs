@@ -1,4 +1,4 @@
-//! Ended pins from the ring buffer, while somebody listens.
+//! Events from the ring buffer, while a follower is connected.
 
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd, RawFd};
@@ -15,11 +15,11 @@ use super::error::LiveError;
 use super::shared_memory::word_at;
 
 const RING: &str = "EVENTS";
-/// Where the compiler puts `LISTENING`.
+/// Map of the section that holds the global `LISTENING`.
 const BSS: &str = ".bss";
 const WORDS: usize = size_of::<Listening>() / 8;
 
-/// The reader's end of the ring buffer, and the switch that makes pins come.
+/// Reader of the ring buffer, with the event filter of the BPF programs.
 pub struct Events {
     ring: RingBuf<MapData>,
     listening: Array<MapData, [u64; WORDS]>,
@@ -35,16 +35,16 @@ impl Events {
         })
     }
 
-    /// Registers the ring buffer with the runtime, to wait until it has events.
+    /// Registers the ring buffer with the runtime, so that a task can wait for events.
     pub fn readable(self) -> io::Result<AsyncFd<Self>> {
-        // SAFETY: the ring buffer owns its descriptor and keeps it for its life.
+        // SAFETY: the ring buffer owns its descriptor for as long as it lives.
         let registered = unsafe { AsyncFd::register_with_interest(self, Interest::READABLE) };
         Ok(registered?)
     }
 
-    /// Sets which pins come. A bpf(2) call: kprobes that hit its CPU while that is
-    /// preempted inside the call are skipped, so call it when filters change, not
-    /// at intervals.
+    /// Sets the event filter. Call it when filters change, not at intervals.
+    ///
+    /// It calls bpf(2). If this task is preempted inside, the kernel skips kprobe programs on that CPU.
     pub fn listen(&mut self, listening: &Listening) -> Result<(), LiveError> {
         let words: [u64; WORDS] = bytemuck::cast(*listening);
         self.listening
@@ -56,7 +56,7 @@ impl Events {
 impl Iterator for Events {
     type Item = PinEvent;
 
-    /// The next event that waits, if any. Never blocks; there may be more later.
+    /// Next event in the ring buffer; `None` if it is empty for now. Never blocks.
     fn next(&mut self) -> Option<PinEvent> {
         let item = self.ring.next()?;
         bytemuck::try_pod_read_unaligned(&item).ok()
@@ -69,13 +69,14 @@ impl AsRawFd for Events {
     }
 }
 
-/// How many records were ever put into the ring buffer, by the kernel's own
-/// position in it: counting costs the programs nothing.
-pub struct Sent(MmapRaw);
+/// Count of all events ever written to the ring buffer.
+///
+/// Derived from the kernel's producer position, so that programs pay nothing for it.
+pub struct EventCount(MmapRaw);
 
-impl Sent {
+impl EventCount {
     pub(super) fn share(ebpf: &Ebpf) -> Result<Self, LiveError> {
-        /// The consumer's page comes first (kernel/bpf/ringbuf.c).
+        /// Offset of the producer's page. The consumer's page comes first (kernel/bpf/ringbuf.c).
         const PRODUCER_PAGE: u64 = 4096;
         let Some(Map::RingBuf(map)) = ebpf.map(RING) else {
             return Err(LiveError::NoMap(RING));
@@ -88,8 +89,9 @@ impl Sent {
             .map_err(|error| LiveError::Map(RING, error.to_string()))
     }
 
-    pub fn records(&self) -> u64 {
-        /// Before each record.
+    /// Events since the object was loaded.
+    pub fn read(&self) -> u64 {
+        /// Bytes of the kernel's header before each event.
         const HEADER: usize = 8;
         const RECORD: u64 = (HEADER + size_of::<PinEvent>()) as u64;
         const { assert!(size_of::<PinEvent>().is_multiple_of(8)) }

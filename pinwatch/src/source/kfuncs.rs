@@ -1,4 +1,5 @@
-//! Calls of kernel functions (kfuncs) in the BPF object. aya does not resolve them.
+//! Resolves calls of kernel functions (kfuncs) in the BPF object, which aya does not do.
+#![forbid(unsafe_code)]
 
 use aya::Btf;
 use aya_obj::btf::BtfKind;
@@ -6,8 +7,9 @@ use pinwatch_common::abi::{KFUNCS, NO_OPERATION, kernel_call, kfunc_call};
 
 use super::error::LiveError;
 
-/// The object with calls of the kernel's functions, by their ids in its BTF; without BTF, each call
-/// becomes an instruction that does nothing.
+/// The object as 64-bit words, with each kfunc call resolved to the function's id in the kernel's BTF.
+///
+/// Without BTF each call becomes an instruction without effect. [`LiveError::Kfunc`] if BTF lacks a function.
 pub fn resolve(object: &[u8], btf: Option<&Btf>) -> Result<Vec<u64>, LiveError> {
     let mut calls = [NO_OPERATION; KFUNCS.len()];
     if let Some(btf) = btf {
@@ -19,7 +21,7 @@ pub fn resolve(object: &[u8], btf: Option<&Btf>) -> Result<Vec<u64>, LiveError> 
     Ok(replace(object, &calls))
 }
 
-/// Instructions are aligned in the file, as in memory.
+/// Replaces each placeholder call. Instructions are aligned to 8 bytes in the object file.
 fn replace(object: &[u8], calls: &[u64]) -> Vec<u64> {
     let words = object.chunks(size_of::<u64>()).map(|bytes| {
         let mut word = [0; size_of::<u64>()];

@@ -1,6 +1,8 @@
-//! The running kernel as a source: loads the BPF object, attaches the plan, and
-//! reads statistics and pins in flight from memory shared with the kernel, so
-//! that a reader makes no system call (see `pinwatch_ebpf::maps` for why).
+//! The running kernel as a source: loads the BPF object, attaches the plan, and reads the state.
+//!
+//! Statistics and pins in flight are read from memory shared with the kernel, without bpf(2) calls.
+//! `pinwatch_ebpf::maps` has the reason.
+#![forbid(unsafe_code)]
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -20,16 +22,16 @@ use pinwatch_common::program_config::PROGRAM_CONFIG_SYMBOL;
 use pinwatch_common::record::{Flight, PHASES, Pin, Slot, ZONES};
 
 use super::error::LiveError;
-use super::events::{Events, Sent};
+use super::events::{EventCount, Events};
 use super::kfuncs;
 use super::shared_memory::{share, word_at};
-use super::skips::Skips;
+use super::skips::SkipCounts;
 use super::stack::Stacks;
-use super::switch_watch::{Watch, fail_silent};
+use super::switch_watch::{SwitchWatch, fail_silent};
 use super::thread::thread;
 use crate::host::clock::monotonic_ns;
 use crate::kernel::facts::Facts;
-use crate::kernel::procfs::inside_a_pin;
+use crate::kernel::procfs::threads_inside_a_pin;
 use crate::kernel::switches::SwitchFiles;
 use crate::kernel::zones::zone_names;
 use crate::model::in_flight::Threads;
@@ -47,36 +49,36 @@ pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), 
 /// Settings of the source.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// Age from which a pin in flight is stuck.
+    /// Age from which a pin in flight counts as stuck.
     pub stuck_after: Duration,
-    /// Level of the BPF programs' own diagnostics; 0 compiles them away.
+    /// Log level of the BPF programs; 0 removes their log calls when the object is loaded.
     pub bpf_log_level: u8,
 }
 
-/// The attached agent; dropping it detaches everything.
+/// The loaded and attached programs. Dropping it detaches all of them.
 pub struct Live {
-    /// Dropped before `ebpf`, so that no event refers to an unloaded program.
+    /// Declared before `ebpf`, and so dropped first: no perf event refers to an unloaded program.
     attached: Vec<Attached>,
     ebpf: Ebpf,
     slots: MmapRaw,
     cells: MmapRaw,
     stacks: Stacks,
-    sent: Sent,
-    silence: Watch,
+    events_sent: EventCount,
+    switches: SwitchWatch,
     cpus: usize,
     release: String,
     era: &'static str,
     zones: [Option<&'static str>; ZONES],
     decisions: Arc<[Decision]>,
     stuck_after: Duration,
-    /// Pins that were in flight before they could be seen to enter.
+    /// Pins that were in flight before their entry was hooked.
     before_start: u64,
-    /// Where the kernel can preempt BPF programs.
-    skips: Option<Skips>,
+    /// Only on a kernel that preempts BPF programs.
+    skips: Option<SkipCounts>,
 }
 
 impl Live {
-    /// Loads and attaches.
+    /// Loads the BPF object and attaches the plan. An error if pins cannot be measured at all.
     pub fn attach(facts: &Facts, plan: &Plan, options: Options) -> Result<Self, LiveError> {
         if !plan.unusable.is_empty() {
             return Err(LiveError::Unusable(plan.unusable.clone()));
@@ -84,7 +86,7 @@ impl Live {
         raise_limits();
         let cpus = possible_cpus()?;
         let globals = plan.globals;
-        // Nothing of the object is relocated by it: it is for trampolines alone.
+        // Only trampolines need BTF: the object has no CO-RE relocations. Reading it takes memory.
         let trampolines = plan
             .attachments()
             .any(|(_, attachment)| matches!(attachment.kind, Kind::Fentry | Kind::Fexit));
@@ -105,8 +107,8 @@ impl Live {
             .load(bytemuck::cast_slice(&object))?;
         let tracefs = open_tracefs(facts);
         let mut before_start = 0;
-        let scan = || before_start = inside_a_pin();
-        let mut attached = attach_all(&mut ebpf, plan, btf.as_ref(), tracefs.as_ref(), scan);
+        let count_pins = || before_start = threads_inside_a_pin();
+        let mut attached = attach_all(&mut ebpf, plan, btf.as_ref(), tracefs.as_ref(), count_pins);
         let switches = SwitchFiles::open();
         fail_silent(&mut attached, &switches.read());
         for Attached {
@@ -132,10 +134,10 @@ impl Live {
         let stacks = Stacks::load(&mut ebpf, !kretprobes)?;
         let slots = share::<Slot>(&ebpf, "SLOTS", SLOTS as usize)?;
         let cells = share::<CpuCells>(&ebpf, "CELLS", cpus)?;
-        let sent = Sent::share(&ebpf)?;
+        let events_sent = EventCount::share(&ebpf)?;
         let skips = globals
             .preempts
-            .then(|| Skips::watch(&ebpf, cpus, &attached))
+            .then(|| SkipCounts::start(&ebpf, cpus, &attached))
             .transpose()?;
         Ok(Self {
             attached,
@@ -143,8 +145,8 @@ impl Live {
             slots,
             cells,
             stacks,
-            sent,
-            silence: Watch::new(switches),
+            events_sent,
+            switches: SwitchWatch::new(switches),
             cpus,
             release: facts.release.clone(),
             era: plan.era,
@@ -160,13 +162,13 @@ impl Live {
         })
     }
 
-    /// The hooks and what became of them.
+    /// Result of attaching each hook.
     #[must_use]
     pub fn attached(&self) -> &[Attached] {
         &self.attached
     }
 
-    /// Reads everything.
+    /// Reads cells, slots, switches and program statistics.
     #[must_use]
     pub fn state(&self) -> State {
         let mut cells = Box::new(CpuCells::zeroed());
@@ -183,7 +185,7 @@ impl Live {
         let claimed = (0..SLOTS as usize)
             .filter(|slot| word_at::<Slot>(&self.slots, *slot, CLAIMS) != 0)
             .count();
-        let switches = self.silence.look(self.kinds());
+        let switches = self.switches.check(self.kinds());
         let hooks = self.attached.iter().map(|attached| Hook {
             measurement: attached.measurement,
             kind: attached.attachment.kind,
@@ -201,31 +203,31 @@ impl Live {
             in_flight,
             threads: Threads::Live(thread),
             claimed,
-            // After the slots are read: no age is negative.
+            // Read after the slots, so that no age is negative.
             now_ns: monotonic_ns(),
             stuck_after_ns: self.stuck_after.as_nanos() as u64,
             decisions: Arc::clone(&self.decisions),
             hooks: hooks.collect(),
             switches,
-            events_sent: self.sent.records(),
+            events_sent: self.events_sent.read(),
             series: None,
             programs: self.program_stats(),
         }
     }
 
-    /// The kinds of the hooks that were attached.
+    /// Kinds of the attached hooks.
     fn kinds(&self) -> impl Iterator<Item = Kind> {
         let attached = self.attached.iter().filter(|hook| hook.error.is_none());
         attached.map(|hook| hook.attachment.kind)
     }
 
-    /// Takes kernel stacks.
+    /// The sampler of kernel stacks.
     #[must_use]
     pub fn stacks(&self) -> &Stacks {
         &self.stacks
     }
 
-    /// The pin in a slot, if it is in use and did not change while it was read.
+    /// The pin in a slot; `None` if the slot is free, its call has returned, or it changed during the read.
     fn pin_in(&self, slot: usize) -> Option<Pin> {
         const OWNER: usize = std::mem::offset_of!(Slot, owner) / 8;
         const FLIGHT: usize = std::mem::offset_of!(Slot, flight) / 8;
@@ -252,11 +254,11 @@ impl Live {
             .attached
             .iter()
             .filter(|attached| attached.error.is_none());
-        // A program that serves two measurements counts once: the first has its event.
+        // A program that serves two measurements counts once: the first one holds its kprobe.
         let mut seen = BTreeSet::new();
         let attached = attached.filter(|attached| seen.insert(attached.attachment.program));
         let programs = attached.flat_map(|attached| {
-            let profile = attached.event.as_ref().and_then(|event| event.profile());
+            let profile = attached.kprobe.as_ref().and_then(|kprobe| kprobe.profile());
             let names = attached.attachment.programs();
             names.map(move |name| (name, !attached.attachment.twins.is_empty(), profile))
         });
@@ -265,7 +267,7 @@ impl Live {
             let fdinfo = program.fd().ok().and_then(|fd| {
                 fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd())).ok()
             });
-            let field = |key: &str| field(fdinfo.as_deref()?, key);
+            let field = |key: &str| fdinfo_field(fdinfo.as_deref()?, key);
             let runs = field("run_cnt:")
                 .zip(field("run_time_ns:"))
                 .filter(|_| counted);
@@ -282,13 +284,13 @@ impl Live {
         stats.collect()
     }
 
-    /// By hits and runs of a kprobe; `None` where the kernel preempts no program, or none counts.
+    /// Runs of a kprobe program that the kernel skipped; `None` if it preempts no program, or the program
+    /// does not count its runs.
     fn skipped(&self, program: &str, profile: Option<Profile>) -> Option<u64> {
-        self.skips.as_ref()?.of(program, profile?.hits)
+        self.skips.as_ref()?.skipped(program, profile?.hits)
     }
 
-    /// Instructions that the verifier looked at for each program; none before 5.16,
-    /// which does not tell.
+    /// Instructions that the verifier processed for each program; empty before 5.16, which has no such count.
     pub fn verified(&self) -> impl Iterator<Item = (&'static str, u32)> {
         let attached = self.attached.iter();
         let programs = attached.flat_map(|attached| attached.attachment.programs());
@@ -298,19 +300,19 @@ impl Live {
         })
     }
 
-    /// The events; can be taken once.
+    /// The reader of events. An error the second time.
     pub fn take_events(&mut self) -> Result<Events, LiveError> {
         Events::take(&mut self.ebpf)
     }
 
-    /// The BPF programs' own diagnostics.
+    /// The reader of the BPF programs' log lines. An error the second time.
     pub fn take_logger<T: log::Log>(&mut self, logger: T) -> Result<EbpfLogger<T>, LiveError> {
         EbpfLogger::init_with_logger(&mut self.ebpf, logger)
             .map_err(|error| LiveError::Map("AYA_LOGS", error.to_string()))
     }
 }
 
-/// A pin as it stands in its slot, without what its predecessor left there: see
+/// A pin in flight, from its slot. Clears fields that still hold values of the slot's previous pin: see
 /// [`Flight::begin_events`].
 fn in_flight(mut pin: Pin, owner: u64) -> Pin {
     (pin.tid, pin.tgid) = (owner as u32, (owner >> u32::BITS) as u32);
@@ -321,28 +323,32 @@ fn in_flight(mut pin: Pin, owner: u64) -> Pin {
     pin
 }
 
-/// Before 5.11 maps are charged to the limit of locked memory; descriptors are
-/// needed for each CPU.
+/// Raises the limits of locked memory and of descriptors. Before 5.11 maps count as locked memory. Each CPU
+/// takes descriptors.
 fn raise_limits() {
     use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
     if let Err(error) = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY) {
-        tracing::debug!("RLIMIT_MEMLOCK stays as it is: {error}");
+        tracing::debug!("pinwatch cannot raise RLIMIT_MEMLOCK: {error}");
     }
     let files = Resource::RLIMIT_NOFILE;
     let raised = getrlimit(files).and_then(|(_, hard)| setrlimit(files, hard, hard));
     if let Err(error) = raised {
-        tracing::debug!("RLIMIT_NOFILE stays as it is: {error}");
+        tracing::debug!("pinwatch cannot raise RLIMIT_NOFILE: {error}");
     }
 }
 
-/// tracefs, without what pinwatches that were killed left there.
+/// Opens tracefs and removes the kprobes of pinwatch processes that were killed.
 fn open_tracefs(facts: &Facts) -> Option<Arc<Tracefs>> {
     let dir = facts.tracefs.as_ref()?;
     let tracefs = Tracefs::open(Path::new(dir))
-        .inspect_err(|error| tracing::warn!("kprobes without tracefs: {error}"))
+        .inspect_err(|error| {
+            tracing::warn!(
+                "kprobes are attached without tracefs, so lost returns are not counted: {error}"
+            )
+        })
         .ok()?;
     if let Err(error) = tracefs.remove_leftovers() {
-        tracing::warn!("events of killed pinwatches stay: {error}");
+        tracing::warn!("kprobes of killed pinwatch processes remain: {error}");
     }
     Some(Arc::new(tracefs))
 }
@@ -351,7 +357,7 @@ fn possible_cpus() -> Result<usize, LiveError> {
     aya::util::nr_cpus().map_err(|(path, error)| LiveError::Cpus(format!("{path}: {error}")))
 }
 
-fn field(fdinfo: &str, key: &str) -> Option<u64> {
+fn fdinfo_field(fdinfo: &str, key: &str) -> Option<u64> {
     fdinfo
         .lines()
         .find_map(|line| line.strip_prefix(key)?.trim().parse().ok())
@@ -359,12 +365,12 @@ fn field(fdinfo: &str, key: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::field;
+    use super::fdinfo_field;
 
     #[test]
     fn fields_of_fdinfo() {
         let text = "pos:\t0\nprog_id:\t7\nrun_cnt:\t12\nrecursion_misses:\t3\n";
-        assert_eq!(field(text, "recursion_misses:"), Some(3));
-        assert_eq!(field(text, "verified_insns:"), None);
+        assert_eq!(fdinfo_field(text, "recursion_misses:"), Some(3));
+        assert_eq!(fdinfo_field(text, "verified_insns:"), None);
     }
 }

@@ -1,4 +1,4 @@
-//! The running kernel as a source of pins: the only owner of loaded programs and mapped memory.
+//! The running kernel as a source of pins. The only folder that owns loaded programs and mapped memory.
 
 pub mod diagnostics;
 pub mod error;

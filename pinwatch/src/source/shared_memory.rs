@@ -1,4 +1,4 @@
-//! BPF arrays mapped into this process: a reader makes no system call.
+//! BPF arrays mapped into this process, so that reading them takes no system call.
 
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,7 +9,7 @@ use memmap2::{MmapOptions, MmapRaw};
 
 use super::error::LiveError;
 
-/// Maps `entries` values of an array into this process, read-only.
+/// Maps the first `entries` entries of a BPF array into this process, read-only.
 pub fn share<T>(ebpf: &Ebpf, name: &'static str, entries: usize) -> Result<MmapRaw, LiveError> {
     let Some(Map::Array(map)) = ebpf.map(name) else {
         return Err(LiveError::NoMap(name));
@@ -21,13 +21,12 @@ pub fn share<T>(ebpf: &Ebpf, name: &'static str, entries: usize) -> Result<MmapR
         .map_err(|error| LiveError::Map(name, error.to_string()))
 }
 
-/// A word of an entry of a shared array.
+/// Reads a 64-bit word of an entry. Panics outside the mapping.
 pub fn word_at<T>(map: &MmapRaw, entry: usize, word: usize) -> u64 {
     const { assert!(size_of::<T>().is_multiple_of(8)) }
     let at = entry * size_of::<T>() + word * 8;
     assert!(at + 8 <= map.len());
-    // SAFETY: inside the mapping (checked) and aligned: the mapping is
-    // page-aligned and all sizes are multiples of 8. The kernel writes it
-    // concurrently, in words.
+    // SAFETY: the assertion keeps the word inside the mapping. It is aligned: the mapping is page-aligned,
+    // and all sizes are multiples of 8. The kernel writes whole words, so an atomic load is enough.
     unsafe { (*map.as_ptr().add(at).cast::<AtomicU64>()).load(Ordering::Relaxed) }
 }

@@ -1,6 +1,8 @@
-//! What the kernel skipped of the programs at kprobes. Before 6.7 it keeps no count, so this compares
-//! two independent ones: hits of the probe, which tracefs counts, and runs of the program, which the
-//! program counts itself.
+//! Runs of kprobe programs that the kernel skipped.
+//!
+//! Before 6.7 the kernel does not count them. They are the difference of two independent counts: hits of
+//! the kprobe, from tracefs, and runs of the program, which counts itself.
+#![forbid(unsafe_code)]
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -12,30 +14,30 @@ use super::error::LiveError;
 use super::shared_memory::{share, word_at};
 use crate::probe::attach::Attached;
 
-/// The runs of one CPU.
+/// Runs on one CPU, by program in the order of [`PROBES`].
 type Runs = [u64; PROBES.len()];
 
-/// Counts per program, in the order of [`PROBES`].
-pub struct Skips {
+/// Skipped runs per program, in the order of [`PROBES`].
+pub struct SkipCounts {
     runs: MmapRaw,
     cpus: usize,
-    /// Hits before the program was attached to the probe.
+    /// Hits before the program was attached to the kprobe.
     before: Runs,
-    /// The most that was seen: a reader that is overtaken must not make a counter go back.
-    most: [AtomicU64; PROBES.len()],
+    /// Highest result so far, so that a counter never decreases if two readers overlap.
+    highest: [AtomicU64; PROBES.len()],
 }
 
-impl Skips {
-    /// Takes what was hit until now as hit before the programs were attached.
-    pub fn watch(ebpf: &Ebpf, cpus: usize, attached: &[Attached]) -> Result<Self, LiveError> {
+impl SkipCounts {
+    /// Starts to count. Hits without a run until now count as hits before attaching.
+    pub fn start(ebpf: &Ebpf, cpus: usize, attached: &[Attached]) -> Result<Self, LiveError> {
         let mut skips = Self {
             runs: share::<Runs>(ebpf, "RUNS", cpus)?,
             cpus,
             before: [0; PROBES.len()],
-            most: [const { AtomicU64::new(0) }; PROBES.len()],
+            highest: [const { AtomicU64::new(0) }; PROBES.len()],
         };
         for attached in attached {
-            let profile = attached.event.as_ref().and_then(|event| event.profile());
+            let profile = attached.kprobe.as_ref().and_then(|kprobe| kprobe.profile());
             if let (Some(number), Some(profile)) = (number(attached.attachment.program), profile) {
                 skips.before[number] = profile.hits.saturating_sub(skips.runs_of(number));
             }
@@ -43,13 +45,13 @@ impl Skips {
         Ok(skips)
     }
 
-    /// Runs of a program that were skipped, given the hits of its probe; `None` for a program that
-    /// does not count its runs.
-    pub fn of(&self, program: &str, hits: u64) -> Option<u64> {
+    /// Skipped runs of a program, given the hits of its kprobe. `None` if the program does not count its
+    /// runs.
+    pub fn skipped(&self, program: &str, hits: u64) -> Option<u64> {
         let number = number(program)?;
-        // The hits were read before: runs since then make the difference smaller, never larger.
+        // The caller has read the hits before. Runs since then can only make the difference smaller.
         let now = hits.saturating_sub(self.before[number] + self.runs_of(number));
-        let before = self.most[number].fetch_max(now, Ordering::Relaxed);
+        let before = self.highest[number].fetch_max(now, Ordering::Relaxed);
         Some(before.max(now))
     }
 
@@ -60,6 +62,7 @@ impl Skips {
     }
 }
 
+/// Index of a program in [`PROBES`]; `None` if it does not count its runs.
 fn number(program: &str) -> Option<usize> {
     PROBES.iter().position(|name| *name == program)
 }

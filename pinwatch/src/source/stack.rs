@@ -1,5 +1,7 @@
-//! The kernel stack of a thread, on request. See `pinwatch_ebpf::probes::stack`
-//! for why a thread that runs takes it itself.
+//! Kernel stack of a thread, on request.
+//!
+//! A running thread samples its own stack: `pinwatch_ebpf::probes::stack` has the reason. procfs has the
+//! stack of a sleeping thread.
 
 use std::fs;
 use std::io;
@@ -20,33 +22,34 @@ use thiserror::Error;
 
 use super::error::LiveError;
 use super::shared_memory::{share, word_at};
-use crate::kernel::kallsyms::Symbols;
-use crate::kernel::perf_event::{Trigger, disable, enable, trigger};
+use crate::kernel::kallsyms::KernelSymbols;
+use crate::kernel::perf_event::{self, Trigger, disable, enable};
 use crate::kernel::procfs;
 
-/// How long a thread that runs may take to be sampled.
-const PATIENCE: Duration = Duration::from_millis(200);
+/// Longest wait for a sample. A thread that runs is sampled within one period.
+const SAMPLE_TIMEOUT: Duration = Duration::from_millis(200);
+/// Period of the timers.
 const PERIOD_NS: u64 = 1_000_000;
 
 /// A thread's kernel stack, innermost function first.
 #[derive(Debug, Serialize)]
 pub struct Stack {
-    /// How it was taken, and so what it lacks.
+    /// State of the thread when the stack was taken, with limitations of the stack.
     pub taken: &'static str,
     pub frames: Vec<String>,
 }
 
-/// Why there is no stack.
+/// Reason why a thread's stack cannot be taken.
 #[derive(Debug, Error)]
 pub enum StackError {
     #[error("the thread has ended")]
     Ended,
-    #[error("the thread is not in the kernel")]
+    #[error("the thread runs in user space and has no kernel stack")]
     UserSpace,
-    #[error("the thread is runnable and was on no CPU for {} ms", PATIENCE.as_millis())]
+    #[error("the thread is runnable but got no CPU for {} ms; ask again", SAMPLE_TIMEOUT.as_millis())]
     Starved,
     #[error(
-        "the thread sleeps, and the stack of one that does can be read only with --capabilities keep"
+        "the thread sleeps; start pinwatch with --capabilities keep to read stacks of such threads"
     )]
     Asleep,
     #[error("cannot sample the thread: {0}")]
@@ -55,30 +58,30 @@ pub enum StackError {
     Io(#[from] io::Error),
 }
 
-/// Takes stacks, one at a time.
+/// Sampler of kernel stacks. Takes one stack at a time.
 pub struct Stacks {
     timers: Result<Timers, String>,
-    symbols: io::Result<Symbols>,
+    symbols: io::Result<KernelSymbols>,
     sample: MmapRaw,
-    /// Whether a sleeping thread's whole stack may be read from outside: it may
-    /// wake meanwhile.
+    /// Whether a sleeping thread may be unwound from outside. It can wake meanwhile, and unwinding a running
+    /// thread warns while a kretprobe is attached.
     may_unwind: bool,
     one_at_a_time: Mutex<()>,
 }
 
 impl Stacks {
-    /// Loads the program and makes its timers, which run only when somebody asks.
+    /// Loads the program and creates its timers, which are enabled only during a request.
     pub fn load(ebpf: &mut Ebpf, may_unwind: bool) -> Result<Self, LiveError> {
         Ok(Self {
             timers: Timers::load(ebpf),
-            symbols: Symbols::open(),
+            symbols: KernelSymbols::open(),
             sample: share::<StackSample>(ebpf, "STACK", 1)?,
             may_unwind,
             one_at_a_time: Mutex::new(()),
         })
     }
 
-    /// The stack of a thread; takes up to [`PATIENCE`].
+    /// Kernel stack of a thread. Blocks for up to [`SAMPLE_TIMEOUT`].
     pub fn of(&self, tid: u32) -> Result<Stack, StackError> {
         let addresses = self.sampled(tid)?;
         if let Some(addresses) = addresses {
@@ -105,16 +108,16 @@ impl Stacks {
             });
         }
         match read("wchan")?.as_str() {
-            // What the kernel says to those that may not know.
+            // The kernel shows "0" to readers without permission.
             "0" => Err(StackError::Asleep),
             function => Ok(Stack {
-                taken: "while it slept: the function it sleeps in only, since kretprobes are attached",
+                taken: "while it slept; only the function that it sleeps in, because kretprobes are attached",
                 frames: vec![function.to_owned()],
             }),
         }
     }
 
-    /// The return addresses of a thread that runs; `None` if it does not.
+    /// Return addresses of a running thread, innermost first; `None` if it did not run within the timeout.
     fn sampled(&self, tid: u32) -> Result<Option<Vec<u64>>, StackError> {
         const TAKEN: usize = std::mem::offset_of!(StackSample, taken) / 8;
         const BYTES: usize = std::mem::offset_of!(StackSample, bytes) / 8;
@@ -126,7 +129,7 @@ impl Stacks {
         let before = word(TAKEN);
         timers.run(tid, || {
             let asked = Instant::now();
-            while word(TAKEN) == before && asked.elapsed() < PATIENCE {
+            while word(TAKEN) == before && asked.elapsed() < SAMPLE_TIMEOUT {
                 thread::sleep(Duration::from_nanos(PERIOD_NS));
             }
         })?;
@@ -147,58 +150,62 @@ impl Stacks {
     }
 }
 
-/// A timer on each CPU that was online at the start.
+/// Timers that run the sampling program, one on each CPU that was online at the start.
 struct Timers {
     events: Vec<OwnedFd>,
-    /// Whose stack the program takes.
-    of: MmapRaw,
+    /// Shared word with the id of the thread to sample; 0 for none.
+    target: MmapRaw,
 }
 
 impl Timers {
     fn load(ebpf: &mut Ebpf) -> Result<Self, String> {
         const PROGRAM: &str = "stack_sample";
-        const OF: &str = "STACK_OF";
-        let Some(Map::Array(of)) = ebpf.map(OF) else {
-            return Err(format!("no map {OF}"));
+        const TARGET: &str = "STACK_OF";
+        let Some(Map::Array(target)) = ebpf.map(TARGET) else {
+            return Err(format!("the BPF object has no map {TARGET}"));
         };
-        let of = MmapOptions::new()
+        let target = MmapOptions::new()
             .len(size_of::<u64>())
-            .map_raw(of.fd().as_fd().as_raw_fd())
+            .map_raw(target.fd().as_fd().as_raw_fd())
             .map_err(|error| error.to_string())?;
-        let program = ebpf.program_mut(PROGRAM).ok_or("no such program")?;
-        let program: &mut PerfEvent = program.try_into().map_err(|_| "no such program")?;
+        let program = ebpf.program_mut(PROGRAM);
+        let program = program.ok_or_else(|| format!("the BPF object has no program {PROGRAM}"))?;
+        let program: &mut PerfEvent = program
+            .try_into()
+            .map_err(|_| format!("the BPF program {PROGRAM} has another kind than PerfEvent"))?;
         program.load().map_err(|error| error.to_string())?;
         let program = program.fd().map_err(|error| error.to_string())?.as_fd();
         let cpus = aya::util::online_cpus().map_err(|(path, error)| format!("{path}: {error}"))?;
         let timer = |cpu| {
             let period_ns = PERIOD_NS;
-            trigger(Trigger::Timer { cpu, period_ns }, program)
+            perf_event::attach(Trigger::Timer { cpu, period_ns }, program)
         };
         let events = cpus.into_iter().map(timer).collect::<io::Result<_>>();
-        let events = events.map_err(|error| format!("perf_event_open: {error}"))?;
-        Ok(Self { events, of })
+        let events = events
+            .map_err(|error| format!("the kernel refuses perf events for its timers: {error}"))?;
+        Ok(Self { events, target })
     }
 
-    /// Lets them look for a thread meanwhile; afterwards nothing writes the sample.
+    /// Samples a thread while `meanwhile` runs. When this returns, nothing writes the sample.
     fn run(&self, tid: u32, meanwhile: impl FnOnce()) -> io::Result<()> {
-        self.look_for(tid);
+        self.set_target(tid);
         let enabled = self.events.iter().try_for_each(enable);
         if enabled.is_ok() {
             meanwhile();
         }
         let disabled = self.events.iter().map(disable).fold(Ok(()), Result::and);
-        self.look_for(0);
+        self.set_target(0);
         enabled.and(disabled)
     }
 
-    fn look_for(&self, tid: u32) {
+    fn set_target(&self, tid: u32) {
         // SAFETY: the mapping is page-aligned and holds one word.
-        let of = unsafe { &*self.of.as_mut_ptr().cast::<AtomicU64>() };
-        of.store(tid.into(), Ordering::Relaxed);
+        let target = unsafe { &*self.target.as_mut_ptr().cast::<AtomicU64>() };
+        target.store(tid.into(), Ordering::Relaxed);
     }
 }
 
-/// `[<0>] function+0x12/0x34`, without the address and the size.
+/// A line of `/proc/TID/stack`, `[<0>] function+0x12/0x34`, without address and size.
 fn frame(line: &str) -> String {
     let name = line.split_once("] ").map_or(line, |(_, name)| name);
     match name.split_once('/') {
@@ -215,7 +222,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_procfs_says() {
+    fn frames_of_proc_stack() {
         assert_eq!(
             frame("[<0>] folio_wait_bit+0x12/0x34"),
             "folio_wait_bit+0x12"

@@ -1,4 +1,5 @@
-//! Watches the switches that silence attached hooks.
+//! Logs when a kernel switch silences attached hooks, and when it lets them run again.
+#![forbid(unsafe_code)]
 
 use std::sync::Mutex;
 
@@ -7,13 +8,13 @@ use crate::probe::attach::Attached;
 use crate::probe::decision::Kind;
 use crate::probe::silence::{FTRACE_OFF, reasons, silence};
 
-/// Up to 6.12 a hook that is detached meanwhile leaves ftrace's records wrong. A
-/// later change of hooks, by anybody, makes the kernel shut ftrace down.
-const BEFORE_IT_STOPS: &str =
+/// Addition to the remedy for ftrace. Up to 6.12, detaching a hook while ftrace is off corrupts ftrace's
+/// records. The next change of hooks by any program then makes the kernel shut ftrace down.
+const BEFORE_STOPPING: &str =
     " before this daemon stops, or the kernel may shut ftrace down until the next boot";
 
-/// Turns hooks that were attached behind a switch that is off into failed ones:
-/// a kprobe stays dead when kprobes are enabled later.
+/// Marks hooks that were attached while their switch was off as failed: a kprobe attached then never runs,
+/// even after kprobes are enabled.
 pub fn fail_silent(attached: &mut [Attached], switches: &Switches) {
     for hook in attached.iter_mut().filter(|hook| hook.error.is_none()) {
         let why = silence(hook.attachment.kind, switches);
@@ -21,16 +22,15 @@ pub fn fail_silent(attached: &mut [Attached], switches: &Switches) {
     }
 }
 
-/// Reads the switches whenever somebody asks for the state, and logs each change
-/// that silences hooks or lets them run again.
+/// Reader of the switches for each state, with a log message for each change that concerns attached hooks.
 #[derive(Debug)]
-pub struct Watch {
+pub struct SwitchWatch {
     files: SwitchFiles,
-    /// The reasons that the log has.
+    /// Reasons that are logged and still apply.
     logged: Mutex<Vec<&'static str>>,
 }
 
-impl Watch {
+impl SwitchWatch {
     #[must_use]
     pub fn new(files: SwitchFiles) -> Self {
         Self {
@@ -39,18 +39,18 @@ impl Watch {
         }
     }
 
-    /// Reads the switches on behalf of attached hooks of these kinds.
-    pub fn look(&self, kinds: impl IntoIterator<Item = Kind>) -> Switches {
+    /// Reads the switches. Logs those that silence hooks of these kinds.
+    pub fn check(&self, kinds: impl IntoIterator<Item = Kind>) -> Switches {
         let switches = self.files.read();
         let reasons = reasons(kinds, &switches);
         let mut logged = self.logged.lock().expect("no holder panics");
         for reason in reasons.iter().filter(|reason| !logged.contains(reason)) {
             let note = if *reason == FTRACE_OFF {
-                BEFORE_IT_STOPS
+                BEFORE_STOPPING
             } else {
                 ""
             };
-            tracing::warn!("attached hooks do not run, pins are missed: {reason}{note}");
+            tracing::warn!("attached hooks do not run, so pins are lost: {reason}{note}");
         }
         for reason in logged.iter().filter(|reason| !reasons.contains(reason)) {
             let cause = reason.split(": ").next().unwrap_or(reason);

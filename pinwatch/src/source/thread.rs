@@ -1,12 +1,14 @@
-//! The name and the cgroup of a thread, from procfs. A thread may end meanwhile, and another
-//! may take its id: what is missing is not guessed. Names and paths are of the process's
-//! choosing: outputs must escape them.
+//! Name and cgroup of a thread of this machine, from procfs.
+//!
+//! A thread can end meanwhile, and another can take its id. A missing value stays empty. Processes choose
+//! names and paths, so outputs must escape them.
+#![forbid(unsafe_code)]
 
 use crate::kernel::{cgroup, procfs};
 use crate::model::in_flight::Thread;
 
-/// Reads a thread of the initial pid namespace; empty if it has ended, or if this process is
-/// in another namespace.
+/// Name and cgroup of a thread in the initial pid namespace. Empty if the thread has ended, or if this
+/// process is in another namespace.
 #[must_use]
 pub fn thread(tid: u32) -> Thread {
     if !procfs::in_initial_pid_namespace() {

@@ -1,4 +1,5 @@
-//! What hosts of all kinds show, one file each in tests/data/cgroups.
+//! `/proc/PID/cgroup` of many kinds of hosts, one file each in tests/data/cgroups.
+#![forbid(unsafe_code)]
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -18,7 +19,7 @@ const ID: &str = id!();
 const POD: &str = "6d1f7c52-8a3b-4e0d-9c47-2b5e8f1a0d93";
 const STATIC: &str = "f0e1d2c3b4a5968778695a4b3c2d1e0f";
 
-/// File, container, pod, unit; empty is unknown.
+/// File, and the expected container, pod and unit; empty if unknown.
 const FILES: &[(&str, &str, &str, &str)] = &[
     ("containerd-ctr", "", "", ""),
     ("containerd-k8s-static-pod", ID, STATIC, ""),
@@ -84,11 +85,11 @@ fn folder() -> std::path::PathBuf {
 }
 
 #[test]
-fn every_file_says_what_it_should() {
+fn every_file_is_parsed() {
     for (file, container, pod, unit) in FILES {
-        let text = fs::read_to_string(folder().join(file)).expect("it is there");
+        let text = fs::read_to_string(folder().join(file)).expect("a file of the table");
         let is = parse(&text);
-        let shown = |what: &Option<String>| what.clone().unwrap_or_default();
+        let shown = |id: &Option<String>| id.clone().unwrap_or_default();
         let all = [shown(&is.container), shown(&is.pod), shown(&is.unit)];
         assert_eq!(all, [*container, *pod, *unit], "{file}");
         let root = file.starts_with("kernel-thread");
@@ -102,8 +103,8 @@ fn every_file_says_what_it_should() {
 }
 
 #[test]
-fn every_file_is_looked_at() {
-    let there = fs::read_dir(folder()).expect("it is there");
+fn every_file_is_in_the_table() {
+    let there = fs::read_dir(folder()).expect("a file of the table");
     let there = there.map(|file| {
         file.expect("readable")
             .file_name()
@@ -115,7 +116,7 @@ fn every_file_is_looked_at() {
 }
 
 #[test]
-fn what_only_looks_alike_is_not_said() {
+fn similar_texts_are_not_reported() {
     for path in [
         format!("/docker/{}", &ID[1..]),
         format!("/docker/{ID}0"),
@@ -145,9 +146,9 @@ fn what_only_looks_alike_is_not_said() {
 
 proptest! {
     #[test]
-    fn anything_can_be_read(text in "(\\PC|\n|:|/){0,200}") {
+    fn any_text_can_be_parsed(text in "(\\PC|\n|:|/){0,200}") {
         let Cgroup { path, container, pod, .. } = parse(&text);
-        prop_assert!(path.is_none_or(|path| path.chars().count() <= LONGEST));
+        prop_assert!(path.is_none_or(|path| path.chars().count() <= MAX_PATH_CHARS));
         prop_assert!(container.is_none_or(|id| id.len() == 64));
         prop_assert!(pod.is_none_or(|uid| uid.len() == 36 || uid.len() == 32));
     }

@@ -61,7 +61,7 @@ fn kretprobes_without_tracefs_say_that_returns_may_be_lost() {
         assert!(!plan.is_degraded());
         for measurement in [Measurement::PinReturn, Measurement::PinEntry] {
             let (_, note) = attached(&plan, measurement);
-            let told = note.is_some_and(|note| note.contains("tracefs cannot be written"));
+            let told = note.is_some_and(|note| note.contains("pinwatch cannot write tracefs"));
             assert_eq!(told, measurement == Measurement::PinReturn, "{note:?}");
         }
     }
@@ -224,13 +224,13 @@ fn missing_capabilities_are_named() {
     };
     assert_eq!(
         unusable(&["CAP_BPF"]),
-        ["missing CAP_PERFMON (or run as root)"]
+        ["pinwatch is missing CAP_PERFMON: run it as root, or grant capabilities"]
     );
     assert_eq!(
         unusable(&["CAP_PERFMON"]),
-        ["missing CAP_BPF (or run as root)"]
+        ["pinwatch is missing CAP_BPF: run it as root, or grant capabilities"]
     );
-    let both = "missing CAP_BPF and CAP_PERFMON (or run as root)";
+    let both = "pinwatch is missing CAP_BPF and CAP_PERFMON: run it as root, or grant capabilities";
     assert_eq!(unusable(&[]), [both]);
     assert_eq!(unusable(&["CAP_NET_ADMIN"]), [both]);
     assert!(unusable(&["CAP_SYS_ADMIN"]).is_empty());

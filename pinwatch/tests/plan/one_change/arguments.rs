@@ -45,7 +45,9 @@ fn a_pin_with_arguments_in_another_order_is_refused() {
             let plan = Plan::new(&facts, prefer);
             assert_eq!(
                 plan.unusable,
-                [format!("{GLL} has another prototype here")],
+                [format!(
+                    "{GLL} has a prototype that this pinwatch does not know"
+                )],
                 "{names}"
             );
         }
@@ -93,7 +95,7 @@ fn a_tracepoint_with_an_argument_that_is_not_known_is_not_read() {
                 decided_otherwise(&plan, sheet, prefer),
                 [Measurement::Migrations]
             );
-            let reason = "mm_migrate_pages has another prototype here";
+            let reason = "mm_migrate_pages has a prototype that this pinwatch does not know";
             assert_eq!(lost(&plan, Measurement::Migrations), reason);
             assert!(plan.unusable.is_empty() && plan.is_degraded());
         }

@@ -79,7 +79,7 @@ fn a_symbol_that_occurs_twice_is_not_hooked() {
     let facts = kernel("7.3-full", |facts| {
         facts.symbols.insert(GLL.to_owned(), 2);
     });
-    let reason = format!("{GLL} occurs 2 times in kallsyms");
+    let reason = format!("{GLL} is ambiguous: it occurs 2 times in kallsyms");
     assert_eq!(Plan::new(&facts, Prefer::Auto).unusable, [reason]);
 }
 
@@ -89,7 +89,7 @@ fn what_belongs_to_a_hook_and_cannot_be_hooked_is_named() {
         facts.symbols.insert("folio_isolate_hugetlb".to_owned(), 2);
     });
     let plan = Plan::new(&facts, Prefer::Auto);
-    let note = "without folio_isolate_hugetlb occurs 2 times in kallsyms";
+    let note = "folio_isolate_hugetlb is ambiguous: it occurs 2 times in kallsyms";
     assert_eq!(
         attached(&plan, Measurement::Unpinnable),
         (vec![("isolate_fentry", "folio_isolate_lru")], Some(note))
@@ -100,7 +100,10 @@ fn what_belongs_to_a_hook_and_cannot_be_hooked_is_named() {
 fn another_architecture_is_unusable() {
     let facts = kernel("6.12-cloud", |facts| facts.machine = "aarch64".to_owned());
     let plan = Plan::new(&facts, Prefer::Auto);
-    assert_eq!(plan.unusable, ["aarch64 is not supported, only x86_64"]);
+    assert_eq!(
+        plan.unusable,
+        ["pinwatch supports only x86_64, not aarch64"]
+    );
 }
 
 #[test]
@@ -113,7 +116,7 @@ fn an_empty_kallsyms_is_said_to_be_that() {
         facts.no_trampolines = Some("no CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS".to_owned());
     });
     let plan = Plan::new(&facts, Prefer::Auto);
-    let reason = format!("{GLL} is not to be found: /proc/kallsyms shows no symbols");
+    let reason = format!("{GLL} cannot be found: /proc/kallsyms shows no symbols");
     assert_eq!(plan.unusable, [reason]);
     assert!(lost(&plan, Measurement::Passes).contains("/proc/kallsyms shows no symbols"));
 }
