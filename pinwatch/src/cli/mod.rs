@@ -1,4 +1,6 @@
-//! The command line, and what else can be a setting of `pinwatch run`.
+//! Command line: clap types, and the environment variables and the file that configure `pinwatch run`.
+
+#![forbid(unsafe_code)]
 
 mod command;
 pub mod config;
