@@ -1,4 +1,6 @@
-//! `pinwatch check`: the plan for this kernel, for people or as JSON.
+//! `pinwatch check`: the plan for this kernel, as text or JSON.
+
+#![forbid(unsafe_code)]
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -12,6 +14,8 @@ use crate::output::check::{Report, text};
 use crate::probe::plan::Plan;
 use crate::probe::table::wanted;
 
+/// Runs the command. Its exit status is 0 if everything is measured, 1 if measurements are lost, and
+/// [`UNUSABLE`] if no pin can be measured.
 pub fn check(args: &Check) -> Result<ExitCode> {
     let facts = Facts::gather(&wanted());
     if args.facts {

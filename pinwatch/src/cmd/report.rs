@@ -1,4 +1,6 @@
-//! `pinwatch report`: the evaluation of one recording.
+//! `pinwatch report`: evaluates one recording.
+
+#![forbid(unsafe_code)]
 
 use std::io::{self, BufWriter, Write as _};
 use std::process::ExitCode;
@@ -10,6 +12,7 @@ use crate::cli;
 use crate::evaluation::capture;
 use crate::output::report;
 
+/// Runs the command.
 pub fn run(args: &cli::Report) -> Result<ExitCode> {
     super::log::to_stderr("warn");
     let mut progress = Progress::new("read");

@@ -1,11 +1,13 @@
-//! What `pinwatch check` says.
+//! Text and JSON of `pinwatch check`.
+
+#![forbid(unsafe_code)]
 
 use crate::kernel::defects::{Defect, defects};
 use crate::kernel::facts::Facts;
 use crate::probe::decision::Verdict;
 use crate::probe::plan::Plan;
 
-/// The plan and the known defects, as one JSON object.
+/// JSON object of `pinwatch check --json`: the plan, and the known defects of this kernel's path.
 #[derive(serde::Serialize)]
 pub struct Report<'a> {
     release: &'a str,
@@ -25,7 +27,7 @@ impl<'a> Report<'a> {
     }
 }
 
-/// The plan and the known defects, for people.
+/// Text of `pinwatch check`: the plan, the known defects, and the verdict in the last line.
 #[must_use]
 pub fn text(facts: &Facts, plan: &Plan) -> String {
     use std::fmt::Write as _;

@@ -102,7 +102,9 @@ impl Current {
                     self.succeeded.set(1);
                 }
                 Err(error) => {
-                    tracing::error!("{error:#}; the previous web configuration stays in effect until this is fixed");
+                    tracing::error!(
+                        "{error:#}; the previous web configuration stays in effect until this is fixed"
+                    );
                     self.succeeded.set(0);
                 }
             }

@@ -53,7 +53,10 @@ pub fn arguments(
     let mut arguments = Vec::new();
     for Entry { key, at, value } in &entries {
         let Some(arg) = known().find(|arg| arg.get_long() == Some(key)) else {
-            return Err(wrong(*at, &format!("{key}: unknown key; docs/configuration.md lists the keys")));
+            return Err(wrong(
+                *at,
+                &format!("{key}: unknown key; docs/configuration.md lists the keys"),
+            ));
         };
         let made = made(arg, value).map_err(|what| wrong(*at, &format!("{key}: {what}")))?;
         let program = [command.get_name(), COMMAND].map(OsString::from);

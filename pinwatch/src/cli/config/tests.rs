@@ -115,14 +115,8 @@ fn errors_name_the_file_the_line_and_the_key() {
             "pinwatch.toml:2: web.listen: unknown key",
         ),
         ("\n\n[wbe]\n", "pinwatch.toml:3: wbe: unknown key"),
-        (
-            "config = \"x\"\n",
-            "pinwatch.toml:1: config: unknown key",
-        ),
-        (
-            "help = true\n",
-            "pinwatch.toml:1: help: unknown key",
-        ),
+        ("config = \"x\"\n", "pinwatch.toml:1: config: unknown key"),
+        ("help = true\n", "pinwatch.toml:1: help: unknown key"),
         (
             "# x\nstuck-after = \"soon\"\n",
             "pinwatch.toml:2: stuck-after: invalid value 'soon'",

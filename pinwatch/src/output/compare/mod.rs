@@ -1,4 +1,6 @@
-//! A comparison, as text, as JSON and as a page.
+//! Text, JSON and HTML page of `pinwatch compare`.
+
+#![forbid(unsafe_code)]
 
 mod html;
 mod plot;

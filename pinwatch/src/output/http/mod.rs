@@ -1,4 +1,6 @@
-//! What the daemon serves over HTTP.
+//! HTTP content of the daemon: the routes and the page.
+
+#![forbid(unsafe_code)]
 
 mod page;
 mod router;

@@ -86,6 +86,7 @@ async fn metrics(Shared(web): Shared<Web>, headers: HeaderMap, scrapes: Histogra
     (headers, body).into_response()
 }
 
+/// 200 once attached; 503 while attaching, or if a kernel switch silences hooks.
 async fn readyz(Shared(web): Shared<Web>) -> (StatusCode, String) {
     let Some(state) = (web.source)() else {
         return (StatusCode::SERVICE_UNAVAILABLE, "attaching\n".to_owned());
@@ -106,6 +107,7 @@ async fn state(Shared(web): Shared<Web>) -> Response {
     json(&web, |state| serde_json::to_string(&View::new(state)))
 }
 
+/// Responds with the state as JSON; 503 while attaching.
 fn json(web: &Web, body: impl Fn(&State) -> serde_json::Result<String>) -> Response {
     let Some(state) = (web.source)() else {
         return (StatusCode::SERVICE_UNAVAILABLE, "attaching\n").into_response();
@@ -116,6 +118,7 @@ fn json(web: &Web, body: impl Fn(&State) -> serde_json::Result<String>) -> Respo
     }
 }
 
+/// Kernel stack of a thread with a pin in flight. 404 without such a pin, 409 if it cannot be read.
 async fn stack(Shared(web): Shared<Web>, Path(tid): Path<u32>) -> Response {
     let state = (web.source)();
     let in_flight = state.is_some_and(|state| state.in_flight.iter().any(|pin| pin.tid == tid));

@@ -1,4 +1,6 @@
-//! Prometheus metrics: the table, and the two text formats.
+//! Prometheus metrics: the table of all metrics, their samples, and OpenMetrics text.
+
+#![forbid(unsafe_code)]
 
 mod exporter;
 pub mod openmetrics;
