@@ -1,7 +1,5 @@
 //! Command line: clap types, and the environment variables and the file that configure `pinwatch run`.
 
-#![forbid(unsafe_code)]
-
 mod command;
 pub mod config;
 mod recording;

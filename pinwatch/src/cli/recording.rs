@@ -21,7 +21,8 @@ use crate::probe::plan::Selection;
   pinwatch record -o slow.pw --connect --min-latency 10ms
 
 Ctrl-C ends the recording. Everything written until then can be read, even if pinwatch is killed.
-`pinwatch report FILE` evaluates a recording, `pinwatch compare BASE NEW` compares the recordings of two kernels.
+`pinwatch report FILE` evaluates a recording.
+`pinwatch compare BASE NEW` compares the recordings of two kernels.
 Exit status: that of CMD if one is given, else 0. docs/recording.md describes the file.")]
 pub struct Record {
     /// File to write. An existing file is replaced

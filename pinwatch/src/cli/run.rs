@@ -26,7 +26,7 @@ use crate::probe::plan::Selection;
   curl http://127.0.0.1:10746/metrics
 
 Every flag is also an environment variable and a key of the file of --config: docs/configuration.md.
-Exit status: 0 stopped by a signal, 1 error, 2 this kernel cannot be measured; `pinwatch check` gives the reason.")]
+Exit status: 0 stopped by a signal, 1 error, 2 this kernel cannot be measured: `pinwatch check` says why.")]
 pub struct Run {
     /// TOML file with settings. Flags and environment variables override it
     #[arg(long, value_name = "FILE")]

@@ -19,7 +19,7 @@ use crate::stream::serve::DEFAULT_SOCKET;
   pinwatch tail --min-latency 10ms --in-flight-after 5s
   pinwatch tail --json --duration 60s | jq -r 'select(.type == \"pin\") | [.comm, .duration_ns] | @tsv'
 
-Without --connect or --replay, tail attaches to the kernel itself, with the privileges that `pinwatch run` needs.
+Without --connect or --replay, tail attaches to the kernel itself and needs the privileges of `pinwatch run`.
 Ctrl-C ends it with a summary. docs/tail.md describes every column and every field of --json.")]
 pub struct Tail {
     /// Age from which a pin in flight gets a line, such as 500ms or 5s. Another line follows each time
@@ -47,7 +47,7 @@ pub struct Tail {
   pinwatch top --connect --origin rdma --min-latency 1ms
   pinwatch top --replay pins.pw --speed 10
 
-Without --connect or --replay, top attaches to the kernel itself, with the privileges that `pinwatch run` needs.
+Without --connect or --replay, top attaches to the kernel itself and needs the privileges of `pinwatch run`.
 The filters apply to the table of processes. h shows the keys.")]
 pub struct Top {
     #[command(flatten)]
@@ -92,7 +92,8 @@ pub(super) fn speed(text: &str) -> Result<f64, String> {
   pinwatch check
   pinwatch check --json | jq '.decisions[] | select(.verdict == \"lost\")'
 
-check attaches nothing. Exit status: 0 everything is measured, 1 some measurements are lost, 2 no pin can be measured.")]
+check attaches nothing. Exit status: 0 everything is measured, 1 measurements are lost,
+2 no pin can be measured.")]
 pub struct Check {
     /// Write the plan as one JSON object
     #[arg(long)]

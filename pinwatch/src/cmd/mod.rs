@@ -1,7 +1,5 @@
 //! The commands. Each connects the parts of the program and has no logic of its own.
 
-#![forbid(unsafe_code)]
-
 mod check;
 mod compare;
 mod dispatch;

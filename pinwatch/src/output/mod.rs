@@ -1,8 +1,6 @@
 //! Outputs: HTTP, metrics, `tail`, `top`, and the texts of `check`, `report` and `compare`. They render
 //! plain data and attach nothing.
 
-#![forbid(unsafe_code)]
-
 pub mod check;
 pub mod compare;
 pub mod http;

@@ -103,12 +103,16 @@ impl File {
         let users = self.basic_auth_users.iter().map(|(user, hash)| {
             let parts: Result<HashParts, _> = hash.value.parse();
             parts
-                .map_err(|_| anyhow!("the value of {user:?} is not a bcrypt hash: `htpasswd -nBC 10 \"\"` makes one"))
+                .map_err(|_| {
+                    anyhow!("{user:?} needs a bcrypt hash: `htpasswd -nBC 10 \"\"` makes one")
+                })
                 .with_context(|| at(path, hash, "basic_auth_users"))?;
             if user.contains(':') {
                 // In the `Authorization` header, a colon ends the name.
-                return Err(anyhow!("the user name {user:?} contains a colon: rename the user"))
-                    .with_context(|| at(path, hash, "basic_auth_users"));
+                return Err(anyhow!(
+                    "the user name {user:?} contains a colon: rename the user"
+                ))
+                .with_context(|| at(path, hash, "basic_auth_users"));
             }
             Ok((user.clone(), hash.value.clone()))
         });

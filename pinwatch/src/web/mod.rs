@@ -3,8 +3,6 @@
 //! `--web.config.file` has the format of Prometheus' exporter-toolkit. [`config`] parses it, and [`reload`]
 //! reads it again when it changes.
 
-#![forbid(unsafe_code)]
-
 pub mod auth;
 pub mod config;
 pub mod reload;

@@ -1,7 +1,5 @@
 //! Text, JSON and HTML page of `pinwatch compare`.
 
-#![forbid(unsafe_code)]
-
 mod html;
 mod plot;
 mod shown;

@@ -1,7 +1,5 @@
 //! HTTP content of the daemon: the routes and the page.
 
-#![forbid(unsafe_code)]
-
 mod page;
 mod router;
 

@@ -1,8 +1,6 @@
 //! Output of `pinwatch tail`: a line for each pin that ends, and for each pin that is in flight for long,
 //! again whenever its age has doubled. It turns updates of any feed into text for any writer.
 
-#![forbid(unsafe_code)]
-
 mod columns;
 mod lines;
 

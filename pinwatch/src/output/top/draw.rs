@@ -57,7 +57,8 @@ fn right(text: String) -> Cell<'static> {
     Cell::from(Line::from(text).right_aligned())
 }
 
-/// Formats a rate or count in at most six characters: exact if it is short, else with `k`, `M` or an exponent.
+/// Formats a rate or count in at most six characters: exact if it is short, else with `k`, `M` or an
+/// exponent.
 fn figure(n: f64) -> String {
     if n < 10.0 && n.fract() != 0.0 {
         return format!("{n:.1}");

@@ -1,8 +1,6 @@
 //! Output of `pinwatch top`: the data of the screen ([`Top`]) and the drawing ([`draw`]). Origins, failures
 //! and the heat map come from the kernel's counts. Processes come from events, of which some can be lost.
 
-#![forbid(unsafe_code)]
-
 mod draw;
 mod groups;
 mod keys;

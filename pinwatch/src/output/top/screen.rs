@@ -137,7 +137,8 @@ fn column(before: &View, now: &View) -> [u64; ROWS] {
     let rows = |view: &View| {
         let mut rows = [0u64; ROWS];
         for (upper, n) in view.origins.iter().flat_map(|origin| &origin.durations) {
-            // By the bucket's upper edge. The edges of rows (powers of ten) lie inside buckets, so buckets are compared.
+            // By the bucket's upper edge. The edges of rows (powers of ten) lie inside buckets, so
+            // buckets are compared.
             let upper = upper.unwrap_or(u64::MAX);
             let row = EDGES_NS
                 .iter()
