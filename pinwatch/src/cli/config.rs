@@ -81,7 +81,7 @@ pub fn command() -> Command {
 #[must_use]
 pub fn settings() -> Vec<Setting> {
     let command = command();
-    let run = command.find_subcommand(COMMAND).expect("it is there");
+    let run = command.find_subcommand(COMMAND).expect("the command run exists");
     run.get_arguments().filter_map(setting).collect()
 }
 

@@ -41,7 +41,7 @@ pub struct Record {
     pub follow: Follow,
 
     /// Command to run once all hooks are attached. The recording ends with it
-    #[arg(last = true, value_name = "CMD")]
+    #[arg(last = true, value_name = "CMD", help_heading = "Command")]
     pub command: Vec<String>,
 }
 
@@ -132,8 +132,8 @@ pub struct Report {
   pinwatch compare base.pw new.pw --allow hooks --html comparison.html
   pinwatch compare base1.pw new1.pw --more-base base2.pw,base3.pw --more-new new2.pw,new3.pw
 
-Exit status: 0 the new kernel is no worse, 1 it is worse, 2 the recordings cannot be read or compared.
-docs/evaluation.md describes how this is decided.")]
+Exit status: 0 the new kernel is no worse, 1 it is worse, 2 the recordings cannot be read or
+compared. docs/evaluation.md describes how this is decided.")]
 pub struct Compare {
     /// Recording of the known kernel
     #[arg(value_name = "BASE")]

@@ -25,8 +25,9 @@ use crate::probe::plan::Selection;
   pinwatch run --config /etc/pinwatch/pinwatch.toml --check-config
   curl http://127.0.0.1:10746/metrics
 
-Every flag is also an environment variable and a key of the file of --config: docs/configuration.md.
-Exit status: 0 stopped by a signal, 1 error, 2 this kernel cannot be measured: `pinwatch check` says why.")]
+Every flag is also an environment variable and a key of the --config file: docs/configuration.md.
+Exit status: 0 stopped by a signal, 1 error, 2 this kernel cannot be measured
+(`pinwatch check` gives the reason).")]
 pub struct Run {
     /// TOML file with settings. Flags and environment variables override it
     #[arg(long, value_name = "FILE")]
@@ -53,8 +54,8 @@ pub struct Run {
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
     pub stuck_after: Duration,
 
-    /// Also count pins per process or cgroup. This makes an event of each pin: docs/performance.md
-    /// has the cost of a follower
+    /// Also count pins per process or cgroup. The daemon then reads an event of each pin:
+    /// docs/performance.md has the cost of a follower
     #[arg(long, value_name = "WHAT", default_value = "none")]
     pub per: Per,
 

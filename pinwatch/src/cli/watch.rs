@@ -19,8 +19,9 @@ use crate::stream::serve::DEFAULT_SOCKET;
   pinwatch tail --min-latency 10ms --in-flight-after 5s
   pinwatch tail --json --duration 60s | jq -r 'select(.type == \"pin\") | [.comm, .duration_ns] | @tsv'
 
-Without --connect or --replay, tail attaches to the kernel itself and needs the privileges of `pinwatch run`.
-Ctrl-C ends it with a summary. docs/tail.md describes every column and every field of --json.")]
+Without --connect or --replay, tail attaches to the kernel itself and needs the privileges of
+`pinwatch run`. Ctrl-C ends it with a summary.
+docs/tail.md describes every column and every field of --json.")]
 pub struct Tail {
     /// Age from which a pin in flight gets a line, such as 500ms or 5s. Another line follows each time
     /// the age doubles
@@ -47,7 +48,8 @@ pub struct Tail {
   pinwatch top --connect --origin rdma --min-latency 1ms
   pinwatch top --replay pins.pw --speed 10
 
-Without --connect or --replay, top attaches to the kernel itself and needs the privileges of `pinwatch run`.
+Without --connect or --replay, top attaches to the kernel itself and needs the privileges of
+`pinwatch run`.
 The filters apply to the table of processes. h shows the keys.")]
 pub struct Top {
     #[command(flatten)]

@@ -10,7 +10,7 @@ use anyhow::Result;
 use super::UNUSABLE;
 use crate::cli::Check;
 use crate::kernel::facts::Facts;
-use crate::output::check::{Report, text};
+use crate::output::check::{CheckReport, text};
 use crate::probe::plan::Plan;
 use crate::probe::table::wanted;
 
@@ -29,7 +29,7 @@ pub fn check(args: &Check) -> Result<ExitCode> {
     let plan = Plan::new(&facts, args.selection.clone());
     let mut out = std::io::stdout().lock();
     if args.json {
-        serde_json::to_writer_pretty(&mut out, &Report::new(&facts, &plan))?;
+        serde_json::to_writer_pretty(&mut out, &CheckReport::new(&facts, &plan))?;
         writeln!(out)?;
     } else {
         write!(out, "{}", text(&facts, &plan))?;

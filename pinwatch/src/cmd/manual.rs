@@ -13,7 +13,6 @@ use crate::cli::config::command;
 
 const SHELLS: [Shell; 3] = [Shell::Bash, Shell::Zsh, Shell::Fish];
 
-/// Runs the command.
 pub fn manual(Manual { folder }: &Manual) -> Result<ExitCode> {
     let written = || -> Result<()> {
         fs::create_dir_all(folder)?;

@@ -14,7 +14,6 @@ use crate::cli::{self, As};
 use crate::output::metrics::Exporter;
 use crate::recording::replay::Replay;
 
-/// Runs the command.
 pub fn run(args: cli::Replay) -> Result<ExitCode> {
     match args.r#as {
         As::Tail => tail::run(&args.into_tail()),

@@ -12,7 +12,6 @@ use crate::cli;
 use crate::evaluation::capture;
 use crate::output::report;
 
-/// Runs the command.
 pub fn run(args: &cli::Report) -> Result<ExitCode> {
     super::log::to_stderr("warn");
     let mut progress = Progress::new("read");

@@ -15,7 +15,6 @@ use crate::cli;
 use crate::output::tail::{Format, Size, Tail};
 use crate::stream::feed::Update;
 
-/// Runs the command.
 pub fn run(args: &cli::Tail) -> Result<ExitCode> {
     super::log::to_stderr("warn");
     one_thread()?.block_on(tail(args))?;

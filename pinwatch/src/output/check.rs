@@ -9,14 +9,14 @@ use crate::probe::plan::Plan;
 
 /// JSON object of `pinwatch check --json`: the plan, and the known defects of this kernel's path.
 #[derive(serde::Serialize)]
-pub struct Report<'a> {
+pub struct CheckReport<'a> {
     release: &'a str,
     #[serde(flatten)]
     plan: &'a Plan,
     defects: Vec<&'static Defect>,
 }
 
-impl<'a> Report<'a> {
+impl<'a> CheckReport<'a> {
     #[must_use]
     pub fn new(facts: &'a Facts, plan: &'a Plan) -> Self {
         Self {

@@ -15,7 +15,7 @@ use serde_saphyr::{Spanned, options};
 /// Content of the file. An empty file sets nothing.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct File {
+pub struct WebConfig {
     pub tls_server_config: Option<Tls>,
     pub http_server_config: Http,
     /// bcrypt hashes by user.
@@ -77,7 +77,7 @@ const HEADERS: [(&str, &[&str]); 5] = [
     ("X-XSS-Protection", &[]),
 ];
 
-impl File {
+impl WebConfig {
     /// Parses the text of a file.
     ///
     /// # Errors
@@ -155,10 +155,10 @@ mod tests {
 
     const HASH: &str = "$2y$10$mDwo.lAisC94iLAyP81MCesa29IzH37oigHC/42V2pdJlUprsJPze";
 
-    fn parse(text: &str) -> Result<File, String> {
+    fn parse(text: &str) -> Result<WebConfig, String> {
         let path = Path::new("web.yml");
         let all = || {
-            let file = File::parse(path, text)?;
+            let file = WebConfig::parse(path, text)?;
             file.users(path)?;
             file.headers(path)?;
             Ok(file)

@@ -17,7 +17,7 @@ use axum::http::HeaderMap;
 use prometheus::IntGauge;
 use rustls::ServerConfig;
 
-use super::config::File;
+use super::config::WebConfig;
 use super::tls;
 use crate::host::bounded_file;
 
@@ -127,9 +127,9 @@ fn load(path: &Path) -> (Vec<(PathBuf, Stamp)>, Result<Settings>) {
         (file, stamp)
     };
     let mut files = vec![stamped(path.to_owned())];
-    let read = || -> Result<File> {
+    let read = || -> Result<WebConfig> {
         let text = bounded_file::read_text(path).with_context(|| path.display().to_string())?;
-        File::parse(path, &text)
+        WebConfig::parse(path, &text)
     };
     let file = match read() {
         Ok(file) => file,
@@ -142,7 +142,7 @@ fn load(path: &Path) -> (Vec<(PathBuf, Stamp)>, Result<Settings>) {
     (files, settings(&file, path, folder))
 }
 
-fn settings(file: &File, path: &Path, folder: &Path) -> Result<Settings> {
+fn settings(file: &WebConfig, path: &Path, folder: &Path) -> Result<Settings> {
     let tls = file.tls_server_config.as_ref();
     let tls = tls.map(|tls| tls::server_config(tls, folder)).transpose();
     let tls = tls.with_context(|| format!("{}: tls_server_config", path.display()))?;

@@ -89,13 +89,13 @@ pub fn exposed(addresses: &[SocketAddr], settings: &Settings) -> Option<String> 
     if wide.is_empty() || settings.tls.is_some() {
         return None;
     }
-    let who = if settings.users.is_empty() {
+    let risk = if settings.users.is_empty() {
         "anyone who can reach it can read which processes pin"
     } else {
         "passwords and metrics can be read on the network"
     };
     Some(format!(
-        "listening on {} without TLS: {who}; --web.config.file sets up TLS and passwords",
+        "listening on {} without TLS: {risk}; --web.config.file sets up TLS and passwords",
         wide.join(" and ")
     ))
 }
@@ -225,7 +225,7 @@ mod tests {
 
     #[test]
     fn a_warning_names_addresses_beyond_this_machine() {
-        let told = |addresses: &[&str], users: &[&str]| {
+        let warning = |addresses: &[&str], users: &[&str]| {
             let addresses: Vec<_> = addresses.iter().map(|a| a.parse().unwrap()).collect();
             let users = users.iter().map(|user| ((*user).to_owned(), String::new()));
             let settings = Settings {
@@ -240,10 +240,10 @@ mod tests {
             "[::1]:1",
             "[::ffff:127.0.0.1]:1",
         ] {
-            assert_eq!(told(&[own], &[]), None, "{own}");
+            assert_eq!(warning(&[own], &[]), None, "{own}");
         }
         for wide in ["0.0.0.0:1", "[::]:1", "192.0.2.1:1", "[2001:db8::1]:1"] {
-            let text = told(&["127.0.0.1:1", wide], &[]).unwrap();
+            let text = warning(&["127.0.0.1:1", wide], &[]).unwrap();
             assert!(
                 text.contains(wide) && text.contains("without TLS"),
                 "{text}"
@@ -251,7 +251,7 @@ mod tests {
             assert!(!text.contains("127.0.0.1"), "{text}");
         }
         assert!(
-            told(&["0.0.0.0:1"], &["alice"])
+            warning(&["0.0.0.0:1"], &["alice"])
                 .unwrap()
                 .contains("passwords and")
         );

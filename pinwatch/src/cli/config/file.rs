@@ -37,39 +37,40 @@ pub fn arguments(
 ) -> Result<Vec<OsString>, String> {
     let text =
         bounded_file::read_text(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    let wrong = |at: usize, what: &str| {
+    let error_at = |at: usize, message: &str| {
         let line = text[..at].matches('\n').count() + 1;
-        format!("{}:{line}: {what}", path.display())
+        format!("{}:{line}: {message}", path.display())
     };
     let table = DeTable::parse(&text);
-    let table =
-        table.map_err(|error| wrong(error.span().map_or(0, |span| span.start), error.message()))?;
+    let table = table
+        .map_err(|error| error_at(error.span().map_or(0, |span| span.start), error.message()))?;
     let mut entries = Vec::new();
     flatten(table.get_ref(), "", &mut entries);
     entries.sort_by_key(|entry| entry.at);
 
-    let run = command.find_subcommand(COMMAND).expect("it is there");
+    let run = command.find_subcommand(COMMAND).expect("the command run exists");
     let known = || run.get_arguments().filter(|arg| in_file(arg));
     let mut arguments = Vec::new();
     for Entry { key, at, value } in &entries {
         let Some(arg) = known().find(|arg| arg.get_long() == Some(key)) else {
-            return Err(wrong(
+            return Err(error_at(
                 *at,
                 &format!("{key}: unknown key; docs/configuration.md lists the keys"),
             ));
         };
-        let made = made(arg, value).map_err(|what| wrong(*at, &format!("{key}: {what}")))?;
+        let translated =
+            translate(arg, value).map_err(|message| error_at(*at, &format!("{key}: {message}")))?;
         let program = [command.get_name(), COMMAND].map(OsString::from);
         let alone = command
             .clone()
-            .try_get_matches_from(program.iter().chain(&made));
-        alone.map_err(|error| wrong(*at, &format!("{key}: {}", brief(&error))))?;
+            .try_get_matches_from(program.iter().chain(&translated));
+        alone.map_err(|error| error_at(*at, &format!("{key}: {}", brief(&error))))?;
         let source = given.value_source(arg.get_id().as_str());
         if !matches!(
             source,
             Some(ValueSource::CommandLine | ValueSource::EnvVariable)
         ) {
-            arguments.extend(made);
+            arguments.extend(translated);
         }
     }
     Ok(arguments)
@@ -90,11 +91,11 @@ fn flatten<'a>(table: &'a DeTable<'a>, prefix: &str, entries: &mut Vec<Entry<'a>
 }
 
 /// Arguments equivalent to a value; none for `false`.
-fn made(arg: &Arg, value: &DeValue<'_>) -> Result<Vec<OsString>, String> {
+fn translate(arg: &Arg, value: &DeValue<'_>) -> Result<Vec<OsString>, String> {
     let long = arg.get_long().unwrap_or_default();
     if matches!(arg.get_action(), ArgAction::SetTrue) {
-        let said = value.as_bool().ok_or("expected true or false")?;
-        return Ok(said
+        let given = value.as_bool().ok_or("expected true or false")?;
+        return Ok(given
             .then(|| format!("--{long}").into())
             .into_iter()
             .collect());

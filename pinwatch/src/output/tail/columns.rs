@@ -11,7 +11,7 @@ use crate::model::in_flight::Row;
 use crate::model::pin_json::Ended;
 
 /// Values of one line: a pin that has ended, or a pin in flight.
-pub struct Line {
+pub struct PinLine {
     pub time: Timestamp,
     pub comm: String,
     pub pid: u32,
@@ -25,7 +25,7 @@ pub struct Line {
     pub result: String,
 }
 
-impl From<Ended> for Line {
+impl From<Ended> for PinLine {
     fn from(pin: Ended) -> Self {
         let result = match (&pin.errno, pin.cause) {
             (Some(errno), Some(cause)) => format!("{errno} {cause}"),
@@ -48,7 +48,7 @@ impl From<Ended> for Line {
     }
 }
 
-impl Line {
+impl PinLine {
     /// Line of a pin in flight, read at `time`.
     pub fn in_flight(row: &Row, time: Timestamp) -> Self {
         Self {
@@ -74,7 +74,7 @@ struct Column {
     right: bool,
     /// Order in which columns are dropped on a narrow terminal, highest first. 0: never dropped.
     drop_order: u8,
-    text: fn(&Line, &TimeZone) -> String,
+    text: fn(&PinLine, &TimeZone) -> String,
 }
 
 const COLUMNS: &[Column] = &[
@@ -214,7 +214,7 @@ impl Layout {
     }
 
     /// Values of a line, with times in `zone`.
-    pub fn line(&self, line: &Line, zone: &TimeZone) -> String {
+    pub fn line(&self, line: &PinLine, zone: &TimeZone) -> String {
         self.row(|column| (column.text)(line, zone))
     }
 
@@ -245,8 +245,8 @@ impl Layout {
 mod tests {
     use super::*;
 
-    fn line() -> Line {
-        Line {
+    fn line() -> PinLine {
+        PinLine {
             time: Timestamp::from_millisecond(45_296_789).unwrap(),
             comm: "a-long-name-\x1b[m".to_owned(),
             pid: 4_194_304,

@@ -12,7 +12,7 @@ use jiff::tz::TimeZone;
 use pinwatch_common::record::PinEvent;
 use serde::Serialize;
 
-use super::columns::{Layout, Line};
+use super::columns::{Layout, PinLine};
 use crate::model::filter::Filter;
 use crate::model::format::duration;
 use crate::model::in_flight::Row;
@@ -176,7 +176,7 @@ impl Tail {
             if self.format.json {
                 json(out, &Object::InFlight { time, row })?;
             } else {
-                self.line(&Line::in_flight(row, time), OLD, size, out)?;
+                self.line(&PinLine::in_flight(row, time), OLD, size, out)?;
             }
         }
         self.due = due;
@@ -219,7 +219,7 @@ impl Tail {
     /// Writes a line, after a header if one is due.
     fn line(
         &mut self,
-        line: &Line,
+        line: &PinLine,
         style: Style,
         size: Size,
         out: &mut impl Write,

@@ -176,11 +176,11 @@ impl Top {
         let [above, below] =
             Layout::vertical([Constraint::Length(1), Constraint::Min(0)]).areas(area);
         let rows = self.rows();
-        let what = match self.by {
+        let heading = match self.by {
             By::Process => "PROCESSES",
             By::Origin => "ORIGINS, since the daemon's start",
         };
-        let mut text = format!("{what}: {}", rows.len());
+        let mut text = format!("{heading}: {}", rows.len());
         if !self.find.is_empty() || self.typing {
             let cursor = if self.typing { "_" } else { "" };
             text += &format!("  containing: {}{cursor}", printable(&self.find));
@@ -296,7 +296,7 @@ fn help(frame: &mut Frame<'_>, area: Rect) {
     let mut lines = vec![title("Keys".to_owned()), Line::default()];
     lines.extend(
         HELP.iter()
-            .map(|(keys, what)| Line::from(format!("{keys:<27}{what}"))),
+            .map(|(keys, action)| Line::from(format!("{keys:<27}{action}"))),
     );
     lines.extend([
         Line::default(),
