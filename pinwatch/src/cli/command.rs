@@ -1,4 +1,6 @@
-//! The commands.
+//! Command line of `pinwatch`: the list of commands.
+
+#![forbid(unsafe_code)]
 
 use clap::{Parser, Subcommand};
 
@@ -6,7 +8,7 @@ use super::recording::{Compare, Record, Replay, Report};
 use super::run::Run;
 use super::watch::{Check, Manual, Tail, Top};
 
-/// Watches the kernel's long-term page pins: retries, failures and latency.
+/// Measures the kernel's long-term page pins (FOLL_LONGTERM): retries, failures and latency.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100, propagate_version = true)]
 pub struct Cli {

@@ -1,6 +1,8 @@
-//! Every flag of `pinwatch run` is also an environment variable and a key of a TOML
-//! file (`--config`), all made from clap's own arguments: none can be forgotten.
-//! Flags win over the environment, and that over the file.
+//! Settings of `pinwatch run`: each flag is also an environment variable and a key of the TOML file
+//! of `--config`. All three names come from clap's own arguments, so no flag can be forgotten. A flag
+//! overrides the environment, and the environment overrides the file.
+
+#![forbid(unsafe_code)]
 
 mod file;
 
@@ -12,37 +14,43 @@ use clap::{Arg, ArgMatches, Command, CommandFactory as _, FromArgMatches as _};
 
 use crate::cli::Cli;
 
-/// The command that can be configured.
+/// The one command that has settings.
 const COMMAND: &str = "run";
-/// Names the file, so that it cannot be in it.
+/// Flag that names the file. It is not a key of that file.
 const FILE: &str = "config";
-/// What is asked for once is asked for by a flag.
+/// Flag that is neither a variable nor a key: it requests a single check.
 const ONLY_FLAG: &str = "check-config";
 
-/// Why there is nothing to run.
+/// Reason why the arguments give no command to run.
 #[derive(Debug, thiserror::Error)]
 pub enum Refused {
-    /// The command line or the environment; also the answer to `--help`.
+    /// Error in the command line or the environment. `--help` and `--version` end here too.
     #[error(transparent)]
     Usage(#[from] clap::Error),
-    /// The file: with its name, the line and the key.
+    /// Error in the file; the text has its name, the line and the key.
     #[error("{0}")]
     File(String),
 }
 
 /// One setting and its three names.
 pub struct Setting {
-    /// As in `--web.listen-address`.
+    /// Flag with its dashes, such as `--web.listen-address`.
     pub flag: String,
-    /// Of the environment; lists are separated by commas. None for what only a flag can say.
+    /// Environment variable; a list is separated by commas. `None` if only the flag exists.
     pub env: Option<String>,
-    /// Of the file, where each dot begins a table; a list is an array.
+    /// Key of the file, where each dot begins a table and a list is an array. `None` if the file cannot
+    /// have it.
     pub key: Option<String>,
     pub default: String,
     pub help: String,
 }
 
-/// What the user wants, from arguments as a program gets them.
+/// Parses the arguments of the process, program name first, together with the environment and the file
+/// of `--config`.
+///
+/// # Errors
+///
+/// If the command line, the environment or the file is not valid, and for `--help`.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, Refused> {
     let args: Vec<_> = args.into_iter().collect();
     let command = command();
@@ -63,7 +71,7 @@ fn read(matches: &ArgMatches) -> Result<Cli, Refused> {
     Ok(Cli::from_arg_matches(matches)?)
 }
 
-/// The command line, where the flags that can be configured have an environment variable.
+/// Command line of [`Cli`]; each setting of `pinwatch run` also has its environment variable.
 #[must_use]
 pub fn command() -> Command {
     Cli::command().mut_subcommand(COMMAND, |run| run.mut_args(configured))
@@ -73,7 +81,7 @@ pub fn command() -> Command {
 #[must_use]
 pub fn settings() -> Vec<Setting> {
     let command = command();
-    let run = command.find_subcommand(COMMAND).expect("it is there");
+    let run = command.find_subcommand(COMMAND).expect("the command run exists");
     run.get_arguments().filter_map(setting).collect()
 }
 

@@ -1,4 +1,4 @@
-//! The command line, and what else can be a setting of `pinwatch run`.
+//! Command line: clap types, and the environment variables and the file that configure `pinwatch run`.
 
 mod command;
 pub mod config;

@@ -1,4 +1,6 @@
-//! Commands that make and read recordings: record, replay, report, compare.
+//! Flags of the commands that make and read recordings: record, replay, report, compare.
+
+#![forbid(unsafe_code)]
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,59 +13,61 @@ use crate::evaluation::what_if::Rule;
 use crate::model::filter::Filter;
 use crate::probe::plan::Selection;
 
-/// Every pin to a file, which `pinwatch tail --replay` and `top --replay` show again.
+/// Record pins to a file for `pinwatch report`, `compare`, `replay`, and --replay of `tail` and `top`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   pinwatch record -o pins.pw --duration 60s
   pinwatch record -o pins.pw -- pinwatch load threads
   pinwatch record -o slow.pw --connect --min-latency 10ms
 
-Ctrl-C ends it. However it ends, what was written can be read. Exit status: that of the command, if one
-is given; else 0. docs/recording.md describes the file.")]
+Ctrl-C ends the recording. Everything written until then can be read, even if pinwatch is killed.
+`pinwatch report FILE` evaluates a recording.
+`pinwatch compare BASE NEW` compares the recordings of two kernels.
+Exit status: that of CMD if one is given, else 0. docs/recording.md describes the file.")]
 pub struct Record {
-    /// The file
+    /// File to write. An existing file is replaced
     #[arg(short, long, value_name = "FILE")]
     pub output: PathBuf,
 
-    /// End after this long
+    /// End after this time, such as 60s or 5m [default: run until Ctrl-C or the end of CMD]
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub duration: Option<Duration>,
 
-    /// Compress the pins (zstd)
+    /// Compress the pins with zstd, to about a quarter of the size
     #[arg(long)]
     pub compress: bool,
 
     #[command(flatten)]
     pub follow: Follow,
 
-    /// Run this once all is attached, and end when it ends
-    #[arg(last = true, value_name = "CMD")]
+    /// Command to run once all hooks are attached. The recording ends with it
+    #[arg(last = true, value_name = "CMD", help_heading = "Command")]
     pub command: Vec<String>,
 }
 
-/// A recording through the same aggregation as live.
+/// Turn a recording into metrics, lines or a report, with the code that counts live pins.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   pinwatch replay pins.pw --as metrics
   pinwatch replay pins.pw --as tail --failed
   pinwatch replay pins.pw --as report
 
-The metrics are those of the daemon at the end of the recording, without the process's own. `pinwatch top --replay`
-shows a recording on the full screen.")]
+The metrics are those of the daemon at the end of the recording, without the metrics of its own process.
+`pinwatch top --replay FILE` shows a recording on the full screen.")]
 pub struct Replay {
-    /// The recording
+    /// Recording to read
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
 
-    /// What to make of it
+    /// Output format
     #[arg(long, value_name = "OUTPUT")]
     pub r#as: As,
 
-    /// JSON, as tail and report have it
+    /// Write JSON. Only with --as tail (one object per line) or --as report (one object)
     #[arg(long)]
     pub json: bool,
 
-    /// Seconds of the recording that pass in one; for tail [default: no waiting]
+    /// Speed of --as tail: 1 is real time, 10 is ten times faster [default: as fast as possible]
     #[arg(long, value_name = "X", value_parser = speed)]
     pub speed: Option<f64>,
 
@@ -72,7 +76,7 @@ pub struct Replay {
 }
 
 impl Replay {
-    /// The same as a command of `tail`.
+    /// Flags of `pinwatch tail --replay` that show this recording.
     #[must_use]
     pub fn into_tail(self) -> Tail {
         Tail {
@@ -90,7 +94,7 @@ impl Replay {
     }
 }
 
-/// What a recording can be replayed as.
+/// Output format of `pinwatch replay`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum As {
     Metrics,
@@ -98,77 +102,79 @@ pub enum As {
     Report,
 }
 
-/// The evaluation of a recording: the claims about the path, costs, failures, slowest pins.
+/// Evaluate a recording: claims about the path, costs, failures, slowest pins.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   pinwatch report pins.pw
   pinwatch report pins.pw --what-if migrate-max=10,isolate-max=100 --what-if forward-progress
   pinwatch report pins.pw --json | jq '.claims[] | [.id, .verdict]'
 
-docs/evaluation.md says how each claim is judged.")]
+docs/evaluation.md describes how each claim is judged.")]
 pub struct Report {
-    /// The recording
+    /// Recording to read
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
 
-    /// One JSON object
+    /// Write one JSON object
     #[arg(long)]
     pub json: bool,
 
-    /// What other rules would have made of the pins: migrate-max=N, isolate-max=N (or both, with a
-    /// comma), immediate, forward-progress (repeatable)
+    /// Estimate how the pins would have ended under another rule: migrate-max=N, isolate-max=N (or
+    /// both, separated by a comma), immediate, forward-progress (repeatable)
     #[arg(long, value_name = "RULE")]
     pub what_if: Vec<Rule>,
 }
 
-/// Two kernels side by side: is the new one worse?
+/// Compare the recordings of two kernels: is the new one worse?
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   pinwatch compare base.pw new.pw
   pinwatch compare base.pw new.pw --allow hooks --html comparison.html
   pinwatch compare base1.pw new1.pw --more-base base2.pw,base3.pw --more-new new2.pw,new3.pw
 
-Exit status: 0 new is no worse, 1 it is worse, 2 the recordings are not alike, or cannot be read.
-docs/evaluation.md says how it is decided.")]
+Exit status: 0 the new kernel is no worse, 1 it is worse, 2 the recordings cannot be read or
+compared. docs/evaluation.md describes how this is decided.")]
 pub struct Compare {
-    /// A recording of the kernel that is known
+    /// Recording of the known kernel
     #[arg(value_name = "BASE")]
     pub base: PathBuf,
 
-    /// A recording of the kernel in question
+    /// Recording of the new kernel
     #[arg(value_name = "NEW")]
     pub new: PathBuf,
 
-    /// More runs of the first; with three or more of both sides, runs are compared instead of pins
+    /// More recordings of the known kernel, separated by commas. With three or more on both sides,
+    /// runs are compared instead of pins
     #[arg(long, value_name = "FILES", value_delimiter = ',')]
     pub more_base: Vec<PathBuf>,
 
-    /// More runs of the second
+    /// More recordings of the new kernel, separated by commas
     #[arg(long, value_name = "FILES", value_delimiter = ',')]
     pub more_new: Vec<PathBuf>,
 
-    /// Compare although the recordings differ in this (repeatable)
+    /// Compare although the recordings differ in this aspect (repeatable)
     #[arg(long, value_name = "DIFF", value_delimiter = ',')]
     pub allow: Vec<Aspect>,
 
-    /// Per cent from which on a ratio matters; of shares, a fifth of it
+    /// Smallest change of a ratio that counts as better or worse, in per cent. For a share, a fifth of
+    /// it in percentage points
     #[arg(long, value_name = "PERCENT", default_value_t = 5.0, value_parser = percent)]
     pub threshold: f64,
 
-    /// Standard deviation, in per cent, of durations between runs of one kernel; with three runs or
-    /// more of both sides they tell it themselves. 0 where a clock counts instructions
+    /// Assumed standard deviation of durations between runs of one kernel, in per cent. Three or more
+    /// runs on both sides replace it. Use 0 where a clock counts instructions
     #[arg(long, value_name = "PERCENT", default_value_t = 5.0, value_parser = percent)]
     pub run_spread: f64,
 
-    /// List the figures without a difference too
+    /// Also list the figures without a difference
     #[arg(long)]
     pub all: bool,
 
-    /// One JSON object
+    /// Write one JSON object
     #[arg(long)]
     pub json: bool,
 
-    /// Also write a page for people
+    /// Also write the comparison as an HTML page with plots
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
 }
@@ -176,6 +182,6 @@ pub struct Compare {
 fn percent(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(percent) if (0.0..=1000.0).contains(&percent) => Ok(percent),
-        _ => Err("a number from 0 to 1000 is needed".to_owned()),
+        _ => Err("expected a percentage from 0 to 1000, such as 5".to_owned()),
     }
 }

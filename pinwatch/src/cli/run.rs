@@ -1,4 +1,6 @@
-//! `pinwatch run`.
+//! Flags of `pinwatch run`.
+
+#![forbid(unsafe_code)]
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -11,7 +13,7 @@ use crate::host::privileges::Capabilities;
 use crate::model::series::Per;
 use crate::probe::plan::Selection;
 
-/// The daemon: attach to the kernel, aggregate, serve metrics.
+/// Run the daemon: attach to the kernel, count pins, serve metrics and a page over HTTP.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   pinwatch run
@@ -23,18 +25,19 @@ use crate::probe::plan::Selection;
   pinwatch run --config /etc/pinwatch/pinwatch.toml --check-config
   curl http://127.0.0.1:10746/metrics
 
-Every flag is also an environment variable and a key of --config: docs/configuration.md.
-Exit status: 0 stopped by a signal, 1 error, 2 this kernel cannot be watched.")]
+Every flag is also an environment variable and a key of the --config file: docs/configuration.md.
+Exit status: 0 stopped by a signal, 1 error, 2 this kernel cannot be measured
+(`pinwatch check` gives the reason).")]
 pub struct Run {
-    /// Settings in a TOML file; flags and the environment win over it
+    /// TOML file with settings. Flags and environment variables override it
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
-    /// Read all settings and the files that they name, say what is wrong, and end
+    /// Check all settings and the files that they name, report the first error, and exit
     #[arg(long)]
     pub check_config: bool,
 
-    /// Address to serve HTTP on (repeatable)
+    /// Address to serve HTTP on, such as 0.0.0.0:10746 or [::1]:10746 (repeatable)
     #[arg(
         long = "web.listen-address",
         value_name = "ADDRESS:PORT",
@@ -42,33 +45,37 @@ pub struct Run {
     )]
     pub listen: Vec<SocketAddr>,
 
-    /// TLS and passwords, in the format of Prometheus' exporters; a change is seen without a
-    /// restart
+    /// YAML file with TLS and passwords, in the format of Prometheus' exporters. A change takes
+    /// effect without a restart, except for switching TLS on or off: docs/web.md
     #[arg(long = "web.config.file", value_name = "FILE")]
     pub web_config: Option<PathBuf>,
 
-    /// Age from which a pin in flight counts as stuck
+    /// Age from which a pin in flight counts as stuck, such as 500ms, 30s or 2m
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
     pub stuck_after: Duration,
 
-    /// Also count pins by who pinned, from a record of each pin; docs/metrics.md says at what cost
+    /// Also count pins per process or cgroup. The daemon then reads an event of each pin:
+    /// docs/performance.md has the cost of a follower
     #[arg(long, value_name = "WHAT", default_value = "none")]
     pub per: Per,
 
-    /// Series of --per; the one that has not pinned for longest makes room, and its sums go to `other`
+    /// Maximum number of series of --per. Beyond it, the series without a pin for the longest time is
+    /// evicted, and its sums move to `other`
     #[arg(long, value_name = "N", default_value = "200")]
     pub max_series: NonZeroUsize,
 
-    /// Unix socket for `pinwatch tail --connect` and `top --connect`; only root can use it
+    /// Unix socket for --connect of `pinwatch tail`, `top` and `record`. It has mode 0600: only the
+    /// daemon's user and root can connect
     /// [default: /run/pinwatch/pinwatch.sock]
     #[arg(long, value_name = "PATH")]
     pub socket: Option<PathBuf>,
 
-    /// What becomes of the capabilities that attaching needs
+    /// Whether to keep the capabilities that attaching needs
     #[arg(long, value_name = "WHAT", default_value = "drop")]
     pub capabilities: Capabilities,
 
-    /// Diagnostics of the BPF programs themselves, in the log; off compiles them away
+    /// Level of the BPF programs' own diagnostics in the log. With off, the verifier removes their
+    /// code
     #[arg(long, value_name = "LEVEL", default_value = "off")]
     pub bpf_log: BpfLog,
 
@@ -76,7 +83,7 @@ pub struct Run {
     pub selection: Selection,
 }
 
-/// Level of the BPF programs' diagnostics.
+/// Level of the BPF programs' own diagnostics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum BpfLog {
     Off,

@@ -1,4 +1,6 @@
-//! Commands that look at a kernel: tail, top, check; and manual.
+//! Flags of the commands that show a kernel: tail, top, check; and of manual.
+
+#![forbid(unsafe_code)]
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,7 +11,7 @@ use crate::model::filter::Filter;
 use crate::probe::plan::Selection;
 use crate::stream::serve::DEFAULT_SOCKET;
 
-/// Pins as they end, a line each, and pins in flight that are old.
+/// Print a line for each pin that ends, and for each pin that is in flight for long.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   pinwatch tail
@@ -17,18 +19,20 @@ use crate::stream::serve::DEFAULT_SOCKET;
   pinwatch tail --min-latency 10ms --in-flight-after 5s
   pinwatch tail --json --duration 60s | jq -r 'select(.type == \"pin\") | [.comm, .duration_ns] | @tsv'
 
-Without --connect it attaches to the kernel by itself. Ctrl-C ends it with a summary.
-docs/tail.md has every column and every field of --json.")]
+Without --connect or --replay, tail attaches to the kernel itself and needs the privileges of
+`pinwatch run`. Ctrl-C ends it with a summary.
+docs/tail.md describes every column and every field of --json.")]
 pub struct Tail {
-    /// Age from which a pin in flight gets a line, and another each time its age doubles
+    /// Age from which a pin in flight gets a line, such as 500ms or 5s. Another line follows each time
+    /// the age doubles
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = humantime::parse_duration)]
     pub in_flight_after: Duration,
 
-    /// One JSON object per line
+    /// Write one JSON object per line
     #[arg(long)]
     pub json: bool,
 
-    /// End after this long
+    /// End after this time, such as 60s or 5m [default: run until Ctrl-C]
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub duration: Option<Duration>,
 
@@ -36,7 +40,7 @@ pub struct Tail {
     pub follow: Follow,
 }
 
-/// A full-screen view: pins in flight, processes and origins, latency over time.
+/// Show pins in flight, processes, origins and latency over time on the full screen.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   pinwatch top
@@ -44,25 +48,29 @@ pub struct Tail {
   pinwatch top --connect --origin rdma --min-latency 1ms
   pinwatch top --replay pins.pw --speed 10
 
-Without --connect it attaches to the kernel by itself. The filters apply to processes; h shows the keys.")]
+Without --connect or --replay, top attaches to the kernel itself and needs the privileges of
+`pinwatch run`.
+The filters apply to the table of processes. h shows the keys.")]
 pub struct Top {
     #[command(flatten)]
     pub follow: Follow,
 }
 
-/// Whose pins, and which.
+/// Source of pins (this kernel, a daemon or a recording), and the filter.
 #[derive(Clone, Debug, Args)]
 pub struct Follow {
-    /// Follow a running daemon by its socket instead of attaching to the kernel
+    /// Follow a running daemon through its Unix socket instead of attaching to the kernel. Needs the
+    /// daemon's user or root [default PATH: /run/pinwatch/pinwatch.sock]
     #[arg(long, value_name = "PATH", num_args = 0..=1, default_missing_value = DEFAULT_SOCKET)]
     #[arg(conflicts_with_all = ["prefer", "with", "without"])]
     pub connect: Option<PathBuf>,
 
-    /// Show a recording again instead
+    /// Read a recording instead of attaching to the kernel. Not for record
     #[arg(long, value_name = "FILE", conflicts_with = "connect")]
     pub replay: Option<PathBuf>,
 
-    /// Seconds of the recording that pass in one [default: 1 for top, no waiting for tail]
+    /// Speed of --replay: 1 is real time, 10 is ten times faster [default: 1 for top, as fast as
+    /// possible for tail]
     #[arg(long, value_name = "X", requires = "replay", value_parser = speed)]
     pub speed: Option<f64>,
 
@@ -76,23 +84,24 @@ pub struct Follow {
 pub(super) fn speed(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(speed) if (0.001..=1e6).contains(&speed) => Ok(speed),
-        _ => Err("a number from 0.001 to 1000000 is needed".to_owned()),
+        _ => Err("expected a factor from 0.001 to 1000000, such as 10".to_owned()),
     }
 }
 
-/// What will be measured here, with which hook, and what is lost and why.
+/// Show which measurements this kernel allows, with which hooks, and why the others are lost.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   pinwatch check
   pinwatch check --json | jq '.decisions[] | select(.verdict == \"lost\")'
 
-Attaches nothing. Exit status: 0 everything is measured, 1 degraded, 2 unusable.")]
+check attaches nothing. Exit status: 0 everything is measured, 1 measurements are lost,
+2 no pin can be measured.")]
 pub struct Check {
-    /// Print the plan as one JSON object
+    /// Write the plan as one JSON object
     #[arg(long)]
     pub json: bool,
 
-    /// Print the facts that the plan is made from, as one JSON object: a fact sheet
+    /// Write the facts about the kernel that the plan is made from, as one JSON object
     #[arg(long, conflicts_with = "json")]
     pub facts: bool,
 
@@ -100,10 +109,10 @@ pub struct Check {
     pub selection: Selection,
 }
 
-/// Write the manual pages and the shells' completions into a folder
+/// Write the manual pages and the completions for bash, zsh and fish to a folder
 #[derive(Debug, Args)]
 pub struct Manual {
-    /// The folder; made if need be
+    /// Folder to write to. It is created if it does not exist
     #[arg(value_name = "FOLDER")]
     pub folder: PathBuf,
 }

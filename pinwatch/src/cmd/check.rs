@@ -1,4 +1,6 @@
-//! `pinwatch check`: the plan for this kernel, for people or as JSON.
+//! `pinwatch check`: the plan for this kernel, as text or JSON.
+
+#![forbid(unsafe_code)]
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -8,10 +10,12 @@ use anyhow::Result;
 use super::UNUSABLE;
 use crate::cli::Check;
 use crate::kernel::facts::Facts;
-use crate::output::check::{Report, text};
+use crate::output::check::{CheckReport, text};
 use crate::probe::plan::Plan;
 use crate::probe::table::wanted;
 
+/// Runs the command. Its exit status is 0 if everything is measured, 1 if measurements are lost, and
+/// [`UNUSABLE`] if no pin can be measured.
 pub fn check(args: &Check) -> Result<ExitCode> {
     let facts = Facts::gather(&wanted());
     if args.facts {
@@ -25,7 +29,7 @@ pub fn check(args: &Check) -> Result<ExitCode> {
     let plan = Plan::new(&facts, args.selection.clone());
     let mut out = std::io::stdout().lock();
     if args.json {
-        serde_json::to_writer_pretty(&mut out, &Report::new(&facts, &plan))?;
+        serde_json::to_writer_pretty(&mut out, &CheckReport::new(&facts, &plan))?;
         writeln!(out)?;
     } else {
         write!(out, "{}", text(&facts, &plan))?;

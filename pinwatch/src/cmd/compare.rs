@@ -1,4 +1,6 @@
-//! `pinwatch compare`: two kernels side by side.
+//! `pinwatch compare`: compares the recordings of two kernels.
+
+#![forbid(unsafe_code)]
 
 use std::fs;
 use std::io::{self, BufWriter, Write as _};
@@ -15,11 +17,12 @@ use crate::evaluation::compare::{Rules, compare};
 use crate::model::format::printable;
 use crate::output::compare::{Shown, html, json, text};
 
-/// Exit status when new is worse, and when the recordings are not alike.
+/// Exit status if the new kernel is worse.
 const WORSE: u8 = 1;
+/// Exit status if the recordings cannot be read or compared.
 const REFUSED: u8 = 2;
 
-/// An error is no verdict: it has the status of a refusal.
+/// Runs the command. An error gets the status [`REFUSED`], because it is not the verdict "worse".
 pub fn run(args: &cli::Compare) -> ExitCode {
     super::log::to_stderr("warn");
     compared(args).unwrap_or_else(|error| {
@@ -42,9 +45,9 @@ fn compared(args: &cli::Compare) -> Result<ExitCode> {
     let base = read(&args.base, &args.more_base)?;
     let new = read(&args.new, &args.more_new)?;
     progress.clear();
-    let (allowed, refused) = unalike(&base, &new, args);
+    let (allowed, refused) = all_differences(&base, &new, args);
     if !refused.is_empty() {
-        eprintln!("pinwatch: the recordings are not alike:");
+        eprintln!("pinwatch: the recordings cannot be compared, because they differ in:");
         for Difference { aspect, base, new } in &refused {
             let name = aspect.words();
             eprintln!(
@@ -57,7 +60,10 @@ fn compared(args: &cli::Compare) -> Result<ExitCode> {
             .iter()
             .map(|difference| difference.aspect.words())
             .collect();
-        eprintln!("--allow {} takes that in", names.join(","));
+        eprintln!(
+            "record again under the same conditions, or add --allow {} to compare them all the same",
+            names.join(",")
+        );
         return Ok(ExitCode::from(REFUSED));
     }
     let rules = Rules {
@@ -72,7 +78,8 @@ fn compared(args: &cli::Compare) -> Result<ExitCode> {
         allowed: &allowed,
     };
     if let Some(path) = &args.html {
-        fs::write(path, html(&shown)).with_context(|| path.display().to_string())?;
+        fs::write(path, html(&shown))
+            .with_context(|| format!("cannot write {}", path.display()))?;
     }
     let mut out = BufWriter::new(io::stdout().lock());
     if args.json {
@@ -88,9 +95,9 @@ fn compared(args: &cli::Compare) -> Result<ExitCode> {
     })
 }
 
-/// In which the sides differ, each once: what is allowed, and what is not. Runs of one
-/// side have to be alike as well.
-fn unalike(
+/// Aspects in which any two recordings differ, each once: those that `--allow` accepts, and the
+/// others. Recordings of one side must agree as well.
+fn all_differences(
     base: &[Capture],
     new: &[Capture],
     args: &cli::Compare,

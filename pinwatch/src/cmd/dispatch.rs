@@ -1,4 +1,6 @@
-//! Which command runs, and which exit status it has.
+//! Selects the command, and the exit status of an error.
+
+#![forbid(unsafe_code)]
 
 use std::io;
 use std::process::ExitCode;
@@ -9,10 +11,10 @@ use super::{check, compare, manual, record, replay, report, run, tail, top};
 use crate::cli::{Cli, Command};
 use crate::source::error::LiveError;
 
-/// Exit status of a kernel that cannot be watched.
+/// Exit status for a kernel whose pins cannot be measured.
 pub const UNUSABLE: u8 = 2;
 
-/// Runs a command.
+/// Runs the command of the parsed command line.
 pub fn dispatch(cli: Cli) -> Result<ExitCode> {
     match cli.command {
         Command::Run(args) => run::run(&args),
@@ -28,7 +30,7 @@ pub fn dispatch(cli: Cli) -> Result<ExitCode> {
     }
 }
 
-/// The exit status that an error stands for.
+/// Exit status for an error: [`UNUSABLE`] if the kernel is the reason, else 1.
 #[must_use]
 pub fn status_of(error: &anyhow::Error) -> ExitCode {
     match error.downcast_ref::<LiveError>() {
@@ -44,7 +46,7 @@ pub fn status_of(error: &anyhow::Error) -> ExitCode {
     }
 }
 
-/// Whether an error is only that nobody reads the output any more.
+/// Whether the cause of an error is a reader that closed the output (`EPIPE`).
 #[must_use]
 pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let io = error

@@ -1,4 +1,6 @@
-//! The log: for people with time and colour, for the journal with a priority.
+//! The log on stderr: with time and colour on a terminal, with a syslog priority for the journal.
+
+#![forbid(unsafe_code)]
 
 use std::fmt;
 use std::io::{self, IsTerminal as _};
@@ -11,7 +13,7 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::host::systemd;
 
-/// Logs at a level unless `PINWATCH_LOG` says otherwise.
+/// Starts logging to stderr at a level. `PINWATCH_LOG` overrides the level.
 pub fn to_stderr(level: &str) {
     let filter = EnvFilter::try_from_env("PINWATCH_LOG").unwrap_or_else(|_| EnvFilter::new(level));
     let log = tracing_subscriber::fmt()
@@ -26,7 +28,7 @@ pub fn to_stderr(level: &str) {
     }
 }
 
-/// A line as the journal wants it: `<priority>text` (sd-daemon(3)).
+/// Formats a line for the journal: `<priority>text` (sd-daemon(3)).
 struct Journal(Format<Full, ()>);
 
 impl Default for Journal {
@@ -52,7 +54,7 @@ where
     }
 }
 
-/// As syslog(3) numbers them.
+/// Priority by syslog(3): 3 for errors to 7 for debug messages.
 fn priority(level: Level) -> u8 {
     match level {
         Level::ERROR => 3,

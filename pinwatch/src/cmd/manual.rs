@@ -1,5 +1,6 @@
-//! `pinwatch manual`: what a package has beside the program, from the command line's
-//! own description.
+//! `pinwatch manual`: manual pages and shell completions for a package, generated from the clap types.
+
+#![forbid(unsafe_code)]
 
 use std::fs;
 use std::process::ExitCode;
@@ -21,6 +22,6 @@ pub fn manual(Manual { folder }: &Manual) -> Result<ExitCode> {
         }
         Ok(())
     };
-    written().with_context(|| format!("cannot write to {}", folder.display()))?;
+    written().with_context(|| format!("cannot write the manual pages to {}", folder.display()))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,4 +1,4 @@
-//! The commands: each puts the parts together and owns no logic of its own.
+//! The commands. Each connects the parts of the program and has no logic of its own.
 
 mod check;
 mod compare;

@@ -1,4 +1,6 @@
-//! `pinwatch record`: pins to a file.
+//! `pinwatch record`: writes pins to a file.
+
+#![forbid(unsafe_code)]
 
 use std::fs::File;
 use std::future::pending;
@@ -19,6 +21,7 @@ use crate::model::trace::Assembler;
 use crate::recording::{End, Header, Writer};
 use crate::stream::feed::Update;
 
+/// Runs the command. The exit status is that of the recorded command, if there is one.
 pub fn run(args: &cli::Record) -> Result<ExitCode> {
     super::log::to_stderr("warn");
     one_thread()?.block_on(record(args))
@@ -26,7 +29,9 @@ pub fn run(args: &cli::Record) -> Result<ExitCode> {
 
 async fn record(args: &cli::Record) -> Result<ExitCode> {
     if args.follow.replay.is_some() {
-        bail!("record takes pins from a kernel or a daemon, not from a recording");
+        bail!(
+            "--replay does not go with record: leave it out, or use --connect to record from a daemon"
+        );
     }
     let mut stop = stop_signals()?;
     let follow = cli::Follow {
@@ -36,10 +41,10 @@ async fn record(args: &cli::Record) -> Result<ExitCode> {
         },
         ..args.follow.clone()
     };
-    // Before anything that takes time.
+    // Opened first, so that a wrong path fails before the slow attaching.
     let name = args.output.display();
-    let file = File::create(&args.output).with_context(|| name.to_string())?;
-    // Before there are pins to be late for.
+    let file = File::create(&args.output).with_context(|| format!("cannot write {name}"))?;
+    // Measured before attaching: pins would have to wait meanwhile.
     let yardstick_ns = Some(calibration::measure());
     let mut feed = tokio::select! {
         feed = watch::open(&follow, None) => feed?,
@@ -62,20 +67,20 @@ async fn record(args: &cli::Record) -> Result<ExitCode> {
                     let mut header = Header::new(start, command, Machine::gather());
                     header.filter = args.follow.filter.words();
                     header.yardstick_ns = yardstick_ns;
-                    let file = file.take().context("it starts twice")?;
+                    let file = file.take().context("the source of pins sent two starts: report this as a bug")?;
                     let begun = Writer::new(file, &header, args.compress);
-                    writer = Some(begun.with_context(|| name.to_string())?);
-                    // Only now is everything that it does recorded.
+                    writer = Some(begun.with_context(|| format!("cannot write {name}"))?);
+                    // Started only now, so that all its pins are recorded.
                     child = spawn(&args.command)?;
                 }
                 Some(Update::Pins(pins)) => if let Some(writer) = &mut writer {
                     let pins = pins.into_iter().filter_map(|event| assembler.take(event));
                     let pins: Vec<_> = pins.collect();
-                    writer.pins(&pins).with_context(|| name.to_string())?;
+                    writer.pins(&pins).with_context(|| format!("cannot write {name}"))?;
                 },
                 Some(Update::Tick { lost, .. }) => if let Some(writer) = &mut writer {
                     end.lost = lost;
-                    writer.lost(lost).with_context(|| name.to_string())?;
+                    writer.lost(lost).with_context(|| format!("cannot write {name}"))?;
                     progress(writer.written(), lost)?;
                 },
                 Some(Update::End { lost, status }) => {
@@ -99,7 +104,7 @@ async fn record(args: &cli::Record) -> Result<ExitCode> {
                 feed.finish();
             }
             _ = stop.recv() => {
-                // Asked twice: what is written stays.
+                // A second signal ends at once. Everything written stays in the file.
                 if finishing {
                     break;
                 }
@@ -109,7 +114,9 @@ async fn record(args: &cli::Record) -> Result<ExitCode> {
         }
     }
     let pins = match writer {
-        Some(writer) => writer.end(&end).with_context(|| name.to_string())?,
+        Some(writer) => writer
+            .end(&end)
+            .with_context(|| format!("cannot write {name}"))?,
         None => 0,
     };
     clear()?;
@@ -117,16 +124,18 @@ async fn record(args: &cli::Record) -> Result<ExitCode> {
     Ok(status.map_or(ExitCode::SUCCESS, exit_code))
 }
 
+/// Starts the recorded command, if there is one.
 fn spawn(command: &[String]) -> Result<Option<Child>> {
     let Some((program, args)) = command.split_first() else {
         return Ok(None);
     };
     let child = Command::new(program).args(args).kill_on_drop(true).spawn();
     child
-        .with_context(|| format!("cannot run {program}"))
+        .with_context(|| format!("cannot run the command {program}"))
         .map(Some)
 }
 
+/// Waits for the command to end; forever if there is none.
 async fn ended(child: &mut Option<Child>) -> Result<ExitStatus> {
     match child {
         Some(child) => Ok(child.wait().await?),
@@ -134,14 +143,14 @@ async fn ended(child: &mut Option<Child>) -> Result<ExitStatus> {
     }
 }
 
-/// That of the command, as a shell would give it.
+/// Exit status of the recorded command, as a shell reports it: 128 + N after signal N.
 fn exit_code(status: ExitStatus) -> ExitCode {
     use std::os::unix::process::ExitStatusExt as _;
     let code = status.code().or(status.signal().map(|signal| 128 + signal));
     ExitCode::from(code.unwrap_or(1) as u8)
 }
 
-/// How far it is, in a line that is written over.
+/// Writes the progress line on stderr over the previous one, if stderr is a terminal.
 fn progress(pins: u64, lost: Lost) -> io::Result<()> {
     let mut err = io::stderr();
     if err.is_terminal() {

@@ -1,4 +1,6 @@
-//! `pinwatch replay`: a recording through the same aggregation as live.
+//! `pinwatch replay`: folds a recording with the code that counts live pins.
+
+#![forbid(unsafe_code)]
 
 use std::io::{self, BufWriter, Write as _};
 use std::process::ExitCode;
@@ -27,7 +29,9 @@ pub fn run(args: cli::Replay) -> Result<ExitCode> {
 fn metrics(args: &cli::Replay) -> Result<ExitCode> {
     super::log::to_stderr("warn");
     if args.json {
-        bail!("metrics have a format of their own: --json goes with tail and report");
+        bail!(
+            "--json does not go with --as metrics: leave it out, or use --as tail or --as report"
+        );
     }
     let name = args.file.display().to_string();
     let mut replay = Replay::open(&args.file)?;
@@ -43,16 +47,16 @@ fn metrics(args: &cli::Replay) -> Result<ExitCode> {
     let lost = replay.lost.total();
     if lost > 0 {
         tracing::warn!(
-            "{name}: {lost} pins, or passes of them, are not in the recording: the figures of pins miss them"
+            "{name}: {lost} pins or passes were lost while recording, so the metrics of pins are too low"
         );
     }
     if replay.untimed > 0 {
         tracing::warn!(
-            "{name}: {} calls of migrate_pages have no time of their own, and miss in pinwatch_migrate_duration_seconds",
+            "{name}: the recording has no single duration for {} calls of migrate_pages; pinwatch_migrate_duration_seconds leaves them out",
             replay.untimed
         );
     }
-    // By way of a registry, which brings them into the order that a scrape has.
+    // A registry sorts the families as in a scrape.
     let registry = Registry::new();
     let state = replay.state;
     registry.register(Box::new(Exporter(move || Some(state.clone()))))?;

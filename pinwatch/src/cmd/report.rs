@@ -1,4 +1,6 @@
-//! `pinwatch report`: the evaluation of one recording.
+//! `pinwatch report`: evaluates one recording.
+
+#![forbid(unsafe_code)]
 
 use std::io::{self, BufWriter, Write as _};
 use std::process::ExitCode;

@@ -1,5 +1,7 @@
 //! `pinwatch run`: the daemon.
 
+#![forbid(unsafe_code)]
+
 use std::convert::Infallible;
 use std::future::pending;
 use std::net::SocketAddr;
@@ -30,24 +32,25 @@ use crate::stream::serve::{DEFAULT_SOCKET, Socket};
 use crate::web::reload::Current;
 use crate::web::serve::{Limits, bind, exposed, serve as serve_http};
 
+/// Runs the daemon until a signal ends it, or checks its configuration (`--check-config`).
 pub fn run(args: &Run) -> Result<ExitCode> {
     if args.check_config {
         let current = Current::open(args.web_config.as_deref())?;
         if let Some(warning) = exposed(&args.listen, &current.get()) {
             println!("warning: {warning}");
         }
-        println!("the configuration is fine");
+        println!("the configuration is valid");
         return Ok(ExitCode::SUCCESS);
     }
     super::log::to_stderr("info");
-    // In a heap this small, huge pages are memory that nobody uses.
+    // Huge pages would only enlarge the resident size of a heap this small.
     let _ = nix::sys::prctl::set_thp_disable(true);
     one_thread()?.block_on(serve(args))?;
     Ok(ExitCode::SUCCESS)
 }
 
 async fn serve(args: &Run) -> Result<()> {
-    // Before anything that takes time: the signals, the port, and the socket.
+    // Signals, port and socket come first: attaching takes time, and their errors should not wait for it.
     let mut stop = stop_signals()?;
     let current = Arc::new(Current::open(args.web_config.as_deref())?);
     let mut listeners = systemd::listeners()?;
@@ -64,7 +67,7 @@ async fn serve(args: &Run) -> Result<()> {
 
     privileges::gain_none()?;
     let attaching = attach(args.selection.clone(), options(args));
-    // Before any other thread is started.
+    // Capabilities belong to a thread, and a new thread inherits them: dropped before there are more threads.
     if args.capabilities == Capabilities::Drop {
         privileges::drop_capabilities()?;
     }
@@ -137,7 +140,7 @@ async fn serve(args: &Run) -> Result<()> {
     tokio::select! {
         signal = stop.recv() => {
             systemd::stopping();
-            tracing::info!("{signal}: detaching");
+            tracing::info!("received {signal}, detaching from the kernel");
         }
         served = server => match served? {},
         failed = watch => return failed,
@@ -150,7 +153,7 @@ fn warn_of_lower_bounds(live: &Live) {
     let names: Vec<_> = state.lower_bounds().map(Measurement::name).collect();
     if !names.is_empty() {
         tracing::warn!(
-            "the counts of {} are a lower bound: beside another BPF agent this kernel skips kprobe programs",
+            "the counts of {} are a lower bound: this kernel can skip kprobe programs beside another BPF agent; docs/reliability.md has the details",
             names.join(", ")
         );
     }
@@ -163,14 +166,22 @@ fn urls(addresses: &[SocketAddr], tls: bool) -> String {
     urls.join(" and ")
 }
 
-/// The socket that others follow. The default place may be out of reach of a
-/// daemon that is not root; a place that was asked for has to be there.
+/// Binds the Unix socket for followers. If only the default path fails (the daemon may not be root), the
+/// daemon runs without a socket.
+///
+/// # Errors
+///
+/// If the path of `--socket` cannot be bound.
 fn socket(args: &Run) -> Result<Option<Socket>> {
     if let Some(path) = &args.socket {
         return Socket::bind(path).map(Some);
     }
     Ok(Socket::bind(DEFAULT_SOCKET.as_ref())
-        .inspect_err(|error| tracing::warn!("nobody can follow this daemon: {error:#}"))
+        .inspect_err(|error| {
+            tracing::warn!(
+                "no follower can connect to this daemon: {error:#}; --socket sets another path"
+            )
+        })
         .ok())
 }
 

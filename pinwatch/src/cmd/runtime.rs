@@ -1,4 +1,6 @@
-//! What commands run on: a runtime, signals, a limit of time.
+//! Async runtime, stop signals and time limit of the commands.
+
+#![forbid(unsafe_code)]
 
 use std::future::pending;
 use std::io;
@@ -9,13 +11,13 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::host::heap;
 
-/// One thread is enough: the kernel counts, the rest reads.
+/// Builds a runtime with one thread. One is enough, since the kernel does the counting.
 pub fn one_thread() -> io::Result<Runtime> {
     heap::one_arena();
     Builder::new_current_thread().enable_all().build()
 }
 
-/// Waits for so long; without a limit, for ever.
+/// Waits until the limit has passed; forever without a limit.
 pub async fn passed(limit: Option<Duration>) {
     match limit {
         Some(duration) => tokio::time::sleep(duration).await,
@@ -23,13 +25,14 @@ pub async fn passed(limit: Option<Duration>) {
     }
 }
 
-/// The signals that end a command.
+/// Signals that end a command: SIGTERM, SIGINT and SIGHUP.
 pub struct StopSignals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
 }
 
+/// Starts to catch the signals that end a command.
 pub fn stop_signals() -> io::Result<StopSignals> {
     Ok(StopSignals {
         terminate: signal(SignalKind::terminate())?,
@@ -39,7 +42,7 @@ pub fn stop_signals() -> io::Result<StopSignals> {
 }
 
 impl StopSignals {
-    /// The name of the next one.
+    /// Waits for the next signal and returns its name.
     pub async fn recv(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",

@@ -1,4 +1,6 @@
-//! `pinwatch tail`: pins as they end, on standard output.
+//! `pinwatch tail`: writes a line to stdout for each pin that ends.
+
+#![forbid(unsafe_code)]
 
 use std::io::{self, BufWriter, IsTerminal as _, Write as _};
 use std::process::ExitCode;
@@ -50,7 +52,7 @@ async fn tail(args: &cli::Tail) -> Result<()> {
                 feed.finish();
             }
             _ = stop.recv() => {
-                // Asked twice, whatever the rest would be.
+                // A second signal ends at once and gives up the remaining pins.
                 if finishing {
                     break;
                 }
@@ -63,12 +65,13 @@ async fn tail(args: &cli::Tail) -> Result<()> {
         tail.end(&mut out)?;
         out.flush()?;
     } else {
-        // So that what is piped is lines of pins only.
+        // On stderr, so that a pipe gets only the lines of pins.
         tail.end(&mut io::stderr())?;
     }
     Ok(())
 }
 
+/// Size of the terminal; `None` if stdout is not a terminal.
 fn size() -> Size {
     if !io::stdout().is_terminal() {
         return None;

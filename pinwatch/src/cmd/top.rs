@@ -1,4 +1,6 @@
-//! `pinwatch top`: the terminal, its keys, and a feed.
+//! `pinwatch top`: connects the terminal and its keys to a feed of pins.
+
+#![forbid(unsafe_code)]
 
 use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
@@ -14,9 +16,10 @@ use crate::cli;
 use crate::output::top::{After, Top, draw};
 use crate::stream::feed::{Feed, Update};
 
+/// Runs the command until the user quits or the feed ends.
 pub fn run(args: &cli::Top) -> Result<ExitCode> {
     if !(io::stdout().is_terminal() && io::stdin().is_terminal()) {
-        bail!("top needs a terminal; `pinwatch tail` does not");
+        bail!("top needs a terminal as stdin and stdout: use `pinwatch tail` in a pipe or script");
     }
     super::log::to_stderr("warn");
     one_thread()?.block_on(async {
@@ -25,7 +28,7 @@ pub fn run(args: &cli::Top) -> Result<ExitCode> {
             feed = watch::open(&args.follow, Some(1.0)) => feed?,
             _ = stop.recv() => return Ok(()),
         };
-        // From here on a panic restores the terminal too: `init` sees to it.
+        // `try_init` installs a panic hook that restores the terminal.
         let mut terminal = ratatui::try_init()?;
         let shown = show(&mut terminal, feed, stop).await;
         ratatui::try_restore()?;
@@ -42,7 +45,7 @@ async fn show(terminal: &mut DefaultTerminal, mut feed: Feed, mut stop: StopSign
         tokio::select! {
             update = feed.next() => {
                 let Some(update) = update.transpose()? else { return Ok(()) };
-                // Pins are drawn with the next state: the screen moves twice a second.
+                // Pins are drawn together with the next state, twice a second.
                 let waits = matches!(update, Update::Pins(_));
                 top.update(update);
                 if waits {

@@ -1,5 +1,6 @@
-//! What the commands that watch a kernel share: attaching to it, and a feed of its
-//! pins, from here or from a daemon.
+//! Attaching to the kernel, and the feed of pins that record, tail and top share.
+
+#![forbid(unsafe_code)]
 
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -23,19 +24,24 @@ use crate::stream::hub::Hub;
 use crate::stream::replay::replay;
 use crate::stream::ring_reader::read_ring;
 
-/// Age from which a pin is stuck, where nothing else is said.
+/// Age from which a pin in flight is stuck in commands without `--stuck-after`.
 pub const STUCK_AFTER: Duration = Duration::from_secs(10);
 
-/// Attaches to the running kernel, and says in the log what is lost. That begins at
-/// once, in a thread of its own, which has the capabilities that the caller has now,
-/// and ends with them.
+/// Attaches to the running kernel and logs each measurement that is lost.
+///
+/// The work starts at once, before the future is polled, in a thread of its own. That thread inherits the
+/// caller's current capabilities and takes them with it when it ends.
+///
+/// # Errors
+///
+/// If the plan cannot be attached.
 pub fn attach(selection: Selection, options: Options) -> impl Future<Output = Result<Live>> {
     let (done, live) = oneshot::channel();
     let thread = thread::spawn(move || {
         let facts = Facts::gather(&wanted());
         let plan = Plan::new(&facts, selection);
         report(&facts, &plan);
-        // Whoever asked may have been stopped meanwhile.
+        // The receiver is gone if a signal has stopped the command meanwhile.
         let _ = done.send(Live::attach(&facts, &plan, options));
     });
     let attaching = Attaching {
@@ -45,7 +51,8 @@ pub fn attach(selection: Selection, options: Options) -> impl Future<Output = Re
     attaching.done()
 }
 
-/// Dropped before it is done, it waits until it is, and detaches again.
+/// An attach in progress. If it is dropped early, it waits for the thread; the result is then dropped,
+/// which detaches.
 struct Attaching {
     live: oneshot::Receiver<Result<Live, LiveError>>,
     thread: Option<JoinHandle<()>>,
@@ -54,7 +61,8 @@ struct Attaching {
 impl Attaching {
     async fn done(mut self) -> Result<Live> {
         let live = (&mut self.live).await;
-        let live = live.context("attaching panicked")??;
+        let live =
+            live.context("attaching ended in a panic: report the message above as a bug")??;
         report_hooks(&live);
         heap::give_back();
         Ok(live)
@@ -64,13 +72,13 @@ impl Attaching {
 impl Drop for Attaching {
     fn drop(&mut self) {
         if let Some(thread) = self.thread.take() {
-            // What it panicked with is on stderr.
+            // A panic of the thread has already been printed to stderr.
             let _ = thread.join();
         }
     }
 }
 
-/// One line for each hook that was planned and failed.
+/// Logs a line for each planned hook that the kernel refused.
 fn report_hooks(live: &Live) {
     for hook in live.attached() {
         if let Some(reason) = &hook.error {
@@ -83,8 +91,12 @@ fn report_hooks(live: &Live) {
     }
 }
 
-/// Pins as a follower wants them: from a recording, from a daemon, or attached to
-/// here. `speed` is that of a recording, where the user says nothing.
+/// Opens a feed of pins: from a recording, from a daemon, or from hooks that this process attaches.
+/// `speed` is the default speed of a recording; `None` replays it as fast as possible.
+///
+/// # Errors
+///
+/// If the recording cannot be read, the daemon cannot be reached, or the hooks cannot be attached.
 pub async fn open(args: &Follow, speed: Option<f64>) -> Result<Feed> {
     if let Some(path) = &args.replay {
         return replay(path, args.speed.or(speed), args.filter.clone());
@@ -105,7 +117,7 @@ pub async fn open(args: &Follow, speed: Option<f64>) -> Result<Feed> {
     Ok(updates)
 }
 
-/// One line for what is watched, and one for each loss.
+/// Logs the kernel with its era, and a line for each lost measurement.
 fn report(facts: &Facts, plan: &Plan) {
     tracing::info!("kernel {}, era {}", facts.release, plan.era);
     if !plan.unusable.is_empty() {

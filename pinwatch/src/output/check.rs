@@ -1,20 +1,22 @@
-//! What `pinwatch check` says.
+//! Text and JSON of `pinwatch check`.
+
+#![forbid(unsafe_code)]
 
 use crate::kernel::defects::{Defect, defects};
 use crate::kernel::facts::Facts;
 use crate::probe::decision::Verdict;
 use crate::probe::plan::Plan;
 
-/// The plan and the known defects, as one JSON object.
+/// JSON object of `pinwatch check --json`: the plan, and the known defects of this kernel's path.
 #[derive(serde::Serialize)]
-pub struct Report<'a> {
+pub struct CheckReport<'a> {
     release: &'a str,
     #[serde(flatten)]
     plan: &'a Plan,
     defects: Vec<&'static Defect>,
 }
 
-impl<'a> Report<'a> {
+impl<'a> CheckReport<'a> {
     #[must_use]
     pub fn new(facts: &'a Facts, plan: &'a Plan) -> Self {
         Self {
@@ -25,7 +27,7 @@ impl<'a> Report<'a> {
     }
 }
 
-/// The plan and the known defects, for people.
+/// Text of `pinwatch check`: the plan, the known defects, and the verdict in the last line.
 #[must_use]
 pub fn text(facts: &Facts, plan: &Plan) -> String {
     use std::fmt::Write as _;

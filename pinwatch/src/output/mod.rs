@@ -1,5 +1,5 @@
-//! What is shown to whom. Each output is a function of
-//! [`State`](crate::model::state::State).
+//! Outputs: HTTP, metrics, `tail`, `top`, and the texts of `check`, `report` and `compare`. They render
+//! plain data and attach nothing.
 
 pub mod check;
 pub mod compare;

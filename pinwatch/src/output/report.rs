@@ -1,4 +1,6 @@
-//! The report of a recording, as text and as JSON.
+//! Text and JSON of `pinwatch report`.
+
+#![forbid(unsafe_code)]
 
 use std::io::{self, Write};
 
@@ -13,13 +15,17 @@ use crate::model::pin_json::Ended;
 use crate::model::state::quantile_ns;
 use crate::model::view::View;
 
-/// What the model behind [`Outcome`] takes for granted.
+/// Assumptions of the model behind [`Outcome`].
 const MODEL: &str = "A model, not a measurement: pins are taken as they were recorded and ended where the rule would \
 have ended them. What the caller would have done after an error, and whether what stood in the way would have gone \
 meanwhile, is not in it. Passes that were recorded as a sum are taken to be alike. Pinning a page again is taken to \
 cost as much as pinning it first.";
 
-/// Writes it for people.
+/// Writes the report as text.
+///
+/// # Errors
+///
+/// If writing fails.
 pub fn text(capture: &Capture, out: &mut impl Write) -> io::Result<()> {
     let header = &capture.header;
     let evidence = &capture.evidence;
@@ -95,6 +101,7 @@ pub fn text(capture: &Capture, out: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
+/// Writes a line per origin, then a line per group.
 fn groups(capture: &Capture, out: &mut impl Write) -> io::Result<()> {
     let view = View::new(&capture.state);
     for origin in &view.origins {
@@ -133,6 +140,7 @@ fn groups(capture: &Capture, out: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
+/// Writes a claim with its verdict and figures.
 fn claim(finding: &Finding, out: &mut impl Write) -> io::Result<()> {
     writeln!(
         out,
@@ -147,7 +155,7 @@ fn claim(finding: &Finding, out: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
-/// A verdict in words.
+/// Verdict of a claim in words, with the reason if there is none.
 #[must_use]
 pub fn words(verdict: &Verdict) -> String {
     match verdict {
@@ -158,6 +166,7 @@ pub fn words(verdict: &Verdict) -> String {
     }
 }
 
+/// Describes the outcome of a rule in one line.
 fn what_if(outcome: &Outcome) -> String {
     let Outcome {
         rule,
@@ -190,7 +199,7 @@ fn what_if(outcome: &Outcome) -> String {
     }
 }
 
-/// The same for scripts.
+/// The report as one JSON object; docs/json.md lists its fields.
 #[must_use]
 pub fn json(capture: &Capture) -> Value {
     let evidence = &capture.evidence;

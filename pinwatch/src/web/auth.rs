@@ -1,9 +1,10 @@
-//! Who is let in: basic authentication with bcrypt, as Prometheus' exporters do it.
-//! Every path needs it, `/healthz` and `/readyz` too.
+//! HTTP basic authentication with bcrypt hashes, as in Prometheus' exporters. Every path needs it, also
+//! `/healthz` and `/readyz`.
 //!
-//! bcrypt is made to be slow, so it runs beside the event loop, once at a time,
-//! and what it let in is remembered. A user that does not exist costs as much
-//! as a wrong password.
+//! bcrypt is slow by design. It therefore runs beside the event loop, one call at a time, and accepted
+//! passwords are remembered. An unknown user takes as long as a wrong password.
+
+#![forbid(unsafe_code)]
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,30 +22,35 @@ use tokio::sync::Semaphore;
 
 use super::reload::{Current, Settings};
 
-/// Salt and digest of no password that anybody knows, to be compared in place of
-/// a user's who does not exist.
-const NOBODY: &str = "QOauhQNbBCuQDKes6eFzPeMqBSjb7Mr5DUmpZ/VcEd00UAV/LDeSi";
-/// bcrypt's usual cost, where no user says otherwise.
-const COST: u32 = 10;
+/// Salt and digest of a random password. An unknown user's password is compared with them.
+const DUMMY_DIGEST: &str = "QOauhQNbBCuQDKes6eFzPeMqBSjb7Mr5DUmpZ/VcEd00UAV/LDeSi";
+/// Cost of the dummy hash while there is no user: the usual cost of bcrypt.
+const DEFAULT_COST: u32 = 10;
 
-/// Lets in whom the settings name, and says in every answer what they want said.
+/// Authentication by the current settings, and their headers for every response.
 pub struct Gate {
     current: Arc<Current>,
     bcrypt: Arc<Semaphore>,
-    /// What was let in before, by user: never the password itself.
+    /// Keyed hash of the last accepted password of each user.
     known: Mutex<HashMap<String, hmac::Tag>>,
     key: hmac::Key,
 }
 
 impl Gate {
-    /// Fails only without random numbers.
+    /// Creates a gate with a random key for its hashes.
+    ///
+    /// # Errors
+    ///
+    /// If the system has no random numbers.
     pub fn new(current: Arc<Current>) -> anyhow::Result<Self> {
         let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new());
         Ok(Self {
             current,
             bcrypt: Arc::new(Semaphore::new(1)),
             known: Mutex::default(),
-            key: key.map_err(|_| anyhow::anyhow!("no random numbers"))?,
+            key: key.map_err(|_| {
+                anyhow::anyhow!("the system has no random numbers for a key: check getrandom(2)")
+            })?,
         })
     }
 
@@ -56,9 +62,9 @@ impl Gate {
             return false;
         };
         let stored = settings.users.get(&user);
-        let hash = stored.cloned().unwrap_or_else(|| nobody(settings));
+        let hash = stored.cloned().unwrap_or_else(|| dummy_hash(settings));
         let tag = self.tag(&user, &hash, &password);
-        // Tags are made with a key that nobody knows: how far they agree tells nothing.
+        // The comparison need not take constant time: without the key, a common prefix reveals nothing.
         let is_tag = |known: &hmac::Tag| known.as_ref() == tag.as_ref();
         if self.known().get(&user).is_some_and(is_tag) {
             return true;
@@ -73,7 +79,7 @@ impl Gate {
         });
         let lets_in = fits.await.unwrap_or(false) && stored.is_some();
         if lets_in {
-            // One for each user that there ever was: no more than the file has named.
+            // Bounded: at most one entry per user that the file has ever named.
             self.known().insert(user, tag);
         }
         lets_in
@@ -85,7 +91,7 @@ impl Gate {
 
     fn tag(&self, user: &str, hash: &str, password: &[u8]) -> hmac::Tag {
         let mut context = hmac::Context::with_key(&self.key);
-        // A name has no colon, a hash neither.
+        // Neither a name nor a hash contains a colon, so the parts are unambiguous.
         for part in [user.as_bytes(), b":", hash.as_bytes(), b":", password] {
             context.update(part);
         }
@@ -93,7 +99,7 @@ impl Gate {
     }
 }
 
-/// The middleware.
+/// Middleware: answers 401 unless the gate accepts the request, and adds the configured headers.
 pub async fn gate(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
     let settings = gate.current.get();
     let mut response = if gate.lets_in(&settings, request.headers()).await {
@@ -111,14 +117,15 @@ pub async fn gate(State(gate): State<Arc<Gate>>, request: Request, next: Next) -
     response
 }
 
-/// A hash that costs as much as the users' own.
-fn nobody(settings: &Settings) -> String {
+/// Hash for unknown users. Its cost is the highest of all users.
+fn dummy_hash(settings: &Settings) -> String {
     let costs = settings.users.values();
     let costs = costs.filter_map(|hash| hash.parse().ok());
     let cost = costs.map(|parts: HashParts| parts.get_cost()).max();
-    format!("$2y${:02}${NOBODY}", cost.unwrap_or(COST))
+    format!("$2y${:02}${DUMMY_DIGEST}", cost.unwrap_or(DEFAULT_COST))
 }
 
+/// User and password of a basic `Authorization` header; `None` if there is no valid one.
 fn credentials(headers: &HeaderMap) -> Option<(String, Vec<u8>)> {
     let value = headers.get(header::AUTHORIZATION)?.as_bytes();
     let (scheme, coded) = value.split_at_checked("Basic ".len())?;
@@ -159,14 +166,14 @@ mod tests {
     }
 
     #[test]
-    fn nobody_costs_as_much_as_the_dearest_user() {
-        let hash = |cost| format!("$2y${cost:02}${NOBODY}");
+    fn an_unknown_user_costs_as_much_as_the_dearest_user() {
+        let hash = |cost| format!("$2y${cost:02}${DUMMY_DIGEST}");
         let users = [("a", 5), ("b", 11)].map(|(user, cost)| (user.to_owned(), hash(cost)));
         let settings = Settings {
             users: users.into(),
             ..Settings::default()
         };
-        assert_eq!(nobody(&settings), hash(11));
-        assert!(nobody(&settings).parse::<HashParts>().is_ok());
+        assert_eq!(dummy_hash(&settings), hash(11));
+        assert!(dummy_hash(&settings).parse::<HashParts>().is_ok());
     }
 }

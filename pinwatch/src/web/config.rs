@@ -1,5 +1,7 @@
-//! The file of `--web.config.file`, as written. What is not known here is an error:
-//! a rule that is ignored protects nobody.
+//! YAML file of `--web.config.file`, in the format of Prometheus' exporter-toolkit. An unknown key is an
+//! error: a rule that is ignored would protect nothing.
+
+#![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,17 +12,18 @@ use bcrypt::HashParts;
 use serde::Deserialize;
 use serde_saphyr::{Spanned, options};
 
-/// The whole file. An empty one sets nothing.
+/// Content of the file. An empty file sets nothing.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct File {
+pub struct WebConfig {
     pub tls_server_config: Option<Tls>,
     pub http_server_config: Http,
     /// bcrypt hashes by user.
     pub basic_auth_users: BTreeMap<String, Spanned<String>>,
 }
 
-/// Certificates: each inline or in a file, which is looked for beside the configuration.
+/// TLS settings. Each certificate is inline or in a file; relative paths start at the configuration's
+/// folder.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Tls {
@@ -35,7 +38,8 @@ pub struct Tls {
     pub max_version: Option<Version>,
 }
 
-/// What is asked of clients. Go's other two ask for a certificate that nobody verifies.
+/// Client certificates to ask for. Go's other two types ask for a certificate and never verify it, so they
+/// are not supported.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 pub enum ClientAuth {
     #[default]
@@ -45,7 +49,7 @@ pub enum ClientAuth {
     RequireAndVerifyClientCert,
 }
 
-/// Versions of TLS that rustls has.
+/// TLS versions that rustls supports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 pub enum Version {
     #[serde(rename = "TLS12")]
@@ -54,17 +58,17 @@ pub enum Version {
     Tls13,
 }
 
-/// What is said in answers.
+/// HTTP settings.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Http {
-    /// HTTP/1.1 is spoken whatever this says.
+    /// Accepted and ignored: the server speaks HTTP/1.1 only.
     #[serde(rename = "http2")]
     pub _http2: Option<bool>,
     pub headers: BTreeMap<String, Spanned<String>>,
 }
 
-/// Headers that can be set, with the values that they can have, if not any.
+/// Headers that can be set, with their valid values. An empty list allows any value.
 const HEADERS: [(&str, &[&str]); 5] = [
     ("Content-Security-Policy", &[]),
     ("Strict-Transport-Security", &[]),
@@ -73,9 +77,13 @@ const HEADERS: [(&str, &[&str]); 5] = [
     ("X-XSS-Protection", &[]),
 ];
 
-impl File {
-    /// Reads the text of a file; errors name the file and the line, and show
-    /// nothing of the text, which holds secrets.
+impl WebConfig {
+    /// Parses the text of a file.
+    ///
+    /// # Errors
+    ///
+    /// If the text is not valid. Errors name the file and the line, and never quote the text, because it
+    /// contains secrets.
     pub fn parse(path: &Path, text: &str) -> Result<Self> {
         let options = options! { with_snippet: false };
         serde_saphyr::from_str_with_options::<Option<Self>>(text, options)
@@ -86,24 +94,36 @@ impl File {
             })
     }
 
-    /// The hashes by user.
+    /// Hashes by user, checked to be bcrypt.
+    ///
+    /// # Errors
+    ///
+    /// If a hash is not bcrypt, or a name contains a colon.
     pub fn users(&self, path: &Path) -> Result<BTreeMap<String, String>> {
         let users = self.basic_auth_users.iter().map(|(user, hash)| {
             let parts: Result<HashParts, _> = hash.value.parse();
             parts
-                .map_err(|_| anyhow!("{user:?} has no bcrypt hash"))
+                .map_err(|_| {
+                    anyhow!("{user:?} needs a bcrypt hash: `htpasswd -nBC 10 \"\"` makes one")
+                })
                 .with_context(|| at(path, hash, "basic_auth_users"))?;
             if user.contains(':') {
-                // The header that carries it ends the name there.
-                return Err(anyhow!("{user:?} has a colon"))
-                    .with_context(|| at(path, hash, "basic_auth_users"));
+                // In the `Authorization` header, a colon ends the name.
+                return Err(anyhow!(
+                    "the user name {user:?} contains a colon: rename the user"
+                ))
+                .with_context(|| at(path, hash, "basic_auth_users"));
             }
             Ok((user.clone(), hash.value.clone()))
         });
         users.collect()
     }
 
-    /// The headers that every answer has.
+    /// Headers that every response gets.
+    ///
+    /// # Errors
+    ///
+    /// If a header or its value is not allowed.
     pub fn headers(&self, path: &Path) -> Result<HeaderMap> {
         let headers = self.http_server_config.headers.iter();
         let headers = headers.filter(|(_, value)| !value.value.is_empty());
@@ -116,14 +136,15 @@ impl File {
 
 fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue)> {
     let Some((_, values)) = HEADERS.iter().find(|(known, _)| *known == name) else {
-        bail!("the header {name:?} cannot be set");
+        bail!("the header {name:?} cannot be set: docs/web.md lists the headers");
     };
     if !values.is_empty() && !values.contains(&value) {
-        bail!("{name} can be {}", values.join(" or "));
+        bail!("the value of {name} must be {}", values.join(" or "));
     }
     Ok((name.parse()?, value.parse()?))
 }
 
+/// Position of a value for error messages: `FILE:LINE: KEY`.
 fn at<T>(path: &Path, value: &Spanned<T>, key: &str) -> String {
     format!("{}:{}: {key}", path.display(), value.referenced.line())
 }
@@ -134,10 +155,10 @@ mod tests {
 
     const HASH: &str = "$2y$10$mDwo.lAisC94iLAyP81MCesa29IzH37oigHC/42V2pdJlUprsJPze";
 
-    fn parse(text: &str) -> Result<File, String> {
+    fn parse(text: &str) -> Result<WebConfig, String> {
         let path = Path::new("web.yml");
         let all = || {
-            let file = File::parse(path, text)?;
+            let file = WebConfig::parse(path, text)?;
             file.users(path)?;
             file.headers(path)?;
             Ok(file)
@@ -164,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_said_in_an_empty_file() {
+    fn an_empty_file_sets_nothing() {
         for text in ["", "# nothing\n", "{}\n"] {
             let file = parse(text).unwrap();
             assert!(file.tls_server_config.is_none() && file.basic_auth_users.is_empty());

@@ -1,8 +1,7 @@
-//! Serves a router over HTTP: at which addresses, with which certificate, to whom,
-//! and within which limits. Knows nothing of what is served.
+//! HTTP server for any router: addresses, certificates, authentication and limits.
 //!
-//! `--web.config.file` has the format of Prometheus' exporter-toolkit: [`config`]
-//! reads it, [`reload`] keeps up with it while the daemon runs.
+//! `--web.config.file` has the format of Prometheus' exporter-toolkit. [`config`] parses it, and [`reload`]
+//! reads it again when it changes.
 
 pub mod auth;
 pub mod config;

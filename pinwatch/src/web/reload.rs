@@ -1,9 +1,10 @@
-//! What `--web.config.file` and the files that it names say now. They are looked
-//! at for every connection and every request, and read when one has changed.
+//! Current settings of `--web.config.file` and of the files that it names. Each connection and each
+//! request compares the files' metadata; a changed file is read again.
 //!
-//! What cannot be read changes nothing: the error is logged, and
-//! `pinwatch_web_config_last_reload_successful` says 0. Never is TLS switched
-//! on or off in a running daemon.
+//! If a change cannot be read, the settings stay, the error is logged, and
+//! `pinwatch_web_config_last_reload_successful` is 0. A running daemon never switches TLS on or off.
+
+#![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,28 +17,28 @@ use axum::http::HeaderMap;
 use prometheus::IntGauge;
 use rustls::ServerConfig;
 
-use super::config::File;
+use super::config::WebConfig;
 use super::tls;
 use crate::host::bounded_file;
 
-/// Name and meaning of the gauge.
+/// Name and HELP of the gauge that reports whether the last reload succeeded.
 pub const LAST_RELOAD: (&str, &str) = (
     "pinwatch_web_config_last_reload_successful",
-    "1 if --web.config.file is served as it is now, 0 if a change to it could not be read.",
+    "1 if the current content of --web.config.file is in effect. 0 if its last change could not be read: the previous content stays in effect, and the log has the error.",
 );
 
-/// What is to be done.
+/// Effective settings of the web server.
 #[derive(Clone, Default)]
 pub struct Settings {
-    /// None is plain HTTP.
+    /// `None`: plain HTTP.
     pub tls: Option<Arc<ServerConfig>>,
-    /// bcrypt hashes; with none, everybody is let in.
+    /// bcrypt hashes by user. If empty, no request needs a password.
     pub users: BTreeMap<String, String>,
-    /// For every answer.
+    /// Headers that every response gets.
     pub headers: HeaderMap,
 }
 
-/// The settings, kept up to date.
+/// Handle to the settings. [`Self::get`] reads changed files again.
 pub struct Current {
     path: Option<PathBuf>,
     loaded: Mutex<Loaded>,
@@ -49,12 +50,16 @@ struct Loaded {
     settings: Arc<Settings>,
 }
 
-/// What changes with a file: device, inode, size, and the times of its content and
-/// of its inode. None for a file that is not there.
+/// Metadata that changes with a file: device, inode, size, mtime and ctime (seconds, nanoseconds).
+/// `None` if the file does not exist.
 type Stamp = Option<(u64, u64, u64, (i64, i64), (i64, i64))>;
 
 impl Current {
-    /// Reads the file, if there is one.
+    /// Reads the configuration file. Without a path, the settings are the defaults.
+    ///
+    /// # Errors
+    ///
+    /// If the file, or a file that it names, cannot be read or is not valid.
     pub fn open(path: Option<&Path>) -> Result<Self> {
         let (name, help) = LAST_RELOAD;
         let succeeded = IntGauge::new(name, help)?;
@@ -73,13 +78,13 @@ impl Current {
         })
     }
 
-    /// 1 unless the last change could not be read; a handle that can be registered.
+    /// The gauge of [`LAST_RELOAD`], to be registered: 1, or 0 if the last change could not be read.
     #[must_use]
     pub fn succeeded(&self) -> IntGauge {
         self.succeeded.clone()
     }
 
-    /// What holds now.
+    /// Current settings. Reads the files again if one of them has changed.
     pub fn get(&self) -> Arc<Settings> {
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         let changed = |(file, before): &(PathBuf, Stamp)| stamp(file) != *before;
@@ -88,16 +93,18 @@ impl Current {
         {
             let (files, settings) = load(path);
             let tls = loaded.settings.tls.is_some();
-            // Before the verdict: what is wrong is said once, not at every request.
+            // Stored before the content is judged: an invalid file is reported once, not at every request.
             loaded.files = files;
             match settings.and_then(|settings| keeps_tls(tls, settings)) {
                 Ok(settings) => {
-                    tracing::info!("{}: read again", path.display());
+                    tracing::info!("{} has changed and was read again", path.display());
                     loaded.settings = Arc::new(settings);
                     self.succeeded.set(1);
                 }
                 Err(error) => {
-                    tracing::error!("{error:#}; what was read before still holds");
+                    tracing::error!(
+                        "{error:#}; the previous web configuration stays in effect until this is fixed"
+                    );
                     self.succeeded.set(0);
                 }
             }
@@ -108,21 +115,21 @@ impl Current {
 
 fn keeps_tls(before: bool, settings: Settings) -> Result<Settings> {
     if settings.tls.is_some() != before {
-        bail!("TLS is switched on and off by starting again");
+        bail!("tls_server_config was added or removed: restart the daemon to switch TLS on or off");
     }
     Ok(settings)
 }
 
-/// Which files matter, as they were before they were read, and what they say.
+/// The files to watch, with their stamps from before they were read, and the settings in them.
 fn load(path: &Path) -> (Vec<(PathBuf, Stamp)>, Result<Settings>) {
     let stamped = |file: PathBuf| {
         let stamp = stamp(&file);
         (file, stamp)
     };
     let mut files = vec![stamped(path.to_owned())];
-    let read = || -> Result<File> {
+    let read = || -> Result<WebConfig> {
         let text = bounded_file::read_text(path).with_context(|| path.display().to_string())?;
-        File::parse(path, &text)
+        WebConfig::parse(path, &text)
     };
     let file = match read() {
         Ok(file) => file,
@@ -135,7 +142,7 @@ fn load(path: &Path) -> (Vec<(PathBuf, Stamp)>, Result<Settings>) {
     (files, settings(&file, path, folder))
 }
 
-fn settings(file: &File, path: &Path, folder: &Path) -> Result<Settings> {
+fn settings(file: &WebConfig, path: &Path, folder: &Path) -> Result<Settings> {
     let tls = file.tls_server_config.as_ref();
     let tls = tls.map(|tls| tls::server_config(tls, folder)).transpose();
     let tls = tls.with_context(|| format!("{}: tls_server_config", path.display()))?;

@@ -1,4 +1,6 @@
-//! Takes connections and serves a router on them, within [`Limits`].
+//! Accepts connections and serves a router on them, within [`Limits`].
+
+#![forbid(unsafe_code)]
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -29,25 +31,24 @@ use super::auth::{Gate, gate};
 use super::reload::{Current, Settings};
 use super::write_timeout::WriteTimeout;
 
-/// How much of the daemon its clients can take.
+/// Limits on the resources that clients can use.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Open at a time; further ones wait to be taken.
+    /// Open connections. Further ones wait until one ends.
     pub connections: usize,
-    /// For a TLS handshake, for a request's headers, and until a connection is
-    /// closed on which nothing is asked.
+    /// Time for a TLS handshake, for the headers of a request, and for an idle connection.
     pub asking: Duration,
-    /// Until an answer begins, and from the first time that its client keeps it
-    /// waiting until it has all of it.
+    /// Time until a response begins; then again, from the first write that blocks until the client has
+    /// the whole response.
     pub answering: Duration,
-    /// Bytes of a request's line and headers.
+    /// Size of a request's line and headers, in bytes.
     pub headers: usize,
-    /// Bytes of a request's body: nothing here wants one.
+    /// Size of a request's body, in bytes.
     pub body: usize,
 }
 
 impl Limits {
-    /// Those of the daemon.
+    /// Limits of the daemon, as in docs/web.md. No route takes a body.
     pub const DEFAULT: Self = Self {
         connections: 64,
         asking: Duration::from_secs(30),
@@ -57,12 +58,16 @@ impl Limits {
     };
 }
 
-/// Headers of a request, by number.
+/// Maximum number of headers in a request.
 const HEADERS: usize = 64;
-/// After a connection that could not be taken.
+/// Wait after a connection that could not be accepted.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Listens at all of the addresses, or says at which it cannot.
+/// Listens on all addresses.
+///
+/// # Errors
+///
+/// If one of the addresses cannot be bound; the text names it.
 pub async fn bind(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>> {
     let mut listeners = Vec::new();
     for address in addresses {
@@ -72,8 +77,7 @@ pub async fn bind(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>> {
     Ok(listeners)
 }
 
-/// What to say of addresses that others can reach, when what is said there can be
-/// read on the way.
+/// Warning about addresses that other machines can reach without TLS; `None` if there are none.
 #[must_use]
 pub fn exposed(addresses: &[SocketAddr], settings: &Settings) -> Option<String> {
     let wide = |address: &&SocketAddr| !address.ip().to_canonical().is_loopback();
@@ -85,77 +89,90 @@ pub fn exposed(addresses: &[SocketAddr], settings: &Settings) -> Option<String> 
     if wide.is_empty() || settings.tls.is_some() {
         return None;
     }
-    let who = if settings.users.is_empty() {
-        "whoever reaches it can read which processes pin"
+    let risk = if settings.users.is_empty() {
+        "anyone who can reach it can read which processes pin"
     } else {
-        "passwords and figures can be read on the way"
+        "passwords and metrics can be read on the network"
     };
     Some(format!(
-        "listening on {} without TLS: {who}; --web.config.file sets up TLS and passwords",
+        "listening on {} without TLS: {risk}; --web.config.file sets up TLS and passwords",
         wide.join(" and ")
     ))
 }
 
-/// Serves for ever.
+/// Serves the router on all listeners; never returns `Ok`.
+///
+/// # Errors
+///
+/// If there are no random numbers for the authentication, or no listeners.
 pub async fn serve(
     listeners: Vec<TcpListener>,
     router: Router,
     current: Arc<Current>,
     limits: Limits,
 ) -> Result<Infallible> {
-    let gatekeeper = Arc::new(Gate::new(Arc::clone(&current))?);
+    let authentication = Arc::new(Gate::new(Arc::clone(&current))?);
     let router = router
         .layer(CompressionLayer::new())
         .layer(RequestBodyLimitLayer::new(limits.body))
-        .layer(middleware::from_fn_with_state(gatekeeper, gate))
+        .layer(middleware::from_fn_with_state(authentication, gate))
         .layer(TimeoutLayer::with_status_code(
             StatusCode::SERVICE_UNAVAILABLE,
             limits.answering,
         ));
-    let places = Arc::new(Semaphore::new(limits.connections));
+    let permits = Arc::new(Semaphore::new(limits.connections));
     let server = Server {
         router,
         current,
         limits,
-        places,
+        permits,
     };
-    join_all(listeners.into_iter().map(|listener| server.take(listener))).await;
-    anyhow::bail!("no address to serve at")
+    join_all(
+        listeners
+            .into_iter()
+            .map(|listener| server.accept(listener)),
+    )
+    .await;
+    anyhow::bail!("there is no address to serve HTTP on: set --web.listen-address")
 }
 
 struct Server {
     router: Router,
     current: Arc<Current>,
     limits: Limits,
-    places: Arc<Semaphore>,
+    /// One permit per connection that may still be opened.
+    permits: Arc<Semaphore>,
 }
 
 impl Server {
-    async fn take(&self, listener: TcpListener) -> Infallible {
+    /// Accepts connections forever, each in a task of its own.
+    async fn accept(&self, listener: TcpListener) -> Infallible {
         loop {
             let stream = match listener.accept().await {
                 Ok((stream, _)) => stream,
                 Err(error) => {
-                    tracing::warn!("cannot take a connection: {error}");
-                    // Mostly too many descriptors: others have to close theirs first.
+                    tracing::warn!(
+                        "cannot accept an HTTP connection: {error}; trying again in a second"
+                    );
+                    // Mostly for lack of file descriptors: another connection has to close first.
                     sleep(PAUSE).await;
                     continue;
                 }
             };
-            let place = Arc::clone(&self.places).acquire_owned().await;
+            let permit = Arc::clone(&self.permits).acquire_owned().await;
             let (router, limits) = (self.router.clone(), self.limits);
             let tls = self.current.get().tls.clone().map(TlsAcceptor::from);
             tokio::spawn(async move {
-                if let Err(error) = connection(stream, tls, router, limits).await {
-                    tracing::debug!("a connection: {error:#}");
+                if let Err(error) = serve_connection(stream, tls, router, limits).await {
+                    tracing::debug!("an HTTP connection failed: {error:#}");
                 }
-                drop(place);
+                drop(permit);
             });
         }
     }
 }
 
-async fn connection(
+async fn serve_connection(
     stream: TcpStream,
     tls: Option<TlsAcceptor>,
     router: Router,
@@ -165,14 +182,14 @@ async fn connection(
     match tls {
         Some(tls) => {
             let stream = timeout(limits.asking, tls.accept(stream)).await??;
-            speak(stream, router, limits).await
+            serve_http1(stream, router, limits).await
         }
-        None => speak(stream, router, limits).await,
+        None => serve_http1(stream, router, limits).await,
     }
 }
 
-/// HTTP/1.1 until either side has enough.
-async fn speak<S>(stream: S, router: Router, limits: Limits) -> Result<()>
+/// Serves HTTP/1.1 on a connection until either side closes it.
+async fn serve_http1<S>(stream: S, router: Router, limits: Limits) -> Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -196,6 +213,7 @@ where
     Ok(())
 }
 
+/// Whether a response is a stream of events, which has no end.
 fn is_endless(response: &Response) -> bool {
     let kind = response.headers().get(header::CONTENT_TYPE);
     kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
@@ -206,8 +224,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_listens_wider_is_told() {
-        let told = |addresses: &[&str], users: &[&str]| {
+    fn a_warning_names_addresses_beyond_this_machine() {
+        let warning = |addresses: &[&str], users: &[&str]| {
             let addresses: Vec<_> = addresses.iter().map(|a| a.parse().unwrap()).collect();
             let users = users.iter().map(|user| ((*user).to_owned(), String::new()));
             let settings = Settings {
@@ -222,10 +240,10 @@ mod tests {
             "[::1]:1",
             "[::ffff:127.0.0.1]:1",
         ] {
-            assert_eq!(told(&[own], &[]), None, "{own}");
+            assert_eq!(warning(&[own], &[]), None, "{own}");
         }
         for wide in ["0.0.0.0:1", "[::]:1", "192.0.2.1:1", "[2001:db8::1]:1"] {
-            let text = told(&["127.0.0.1:1", wide], &[]).unwrap();
+            let text = warning(&["127.0.0.1:1", wide], &[]).unwrap();
             assert!(
                 text.contains(wide) && text.contains("without TLS"),
                 "{text}"
@@ -233,7 +251,7 @@ mod tests {
             assert!(!text.contains("127.0.0.1"), "{text}");
         }
         assert!(
-            told(&["0.0.0.0:1"], &["alice"])
+            warning(&["0.0.0.0:1"], &["alice"])
                 .unwrap()
                 .contains("passwords and")
         );

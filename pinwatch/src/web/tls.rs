@@ -1,5 +1,7 @@
-//! What rustls needs, from what the file says. Cryptography is `ring`'s: it builds
-//! with a C compiler alone.
+//! TLS configuration for rustls from the settings of the file. The cryptography is `ring`, because it
+//! builds with only a C compiler.
+
+#![forbid(unsafe_code)]
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,21 +17,26 @@ use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
 use super::config::{ClientAuth, Tls, Version};
 use crate::host::bounded_file;
 
-/// The files that it names, where relative paths start at `folder`.
+/// Paths of all files that the settings name. Relative paths start at `folder`.
 pub fn files(tls: &Tls, folder: &Path) -> Vec<PathBuf> {
     let files = [&tls.cert_file, &tls.key_file, &tls.client_ca_file];
     let files = files.into_iter().flatten();
     files.map(|file| folder.join(file)).collect()
 }
 
-/// Everything read and verified to fit together.
+/// Reads the certificates and keys and builds the configuration.
+///
+/// # Errors
+///
+/// If a certificate or key is missing, cannot be read, or does not match the others.
 pub fn server_config(tls: &Tls, folder: &Path) -> Result<ServerConfig> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let certificate = one_of("cert", &tls.cert, &tls.cert_file, folder)?;
-    let certificate = certificate.context("cert or cert_file is missing")?;
+    let certificate = certificate.context("cert or cert_file is missing: set one of them")?;
     let key = one_of("key", &tls.key, &tls.key_file, folder)?;
-    let key = key.context("key or key_file is missing")?;
-    let key = PrivateKeyDer::from_pem_slice(&key).context("no private key in key or key_file")?;
+    let key = key.context("key or key_file is missing: set one of them")?;
+    let key = PrivateKeyDer::from_pem_slice(&key)
+        .context("key or key_file contains no private key in PEM")?;
     let versions = versions(tls)?;
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&versions)?;
@@ -39,7 +46,7 @@ pub fn server_config(tls: &Tls, folder: &Path) -> Result<ServerConfig> {
     };
     let mut config = builder
         .with_single_cert(certificates("cert", &certificate)?, key)
-        .context("the certificate and its key do not fit")?;
+        .context("the private key does not match the certificate")?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
 }
@@ -51,7 +58,7 @@ fn versions(tls: &Tls) -> Result<Vec<&'static SupportedProtocolVersion>> {
     let wanted = all.into_iter().filter(|(v, _)| (min..=max).contains(v));
     let wanted: Vec<_> = wanted.map(|(_, version)| version).collect();
     if wanted.is_empty() {
-        bail!("min_version is above max_version");
+        bail!("min_version is above max_version: lower min_version, or raise max_version");
     }
     Ok(wanted)
 }
@@ -67,7 +74,7 @@ fn verifier(
         tls.client_auth_type != ClientAuth::NoClientCert,
     ) else {
         if authorities.is_some() {
-            bail!("client_ca needs a client_auth_type: RequireAndVerifyClientCert");
+            bail!("client_ca needs a client_auth_type, such as RequireAndVerifyClientCert");
         }
         if tls.client_auth_type != ClientAuth::NoClientCert {
             bail!("client_auth_type needs a client_ca or client_ca_file");
@@ -76,26 +83,33 @@ fn verifier(
     };
     let mut roots = RootCertStore::empty();
     for certificate in certificates("client_ca", authorities)? {
-        roots.add(certificate).context("client_ca")?;
+        roots
+            .add(certificate)
+            .context("client_ca is not a valid authority")?;
     }
     let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
     let builder = match tls.client_auth_type {
         ClientAuth::VerifyClientCertIfGiven => builder.allow_unauthenticated(),
         ClientAuth::RequireAndVerifyClientCert | ClientAuth::NoClientCert => builder,
     };
-    Ok(Some(builder.build().context("client_ca")?))
+    Ok(Some(
+        builder
+            .build()
+            .context("client_ca is not a valid set of authorities")?,
+    ))
 }
 
 fn certificates(key: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>> {
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-    let certificates = certificates.with_context(|| format!("no PEM in {key}"))?;
+    let certificates =
+        certificates.with_context(|| format!("{key} or {key}_file is not valid PEM"))?;
     if certificates.is_empty() {
-        bail!("no certificate in {key}");
+        bail!("{key} or {key}_file contains no certificate in PEM");
     }
     Ok(certificates)
 }
 
-/// What is given inline or in a file.
+/// Content of a setting that is inline or in a file; `None` if neither is given.
 fn one_of(
     key: &str,
     inline: &Option<String>,
@@ -103,7 +117,7 @@ fn one_of(
     folder: &Path,
 ) -> Result<Option<Vec<u8>>> {
     match (inline, file) {
-        (Some(_), Some(_)) => bail!("{key} and {key}_file exclude each other"),
+        (Some(_), Some(_)) => bail!("{key} and {key}_file exclude each other: remove one"),
         (Some(inline), None) => Ok(Some(inline.clone().into_bytes())),
         (None, Some(file)) => {
             let file = folder.join(file);

@@ -1,5 +1,7 @@
-//! Ends a connection whose client does not take its answer. hyper has a limit for
-//! the time in which a client may ask, and none for this.
+//! Time limit for clients that do not read their response. hyper limits only the time in which a client
+//! sends a request.
+
+#![forbid(unsafe_code)]
 
 use std::future::Future as _;
 use std::io::{self, ErrorKind, IoSlice};
@@ -12,18 +14,19 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-/// A connection with a limit from the first time that its client keeps an answer
-/// waiting until it has all of it.
+/// Connection with a time limit for each response, from the first write that blocks until the client has
+/// the whole response.
 pub struct WriteTimeout<S> {
     stream: S,
     limit: Duration,
-    /// Since the client keeps it waiting.
+    /// Runs since the first write that blocked; `None` before.
     late: Option<Pin<Box<Sleep>>>,
-    /// An answer without an end: the limit is for each piece of it.
+    /// Set for a response without an end. The limit then applies to each flushed part.
     endless: Arc<AtomicBool>,
 }
 
 impl<S> WriteTimeout<S> {
+    /// Wraps a stream. A write that exceeds `limit` fails with [`ErrorKind::TimedOut`].
     pub fn new(stream: S, limit: Duration, endless: Arc<AtomicBool>) -> Self {
         Self {
             stream,
@@ -33,8 +36,8 @@ impl<S> WriteTimeout<S> {
         }
     }
 
-    /// What became of a write, unless it has been too long.
-    fn watch<T>(
+    /// Passes the result of a write on, or an error once the limit is exceeded.
+    fn limited<T>(
         &mut self,
         cx: &mut Context<'_>,
         written: Poll<io::Result<T>>,
@@ -59,7 +62,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for WriteTimeout<S> {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
-        // It asks again, so it has its answer.
+        // The client sends its next request, so it has the whole response.
         if buf.filled().len() > before {
             self.late = None;
         }
@@ -74,7 +77,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WriteTimeout<S> {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.watch(cx, written)
+        self.limited(cx, written)
     }
 
     fn poll_write_vectored(
@@ -83,7 +86,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WriteTimeout<S> {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.watch(cx, written)
+        self.limited(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -95,11 +98,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WriteTimeout<S> {
         if flushed.is_ready() && self.endless.load(Ordering::Relaxed) {
             self.late = None;
         }
-        self.watch(cx, flushed)
+        self.limited(cx, flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let shut = Pin::new(&mut self.stream).poll_shutdown(cx);
-        self.watch(cx, shut)
+        self.limited(cx, shut)
     }
 }

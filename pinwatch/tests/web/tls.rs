@@ -126,7 +126,7 @@ fn certificates_that_do_not_fit_are_refused() {
     };
     assert_eq!(refusal(&key, TLS), "");
     for (key, more, says) in [
-        (&*other, "", "do not fit"),
+        (&*other, "", "does not match"),
         ("", "", "no private key"),
         (
             &key,

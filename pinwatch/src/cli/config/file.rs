@@ -1,4 +1,6 @@
-//! The TOML file: each of its keys as the argument that says the same.
+//! TOML file of `--config`, translated key by key into command-line arguments.
+
+#![forbid(unsafe_code)]
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -12,16 +14,22 @@ use toml::de::{DeTable, DeValue};
 use super::{COMMAND, in_file, is_list};
 use crate::host::bounded_file;
 
-/// One key.
+/// One key of the file with its value.
 struct Entry<'a> {
-    /// With the tables that it is in.
+    /// Full name, with the names of its tables: `web.config.file`.
     key: String,
+    /// Offset in the text, in bytes.
     at: usize,
     value: &'a DeValue<'a>,
 }
 
-/// What the file says and neither a flag nor the environment does. Everything in it
-/// is verified all the same.
+/// Arguments for the keys of the file that neither a flag nor a variable sets. Every key is checked,
+/// including those that are overridden.
+///
+/// # Errors
+///
+/// If the file cannot be read, is not TOML, or has an unknown key or an invalid value. The text names
+/// the file, the line and the key.
 pub fn arguments(
     path: &Path,
     command: &Command,
@@ -29,36 +37,40 @@ pub fn arguments(
 ) -> Result<Vec<OsString>, String> {
     let text =
         bounded_file::read_text(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    let wrong = |at: usize, what: &str| {
+    let error_at = |at: usize, message: &str| {
         let line = text[..at].matches('\n').count() + 1;
-        format!("{}:{line}: {what}", path.display())
+        format!("{}:{line}: {message}", path.display())
     };
     let table = DeTable::parse(&text);
-    let table =
-        table.map_err(|error| wrong(error.span().map_or(0, |span| span.start), error.message()))?;
+    let table = table
+        .map_err(|error| error_at(error.span().map_or(0, |span| span.start), error.message()))?;
     let mut entries = Vec::new();
     flatten(table.get_ref(), "", &mut entries);
     entries.sort_by_key(|entry| entry.at);
 
-    let run = command.find_subcommand(COMMAND).expect("it is there");
+    let run = command.find_subcommand(COMMAND).expect("the command run exists");
     let known = || run.get_arguments().filter(|arg| in_file(arg));
     let mut arguments = Vec::new();
     for Entry { key, at, value } in &entries {
         let Some(arg) = known().find(|arg| arg.get_long() == Some(key)) else {
-            return Err(wrong(*at, &format!("{key}: there is no such key")));
+            return Err(error_at(
+                *at,
+                &format!("{key}: unknown key; docs/configuration.md lists the keys"),
+            ));
         };
-        let made = made(arg, value).map_err(|what| wrong(*at, &format!("{key}: {what}")))?;
+        let translated =
+            translate(arg, value).map_err(|message| error_at(*at, &format!("{key}: {message}")))?;
         let program = [command.get_name(), COMMAND].map(OsString::from);
         let alone = command
             .clone()
-            .try_get_matches_from(program.iter().chain(&made));
-        alone.map_err(|error| wrong(*at, &format!("{key}: {}", brief(&error))))?;
+            .try_get_matches_from(program.iter().chain(&translated));
+        alone.map_err(|error| error_at(*at, &format!("{key}: {}", brief(&error))))?;
         let source = given.value_source(arg.get_id().as_str());
         if !matches!(
             source,
             Some(ValueSource::CommandLine | ValueSource::EnvVariable)
         ) {
-            arguments.extend(made);
+            arguments.extend(translated);
         }
     }
     Ok(arguments)
@@ -69,7 +81,7 @@ fn flatten<'a>(table: &'a DeTable<'a>, prefix: &str, entries: &mut Vec<Entry<'a>
         let at = key.span().start;
         let key = format!("{prefix}{}", key.get_ref());
         match value.get_ref() {
-            // An empty one would not be looked at.
+            // An empty table must become an entry, or a misspelled table name would be accepted.
             DeValue::Table(inner) if !inner.is_empty() => {
                 flatten(inner, &format!("{key}."), entries);
             }
@@ -78,12 +90,12 @@ fn flatten<'a>(table: &'a DeTable<'a>, prefix: &str, entries: &mut Vec<Entry<'a>
     }
 }
 
-/// The arguments that say the same as a value.
-fn made(arg: &Arg, value: &DeValue<'_>) -> Result<Vec<OsString>, String> {
+/// Arguments equivalent to a value; none for `false`.
+fn translate(arg: &Arg, value: &DeValue<'_>) -> Result<Vec<OsString>, String> {
     let long = arg.get_long().unwrap_or_default();
     if matches!(arg.get_action(), ArgAction::SetTrue) {
-        let said = value.as_bool().ok_or("true or false is needed")?;
-        return Ok(said
+        let given = value.as_bool().ok_or("expected true or false")?;
+        return Ok(given
             .then(|| format!("--{long}").into())
             .into_iter()
             .collect());
@@ -98,15 +110,15 @@ fn made(arg: &Arg, value: &DeValue<'_>) -> Result<Vec<OsString>, String> {
             Ok(format!("--{long}={}", number.as_str()).into())
         }
         value if is_list(arg) => Err(format!(
-            "a list of strings is needed, not {}",
+            "expected a list of strings, found {}",
             value.type_str()
         )),
-        value => Err(format!("a string is needed, not {}", value.type_str())),
+        value => Err(format!("expected a string, found {}", value.type_str())),
     });
     arguments.collect()
 }
 
-/// What clap says, without how to ask for help.
+/// clap's message on one line, without the hint to `--help`.
 fn brief(error: &clap::Error) -> String {
     let text = error.to_string();
     let text = text.split("\n\n").next().unwrap_or_default();

@@ -1,5 +1,5 @@
-//! Flags, environment and file, as processes of their own get them: an environment
-//! is a process's, so what tests of it share is nothing.
+//! Flags and the file of `--config`. Environment variables are tested in `pinwatch/tests/config.rs`, in
+//! child processes, since the environment belongs to the whole process.
 
 use std::fs;
 
@@ -15,7 +15,7 @@ fn run(args: &[&str]) -> Result<cli::Run, Refused> {
     }
 }
 
-/// With a file of this text.
+/// Parses `pinwatch run --config FILE ARGS`, where the file has this text.
 fn with(text: &str, args: &[&str]) -> Result<cli::Run, String> {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("pinwatch.toml");
@@ -53,7 +53,7 @@ fn no_flag_is_forgotten() {
 
 #[test]
 fn every_key_can_be_set() {
-    // A value that each takes; a new flag needs a line here.
+    // A valid value for each key. A new flag needs a line here.
     let value = |key: &str| match key {
         "web.listen-address" => "[\"127.0.0.1:1\", \"[::1]:2\"]",
         "web.config.file" | "socket" => "\"/nowhere\"",
@@ -108,21 +108,15 @@ fn errors_name_the_file_the_line_and_the_key() {
     for (text, says) in [
         (
             "\nstuck_after = \"3s\"\n",
-            "pinwatch.toml:2: stuck_after: there is no such key",
+            "pinwatch.toml:2: stuck_after: unknown key",
         ),
         (
             "[web]\nlisten = \"x\"\n",
-            "pinwatch.toml:2: web.listen: there is no such key",
+            "pinwatch.toml:2: web.listen: unknown key",
         ),
-        ("\n\n[wbe]\n", "pinwatch.toml:3: wbe: there is no such key"),
-        (
-            "config = \"x\"\n",
-            "pinwatch.toml:1: config: there is no such key",
-        ),
-        (
-            "help = true\n",
-            "pinwatch.toml:1: help: there is no such key",
-        ),
+        ("\n\n[wbe]\n", "pinwatch.toml:3: wbe: unknown key"),
+        ("config = \"x\"\n", "pinwatch.toml:1: config: unknown key"),
+        ("help = true\n", "pinwatch.toml:1: help: unknown key"),
         (
             "# x\nstuck-after = \"soon\"\n",
             "pinwatch.toml:2: stuck-after: invalid value 'soon'",
@@ -133,15 +127,15 @@ fn errors_name_the_file_the_line_and_the_key() {
         ),
         (
             "stuck-after = [\"3s\"]\n",
-            "pinwatch.toml:1: stuck-after: a string is needed",
+            "pinwatch.toml:1: stuck-after: expected a string",
         ),
         (
             "stuck-after = 1.5\n",
-            "pinwatch.toml:1: stuck-after: a string is needed",
+            "pinwatch.toml:1: stuck-after: expected a string",
         ),
         (
             "without = [1.5]\n",
-            "pinwatch.toml:1: without: a list of strings is needed",
+            "pinwatch.toml:1: without: expected a list of strings",
         ),
         (
             "without = [\"zones\",\n\"pin_entry\"]\n",
@@ -160,7 +154,7 @@ fn errors_name_the_file_the_line_and_the_key() {
         assert!(!error.contains('\n'), "{error}");
     }
     let error = with("stuck-after = \"soon\"\n", &["--stuck-after", "5s"]);
-    assert!(error.is_err(), "what a flag replaces is verified too");
+    assert!(error.is_err(), "a key that a flag overrides is checked too");
     let error = run(&["--config", "/nowhere.toml"])
         .map(|_| ())
         .expect_err("not there");

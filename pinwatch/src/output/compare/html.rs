@@ -1,5 +1,7 @@
-//! One page that needs nothing else. Names in recordings are of anybody's choosing: maud
-//! escapes them, and the page has no script.
+//! HTML page of a comparison, in one file. Process names in recordings are not trusted: maud escapes them,
+//! and the page has no script.
+
+#![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
 
@@ -17,7 +19,7 @@ use crate::output::report::words;
 
 const STYLE: &str = include_str!("style.css");
 
-/// The page.
+/// Renders the page.
 #[must_use]
 pub fn html(shown: &Shown) -> String {
     let title = format!(
@@ -48,6 +50,7 @@ pub fn html(shown: &Shown) -> String {
     page.into_string()
 }
 
+/// Kernel releases of one side, separated by commas.
 fn releases(side: &[Capture]) -> String {
     let mut releases: Vec<_> = side
         .iter()
@@ -69,11 +72,12 @@ fn banner(shown: &Shown) -> Markup {
             p.note { (note) }
         }
         p.note {
-            "Intervals are of 95 %. " (shown.comparison.rules) "; worse and better are what surely does."
+            "Intervals have 95 % confidence. " (shown.comparison.rules) ". A figure is worse or better only if its whole interval lies beyond that."
         }
     }
 }
 
+/// Table of the recordings, and the differences that `--allow` accepted.
 fn sides(shown: &Shown) -> Markup {
     markup! {
         table {
@@ -94,7 +98,7 @@ fn sides(shown: &Shown) -> Markup {
             }
         }
         @if !shown.allowed.is_empty() {
-            p.note { "The sides differ in what was allowed:" }
+            p.note { "The sides differ in these aspects, which --allow accepted:" }
             ul.note {
                 @for difference in shown.allowed {
                     li { (difference.aspect.words()) ": " (printable(&difference.base)) " | " (printable(&difference.new)) }
@@ -104,7 +108,7 @@ fn sides(shown: &Shown) -> Markup {
     }
 }
 
-/// Groups that both sides have.
+/// Groups that occur on both sides.
 fn groups<'a>(shown: &Shown<'a>) -> Vec<&'a Key> {
     let has = |side: &[Capture], key: &Key| {
         side.iter()
@@ -117,11 +121,13 @@ fn groups<'a>(shown: &Shown<'a>) -> Vec<&'a Key> {
     keys.into_keys().filter(|key| has(shown.new, key)).collect()
 }
 
+/// Samples of a group in all recordings of one side.
 fn samples<'a>(side: &'a [Capture], key: &Key) -> Vec<&'a Sample> {
     let groups = side.iter().filter_map(|capture| capture.groups.0.get(key));
     groups.flat_map(|group| group.samples.iter()).collect()
 }
 
+/// Section of one group: plots and figures. It is open if a figure is worse or better.
 fn card(shown: &Shown, key: &Key) -> Markup {
     let (base, new) = (samples(shown.base, key), samples(shown.new, key));
     let name = key.to_string();
@@ -140,8 +146,8 @@ fn card(shown: &Shown, key: &Key) -> Markup {
             } } }
             div.plots {
                 figure { figcaption { "duration" } (plot::durations(&base, &new)) }
-                figure { figcaption { "time per page " (plot::phase_legend()) } (plot::phases(&base, &new)) }
-                figure { figcaption { "passes" } (plot::passes(&base, &new)) }
+                figure { figcaption { "mean time per page, by phase " (plot::phase_legend()) } (plot::phases(&base, &new)) }
+                figure { figcaption { "passes per pin" } (plot::passes(&base, &new)) }
             }
             table {
                 thead { tr { th { "figure" } th { "base" } th { "new" } th { "change" } th {} } }
@@ -168,7 +174,7 @@ fn claims(shown: &Shown) -> Markup {
     let (base, new) = (of(shown.base), of(shown.new));
     markup! {
         h2 { "Claims" }
-        p.note { "Of the first run of each side." }
+        p.note { "Judged for the first recording of each side." }
         table.claims {
             thead { tr { th { "claim" } th { "base" } th { "new" } } }
             tbody {

@@ -1,4 +1,4 @@
-//! A comparison, as text, as JSON and as a page.
+//! Text, JSON and HTML page of `pinwatch compare`.
 
 mod html;
 mod plot;

@@ -1,4 +1,6 @@
-//! The pictures of the page: plain SVG, coloured by the page's style.
+//! Plots of the page, as SVG with colours from the page's style sheet.
+
+#![forbid(unsafe_code)]
 
 use maud::{Markup, html};
 
@@ -6,15 +8,18 @@ use crate::evaluation::group::Sample;
 use crate::model::format::duration;
 use pinwatch_common::record::{PHASE_NAMES, PHASES};
 
+/// Width of a plot, in SVG units.
 const WIDTH: f64 = 460.0;
+/// Height of a plot without its axis, in SVG units.
 const HEIGHT: f64 = 150.0;
-/// Room below for the axis.
+/// Height of the axis below a plot.
 const AXIS: f64 = 22.0;
-/// Bins of a distribution, and at most so many per octave.
+/// Maximum number of bins of a distribution.
 const BINS: usize = 80;
+/// Number of bins per octave, up to [`BINS`].
 const PER_OCTAVE: f64 = 8.0;
 
-/// Both sides' durations over a logarithmic axis, as shares of each side's pins.
+/// Distribution of durations of both sides over a logarithmic axis, as shares of each side's pins.
 pub fn durations(base: &[&Sample], new: &[&Sample]) -> Markup {
     let logs = |pins: &[&Sample]| -> Vec<f64> {
         pins.iter()
@@ -61,6 +66,7 @@ pub fn durations(base: &[&Sample], new: &[&Sample]) -> Markup {
     )
 }
 
+/// Alignment of a tick's label, so that it stays inside the plot.
 fn anchor(x: f64) -> &'static str {
     if x < 20.0 {
         "start"
@@ -71,7 +77,7 @@ fn anchor(x: f64) -> &'static str {
     }
 }
 
-/// Steps from the left to the right, closed at the bottom.
+/// SVG path of a step function, closed at the bottom.
 fn area(shares: &[f64], top: f64) -> String {
     let mut path = format!("M0 {HEIGHT}");
     for (bin, share) in shares.iter().enumerate() {
@@ -82,7 +88,7 @@ fn area(shares: &[f64], top: f64) -> String {
     path + &format!("L{WIDTH} {HEIGHT}Z")
 }
 
-/// Both sides' mean time per page, stacked by phase.
+/// Mean time per page of both sides in nanoseconds, stacked by phase. Failed pins are left out.
 pub fn phases(base: &[&Sample], new: &[&Sample]) -> Markup {
     const BAR: f64 = 26.0;
     let each = |pins: &[&Sample]| {
@@ -119,7 +125,7 @@ pub fn phases(base: &[&Sample], new: &[&Sample]) -> Markup {
     )
 }
 
-/// What the colours of [`phases`] mean.
+/// Legend for the colours of [`phases`].
 pub fn phase_legend() -> Markup {
     html! {
         @for (phase, name) in PHASE_NAMES.iter().enumerate() {
@@ -128,7 +134,7 @@ pub fn phase_legend() -> Markup {
     }
 }
 
-/// Shares of pins by passes: 1, 2, 3, 4 to 10, 11 to 100, more.
+/// Shares of pins by passes: 0, 1, 2, 3, 4 to 10, 11 to 100, more.
 pub fn passes(base: &[&Sample], new: &[&Sample]) -> Markup {
     const EDGES: [(&str, u32); 7] = [
         ("0", 0),

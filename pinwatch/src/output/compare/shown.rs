@@ -1,4 +1,6 @@
-//! What the text, the JSON and the page have in common.
+//! Parts that the text, the JSON and the page of a comparison share.
+
+#![forbid(unsafe_code)]
 
 use serde::Serialize;
 
@@ -9,16 +11,16 @@ use crate::evaluation::compare::{Change, Comparison, Line};
 use crate::evaluation::figures::Unit;
 use crate::model::format::duration;
 
-/// Everything that is shown.
+/// A comparison with its recordings.
 pub struct Shown<'a> {
     pub base: &'a [Capture],
     pub new: &'a [Capture],
     pub comparison: &'a Comparison,
-    /// In which the sides differ, and which were taken in all the same.
+    /// Differences between the sides that `--allow` accepted.
     pub allowed: &'a [Difference],
 }
 
-/// The verdict in a sentence.
+/// Verdict in one sentence.
 #[must_use]
 pub fn verdict(comparison: &Comparison) -> String {
     let count = |change| comparison.with(change).count();
@@ -38,7 +40,7 @@ pub fn verdict(comparison: &Comparison) -> String {
     }
 }
 
-/// What stands in the way of comparing durations closely, if anything does.
+/// Note on a machine whose speed changed between recordings by 5 % or more; `None` if it did not.
 pub(super) fn unsteady(comparison: &Comparison) -> Option<String> {
     let times = comparison.unsteadiness;
     (times >= 1.05).then(|| {
@@ -49,7 +51,7 @@ pub(super) fn unsteady(comparison: &Comparison) -> Option<String> {
     })
 }
 
-/// A value of a figure.
+/// Formats the value of a figure in its unit.
 pub(super) fn value(unit: Unit, value: f64) -> String {
     match unit {
         Unit::Share => format!("{:.1} %", 100.0 * value),
@@ -59,7 +61,7 @@ pub(super) fn value(unit: Unit, value: f64) -> String {
     }
 }
 
-/// What became of it.
+/// Formats the change of a figure from base to new, with its interval.
 pub(super) fn change(line: &Line) -> String {
     let each = |value: f64| match (line.is_ratio, line.unit) {
         (true, _) => format!("x{value:.3}"),
@@ -72,6 +74,7 @@ pub(super) fn change(line: &Line) -> String {
     }
 }
 
+/// Name of a verdict, also used as a CSS class.
 pub(super) fn word(change: Change) -> &'static str {
     match change {
         Change::Worse => "worse",
@@ -82,7 +85,7 @@ pub(super) fn word(change: Change) -> &'static str {
     }
 }
 
-/// What a script gets.
+/// Object of `pinwatch compare --json`.
 #[derive(Serialize)]
 struct Json<'a> {
     verdict: String,
@@ -94,6 +97,7 @@ struct Json<'a> {
     new: Vec<Side>,
 }
 
+/// One recording in the JSON object.
 #[derive(Serialize)]
 struct Side {
     file: String,
@@ -104,7 +108,11 @@ struct Side {
     claims: Vec<Finding>,
 }
 
-/// The comparison for scripts.
+/// The comparison as one JSON object; docs/json.md lists its fields.
+///
+/// # Errors
+///
+/// If serialising fails.
 pub fn json(shown: &Shown) -> serde_json::Result<String> {
     let side = |capture: &Capture| Side {
         file: capture.path.display().to_string(),

@@ -1,4 +1,6 @@
-//! For a terminal.
+//! Text of a comparison.
+
+#![forbid(unsafe_code)]
 
 use std::io::{self, Write};
 
@@ -7,7 +9,12 @@ use crate::evaluation::capture::Capture;
 use crate::evaluation::compare::{Change, Line};
 use crate::model::format::{pad, printable};
 
-/// Writes the verdict first, then what it rests on.
+/// Writes the verdict, then the recordings and figures behind it. `all` also lists figures without a
+/// difference.
+///
+/// # Errors
+///
+/// If writing fails.
 pub fn text(shown: &Shown, all: bool, out: &mut impl Write) -> io::Result<()> {
     let comparison = shown.comparison;
     writeln!(out, "{}", verdict(comparison))?;
@@ -64,6 +71,7 @@ pub fn text(shown: &Shown, all: bool, out: &mut impl Write) -> io::Result<()> {
     )
 }
 
+/// One recording in a line: file, kernel, and counts of pins.
 fn described(capture: &Capture) -> String {
     let mut text = format!(
         "{}, kernel {}, {} pins, {} failed, {} lost",
@@ -79,6 +87,7 @@ fn described(capture: &Capture) -> String {
     text
 }
 
+/// Writes a figure: values, change, group, and failures if there are any.
 fn write_line(line: &Line, out: &mut impl Write) -> io::Result<()> {
     let figure = pad(line.figure, 27, false);
     let values = format!(

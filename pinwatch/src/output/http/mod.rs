@@ -1,4 +1,4 @@
-//! What the daemon serves over HTTP.
+//! HTTP content of the daemon: the routes and the page.
 
 mod page;
 mod router;

@@ -1,5 +1,7 @@
-//! The page for people at `/`, and the stream of states that feeds it. All of it
-//! is in this binary: the page asks nobody else, and its policy forbids it to.
+//! The page at `/`, and the stream of states that feeds it. The binary contains all its files: the page
+//! loads nothing from elsewhere, and its content security policy forbids it.
+
+#![forbid(unsafe_code)]
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -18,17 +20,18 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use super::router::{Source, Web};
 use crate::model::view::View;
 
-/// Between two states.
+/// Interval between two states.
 const TICK: Duration = Duration::from_secs(1);
-/// Pages that are open at a time.
+/// Maximum number of open pages.
 const PAGES: usize = 32;
 
+/// Content security policy of the page.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; \
      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// The page's routes.
+/// Routes of the page: `/`, its files, and `/events`.
 pub fn router() -> Router<Web> {
-    let pages = Arc::new(Semaphore::new(PAGES));
+    let permits = Arc::new(Semaphore::new(PAGES));
     let file = |kind, text: &'static str| get(async move || ([(header::CONTENT_TYPE, kind)], text));
     Router::new()
         .route("/", get(page))
@@ -39,7 +42,7 @@ pub fn router() -> Router<Web> {
         )
         .route(
             "/events",
-            get(async |Shared(web): Shared<Web>| events(web.source, pages)),
+            get(async |Shared(web): Shared<Web>| events(web.source, permits)),
         )
 }
 
@@ -51,19 +54,24 @@ async fn page() -> impl IntoResponse {
     (headers, include_str!("page/index.html"))
 }
 
-fn events(source: Source, pages: Arc<Semaphore>) -> Response {
+/// Opens a stream of states; 503 while attaching, or if too many pages are open.
+fn events(source: Source, permits: Arc<Semaphore>) -> Response {
     if source().is_none() {
         return (StatusCode::SERVICE_UNAVAILABLE, "attaching\n").into_response();
     }
-    let Ok(place) = pages.try_acquire_owned() else {
-        return (StatusCode::SERVICE_UNAVAILABLE, "too many pages are open\n").into_response();
+    let Ok(permit) = permits.try_acquire_owned() else {
+        return (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "too many pages are open: close one\n",
+        )
+            .into_response();
     };
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let page = Page {
         source,
         tick,
-        _place: place,
+        _permit: permit,
     };
     Sse::new(unfold(page, async |mut page| {
         let event = page.next().await?;
@@ -72,15 +80,16 @@ fn events(source: Source, pages: Arc<Semaphore>) -> Response {
     .into_response()
 }
 
-/// An open page.
+/// Stream of an open page.
 struct Page {
     source: Source,
     tick: Interval,
-    _place: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
 }
 
 impl Page {
-    /// The next state. None if it cannot be written as JSON, which ends the stream.
+    /// Waits for the next state and returns it as an event. `None`, which ends the stream, if it cannot be
+    /// written as JSON.
     async fn next(&mut self) -> Option<Event> {
         self.tick.tick().await;
         let state = (self.source)()?;

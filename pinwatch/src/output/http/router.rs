@@ -1,5 +1,7 @@
-//! The web side: `/metrics`, `/in-flight`, `/state`, `/healthz`, `/readyz`, and a
-//! page at `/`. Knows nothing of what the figures mean.
+//! HTTP routes of the daemon: `/metrics`, `/in-flight`, `/state`, `/healthz`, `/readyz`, and the
+//! routes of the page at `/`.
+
+#![forbid(unsafe_code)]
 
 use axum::extract::{Path, State as Shared};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -17,13 +19,14 @@ use crate::model::view::View;
 use crate::output::metrics::openmetrics;
 use crate::source::stack::{Stack, StackError};
 
-/// Gives the state; `None` until the kernel is being watched.
+/// Function that reads the current state. `None` until all hooks are attached.
 pub type Source = Arc<dyn Fn() -> Option<State> + Send + Sync>;
 
-/// Gives the kernel stack of a thread; blocks for a moment.
+/// Function that reads the kernel stack of a thread, by thread id. It blocks; `None` until all hooks
+/// are attached.
 pub type StackSource = Arc<dyn Fn(u32) -> Option<Result<Stack, StackError>> + Send + Sync>;
 
-/// What the handlers need.
+/// Shared data of the HTTP handlers.
 #[derive(Clone)]
 pub struct Web {
     pub registry: Registry,
@@ -31,16 +34,20 @@ pub struct Web {
     pub stacks: StackSource,
 }
 
-/// Name and meaning of the histogram that is not made from a state.
+/// Name and HELP of the scrape histogram, the one metric here that does not come from a [`State`].
 pub const SCRAPE_SECONDS: (&str, &str) = (
     "pinwatch_scrape_duration_seconds",
-    "Time to gather and to write the answer to a scrape of /metrics, without compressing and sending it.",
+    "Seconds to gather and encode the answer to a scrape of /metrics, without compression and sending.",
 );
 
-/// The routes.
+/// Builds the routes and registers the scrape histogram.
+///
+/// # Errors
+///
+/// If the registry already has a metric of that name.
 pub fn router(web: Web) -> prometheus::Result<Router> {
     let (name, help) = SCRAPE_SECONDS;
-    // From a quarter of a millisecond to half a second.
+    // Twelve buckets from 0.25 ms to 512 ms.
     let buckets = exponential_buckets(0.000_25, 2.0, 12)?;
     let scrapes = Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets))?;
     web.registry.register(Box::new(scrapes.clone()))?;
@@ -79,6 +86,7 @@ async fn metrics(Shared(web): Shared<Web>, headers: HeaderMap, scrapes: Histogra
     (headers, body).into_response()
 }
 
+/// 200 once attached; 503 while attaching, or if a kernel switch silences hooks.
 async fn readyz(Shared(web): Shared<Web>) -> (StatusCode, String) {
     let Some(state) = (web.source)() else {
         return (StatusCode::SERVICE_UNAVAILABLE, "attaching\n".to_owned());
@@ -99,6 +107,7 @@ async fn state(Shared(web): Shared<Web>) -> Response {
     json(&web, |state| serde_json::to_string(&View::new(state)))
 }
 
+/// Responds with the state as JSON; 503 while attaching.
 fn json(web: &Web, body: impl Fn(&State) -> serde_json::Result<String>) -> Response {
     let Some(state) = (web.source)() else {
         return (StatusCode::SERVICE_UNAVAILABLE, "attaching\n").into_response();
@@ -109,6 +118,7 @@ fn json(web: &Web, body: impl Fn(&State) -> serde_json::Result<String>) -> Respo
     }
 }
 
+/// Kernel stack of a thread with a pin in flight. 404 without such a pin, 409 if it cannot be read.
 async fn stack(Shared(web): Shared<Web>, Path(tid): Path<u32>) -> Response {
     let state = (web.source)();
     let in_flight = state.is_some_and(|state| state.in_flight.iter().any(|pin| pin.tid == tid));

@@ -1,4 +1,6 @@
-//! The metrics of a state as the `prometheus` crate takes them.
+//! Metric families of a state, in the types of the `prometheus` crate.
+
+#![forbid(unsafe_code)]
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto;
@@ -7,7 +9,7 @@ use super::samples::Samples;
 use super::table::{Kind, METRICS, Metric};
 use crate::model::state::State;
 
-/// Turns a state into metric families.
+/// Metric families of a state, in the order of [`METRICS`]. A family without samples is left out.
 #[must_use]
 pub fn families(state: &State) -> Vec<proto::MetricFamily> {
     let families = METRICS.iter().map(
@@ -34,13 +36,14 @@ pub fn families(state: &State) -> Vec<proto::MetricFamily> {
             family
         },
     );
-    // The registry drops families without samples only of its own metrics.
+    // The registry drops empty families of its own metrics only, not those of a collector.
     families
         .filter(|family| !family.get_metric().is_empty())
         .collect()
 }
 
-/// Lets a [`prometheus::Registry`] collect the states that a function gives.
+/// Collector for a [`prometheus::Registry`]. The function returns the current state; `None` gives no
+/// families.
 pub struct Exporter<F>(pub F);
 
 impl<F: Fn() -> Option<State> + Send + Sync> Collector for Exporter<F> {

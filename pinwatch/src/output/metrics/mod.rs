@@ -1,4 +1,4 @@
-//! Prometheus metrics: the table, and the two text formats.
+//! Prometheus metrics: the table of all metrics, their samples, and OpenMetrics text.
 
 mod exporter;
 pub mod openmetrics;

@@ -1,15 +1,18 @@
-//! OpenMetrics 1.0 text, for whoever asks for it by `Accept`. The `prometheus`
-//! crate writes Prometheus' older text only.
+//! OpenMetrics 1.0 text, for clients that ask for it with `Accept`. The `prometheus` crate writes only the
+//! older Prometheus text format.
+
+#![forbid(unsafe_code)]
 
 use std::borrow::Cow;
 use std::fmt::{self, Display, Formatter, Write};
 
 use prometheus::proto::{Metric, MetricFamily, MetricType};
 
-/// The type of what [`encode`] writes.
+/// Media type of the text that [`encode`] writes.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Whether a client that accepts this wants OpenMetrics no less than the older text.
+/// Whether an `Accept` header prefers OpenMetrics 1.0 to the Prometheus text format, or gives both the
+/// same quality.
 #[must_use]
 pub fn wanted(accept: &str) -> bool {
     let (mut open, mut text) = (0.0, 0.0);
@@ -33,7 +36,7 @@ pub fn wanted(accept: &str) -> bool {
     open > 0.0 && open >= text
 }
 
-/// Writes families as OpenMetrics text, with the end that says that it is whole.
+/// Encodes families as OpenMetrics text. The last line, `# EOF`, shows that the text is complete.
 #[must_use]
 pub fn encode(families: &[MetricFamily]) -> String {
     let mut out = String::new();
@@ -55,7 +58,7 @@ fn write_family(out: &mut String, family: &MetricFamily) -> fmt::Result {
         MetricType::COUNTER => "counter",
         MetricType::GAUGE => "gauge",
         MetricType::HISTOGRAM => "histogram",
-        // Nobody here makes any.
+        // No metric has these types.
         MetricType::SUMMARY | MetricType::UNTYPED => return Ok(()),
     };
     writeln!(out, "# TYPE {name} {kind}")?;
@@ -94,7 +97,7 @@ fn write_metric(out: &mut String, name: &str, kind: MetricType, metric: &Metric)
     }
 }
 
-/// The labels of a sample, and one more.
+/// Labels of a sample, and one more (`le` of a bucket).
 struct Labels<'a>(&'a Metric, Option<(&'a str, f64)>);
 
 impl Display for Labels<'_> {
@@ -116,7 +119,7 @@ impl Display for Labels<'_> {
     }
 }
 
-/// A value.
+/// Value of a sample. The standard spells infinity `+Inf` and `-Inf`.
 struct Number(f64);
 
 impl Display for Number {
@@ -130,7 +133,7 @@ impl Display for Number {
     }
 }
 
-/// The edge of a bucket, which has a point even where it is whole.
+/// Upper edge of a bucket. The standard requires a decimal point, also in a whole number.
 struct Edge(f64);
 
 impl Display for Edge {
@@ -143,7 +146,7 @@ impl Display for Edge {
     }
 }
 
-/// Backslashes, quotes and ends of lines would change what is said.
+/// Escapes backslashes, quotes and line feeds, so that no label or HELP text can break the format.
 fn escaped(text: &str) -> Cow<'_, str> {
     if !text.contains(['\\', '"', '\n']) {
         return Cow::Borrowed(text);
@@ -159,8 +162,8 @@ mod tests {
     use crate::output::metrics::families;
 
     #[test]
-    fn who_wants_it() {
-        // What Prometheus 2.42 and 3 send, and browsers and curl.
+    fn accept_headers_that_prefer_openmetrics() {
+        // The first two are the headers of Prometheus 2.42 and 3.
         for accept in [
             "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
             "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.3,text/plain;version=0.0.4;q=0.2,/;q=0.1",

@@ -1,4 +1,6 @@
-//! The samples of a metric in the `prometheus` crate's model.
+//! Samples of one metric, in the types of the `prometheus` crate.
+
+#![forbid(unsafe_code)]
 
 use pinwatch_common::histogram::{DURATION_BUCKETS, PASS_BUCKETS};
 use prometheus::proto;
@@ -6,17 +8,19 @@ use prometheus::proto;
 use super::table::Kind;
 use crate::model::state::{duration_edges, pass_edges};
 
-/// The samples of one metric while they are collected.
+/// Samples of one metric, collected by the function in its row of `METRICS`.
 pub struct Samples {
     pub kind: Kind,
     pub metrics: Vec<proto::Metric>,
 }
 
 impl Samples {
+    /// Adds a counter or gauge with an integer value.
     pub fn value(&mut self, labels: &[(&str, &str)], value: u64) {
         self.float(labels, value as f64);
     }
 
+    /// Adds a counter or gauge.
     pub fn float(&mut self, labels: &[(&str, &str)], value: f64) {
         let mut metric = labelled(labels);
         if self.kind == Kind::Counter {
@@ -31,6 +35,7 @@ impl Samples {
         self.metrics.push(metric);
     }
 
+    /// Adds a histogram of durations. `sum_ns` is in nanoseconds, the sample in seconds.
     pub fn durations(
         &mut self,
         labels: &[(&str, &str)],
@@ -45,6 +50,7 @@ impl Samples {
         );
     }
 
+    /// Adds a histogram of passes.
     pub fn passes(&mut self, labels: &[(&str, &str)], sum: u64, buckets: &[u64; PASS_BUCKETS]) {
         self.histogram(
             labels,

@@ -1,24 +1,26 @@
-//! Samples of the series of `--per`: each with labels of its own, the rest of kind
-//! `other`, and what was never seen of kind `unseen`. The kind is a label of its
-//! own, so that no process can take the name of the rest.
+//! Samples of the series of `--per`. Evicted series are added up in kind `other`, and pins without an event
+//! in kind `unseen`. The kind is a separate label, so that no process name can collide with them.
+
+#![forbid(unsafe_code)]
 
 use super::samples::Samples;
 use crate::model::series::{Labels, Per, Snapshot, Sums};
 use crate::model::state::State;
 
-/// A number of each.
-pub fn counts(state: &State, per: Per, what: fn(&Sums) -> u64, out: &mut Samples) {
-    each(state, per, |labels, sums| out.value(labels, what(sums)));
+/// Adds a count of each series.
+pub fn counts(state: &State, per: Per, count: fn(&Sums) -> u64, out: &mut Samples) {
+    each(state, per, |labels, sums| out.value(labels, count(sums)));
 }
 
-/// The time of each.
+/// Adds the sum of durations of each series, in seconds.
 pub fn seconds(state: &State, per: Per, out: &mut Samples) {
     each(state, per, |labels, sums| {
         out.float(labels, sums.duration_ns as f64 / 1e9);
     });
 }
 
-fn each(state: &State, per: Per, mut say: impl FnMut(&[(&str, &str)], &Sums)) {
+/// Calls `add` with the labels and sums of each series; never if the state has no series of this kind.
+fn each(state: &State, per: Per, mut add: impl FnMut(&[(&str, &str)], &Sums)) {
     let Some(series) = state.series.as_ref().filter(|series| series.per == per) else {
         return;
     };
@@ -30,13 +32,13 @@ fn each(state: &State, per: Per, mut say: impl FnMut(&[(&str, &str)], &Sums)) {
         Per::Process => "process",
         Per::Cgroup => "cgroup",
     };
-    let nobody = Labels::new();
-    let all = all.iter().map(|(who, sums)| (kind, who, sums));
-    let rest = [("other", &nobody, other), ("unseen", &nobody, unseen)];
-    for (kind, who, sums) in all.chain(rest) {
+    let no_labels = Labels::new();
+    let all = all.iter().map(|(names, sums)| (kind, names, sums));
+    let rest = [("other", &no_labels, other), ("unseen", &no_labels, unseen)];
+    for (kind, names, sums) in all.chain(rest) {
         let mut labels = vec![("kind", kind)];
-        labels.extend(who.iter().map(|(name, value)| (*name, value.as_str())));
-        say(&labels, sums);
+        labels.extend(names.iter().map(|(name, value)| (*name, value.as_str())));
+        add(&labels, sums);
     }
 }
 
@@ -48,7 +50,7 @@ mod tests {
     use prometheus::TextEncoder;
 
     #[test]
-    fn names_are_only_ever_values_of_labels() {
+    fn a_name_cannot_leave_its_label() {
         let sums = |pins| Sums {
             pins,
             failures: 1,

@@ -1,5 +1,7 @@
-//! Prometheus metrics: one row of [`METRICS`] each. The kernel has already
-//! counted; a scrape turns counts into samples.
+//! Table of all Prometheus metrics of a [`State`], one row of [`METRICS`] each. BPF programs have
+//! already counted; a scrape only turns counts into samples.
+
+#![forbid(unsafe_code)]
 
 use pinwatch_common::fold::OriginCells;
 use pinwatch_common::limits::SLOTS;
@@ -12,7 +14,7 @@ use crate::model::series::Per;
 use crate::model::state::{Failures, State, failures, losses, pins_lost};
 use crate::probe::table::Measurement;
 
-/// One metric. `docs/metrics.md` is made from these.
+/// One metric family. `docs/metrics.md` is generated from these rows.
 pub struct Metric {
     pub name: &'static str,
     pub help: &'static str,
@@ -20,7 +22,7 @@ pub struct Metric {
     pub(super) samples: fn(&State, &mut Samples),
 }
 
-/// The type that Prometheus is told.
+/// Metric type in the sense of Prometheus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Counter,
@@ -67,21 +69,21 @@ const fn histogram(
     }
 }
 
-/// Every metric of the kernel's pin path and of the agent that watches it.
+/// Every metric of the kernel's pin path and of the agent, in the order of `docs/metrics.md`.
 pub const METRICS: &[Metric] = &[
     counter(
         "pinwatch_pins_total",
-        "Long-term pins that returned from the slow path.",
+        "Long-term pins that returned, successful or failed, by origin. A call that GUP-fast finishes is not counted.",
         pins,
     ),
     counter(
         "pinwatch_pin_failures_total",
-        "Pins that returned an error, by errno and cause.",
+        "Long-term pins that returned an error, by origin, errno and cause. pinwatch_pins_total includes them.",
         failed,
     ),
     histogram(
         "pinwatch_pin_duration_seconds",
-        "Time from entry to return of a pin.",
+        "Seconds from entry to return of a pin, successful or failed, by origin.",
         |state, out| {
             for (name, origin) in seen_origins(state) {
                 out.durations(&[("origin", name)], origin.duration_ns(), &origin.durations);
@@ -90,7 +92,7 @@ pub const METRICS: &[Metric] = &[
     ),
     histogram(
         "pinwatch_pin_passes",
-        "Sweeps for unpinnable pages in a pin; each after the first is a retry.",
+        "Passes per pin, by origin. Each pass after the first is a retry. A pin that fails before its first pass has 0.",
         |state, out| {
             for (name, origin) in seen_origins(state) {
                 let passes = origin.passes();
@@ -100,35 +102,35 @@ pub const METRICS: &[Metric] = &[
     ),
     counter(
         "pinwatch_pin_pages_requested_total",
-        "Base pages that pins asked for.",
+        "Base pages that pins requested, counted when the pin returns.",
         |state, out| {
             out.value(&[], state.cells.pins.requested());
         },
     ),
     counter(
         "pinwatch_pin_pages_returned_total",
-        "Base pages that pins returned.",
+        "Base pages that pins returned to their callers. A failed pin adds none.",
         |state, out| {
             out.value(&[], state.cells.pins.returned());
         },
     ),
     counter(
         "pinwatch_pin_unpinnable_total",
-        "Pages (folios from 6.11 on) found unfit for a long-term pin, over all passes.",
+        "Unpinnable pages (folios from 6.11 on) over all passes: a page counts in each pass that finds it. Where pinwatch check says that isolations are counted instead, device-coherent pages are left out.",
         |state, out| {
             out.value(&[], state.cells.pins.unpinnable);
         },
     ),
     counter(
         "pinwatch_pin_pages_repinned_total",
-        "Pages that retries pinned again (folios for memfd_pin_folios).",
+        "Pages that retries pinned again (folios for memfd_pin_folios), counted when the pin returns.",
         |state, out| {
             out.value(&[], state.cells.pins.repinned);
         },
     ),
     counter(
         "pinwatch_pin_pages_sampled_total",
-        "Pages looked at, one at random of those that a pin returned, of some pins, by the zone they lie in.",
+        "Sampled returned pages by memory zone: one random page of about one pin in 16; of every pin while a follower is connected.",
         |state, out| {
             for (name, sampled) in state.zones.iter().zip(state.cells.pins.zones) {
                 if let Some(name) = name {
@@ -139,7 +141,7 @@ pub const METRICS: &[Metric] = &[
     ),
     counter(
         "pinwatch_gup_fast_calls_total",
-        "Long-term calls of GUP-fast that returned, by whether they needed the slow path; only --with fast_path.",
+        "Long-term calls of GUP-fast that returned, by path: fast pinned all pages, slow needed the slow path. Only --with fast_path.",
         |state, out| {
             if state.takes(Measurement::FastPath) {
                 out.value(&[("path", "fast")], state.cells.fast.fast);
@@ -149,7 +151,7 @@ pub const METRICS: &[Metric] = &[
     ),
     counter(
         "pinwatch_gup_fast_hidden_failures_total",
-        "Calls of GUP-fast that returned fewer pages in place of the slow path's errno; only --with fast_path.",
+        "Long-term calls of GUP-fast that returned fewer pages than requested because the slow path failed: the caller does not get the errno. Only --with fast_path.",
         |state, out| {
             if state.takes(Measurement::FastPath) {
                 out.value(&[], state.cells.fast.hidden);
@@ -158,7 +160,7 @@ pub const METRICS: &[Metric] = &[
     ),
     counter(
         "pinwatch_pin_phase_seconds_total",
-        "Time of pins by what they were doing; the sum is their duration.",
+        "Seconds that pins spent in each phase, counted when the pin returns. All phases together equal pinwatch_pin_duration_seconds_sum.",
         |state, out| {
             for (phase, ns) in PHASE_NAMES.iter().zip(state.cells.pins.phase_ns()) {
                 out.float(&[("phase", phase)], ns as f64 / 1e9);
@@ -167,21 +169,21 @@ pub const METRICS: &[Metric] = &[
     ),
     counter(
         "pinwatch_pin_writes_total",
-        "Pins that asked for write access (FOLL_WRITE).",
+        "Pins that asked for write access (FOLL_WRITE), counted when the pin returns.",
         |state, out| {
             out.value(&[], state.cells.pins.writes());
         },
     ),
     counter(
         "pinwatch_lru_drains_total",
-        "Calls of lru_add_drain_all inside pins.",
+        "Calls of lru_add_drain_all inside pins, counted when the pin returns. Each waits for all CPUs.",
         |state, out| {
             out.value(&[], state.cells.pins.drains);
         },
     ),
     counter(
         "pinwatch_isolate_failures_total",
-        "Pages that a sweep could not isolate, by kind.",
+        "Failed isolations of unpinnable pages over all passes, by kind of page, counted when the pin returns.",
         |state, out| {
             for (kind, failures) in ISOLATE_NAMES.iter().zip(state.cells.pins.isolate_failures) {
                 out.value(&[("kind", kind)], failures);
@@ -190,14 +192,14 @@ pub const METRICS: &[Metric] = &[
     ),
     counter(
         "pinwatch_migrate_calls_total",
-        "Calls of migrate_pages by pins that returned.",
+        "Calls of migrate_pages inside pins, counted when the pin returns.",
         |state, out| {
             out.value(&[], state.cells.pins.migrate_calls);
         },
     ),
     counter(
         "pinwatch_migrate_pages_total",
-        "Pages that those calls moved or left, as migrate:mm_migrate_pages counts them.",
+        "Pages that migrate_pages migrated (succeeded) or left in place (failed) inside pins, in the unit of the tracepoint migrate:mm_migrate_pages.",
         |state, out| {
             out.value(&[("result", "succeeded")], state.cells.pins.moved);
             out.value(&[("result", "failed")], state.cells.pins.failed);
@@ -205,7 +207,7 @@ pub const METRICS: &[Metric] = &[
     ),
     histogram(
         "pinwatch_migrate_duration_seconds",
-        "Time of one migrate_pages call of a pin.",
+        "Seconds per call of migrate_pages inside a pin.",
         |state, out| {
             out.durations(
                 &[],
@@ -216,14 +218,14 @@ pub const METRICS: &[Metric] = &[
     ),
     gauge(
         "pinwatch_pins_in_flight",
-        "Pins that have entered and not returned.",
+        "Pins in flight: the entry was seen, the return was not.",
         |state, out| {
             out.value(&[], state.in_flight.len() as u64);
         },
     ),
     gauge(
         "pinwatch_pin_in_flight_oldest_seconds",
-        "Age of the oldest pin in flight; 0 without one.",
+        "Age in seconds of the oldest pin in flight; 0 if there is none. /in-flight lists the pins.",
         |state, out| {
             let oldest = state.in_flight.iter().map(|pin| state.age_ns(pin)).max();
             out.float(&[], oldest.unwrap_or_default() as f64 / 1e9);
@@ -231,7 +233,7 @@ pub const METRICS: &[Metric] = &[
     ),
     gauge(
         "pinwatch_pin_in_flight_passes_max",
-        "Most passes of a pin in flight; 0 without one.",
+        "Highest number of passes of any pin in flight; 0 if there is none.",
         |state, out| {
             let most = state.in_flight.iter().map(|pin| pin.passes).max();
             out.value(&[], most.unwrap_or_default().into());
@@ -239,14 +241,14 @@ pub const METRICS: &[Metric] = &[
     ),
     gauge(
         "pinwatch_pins_stuck",
-        "Pins in flight for longer than --stuck-after.",
+        "Pins in flight for at least --stuck-after (10 s by default). /in-flight lists them.",
         |state, out| {
             out.value(&[], state.stuck() as u64);
         },
     ),
     gauge(
         "pinwatch_probe_attached",
-        "1 for a hook that works; 0 for one that failed to attach, or that is attached and silenced by a switch of the kernel.",
+        "1 for a hook that runs. 0 for a hook that failed to attach, or that is attached and silenced by a kernel switch: /readyz names the switch.",
         |state, out| {
             for hook in &state.hooks {
                 let kind = hook.kind.to_string();
@@ -261,14 +263,14 @@ pub const METRICS: &[Metric] = &[
     ),
     gauge(
         "pinwatch_kernel_info",
-        "The kernel, and the form of the path that it has.",
+        "Always 1. Labels: release of the kernel, and era, the form of its pin path.",
         |state, out| {
             out.value(&[("release", &state.release), ("era", &state.era)], 1);
         },
     ),
     gauge(
         "pinwatch_build_info",
-        "This build of pinwatch.",
+        "Always 1. Labels: version and revision of pinwatch, and the rustc that built it.",
         |_, out| {
             let labels = [
                 ("version", env!("CARGO_PKG_VERSION")),
@@ -280,19 +282,19 @@ pub const METRICS: &[Metric] = &[
     ),
     counter(
         "pinwatch_events_lost_total",
-        "Things that happened and were not measured, by stage; docs/metrics.md says what each means.",
+        "Pins, events and program runs that were lost, by stage (docs/metrics.md). An upper bound for skipped:PROGRAM and missed:PROGRAM, which short-term pins raise too.",
         lost,
     ),
     counter(
         "pinwatch_events_sent_total",
-        "Records of pins put into the ring buffer; stands still while nobody listens.",
+        "Events written to the ring buffer for followers. Constant while no follower is connected.",
         |state, out| {
             out.value(&[], state.events_sent);
         },
     ),
     counter(
         "pinwatch_unmatched_total",
-        "Entries of pins without a return, and returns without an entry: also, from 5.13 on, pins in flight when the agent attached.",
+        "Pins whose return was not seen (side entry), and returns of pins without an entry (side exit). From 5.13 on, exit includes pins in flight when the agent attached.",
         |state, out| {
             out.value(
                 &[("side", "entry")],
@@ -306,7 +308,7 @@ pub const METRICS: &[Metric] = &[
     ),
     counter(
         "pinwatch_pins_lost_total",
-        "Pins that were not measured: the entry was not seen (entry), the return was not seen (return), or all slots were taken (no_slot). With pinwatch_pins_total and pinwatch_pins_in_flight the sum is the pins that began.",
+        "Pins that were not measured, by reason: the entry was not seen (entry), the return was not seen (return), or all slots of the thread's set were taken (no_slot). A kretprobe cannot count entry. Added to pinwatch_pins_total and pinwatch_pins_in_flight, this gives the pins that began.",
         |state, out| {
             for (reason, pins) in pins_lost(state) {
                 out.value(&[("reason", reason)], pins);
@@ -315,7 +317,7 @@ pub const METRICS: &[Metric] = &[
     ),
     counter(
         "pinwatch_program_skips_total",
-        "Runs of a BPF program that the kernel skipped, those by short-term pins included. A program with a twin loses nothing: the twin does the work.",
+        "Runs of a BPF program that the kernel skipped, including runs for short-term pins. With twin yes, another program did the work: nothing is lost unless the kernel skipped both.",
         |state, out| {
             for program in &state.programs {
                 if let Some(skipped) = program.skipped {
@@ -327,7 +329,7 @@ pub const METRICS: &[Metric] = &[
     ),
     gauge(
         "pinwatch_measurement_lower_bound",
-        "1 where the counts of a measurement are a lower bound: the kernel can skip its programs beside another BPF agent.",
+        "1 for a measurement whose counts can be too low, because the kernel can skip its kprobe programs beside another BPF agent; absent for others. The error is at most pinwatch_program_skips_total with twin no.",
         |state, out| {
             for measurement in state.lower_bounds() {
                 out.value(&[("measurement", measurement.name())], 1);
@@ -336,37 +338,37 @@ pub const METRICS: &[Metric] = &[
     ),
     counter(
         "pinwatch_process_pins_total",
-        "Pins by thread name, container, pod and unit; with those of kind other (series that made room) and unseen (no record was read) the sum is pinwatch_pins_total, a few seconds behind. Only --per process.",
+        "Pins by thread name, container, pod and systemd unit. Kind other: pins of evicted series. Kind unseen: pins without an event. The sum over all kinds is pinwatch_pins_total, a few seconds late. Only --per process.",
         |state, out| series::counts(state, Per::Process, |sums| sums.pins, out),
     ),
     counter(
         "pinwatch_process_pin_failures_total",
-        "Failed pins by the same; the sum is pinwatch_pin_failures_total.",
+        "Failed pins, with the labels of pinwatch_process_pins_total. The sum is pinwatch_pin_failures_total, a few seconds late. Only --per process.",
         |state, out| series::counts(state, Per::Process, |sums| sums.failures, out),
     ),
     counter(
         "pinwatch_process_pin_seconds_total",
-        "Time of pins by the same; the sum is pinwatch_pin_duration_seconds_sum.",
+        "Seconds from entry to return of pins, with the labels of pinwatch_process_pins_total. The sum is pinwatch_pin_duration_seconds_sum, a few seconds late. Only --per process.",
         |state, out| series::seconds(state, Per::Process, out),
     ),
     counter(
         "pinwatch_cgroup_pins_total",
-        "Pins by cgroup, container, pod and unit; kinds and sum as of pinwatch_process_pins_total. Only --per cgroup.",
+        "Pins by cgroup, container, pod and systemd unit. Kinds and sum as for pinwatch_process_pins_total. Only --per cgroup.",
         |state, out| series::counts(state, Per::Cgroup, |sums| sums.pins, out),
     ),
     counter(
         "pinwatch_cgroup_pin_failures_total",
-        "Failed pins by the same.",
+        "Failed pins, with the labels of pinwatch_cgroup_pins_total. Only --per cgroup.",
         |state, out| series::counts(state, Per::Cgroup, |sums| sums.failures, out),
     ),
     counter(
         "pinwatch_cgroup_pin_seconds_total",
-        "Time of pins by the same.",
+        "Seconds from entry to return of pins, with the labels of pinwatch_cgroup_pins_total. Only --per cgroup.",
         |state, out| series::seconds(state, Per::Cgroup, out),
     ),
     gauge(
         "pinwatch_series",
-        "Processes or cgroups that have a series; only with --per.",
+        "Processes or cgroups with a series of their own, without the kinds other and unseen. Only with --per.",
         |state, out| {
             if let Some(series) = &state.series {
                 out.value(&[], series.all.len() as u64);
@@ -375,7 +377,7 @@ pub const METRICS: &[Metric] = &[
     ),
     gauge(
         "pinwatch_series_max",
-        "How many can have one (--max-series); only with --per.",
+        "Upper limit of pinwatch_series (--max-series). Only with --per.",
         |state, out| {
             if let Some(series) = &state.series {
                 out.value(&[], series.most as u64);
@@ -384,7 +386,7 @@ pub const METRICS: &[Metric] = &[
     ),
     counter(
         "pinwatch_series_evicted_total",
-        "Series that made room for others, and whose sums went to those of kind other; only with --per.",
+        "Series evicted at the limit of pinwatch_series_max; their sums moved to kind other. Only with --per.",
         |state, out| {
             if let Some(series) = &state.series {
                 out.value(&[], series.evicted);
@@ -393,21 +395,21 @@ pub const METRICS: &[Metric] = &[
     ),
     gauge(
         "pinwatch_map_entries",
-        "Entries in use in a BPF map.",
+        "Entries in use in a BPF map. Map slots has an entry for each pin in flight.",
         |state, out| {
             out.value(&[("map", "slots")], state.claimed as u64);
         },
     ),
     gauge(
         "pinwatch_map_capacity",
-        "Entries that a BPF map can hold.",
+        "Entries that a BPF map can hold. Map slots is split into sets of four by thread id, so a set can be full earlier.",
         |_, out| {
             out.value(&[("map", "slots")], SLOTS.into());
         },
     ),
     counter(
         "pinwatch_bpf_run_seconds_total",
-        "Time in a BPF program; only while kernel.bpf_stats_enabled is 1.",
+        "Seconds spent in a BPF program. Exists only while the sysctl kernel.bpf_stats_enabled is 1.",
         |state, out| {
             for program in &state.programs {
                 if let Some((_, ns)) = program.runs {
@@ -418,7 +420,7 @@ pub const METRICS: &[Metric] = &[
     ),
     counter(
         "pinwatch_bpf_runs_total",
-        "Runs of a BPF program; only while kernel.bpf_stats_enabled is 1.",
+        "Runs of a BPF program. Exists only while the sysctl kernel.bpf_stats_enabled is 1.",
         |state, out| {
             for program in &state.programs {
                 if let Some((runs, _)) = program.runs {
@@ -429,7 +431,7 @@ pub const METRICS: &[Metric] = &[
     ),
 ];
 
-/// Origins that have pinned: a histogram of nothing is 46 series.
+/// Origins with at least one pin. An empty histogram would add 46 series per origin.
 fn seen_origins(state: &State) -> impl Iterator<Item = (&'static str, &OriginCells)> {
     let origins = ORIGIN_NAMES.into_iter().zip(&state.cells.pins.origins);
     origins.filter(|(_, origin)| origin.durations.iter().any(|n| *n > 0))

@@ -1,5 +1,7 @@
-//! The columns of `pinwatch tail`: one row of [`COLUMNS`] each. On a narrow
-//! terminal the least important ones go, then the process's name shrinks.
+//! Columns of `pinwatch tail`, one row of [`COLUMNS`] each. A narrow terminal loses the least important
+//! columns first; then the process name is cut.
+
+#![forbid(unsafe_code)]
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -8,8 +10,8 @@ use crate::model::format::{duration, fit, pad, printable};
 use crate::model::in_flight::Row;
 use crate::model::pin_json::Ended;
 
-/// What a line shows: a pin that ended, or one in flight.
-pub struct Line {
+/// Values of one line: a pin that has ended, or a pin in flight.
+pub struct PinLine {
     pub time: Timestamp,
     pub comm: String,
     pub pid: u32,
@@ -23,7 +25,7 @@ pub struct Line {
     pub result: String,
 }
 
-impl From<Ended> for Line {
+impl From<Ended> for PinLine {
     fn from(pin: Ended) -> Self {
         let result = match (&pin.errno, pin.cause) {
             (Some(errno), Some(cause)) => format!("{errno} {cause}"),
@@ -46,8 +48,8 @@ impl From<Ended> for Line {
     }
 }
 
-impl Line {
-    /// A pin in flight.
+impl PinLine {
+    /// Line of a pin in flight, read at `time`.
     pub fn in_flight(row: &Row, time: Timestamp) -> Self {
         Self {
             time,
@@ -65,14 +67,14 @@ impl Line {
     }
 }
 
-/// One column.
+/// Column of the table.
 struct Column {
     title: &'static str,
     width: usize,
     right: bool,
-    /// The highest goes first; 0 stays.
-    goes: u8,
-    text: fn(&Line, &TimeZone) -> String,
+    /// Order in which columns are dropped on a narrow terminal, highest first. 0: never dropped.
+    drop_order: u8,
+    text: fn(&PinLine, &TimeZone) -> String,
 }
 
 const COLUMNS: &[Column] = &[
@@ -80,7 +82,7 @@ const COLUMNS: &[Column] = &[
         title: "TIME",
         width: 12,
         right: false,
-        goes: 0,
+        drop_order: 0,
         text: |line, zone| {
             let time = line.time.to_zoned(zone.clone());
             time.strftime("%H:%M:%S%.3f").to_string()
@@ -90,81 +92,83 @@ const COLUMNS: &[Column] = &[
         title: "PROCESS",
         width: 15,
         right: false,
-        goes: 0,
+        drop_order: 0,
         text: |line, _| printable(&line.comm),
     },
     Column {
         title: "PID",
         width: 7,
         right: true,
-        goes: 0,
+        drop_order: 0,
         text: |line, _| line.pid.to_string(),
     },
     Column {
         title: "ORIGIN",
         width: 8,
         right: false,
-        goes: 3,
+        drop_order: 3,
         text: |line, _| line.origin.clone(),
     },
     Column {
         title: "PAGES",
         width: 6,
         right: true,
-        goes: 0,
+        drop_order: 0,
         text: |line, _| line.pages.to_string(),
     },
     Column {
         title: "PASSES",
         width: 6,
         right: true,
-        goes: 2,
+        drop_order: 2,
         text: |line, _| line.passes.to_string(),
     },
     Column {
         title: "UNPIN",
         width: 6,
         right: true,
-        goes: 4,
+        drop_order: 4,
         text: |line, _| line.unpinnable.to_string(),
     },
     Column {
         title: "MOVED/LEFT",
         width: 10,
         right: true,
-        goes: 5,
+        drop_order: 5,
         text: |line, _| format!("{}/{}", line.migrated, line.migrate_failed),
     },
     Column {
         title: "DURATION",
         width: 8,
         right: true,
-        goes: 1,
+        drop_order: 1,
         text: |line, _| duration(line.duration_ns),
     },
     Column {
         title: "RESULT",
         width: RESULT,
         right: false,
-        goes: 0,
+        drop_order: 0,
         text: |line, _| line.result.clone(),
     },
 ];
 
-/// `ENOMEM migrate_busy`; texts of pins in flight are longer and are cut.
+/// Width of `ENOMEM migrate_busy`. The longer texts of pins in flight are cut.
 const RESULT: usize = 19;
+/// Minimum width of the process name.
 const SHORTEST_NAME: usize = 7;
-/// The one that shrinks.
+/// Title of the column that can shrink.
 const NAME: &str = "PROCESS";
 
-/// The columns that fit, with their widths.
+/// Columns that fit the terminal, with their widths.
 pub struct Layout {
     columns: Vec<(&'static Column, usize)>,
-    /// Of a whole line; none where lines may be of any length.
+    /// Maximum width of a line; `None` without a terminal.
     width: Option<usize>,
 }
 
 impl Layout {
+    /// Selects the columns for a width.
     pub fn new(width: Option<usize>) -> Self {
         let mut columns: Vec<_> = COLUMNS
             .iter()
@@ -183,9 +187,13 @@ impl Layout {
             .iter()
             .find(|column| column.title == NAME)
             .map_or(0, |column| column.width - SHORTEST_NAME);
-        let mut next = COLUMNS.iter().map(|column| column.goes).max().unwrap_or(0);
+        let mut next = COLUMNS
+            .iter()
+            .map(|column| column.drop_order)
+            .max()
+            .unwrap_or(0);
         while needed(&columns) > width + spare && next > 0 {
-            columns.retain(|(column, _)| column.goes != next);
+            columns.retain(|(column, _)| column.drop_order != next);
             next -= 1;
         }
         let excess = needed(&columns).saturating_sub(width).min(spare);
@@ -200,11 +208,13 @@ impl Layout {
         }
     }
 
+    /// Titles of the columns.
     pub fn header(&self) -> String {
         self.row(|column| column.title.to_owned())
     }
 
-    pub fn line(&self, line: &Line, zone: &TimeZone) -> String {
+    /// Values of a line, with times in `zone`.
+    pub fn line(&self, line: &PinLine, zone: &TimeZone) -> String {
         self.row(|column| (column.text)(line, zone))
     }
 
@@ -216,7 +226,7 @@ impl Layout {
             }
             let text = text(column);
             let last = column.title == "RESULT";
-            // A number is never cut: a wrong figure is worse than a crooked line.
+            // Never cut a number: a wrong figure is worse than a line out of alignment.
             let text = if column.right || last {
                 text.into()
             } else {
@@ -235,8 +245,8 @@ impl Layout {
 mod tests {
     use super::*;
 
-    fn line() -> Line {
-        Line {
+    fn line() -> PinLine {
+        PinLine {
             time: Timestamp::from_millisecond(45_296_789).unwrap(),
             comm: "a-long-name-\x1b[m".to_owned(),
             pid: 4_194_304,

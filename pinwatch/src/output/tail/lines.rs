@@ -1,4 +1,6 @@
-//! The lines: turns updates into text.
+//! Lines of `pinwatch tail`: turns updates of a feed into text or JSON.
+
+#![forbid(unsafe_code)]
 
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -10,7 +12,7 @@ use jiff::tz::TimeZone;
 use pinwatch_common::record::PinEvent;
 use serde::Serialize;
 
-use super::columns::{Layout, Line};
+use super::columns::{Layout, PinLine};
 use crate::model::filter::Filter;
 use crate::model::format::duration;
 use crate::model::in_flight::Row;
@@ -23,45 +25,46 @@ const FAILED: Style = AnsiColor::Red.on_default();
 const OLD: Style = AnsiColor::Yellow.on_default();
 const HEADER: Style = Style::new().bold();
 
-/// How lines are written.
+/// Format of the lines.
 #[derive(Clone, Debug)]
 pub struct Format {
     /// One JSON object per line instead of columns.
     pub json: bool,
     /// Age from which a pin in flight gets lines.
     pub in_flight_after: Duration,
+    /// Time zone of the column TIME.
     pub zone: TimeZone,
 }
 
-/// The terminal's size, columns and lines; none where there is no terminal.
+/// Size of the terminal in columns and lines; `None` without a terminal.
 pub type Size = Option<(u16, u16)>;
 
-/// What is remembered from line to line.
+/// State of the output between two updates.
 pub struct Tail {
     format: Format,
     filter: Filter,
     start: Option<Start>,
     layout: Layout,
     size: Size,
-    /// Until the header is due again; none before the first.
+    /// Lines until the header is repeated; `None` if it is not repeated (no terminal).
     lines_left: Option<u16>,
-    /// The age at which a pin in flight is due again, by thread and start.
+    /// Age in seconds at which a pin in flight gets its next line, by thread id and start.
     due: HashMap<(u32, u64), f64>,
     summary: Summary,
 }
 
-/// What was shown, and what not.
+/// Counts for the last line: pins shown, and events lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Summary {
     pub pins: u64,
     pub failed: u64,
     pub longest_ns: u64,
-    /// Still in flight at the last look, with the filter.
+    /// Pins in flight at the last update that match the filter.
     pub in_flight: u64,
     pub lost: Lost,
 }
 
-/// Objects of `--json`, told apart by `type`.
+/// Objects of `--json`, distinguished by `type`.
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 enum Object<'a> {
@@ -96,7 +99,11 @@ impl Tail {
         }
     }
 
-    /// Writes what an update gives, for a terminal of a size.
+    /// Writes the lines of an update.
+    ///
+    /// # Errors
+    ///
+    /// If writing fails.
     pub fn update(&mut self, update: &Update, size: Size, out: &mut impl Write) -> io::Result<()> {
         match update {
             Update::Start(start) => self.begin(start, size, out),
@@ -169,14 +176,18 @@ impl Tail {
             if self.format.json {
                 json(out, &Object::InFlight { time, row })?;
             } else {
-                self.line(&Line::in_flight(row, time), OLD, size, out)?;
+                self.line(&PinLine::in_flight(row, time), OLD, size, out)?;
             }
         }
         self.due = due;
         Ok(())
     }
 
-    /// What was shown, and what not: the last line.
+    /// Writes the last line: pins shown, and events lost.
+    ///
+    /// # Errors
+    ///
+    /// If writing fails.
     pub fn end(&self, out: &mut impl Write) -> io::Result<()> {
         if self.format.json {
             return json(out, &Object::Summary(&self.summary));
@@ -205,10 +216,10 @@ impl Tail {
         }
     }
 
-    /// A line, and a header before it where one is due.
+    /// Writes a line, after a header if one is due.
     fn line(
         &mut self,
-        line: &Line,
+        line: &PinLine,
         style: Style,
         size: Size,
         out: &mut impl Write,
@@ -224,7 +235,7 @@ impl Tail {
     fn head(&mut self, size: Size, out: &mut impl Write) -> io::Result<()> {
         self.size = size;
         self.layout = Layout::new(size.map(|(columns, _)| columns.into()));
-        // So that one header is always in sight; a file needs one.
+        // Often enough that a terminal always shows a header; a file gets only one.
         self.lines_left = size.map(|(_, lines)| lines.saturating_sub(2).max(1));
         writeln!(out, "{HEADER}{}{HEADER:#}", self.layout.header())
     }

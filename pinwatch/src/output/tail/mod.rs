@@ -1,6 +1,5 @@
-//! `pinwatch tail`: a line per pin as it ends, and lines for pins in flight that
-//! are old, repeated as their age doubles. Turns updates into text; knows neither
-//! where they come from nor where the text goes.
+//! Output of `pinwatch tail`: a line for each pin that ends, and for each pin that is in flight for long,
+//! again whenever its age has doubled. It turns updates of any feed into text for any writer.
 
 mod columns;
 mod lines;

@@ -1,4 +1,7 @@
-//! Draws `pinwatch top`. Made for 80 columns and 24 lines; more of either shows more.
+//! Draws the screen of `pinwatch top`. It is designed for 80 columns and 24 lines, and uses more if there
+//! are more.
+
+#![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
 
@@ -14,15 +17,16 @@ use super::screen::{By, EDGES_NS, ROWS, Sort, Top};
 use crate::model::format::{duration, fit, pad, printable};
 use crate::model::in_flight;
 
-/// Pins in flight that are shown where the screen is small.
+/// Number of pins in flight on a small screen.
 const FEW: u16 = 4;
-/// From here on there is room for a whole name.
+/// Width from which names are shown in full, in columns.
 const WIDE: u16 = 100;
-/// Of the heat map's labels.
+/// Width of the heat map's labels, in columns.
 const LABEL: u16 = 9;
-/// From none to most.
+/// Shades of the heat map, from no pin to the most pins.
 const SHADES: [&str; 6] = [" ", "·", "░", "▒", "▓", "█"];
 
+/// Draws the screen into a frame of any size.
 pub fn draw(top: &Top, frame: &mut Frame<'_>) {
     let area = frame.area();
     let in_flight = u16::try_from(top.in_flight().len()).unwrap_or(u16::MAX);
@@ -53,7 +57,8 @@ fn right(text: String) -> Cell<'static> {
     Cell::from(Line::from(text).right_aligned())
 }
 
-/// Rates and counts: exact while they are short.
+/// Formats a rate or count in at most six characters: exact if it is short, else with `k`, `M` or an
+/// exponent.
 fn figure(n: f64) -> String {
     if n < 10.0 && n.fract() != 0.0 {
         return format!("{n:.1}");
@@ -171,11 +176,11 @@ impl Top {
         let [above, below] =
             Layout::vertical([Constraint::Length(1), Constraint::Min(0)]).areas(area);
         let rows = self.rows();
-        let what = match self.by {
+        let heading = match self.by {
             By::Process => "PROCESSES",
             By::Origin => "ORIGINS, since the daemon's start",
         };
-        let mut text = format!("{what}: {}", rows.len());
+        let mut text = format!("{heading}: {}", rows.len());
         if !self.find.is_empty() || self.typing {
             let cursor = if self.typing { "_" } else { "" };
             text += &format!("  containing: {}{cursor}", printable(&self.find));
@@ -235,10 +240,12 @@ impl Top {
     }
 }
 
+/// Printable name of a process, cut to 15 columns.
 fn process(name: &str) -> String {
     fit(&printable(name), 15).into_owned()
 }
 
+/// Lists causes with their counts, most frequent first.
 fn listed<K: std::fmt::Display>(causes: impl IntoIterator<Item = (K, u64)>) -> String {
     let mut causes: Vec<_> = causes.into_iter().collect();
     causes.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
@@ -249,6 +256,7 @@ fn listed<K: std::fmt::Display>(causes: impl IntoIterator<Item = (K, u64)>) -> S
     texts.join(", ")
 }
 
+/// Table row of a group, with the widths of its first and last column.
 fn row(group: &Group, name: usize, causes: usize) -> Row<'static> {
     let time = |ns: Option<f64>| right(ns.map_or_else(String::new, |ns| duration(ns as u64)));
     let row = Row::new([
@@ -274,7 +282,7 @@ fn edge_text(ns: u64) -> String {
     }
 }
 
-/// By the logarithm, so that one slow pin among thousands is seen.
+/// Shade of a cell by the logarithm of its count, so that one slow pin among thousands is visible.
 fn shade(n: u64, most: u64) -> &'static str {
     if n == 0 {
         return SHADES[0];
@@ -288,12 +296,12 @@ fn help(frame: &mut Frame<'_>, area: Rect) {
     let mut lines = vec![title("Keys".to_owned()), Line::default()];
     lines.extend(
         HELP.iter()
-            .map(|(keys, what)| Line::from(format!("{keys:<27}{what}"))),
+            .map(|(keys, action)| Line::from(format!("{keys:<27}{action}"))),
     );
     lines.extend([
         Line::default(),
         Line::from("Origins, failures and latency are counted in the kernel. Processes come from"),
-        Line::from("records of pins; what is missing when they come too fast is shown above."),
+        Line::from("events, one per pin. The second line shows how many events were lost."),
     ]);
     frame.render_widget(Clear, area);
     frame.render_widget(Paragraph::new(lines), area);

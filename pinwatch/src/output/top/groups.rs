@@ -1,4 +1,6 @@
-//! Pins added up by process or by origin.
+//! Rows of the table of `pinwatch top`: pins added up by process or origin.
+
+#![forbid(unsafe_code)]
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -9,15 +11,15 @@ use crate::model::format::name;
 use crate::model::labels;
 use crate::model::state::quantile_ns;
 
-/// Processes that are kept, 2.4 KiB each; the one that has not pinned for longest
-/// makes room.
+/// Maximum number of processes, 2.4 KiB each. Beyond it, the process without a pin for the longest time is
+/// dropped.
 const PROCESSES: usize = 256;
 
-/// A row of the table.
+/// Row of the table: the pins of a process or an origin.
 #[derive(Clone, Debug)]
 pub struct Group {
     pub name: String,
-    /// None of an origin.
+    /// `None` for an origin.
     pub pid: Option<u32>,
     /// Pins per second.
     pub rate: f64,
@@ -25,7 +27,7 @@ pub struct Group {
     pub passes: u64,
     pub max_ns: u64,
     pub buckets: Box<[u64; DURATION_BUCKETS]>,
-    /// Failures.
+    /// Failed pins by cause.
     pub causes: BTreeMap<String, u64>,
 }
 
@@ -43,25 +45,27 @@ impl Group {
     }
 }
 
-/// The upper edge of the highest bucket with a pin.
+/// Upper edge of the highest bucket with a pin, in nanoseconds; 0 without pins, `u64::MAX` for the last
+/// bucket.
 pub fn highest(buckets: &[u64; DURATION_BUCKETS]) -> u64 {
     let bucket = buckets.iter().rposition(|n| *n > 0);
     bucket.map_or(0, |bucket| duration_upper_ns(bucket).unwrap_or(u64::MAX))
 }
 
-/// Processes that have pinned.
+/// The processes with the most recent pins.
 #[derive(Clone, Debug, Default)]
 pub struct Processes {
     groups: HashMap<u32, (Group, Recent)>,
-    /// Pins so far: the clock of `Recent::last`.
+    /// Number of pins so far, which serves as the clock of [`Recent::last`].
     clock: u64,
 }
 
+/// Recent pins of a process.
 #[derive(Clone, Copy, Debug, Default)]
 struct Recent {
-    /// When it pinned last.
+    /// Time of the last pin, by [`Processes::clock`].
     last: u64,
-    /// Pins since rates were taken.
+    /// Pins since the last [`Processes::take_rates`].
     pins: u64,
 }
 
@@ -70,6 +74,7 @@ impl Processes {
         self.groups.values().map(|(group, _)| group)
     }
 
+    /// Adds a pin to its process.
     pub fn add(&mut self, PinEvent { pin, comm }: &PinEvent) {
         self.clock += 1;
         if self.groups.len() >= PROCESSES && !self.groups.contains_key(&pin.tgid) {
@@ -101,6 +106,7 @@ impl Processes {
         recent.pins += 1;
     }
 
+    /// Drops the process without a pin for the longest time.
     fn make_room(&mut self) {
         let oldest = self
             .groups
@@ -111,7 +117,7 @@ impl Processes {
         }
     }
 
-    /// Sets the rates from what came in so many seconds.
+    /// Sets each rate to the pins per second since the last call, `seconds` ago.
     pub fn take_rates(&mut self, seconds: f64) {
         for (group, recent) in self.groups.values_mut() {
             group.rate = recent.pins as f64 / seconds;

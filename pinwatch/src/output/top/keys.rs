@@ -1,30 +1,29 @@
-//! What the keys of `pinwatch top` do.
+//! Keys of `pinwatch top`.
+
+#![forbid(unsafe_code)]
 
 use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
 use super::screen::{By, Top};
 
-/// The keys, as the help shows them.
+/// Keys with their description, for the help screen.
 pub const HELP: &[(&str, &str)] = &[
-    ("Tab", "processes or origins"),
+    ("Tab", "switch between processes and origins"),
     ("s", "sort by the next column"),
     (
         "/",
-        "show only what contains a text, or has a pid; Enter ends, Esc clears",
+        "find a name or pid: Enter keeps the filter, Esc removes it",
     ),
-    (
-        "p, Space",
-        "pause: the screen stands still, counting goes on",
-    ),
+    ("p, Space", "pause the screen; counting goes on"),
     ("Up, Down, PgUp, PgDn, Home", "scroll"),
     ("h, ?", "this help"),
     ("q, Ctrl-C", "quit"),
 ];
 
-/// Rows of a page.
+/// Rows that PgUp and PgDn scroll by.
 const PAGE: usize = 10;
 
-/// Whether to go on after a key.
+/// Action of the caller after a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum After {
     Draw,
@@ -32,7 +31,7 @@ pub enum After {
 }
 
 impl Top {
-    /// Does what a key says.
+    /// Handles a key.
     pub fn key(&mut self, key: KeyEvent) -> After {
         if key.kind == KeyEventKind::Release {
             return After::Draw;

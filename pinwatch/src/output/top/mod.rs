@@ -1,6 +1,5 @@
-//! `pinwatch top`: what is shown, apart from how ([`draw`]). Origins, failures and
-//! the heat map come from the kernel's counts and are exact; processes from the
-//! pins that came, less those that are counted as lost.
+//! Output of `pinwatch top`: the data of the screen ([`Top`]) and the drawing ([`draw`]). Origins, failures
+//! and the heat map come from the kernel's counts. Processes come from events, of which some can be lost.
 
 mod draw;
 mod groups;

@@ -1,4 +1,6 @@
-//! What is on the screen at a moment.
+//! Data on the screen of `pinwatch top`.
+
+#![forbid(unsafe_code)]
 
 use std::collections::VecDeque;
 
@@ -9,12 +11,12 @@ use crate::model::session::{Lost, Start};
 use crate::model::view::{Origin, View};
 use crate::stream::feed::Update;
 
-/// Columns of the heat map that are kept.
+/// Maximum number of columns of the heat map.
 const HISTORY: usize = 256;
-/// Shortest time between two columns, and over which rates are taken.
+/// Shortest time between two columns, over which rates are taken too; in nanoseconds.
 const COLUMN_NS: u64 = 1_000_000_000;
 
-/// Rows of the heat map: durations up to each of these, and beyond.
+/// Upper edges of the heat map's rows, in nanoseconds. One more row has all longer durations.
 pub(super) const EDGES_NS: [u64; 7] = [
     10_000,
     100_000,
@@ -26,7 +28,7 @@ pub(super) const EDGES_NS: [u64; 7] = [
 ];
 pub(super) const ROWS: usize = EDGES_NS.len() + 1;
 
-/// What the table in the middle has a row for.
+/// Kind of row in the table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum By {
     #[default]
@@ -34,7 +36,7 @@ pub(super) enum By {
     Origin,
 }
 
-/// The figure that the table is sorted by, highest first.
+/// Figure by which the table is sorted, highest first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Sort {
     #[default]
@@ -61,6 +63,7 @@ impl Sort {
         Self::ALL[(at.unwrap_or(0) + 1) % Self::ALL.len()]
     }
 
+    /// Value of the figure for a row.
     fn of(self, group: &Group) -> f64 {
         match self {
             Self::Rate => group.rate,
@@ -73,12 +76,12 @@ impl Sort {
     }
 }
 
-/// What came, and what follows from it.
+/// Last state of the feed, and the figures computed from it.
 #[derive(Clone, Default)]
 pub(super) struct Data {
     pub(super) start: Option<Start>,
     pub(super) view: View,
-    /// At the last column.
+    /// State at the last column of the heat map.
     pub(super) before: Option<View>,
     pub(super) lost: Lost,
     /// Pins and failures per second.
@@ -129,12 +132,13 @@ impl Data {
     }
 }
 
-/// How many pins of each row's durations ended between two states.
+/// Column of the heat map: pins that ended between two states, by row.
 fn column(before: &View, now: &View) -> [u64; ROWS] {
     let rows = |view: &View| {
         let mut rows = [0u64; ROWS];
         for (upper, n) in view.origins.iter().flat_map(|origin| &origin.durations) {
-            // By the bucket's upper edge; a decade's edge is within a bucket of it.
+            // By the bucket's upper edge. The edges of rows (powers of ten) lie inside buckets, so
+            // buckets are compared.
             let upper = upper.unwrap_or(u64::MAX);
             let row = EDGES_NS
                 .iter()
@@ -150,7 +154,7 @@ fn column(before: &View, now: &View) -> [u64; ROWS] {
     now
 }
 
-/// Origins since the daemon's start, with the rates since `before`.
+/// Rows of origins: totals since the daemon's start, and rates since `before`.
 fn origins(before: &View, now: &View, seconds: f64) -> Vec<Group> {
     let pins_before = |name: &str| {
         let origin = before.origins.iter().find(|origin| origin.origin == name);
@@ -176,32 +180,34 @@ fn origins(before: &View, now: &View, seconds: f64) -> Vec<Group> {
     now.origins.iter().map(group).collect()
 }
 
-/// All of it.
+/// State of `pinwatch top`: the data, and the user's view of it.
 #[derive(Default)]
 pub struct Top {
     pub(super) live: Data,
-    /// What is shown while paused.
+    /// Data shown while paused; `None` if not paused.
     pub(super) paused: Option<Box<Data>>,
     pub(super) by: By,
     pub(super) sort: Sort,
-    /// Only rows that contain it.
+    /// Text or pid that rows must have; empty for all rows.
     pub(super) find: String,
+    /// Whether keys edit `find`.
     pub(super) typing: bool,
     pub(super) help: bool,
     pub(super) scroll: usize,
 }
 
 impl Top {
-    /// Takes an update in.
+    /// Applies an update of the feed.
     pub fn update(&mut self, update: Update) {
         self.live.update(update);
     }
 
+    /// Data to show: the paused data, or the last.
     pub(super) fn shown(&self) -> &Data {
         self.paused.as_deref().unwrap_or(&self.live)
     }
 
-    /// The table's rows, in order.
+    /// Rows of the table that match `find`, sorted.
     pub(super) fn rows(&self) -> Vec<&Group> {
         let data = self.shown();
         let mut rows: Vec<&Group> = match self.by {
@@ -216,6 +222,7 @@ impl Top {
         rows
     }
 
+    /// Whether a row with this name and pid matches `find`.
     pub(super) fn finds(&self, name: &str, pid: Option<u32>) -> bool {
         self.find.is_empty()
             || name.contains(&self.find)

@@ -1,5 +1,5 @@
-// The page: draws each state that /events sends. Rates and the heat map come from the difference to
-// the one before; every text goes through textContent, as process names are not to be trusted.
+// The page: draws each state that /events sends. Rates and the heat map are differences between two
+// states. Every text goes through textContent, because process names are not trusted.
 "use strict";
 
 const COLUMNS = 120;
@@ -33,7 +33,7 @@ function set(id, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-// Rows of [text, class] cells, in place of what a table's body has.
+// Replaces the body of a table by rows of [text, class] cells.
 function fill(id, rows, empty) {
   const body = byId(id).tBodies[0];
   const columns = byId(id).tHead.rows[0].cells.length;
@@ -65,7 +65,7 @@ const totals = (view) => ({
   lost: sum(view.lost.filter(([stage]) => stage !== "ring_full"), ([, n]) => n),
 });
 
-// The octave that a bucket's upper edge is in: durations up to 2^octave ns.
+// Octave of a bucket's upper edge: durations up to 2^octave ns.
 const octave = (upper) => (upper === null ? 44 : Math.max(9, Math.ceil(Math.log2(upper))));
 
 function octaves(view) {
@@ -75,7 +75,7 @@ function octaves(view) {
   return rows;
 }
 
-// What happened between two states; null where the daemon was started anew.
+// Difference between two states; null if the daemon has restarted between them.
 function between(before, view) {
   if (!before || before.now_ns >= view.now_ns || totals(before).pins > totals(view).pins) return null;
   const [old, now] = [totals(before), totals(view)];
@@ -105,7 +105,7 @@ function draw() {
   const rate = (n) => (step ? `${perSecond(n / step.seconds)} /s` : "");
   set("release", `${view.release} (${view.era})`);
   set("version", view.version);
-  set("silenced", view.silenced.length ? `Attached hooks do not run, and pins are missed: ${view.silenced.join("; ")}` : "");
+  set("silenced", view.silenced.length ? `Attached hooks do not run, and pins are lost: ${view.silenced.join("; ")}` : "");
   set("pins", count(pins));
   set("pins-rate", step ? rate(step.pins) : "");
   set("failed", count(failed));
@@ -180,7 +180,7 @@ function element(name, attributes, text) {
   return made;
 }
 
-// The rows that the heat map shows: all octaves with pins, and some around them.
+// Rows of the heat map: all octaves with pins, and some around them.
 function shownRows() {
   const used = history.flatMap((step) => [...step.rows.keys()]);
   let [low, high] = used.length ? [Math.min(...used), Math.max(...used)] : [16, 24];
@@ -217,7 +217,7 @@ function heat() {
     set("heat-cell", `${history[column].at.toLocaleTimeString()}, above ${duration(2 ** (mark.row - 1))} up to ${duration(2 ** mark.row)}: ${count(n)} pins`);
   } else {
     const pins = sum(history, (step) => step.pins);
-    set("heat-cell", pins ? `${count(pins)} pins in the last ${Math.round(sum(history, (step) => step.seconds))} s` : "No pin while this page is open.");
+    set("heat-cell", pins ? `${count(pins)} pins in the last ${Math.round(sum(history, (step) => step.seconds))} s` : "No pin since this page was opened.");
   }
   svg.replaceChildren(...parts);
 }
@@ -246,7 +246,7 @@ let stream = null;
 function status() {
   const state = stream.readyState === EventSource.OPEN ? (paused ? "paused" : "live") : "gone";
   byId("status").className = state;
-  set("status", { paused: "paused", live: "live", gone: "no connection, trying again" }[state]);
+  set("status", { paused: "paused", live: "live", gone: "no connection to the daemon, trying again" }[state]);
 }
 
 function connect() {
@@ -255,7 +255,7 @@ function connect() {
   stream.onmessage = (event) => received(JSON.parse(event.data));
   stream.onerror = () => {
     status();
-    // A browser does not try again by itself after an answer such as "attaching".
+    // A browser does not reconnect by itself after a 503, the status while attaching.
     if (stream.readyState === EventSource.CLOSED) setTimeout(connect, 2000);
   };
 }
