@@ -1,5 +1,5 @@
-//! Cost of user space: folding events and recordings into cells, and encoding metrics as text.
-//! `cargo xtask bench user` runs it without arguments for times, and with `--count` for one piece of work under an
+//! Cost of user space: folding events and recordings into cells, and encoding metrics as text. `cargo xtask
+//! bench user` runs it without arguments for times, and with `--count` for one piece of work under an
 //! instruction counter.
 
 use std::alloc::System;
@@ -100,8 +100,8 @@ fn replay(recording: &[u8], cells: &mut PinCells) {
     }
 }
 
-/// Metric families with exactly `series` series: those of pins of all kinds, copied with one more label until there
-/// are enough.
+/// Metric families with exactly `series` series: those of pins of all kinds, copied with one more label
+/// until there are enough.
 fn families_with(series: usize) -> Vec<MetricFamily> {
     let mut cells = Box::new(CpuCells::zeroed());
     (0..EVENTS).for_each(|n| fold_pin(&mut cells.pins, &pin(n)));

@@ -25,7 +25,10 @@ fn assert_current(file: &str, made: &str) {
         std::fs::write(&path, made).expect("docs can be written");
     }
     let there = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(there == made, "docs/{file} is stale: run `cargo xtask docs` and commit the result");
+    assert!(
+        there == made,
+        "docs/{file} is stale: run `cargo xtask docs` and commit the result"
+    );
 }
 
 #[test]
@@ -142,7 +145,10 @@ fn assert_keys_are_listed(output: &str, value: &Value, listed: &str) {
                 let is_listed = listed.contains(&format!("`{key}`"))
                     || listed.contains(&format!(".{key}`"))
                     || listed.contains(&format!("\"{key}\":"));
-                assert!(is_listed, "docs/json.md does not list the field `{key}` of {output}");
+                assert!(
+                    is_listed,
+                    "docs/json.md does not list the field `{key}` of {output}"
+                );
                 if !KEYED_BY_DATA.contains(&key.as_str()) {
                     assert_keys_are_listed(output, value, listed);
                 }
@@ -168,8 +174,8 @@ fn output_of(args: &[&str]) -> Vec<Value> {
     values
 }
 
-/// docs/json.md lists every field that the commands and the HTTP server write. `load` would pin pages and is not
-/// checked.
+/// docs/json.md lists every field that the commands and the HTTP server write. `load` would pin pages and
+/// is not checked.
 #[test]
 fn json_md_lists_every_field() {
     let listed = include_str!("../../docs/json.md");

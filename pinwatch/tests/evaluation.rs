@@ -319,7 +319,11 @@ fn recordings_of_different_machines_need_allow() {
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
     assert!(text(&output).contains("allowed: memory differs"));
     let output = pinwatch(&["compare"], &[&base, Path::new("/nonexistent")]);
-    assert_eq!(output.status.code(), Some(2), "a missing file is an error, not a verdict");
+    assert_eq!(
+        output.status.code(),
+        Some(2),
+        "a missing file is an error, not a verdict"
+    );
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! Rules for the sources of pinwatch. docs/architecture.md gives the reasons. Each finding names file and line.
+//! Rules for the sources of pinwatch. docs/architecture.md gives the reasons. Each finding names file and
+//! line.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -390,14 +391,21 @@ fn unsafe_code_is_only_in_listed_files() {
         !source.is_some_and(|source| source.code().any(|(_, line)| has_word(line, "unsafe")))
     });
     let needless = needless.map(|path| {
-        format!("pinwatch/tests/tidy.rs: UNSAFE lists {path}, which has no `unsafe`: remove the entry")
+        format!(
+            "pinwatch/tests/tidy.rs: UNSAFE lists {path}, which has no `unsafe`: remove the entry"
+        )
     });
     none(&needless.collect::<Vec<_>>());
 }
 
 #[test]
 fn folders_use_no_forbidden_word() {
-    none(&sources().iter().flat_map(forbidden_words).collect::<Vec<_>>());
+    none(
+        &sources()
+            .iter()
+            .flat_map(forbidden_words)
+            .collect::<Vec<_>>(),
+    );
 }
 
 #[test]
@@ -429,7 +437,10 @@ fn mod_files_only_list_modules() {
 fn the_architecture_lists_exactly_the_modules_that_exist() {
     let (sources, text) = (sources(), architecture());
     let mut found: Vec<_> = sources.iter().filter_map(|s| unlisted(s, &text)).collect();
-    found.extend(nonexistent(&sources.iter().map(Source::module).collect(), &text));
+    found.extend(nonexistent(
+        &sources.iter().map(Source::module).collect(),
+        &text,
+    ));
     none(&found);
 }
 

@@ -153,8 +153,8 @@ struct Usage {
 }
 
 impl Daemon {
-    /// Starts the daemon. Returns it with the durations of the [`START`] parts, in nanoseconds. Reads its log, because
-    /// polling would take the only processor from the daemon.
+    /// Starts the daemon. Returns it with the durations of the [`START`] parts, in nanoseconds. Reads its
+    /// log, because polling would take the only processor from the daemon.
     fn start(args: &[&str]) -> Result<(Self, [u64; START.len()])> {
         let start = now();
         let mut child = Command::new("pinwatch")
@@ -169,7 +169,10 @@ impl Daemon {
         let known = daemon.wait_for_log(", era ")?;
         let attached = daemon.wait_for_log("watching with")?;
         let text = scrape()?;
-        ensure!(text.contains("pinwatch_kernel_info"), "the scrape lacks pinwatch_kernel_info");
+        ensure!(
+            text.contains("pinwatch_kernel_info"),
+            "the scrape lacks pinwatch_kernel_info"
+        );
         let took = [known - start, attached - known, now() - attached];
         Ok((daemon, took))
     }
@@ -222,5 +225,7 @@ fn scrape() -> Result<String> {
 fn field(text: &str, key: &str) -> Result<u64> {
     let value = text.lines().find_map(|line| line.strip_prefix(key));
     let digits = value.and_then(|value| value.split_whitespace().next());
-    Ok(digits.with_context(|| format!("/proc has no {key}"))?.parse()?)
+    Ok(digits
+        .with_context(|| format!("/proc has no {key}"))?
+        .parse()?)
 }

@@ -13,8 +13,8 @@ use pinwatch::source::events::Events;
 use pinwatch::source::live::{Live, Options};
 use pinwatch_common::event_filter::Listening;
 
-use super::tool::{self, Tool};
 use super::pins::Pins;
+use super::tool::{self, Tool};
 
 /// BPF object with empty programs, from pinwatch's build script.
 static BASELINE: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/baseline"));
@@ -93,8 +93,8 @@ const fn followed(prefer: Prefer) -> Hooks {
     }
 }
 
-/// All sets of `overhead`. Other tools come last: on 6.1 they leave something behind that makes some pins cost two or
-/// three times as much with later kprobes on that function.
+/// All sets of `overhead`. Other tools come last: on 6.1 they leave something behind that makes some pins
+/// cost two or three times as much with later kprobes on that function.
 pub const SETS: &[HookSet] = &[
     NOTHING,
     fentry("empty fentry", Hooks::Empty(&[Kind::Fentry])),

@@ -3,10 +3,10 @@
 mod agent;
 mod hooks;
 mod neighbours;
-mod tool;
 mod pins;
 mod reliability;
 mod ring;
+mod tool;
 mod verifier;
 
 /// Modules of the live tests.
@@ -28,7 +28,7 @@ use pinwatch::kernel::facts::Facts;
 use pinwatch::probe::table::wanted;
 use serde_json::json;
 
-use hooks::{PARTS, SETS, HookSet};
+use hooks::{HookSet, PARTS, SETS};
 use neighbours::NeighbourKind;
 use pins::{PinKind, Pins};
 
@@ -93,9 +93,13 @@ fn main() -> Result<()> {
     }
 }
 
-/// Prints the price of each kind of pin with each set of hooks. `unit`: ticks of the processor's clock per printed
-/// unit.
-fn measure<'a>(sets: impl IntoIterator<Item = &'a HookSet>, kinds: &[PinKind], unit: f64) -> Result<()> {
+/// Prints the price of each kind of pin with each set of hooks. `unit`: ticks of the processor's clock per
+/// printed unit.
+fn measure<'a>(
+    sets: impl IntoIterator<Item = &'a HookSet>,
+    kinds: &[PinKind],
+    unit: f64,
+) -> Result<()> {
     let facts = Facts::gather(&wanted());
     for set in sets {
         // New memory for each set, so that all begin alike.

@@ -82,8 +82,8 @@ impl Neighbour {
         })
     }
 
-    /// Waits until the progress exceeds an earlier one, and makes pins meanwhile. Fails if the neighbour ends, or after
-    /// [`PATIENCE`].
+    /// Waits until the progress exceeds an earlier one, and makes pins meanwhile. Fails if the neighbour
+    /// ends, or after [`PATIENCE`].
     pub fn check_works_since(&mut self, before: u64) -> Result<()> {
         if matches!(self.work, Work::None) {
             return Ok(());
@@ -225,7 +225,9 @@ fn hits() -> Result<u64> {
     let profile = fs::read_to_string("/sys/kernel/tracing/kprobe_profile")?;
     let mut lines = profile.lines().map(str::split_whitespace);
     let hits = lines.find_map(|mut words| (words.next()? == EVENT).then(|| words.next())?);
-    Ok(hits.context("kprobe_profile does not list the perf probe")?.parse()?)
+    Ok(hits
+        .context("kprobe_profile does not list the perf probe")?
+        .parse()?)
 }
 
 fn pinwatch() -> Result<Process> {

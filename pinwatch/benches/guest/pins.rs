@@ -14,12 +14,12 @@ use serde::Serialize;
 
 const PAGE: usize = 4096;
 const MOST_PAGES: usize = 512;
-/// Pause after a pin is undone. Without it, every second pin on 6.1 took some hundred instructions more, probably for
-/// work that io_uring defers to a worker and to RCU.
+/// Pause after a pin is undone. Without it, every second pin on 6.1 took some hundred instructions more,
+/// probably for work that io_uring defers to a worker and to RCU.
 const SETTLE: Duration = Duration::from_millis(2);
-/// Distance from the median, in ticks, beyond which a pin is not counted. Work that hooks do only for some pins takes
-/// less. Other work of the kernel takes more: interrupts, other processes, and on 7.3, in one pin of 32, some 12,800
-/// instructions, probably of the allocator.
+/// Distance from the median, in ticks, beyond which a pin is not counted. Work that hooks do only for some
+/// pins takes less. Other work of the kernel takes more: interrupts, other processes, and on 7.3, in one
+/// pin of 32, some 12,800 instructions, probably of the allocator.
 const FAR: u64 = 2_500;
 
 /// One kind of pin.
@@ -84,9 +84,9 @@ impl Pins {
         })
     }
 
-    /// The price of one call, from many. `between` runs after each call and is not timed. For pins of one page it is
-    /// the mean of the calls near the median, which includes work that only some calls do. For larger pins it is the
-    /// median: they have fewer calls, and many of them contain an interrupt.
+    /// The price of one call, from many. `between` runs after each call and is not timed. For pins of one
+    /// page it is the mean of the calls near the median, which includes work that only some calls do. For
+    /// larger pins it is the median: they have fewer calls, and many of them contain an interrupt.
     pub fn price(&mut self, pin: PinKind, mut between: impl FnMut()) -> Result<Price> {
         // The first calls fault memory in and fill caches.
         const WARM_UP: usize = 10;
@@ -151,7 +151,10 @@ impl Pins {
         };
         // SAFETY: refused, as nothing is mapped below `vm.mmap_min_addr`.
         let registered = unsafe { self.ring.submitter().register_buffers(&[nowhere]) };
-        ensure!(registered.is_err(), "memory is mapped at address 4096, where the pin must fail");
+        ensure!(
+            registered.is_err(),
+            "memory is mapped at address 4096, where the pin must fail"
+        );
         self.made += 1;
         Ok(())
     }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::hooks::PIN_PATH;
 use super::live::daemon::{Daemon, Metrics};
 use super::live::round::Round;
-use super::neighbours::{NeighbourKind, Neighbour};
+use super::neighbours::{Neighbour, NeighbourKind};
 
 /// Prints, for each neighbour, `rounds` rounds with a follower and one without.
 pub fn reliability(neighbours: &[NeighbourKind], rounds: u32) {

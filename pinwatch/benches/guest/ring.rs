@@ -20,10 +20,12 @@ use super::pins::{PinKind, Pins, now};
 const PINS: u64 = 100_000;
 /// More events than the ring buffer holds.
 const BURST: u64 = 8_000;
-/// The daemon's reader polls like this too: at this interval, and when the kernel reports that the buffer fills.
+/// The daemon's reader polls like this too: at this interval, and when the kernel reports that the buffer
+/// fills.
 const POLL_MS: u8 = 100;
 
-/// Makes failing pins as fast as possible while one reader runs. Fails unless every event is read or counted as lost.
+/// Makes failing pins as fast as possible while one reader runs. Fails unless every event is read or
+/// counted as lost.
 pub fn race(pins: &mut Pins) -> Result<()> {
     let mut live = attach_pinwatch(&Facts::gather(&wanted()), Prefer::Auto)?;
     let mut events = live.take_events()?;
@@ -62,7 +64,8 @@ pub fn race(pins: &mut Pins) -> Result<()> {
     Ok(())
 }
 
-/// Makes more events than the ring buffer holds, then reads it. Fails unless every event is read or counted as lost.
+/// Makes more events than the ring buffer holds, then reads it. Fails unless every event is read or counted
+/// as lost.
 pub fn burst(pins: &mut Pins) -> Result<()> {
     let mut live = attach_pinwatch(&Facts::gather(&wanted()), Prefer::Auto)?;
     let mut events = live.take_events()?;

@@ -89,8 +89,8 @@ fn shell(script: &str) -> std::process::Command {
 const PROOFS: [&str; 4] = ["|@", "|*", "; none lost", ", 0 lost"];
 
 impl Tool {
-    /// Starts a tool and waits until its probes are attached: until the price of a pin is higher and steady. No tool
-    /// reports that reliably.
+    /// Starts a tool and waits until its probes are attached: until the price of a pin is higher and
+    /// steady. No tool reports that reliably.
     pub fn start(mut command: std::process::Command, pins: &mut Pins) -> Result<Self> {
         let without = pins.price(PinKind::One, || {})?.ticks;
         let name = command.get_program().to_string_lossy().into_owned();
@@ -107,7 +107,11 @@ impl Tool {
             if tool.child.try_wait()?.is_some() {
                 bail!("{name} ended: {}", tool.output()?.trim());
             }
-            ensure!(Instant::now() < deadline, "{name} has attached nothing after {} s", PATIENCE.as_secs());
+            ensure!(
+                Instant::now() < deadline,
+                "{name} has attached nothing after {} s",
+                PATIENCE.as_secs()
+            );
             sleep(TICK);
             let with = pins.price(PinKind::One, || {})?.ticks;
             let same = with.abs_diff(last) <= with / 100;

@@ -177,8 +177,8 @@ fn pins_of_many_threads_are_counted_or_lost() {
     }
 }
 
-/// From 6.12 on io_uring pins by GUP-fast. It takes pages that an earlier pin migrated, and needs the slow path
-/// for the others. On earlier kernels these loads do not use GUP-fast.
+/// From 6.12 on io_uring pins by GUP-fast. It takes pages that an earlier pin migrated, and needs the slow
+/// path for the others. On earlier kernels these loads do not use GUP-fast.
 #[test]
 fn with_fast_path_calls_of_gup_fast_are_counted() {
     let by_fast = u64::from(can_wait_for_faults());

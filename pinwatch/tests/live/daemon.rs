@@ -42,12 +42,15 @@ impl Daemon {
         Self { child, log }
     }
 
-    /// Waits until a log line contains `words`, and returns the log up to that line. Panics if the daemon ends or
-    /// has attached its hooks before.
+    /// Waits until a log line contains `words`, and returns the log up to that line. Panics if the daemon
+    /// ends or has attached its hooks before.
     pub fn logs(&mut self, words: &str) -> String {
         let mut text = String::new();
         while !text.lines().last().unwrap_or_default().contains(words) {
-            assert!(!text.contains(WATCHING), "the daemon watches, and has not logged {words:?}:\n{text}");
+            assert!(
+                !text.contains(WATCHING),
+                "the daemon watches, and has not logged {words:?}:\n{text}"
+            );
             assert!(
                 self.log.read_line(&mut text).expect("readable") > 0,
                 "the daemon ended before it logged {words:?}:\n{text}"
@@ -133,9 +136,9 @@ impl Metrics {
             .sum()
     }
 
-    /// The number of `pins` that may be lost: none if the kernel does not preempt programs, one in a thousand if
-    /// programs disable preemption. If they cannot, losses come in bursts: while preempted tasks are inside all
-    /// programs of a hook, every pin on their CPU is lost.
+    /// The number of `pins` that may be lost: none if the kernel does not preempt programs, one in a
+    /// thousand if programs disable preemption. If they cannot, losses come in bursts: while preempted
+    /// tasks are inside all programs of a hook, every pin on their CPU is lost.
     pub fn may_lose(&self, pins: u64) -> u64 {
         let skips = |label| {
             self.series("pinwatch_program_skips_total")

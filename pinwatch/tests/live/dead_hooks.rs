@@ -19,8 +19,8 @@ pub const KPROBES: &str = "/sys/kernel/debug/kprobes/enabled";
 const FTRACE_OFF: &str = "kernel.ftrace_enabled is 0: run `sysctl kernel.ftrace_enabled=1`";
 const KPROBES_OFF: &str = "kprobes are disabled: write 1 to /sys/kernel/debug/kprobes/enabled";
 
-/// A switch that is off until dropped. Drop it before the daemon: up to 6.12, detaching a hook while ftrace is off
-/// breaks ftrace until the next boot.
+/// A switch that is off until dropped. Drop it before the daemon: up to 6.12, detaching a hook while ftrace
+/// is off breaks ftrace until the next boot.
 pub struct SwitchedOff(&'static str);
 
 impl SwitchedOff {
@@ -37,7 +37,8 @@ impl Drop for SwitchedOff {
     }
 }
 
-/// The errno with which the kernel refuses to turn ftrace off: 7.3 always, 5.10 while a trampoline is attached.
+/// The errno with which the kernel refuses to turn ftrace off: 7.3 always, 5.10 while a trampoline is
+/// attached.
 fn refusal(kind: Option<&str>) -> Option<i32> {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").expect("procfs");
     if release.starts_with("7.3.") {
@@ -151,8 +152,8 @@ fn a_switch_turned_off_during_a_run_is_reported_until_it_is_on_again() {
     }
 }
 
-/// Panics unless a switch that has just been turned off silences exactly the hooks whose labels match `silent`.
-/// Then turns it on and checks that all hooks run.
+/// Panics unless a switch that has just been turned off silences exactly the hooks whose labels match
+/// `silent`. Then turns it on and checks that all hooks run.
 fn assert_silences(daemon: &Daemon, off: SwitchedOff, reason: &str, silent: impl Fn(&str) -> bool) {
     let unready = format!("attached hooks do not run: {reason}\n");
     // The daemon reads the switches at a scrape.

@@ -81,8 +81,8 @@ impl Counts {
     }
 }
 
-/// Without a follower, programs take shorter paths and user space gets no events. So two agents watch each pin: one
-/// has a follower, whose events are folded here, and the other has none.
+/// Without a follower, programs take shorter paths and user space gets no events. So two agents watch each
+/// pin: one has a follower, whose events are folded here, and the other has none.
 #[test]
 fn pins_without_a_follower_are_folded_to_equal_counts() {
     let facts = Facts::gather(&wanted());

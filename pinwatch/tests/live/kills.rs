@@ -34,7 +34,7 @@ impl Registrations {
         let cpus = fs::read_dir(format!("{}/per_cpu", Self::TRACE)).expect("tracefs");
         let of_cpu = |cpu: io::Result<fs::DirEntry>| {
             let path = cpu.expect("a folder").path().join("stats");
-            // Each read(2) generates the text anew, so one call must read all of it.
+            // Each read(2) generates the text anew, so one call must read the whole text.
             let mut text = [0; 4096];
             let length = File::open(path).and_then(|mut file| file.read(&mut text));
             let stats = std::str::from_utf8(&text[..length.expect("statistics")]).expect("ASCII");
@@ -84,8 +84,8 @@ fn wait_for_ten_pins(daemon: &Daemon) {
     });
 }
 
-/// Uses kprobes, which lose no return here. A skipped fexit would leave its pin in flight until the thread ends, and
-/// the pin would count as lost.
+/// Uses kprobes, which lose no return here. A skipped fexit would leave its pin in flight until the thread
+/// ends, and the pin would count as lost.
 #[test]
 fn killed_threads_leave_no_pin_in_flight() {
     let wanted = std::env::var("PINWATCH_TEST_PINS");

@@ -27,7 +27,8 @@ pub fn programs() -> Vec<String> {
         .collect()
 }
 
-/// Waits until the kernel has freed pinwatch's programs: some grace periods after the last descriptor is closed.
+/// Waits until the kernel has freed pinwatch's programs: some grace periods after the last descriptor is
+/// closed.
 pub fn wait_until_programs_are_freed() {
     wait_until("the kernel to free our programs", PATIENCE, || {
         programs().is_empty()

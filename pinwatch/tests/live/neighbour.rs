@@ -7,8 +7,8 @@ use super::wait::{PATIENCE, wait_until};
 
 const PINS: u64 = 1440;
 
-/// Makes pins while threads update a map, from before the load until after it. Panics if a pin is neither counted
-/// nor reported as lost.
+/// Makes pins while threads update a map, from before the load until after it. Panics if a pin is neither
+/// counted nor reported as lost.
 fn beside_map_updates(followed: bool) -> Round {
     let daemon = Daemon::start(&[]);
     let neighbour = MapUser::start(Operations::Updates);

@@ -1,5 +1,5 @@
-//! The daemon as an unprivileged user: it starts with the capabilities of its systemd unit and drops them once its
-//! hooks are attached.
+//! The daemon as an unprivileged user: it starts with the capabilities of its systemd unit and drops them
+//! once its hooks are attached.
 
 use std::fs;
 use std::process::Command;
@@ -50,7 +50,8 @@ impl Drop for UpstreamParanoid {
     }
 }
 
-/// Runs `act` in a thread of the user nobody with `capabilities`. Programs that it starts run as under systemd.
+/// Runs `act` in a thread of the user nobody with `capabilities`. Programs that it starts run as under
+/// systemd.
 fn unprivileged<T: Send>(capabilities: &CapsHashSet, act: impl FnOnce() -> T + Send) -> T {
     let become_nobody = || {
         let inherited = CapSet::Inheritable;
@@ -88,7 +89,8 @@ fn field<'a>(status: &'a str, key: &str) -> &'a str {
     values.next().expect("the kernel reports it").1
 }
 
-/// Whether a process without capabilities can change maps here: from 5.19 on, or if unprivileged_bpf_disabled is 0.
+/// Whether a process without capabilities can change maps here: from 5.19 on, or if
+/// unprivileged_bpf_disabled is 0.
 fn maps_are_open() -> bool {
     let refused = fs::read_to_string("/proc/sys/kernel/unprivileged_bpf_disabled");
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").expect("procfs");
@@ -181,7 +183,10 @@ fn the_plan_with_the_capabilities_of_the_unit_is_that_of_root_and_each_is_needed
     let unit = given_by(UNIT);
     // Without perf events, trampolines take all hooks from 6.12 on. The output has a note about that.
     let by_unit = unprivileged(&unit, check);
-    assert_ne!(by_unit, as_root, "Debian's kernel needs CAP_SYS_ADMIN for perf events");
+    assert_ne!(
+        by_unit, as_root,
+        "Debian's kernel needs CAP_SYS_ADMIN for perf events"
+    );
     let debian = &unit | &given_by(DEBIAN);
     assert_eq!(unprivileged(&debian, check), as_root);
     let _upstream = UpstreamParanoid::set();

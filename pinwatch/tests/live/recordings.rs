@@ -76,7 +76,11 @@ fn a_recording_of_a_command_has_all_its_pins_and_replays_to_equal_metrics() {
         ])
         .status()
         .expect("pinwatch");
-    assert_eq!(status.code(), Some(7), "record exits with the status of its command");
+    assert_eq!(
+        status.code(),
+        Some(7),
+        "record exits with the status of its command"
+    );
 }
 
 /// Metrics except those about the process of the agent.

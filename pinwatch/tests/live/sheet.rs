@@ -1,5 +1,5 @@
-//! Compares the plan for the running kernel with the plan from its committed fact sheet. So the planner's tests over
-//! the sheets hold for real kernels.
+//! Compares the plan for the running kernel with the plan from its committed fact sheet. So the planner's
+//! tests over the sheets hold for real kernels.
 
 use pinwatch::kernel::facts::Facts;
 use pinwatch::probe::plan::{Plan, Prefer};

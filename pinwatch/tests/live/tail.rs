@@ -13,8 +13,8 @@ use super::load::{can_wait_for_faults, finish, load, moves_pages, spawn};
 use super::watchers::{Tail, Top};
 
 const SOCKET: &str = "/run/pinwatch/pinwatch.sock";
-/// Bytes by which the daemon may grow for followers that do not read: events in its hub and in their connections
-/// (docs/tail.md), and overhead of the allocator.
+/// Bytes by which the daemon may grow for followers that do not read: events in its hub and in their
+/// connections (docs/tail.md), and overhead of the allocator.
 const BOUND: f64 = 8.0 * 1024.0 * 1024.0;
 
 /// Events that the kernel has sent.
@@ -54,7 +54,11 @@ fn every_pin_is_a_line_or_reported_as_lost() {
 
     load(&["--pages", "16", "--repeat", "10"]);
     let after = daemon.metrics();
-    assert_eq!(sent(&after), sent(&metrics), "no event after the last follower has left");
+    assert_eq!(
+        sent(&after),
+        sent(&metrics),
+        "no event after the last follower has left"
+    );
     assert_eq!(after.total("pinwatch_pins_total"), (pins + 20) as f64);
 }
 
@@ -145,7 +149,10 @@ fn a_hung_pin_is_shown_by_tail_top_state_and_metrics() {
     };
     let slow = spawn(&[scenario, "--stall-for", "5s"]);
     let object = tail.next().expect("a line");
-    assert_eq!(object["type"], "in_flight", "not reported before it ended: {object}");
+    assert_eq!(
+        object["type"], "in_flight",
+        "not reported before it ended: {object}"
+    );
     let view: Value = serde_json::from_str(&get("/state")).expect("JSON");
     assert_eq!(view["in_flight"], 1);
     for pin in [&object, &view["oldest"][0]] {

@@ -1,5 +1,5 @@
-//! Compares the instructions that the verifier processes with the recorded numbers. A program that grows unnoticed
-//! would one day be refused by some kernel.
+//! Compares the instructions that the verifier processes with the recorded numbers. A program that grows
+//! unnoticed would one day be refused by some kernel.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

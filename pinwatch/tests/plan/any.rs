@@ -183,7 +183,7 @@ proptest! {
                 prop_assert!(programs().contains(&program));
                 prop_assert_eq!(OBJECT.get(program), Some(&hook.kind), "{}", program);
             }
-            // A skip of kprobes hits all of them on that CPU, so a twin would not help.
+            // A skip affects all kprobes on that CPU, so a twin would not help.
             let has_twin = plan.globals.preempts && !hook.kind.is_probe();
             let alone = hook.program.strip_suffix("_first").unwrap_or(hook.program);
             let ends_pins = ["pin_exit_fexit", "memfd_exit_fexit"].contains(&alone);

@@ -1,5 +1,5 @@
-//! The planner over the fact sheets of stock kernels, and over changed sheets. Needs neither root nor a kernel
-//! to watch. `cargo xtask facts` writes the sheets in `tests/data/facts`: do not edit them.
+//! The planner over the fact sheets of stock kernels, and over changed sheets. Needs neither root nor a
+//! kernel to watch. `cargo xtask facts` writes the sheets in `tests/data/facts`: do not edit them.
 
 mod any;
 mod one_change;

@@ -1,5 +1,5 @@
-//! The outputs in the programs that people use: Chromium, tmux and Prometheus. Needs neither root nor a kernel
-//! to watch.
+//! The outputs in the programs that people use: Chromium, tmux and Prometheus. Needs neither root nor a
+//! kernel to watch.
 
 #[path = "../web/authority.rs"]
 mod authority;

@@ -1,5 +1,5 @@
-//! The metrics in Debian's Prometheus: it scrapes the daemon's web server over TLS with a password and evaluates
-//! recording rules, whose values must follow from the state.
+//! The metrics in Debian's Prometheus: it scrapes the daemon's web server over TLS with a password and
+//! evaluates recording rules, whose values must follow from the state.
 
 use std::fs;
 use std::io::{Read as _, Write as _};

@@ -65,7 +65,11 @@ async fn a_changed_password_is_valid_at_once() {
     server.replace("web.yml", &users(&[("bob", &hash("new"))]));
     assert_eq!(status("new").await, 401);
     server.replace("web.yml", "");
-    assert_eq!(status("any").await, 200, "without users, no password is asked for");
+    assert_eq!(
+        status("any").await,
+        200,
+        "without users, no password is asked for"
+    );
 }
 
 #[tokio::test]

@@ -116,7 +116,10 @@ async fn connections_beyond_the_limit_wait() {
         ..Limits::DEFAULT
     };
     let server = Server::plain(limits).await;
-    let (mut first, mut second) = (connect_and_ask(&server).await, connect_and_ask(&server).await);
+    let (mut first, mut second) = (
+        connect_and_ask(&server).await,
+        connect_and_ask(&server).await,
+    );
     take(&mut first).await;
     take(&mut second).await;
     let mut third = connect_and_ask(&server).await;
@@ -125,7 +128,10 @@ async fn connections_beyond_the_limit_wait() {
         ask(&mut first).await;
         take(&mut first).await;
     }
-    assert!(third.try_read(&mut [0]).is_err(), "the third connection waits");
+    assert!(
+        third.try_read(&mut [0]).is_err(),
+        "the third connection waits"
+    );
     drop(second);
     take(&mut third).await;
 }

@@ -1,5 +1,6 @@
-//! The alerts: one row each. `dashboards/pinwatch-alerts.yml` and `docs/runbook.md` are generated from this table.
-//! `dashboards/pinwatch-alerts.test.yml` tests that each alert fires, and that it does not fire without cause.
+//! The alerts: one row each. `dashboards/pinwatch-alerts.yml` and `docs/runbook.md` are generated from this
+//! table. `dashboards/pinwatch-alerts.test.yml` tests that each alert fires, and that it does not fire
+//! without cause.
 
 /// An alerting rule of Prometheus, with its section of the runbook.
 pub struct Alert {
@@ -13,7 +14,7 @@ pub struct Alert {
     pub severity: Severity,
     /// One sentence. May contain Prometheus templates.
     pub summary: &'static str,
-    /// What the condition means for the host.
+    /// Meaning of the condition for the host.
     pub meaning: &'static str,
     /// Steps of the diagnosis, in order.
     pub look: &'static [&'static str],

@@ -10,7 +10,7 @@ use pinwatch::probe::decision::{Kind, Verdict};
 use pinwatch::probe::plan::{Plan, Prefer, UserRegs};
 use pinwatch::probe::table::Measurement;
 
-use super::{GLL, COLLECT, attached, kernel, lost};
+use super::{COLLECT, GLL, attached, kernel, lost};
 use crate::{LOWER_BOUND, PREFERENCES, SHEETS, verdict};
 
 #[test]

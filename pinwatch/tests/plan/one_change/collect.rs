@@ -5,7 +5,7 @@ use pinwatch::kernel::facts::Facts;
 use pinwatch::probe::plan::{Plan, Prefer};
 use pinwatch::probe::table::Measurement;
 
-use super::{FOUND, COLLECT, attached, decided_otherwise, kernel, params, suffixed_only};
+use super::{COLLECT, FOUND, attached, decided_otherwise, kernel, params, suffixed_only};
 use crate::PREFERENCES;
 
 #[test]

@@ -20,7 +20,10 @@ const FOUND: &str = "migrate_longterm_unpinnable_folios";
 fn kernel(sheet: &str, change: impl FnOnce(&mut Facts)) -> Facts {
     let mut facts = SHEETS[sheet].clone();
     change(&mut facts);
-    assert_ne!(facts, SHEETS[sheet], "the change has no effect on this sheet");
+    assert_ne!(
+        facts, SHEETS[sheet],
+        "the change has no effect on this sheet"
+    );
     facts
 }
 

@@ -1,5 +1,6 @@
-//! Dashboard of two kernels side by side. Each query is written once, with `$kernel`. The dashboard contains it
-//! twice: for the variable `base` and for `new`. After a rate, `$of_kernel` keeps only the hosts of that kernel.
+//! Dashboard of two kernels side by side. Each query is written once, with `$kernel`. The dashboard
+//! contains it twice: for the variable `base` and for `new`. After a rate, `$of_kernel` keeps only the
+//! hosts of that kernel.
 
 use super::Unit::{Number, PerSecond, Seconds, Share};
 use super::{Dashboard, Variable, figure, lines, query, row};
