@@ -25,7 +25,7 @@ pub const PIN_PATH: &str = "__gup_longterm_locked";
 /// A named set of hooks.
 pub struct HookSet {
     pub name: &'static str,
-    /// The set that is the limit of what hooks of its kind can cost.
+    /// The set of empty programs that this set is compared with: the lower limit for hooks of its kind.
     pub pair: Option<&'static str>,
     hooks: Hooks,
 }

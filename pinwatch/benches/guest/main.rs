@@ -70,7 +70,7 @@ enum Command {
 fn main() -> Result<()> {
     match Cli::parse().command {
         Command::Overhead { sets, nanoseconds } => {
-            // A tool counts as attached once the price of a pin is steady, which nanoseconds are not.
+            // A tool counts as attached once the price of a pin is steady. A price in nanoseconds never is.
             let by_default = |set: &HookSet| !(nanoseconds && set.is_a_program());
             let wanted = |set: &&HookSet| match &sets[..] {
                 [] => by_default(set),

@@ -58,7 +58,7 @@ struct Counts {
     passes: PassCells,
     /// Pages requested and returned, and pins with write access.
     pages: [u64; 3],
-    /// Unpinnable, migrate calls, moved, failed, repinned.
+    /// Unpinnable, calls of migrate_pages, migrated, migrate_failed, repinned.
     moves: [u64; 5],
 }
 

@@ -113,7 +113,7 @@ pub const ALERTS: &[Alert] = &[
         meaning: "pinwatch did not measure some events of the pin path. The figures of that host are too low. This alert \
                   ignores the stage `ring_full`: only followers lose those events, and the metrics have them.",
         look: &[
-            "`slots_full`: more pins were in flight at once than there are slots. See `pinwatch_map_entries`.",
+            "`slots_full`: all four slots of a pin's set were taken. Compare `pinwatch_map_entries` with `pinwatch_map_capacity`.",
             "`skipped:PROGRAM`: the kernel skips kprobe programs beside another BPF agent. \
              `pinwatch_measurement_lower_bound` names the measurements. Programs with a twin are not counted here.",
             "`pinwatch_pins_lost_total`: lost pins, by reason.",

@@ -231,7 +231,7 @@ pub const HOST: Dashboard = Dashboard {
                 ),
                 lines(
                     "Migrations and drains",
-                    "Calls inside pins. lru_add_drain_all makes every CPU work.",
+                    "Calls inside pins. lru_add_drain_all interrupts every CPU.",
                     PerSecond,
                     &[
                         query(
