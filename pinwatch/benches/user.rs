@@ -1,7 +1,6 @@
-//! What user space costs: turning events of the ring buffer and recordings into
-//! statistics, and statistics into the text that Prometheus reads. Run by
-//! `cargo xtask bench user`: as it is for times, and with `--count` for one piece
-//! of work whose instructions somebody else counts.
+//! Cost of user space: folding events and recordings into cells, and encoding metrics as text. `cargo xtask
+//! bench user` runs it without arguments for times, and with `--count` for one piece of work under an
+//! instruction counter.
 
 use std::alloc::System;
 use std::hint::black_box;
@@ -25,10 +24,10 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 const EVENTS: usize = 4096;
-/// Series of `/metrics` to encode; the last is more than a scrape should have.
+/// Numbers of series to encode. The last is more than a scrape should have.
 const SERIES: [usize; 4] = [100, 1_000, 10_000, 100_000];
 
-/// A pin of its own kind for each number: origins, results and durations vary.
+/// The `n`th pin. Origins, results and durations vary with `n`.
 fn pin(n: usize) -> Pin {
     let failed = n % 8 == 7;
     let errno = ERRNO_CLASSES[n / 8 % ERRNO_CLASSES.len()].0;
@@ -54,7 +53,7 @@ fn events() -> Vec<PinEvent> {
     (0..EVENTS).map(event).collect()
 }
 
-/// From bytes, as the ring buffer gives them, to cells.
+/// Folds events into cells, from bytes as the ring buffer has them.
 fn fold(events: &[Vec<u8>], cells: &mut PinCells) {
     for event in events {
         let event: PinEvent = bytemuck::pod_read_unaligned(black_box(event));
@@ -90,7 +89,7 @@ fn recording(events: &[PinEvent]) -> Vec<u8> {
     file
 }
 
-/// From a recording to cells.
+/// Folds a recording into cells.
 fn replay(recording: &[u8], cells: &mut PinCells) {
     let mut reader = Reader::new(black_box(recording)).expect("a recording");
     while let Some(item) = reader.next_item().expect("memory") {
@@ -101,9 +100,9 @@ fn replay(recording: &[u8], cells: &mut PinCells) {
     }
 }
 
-/// What there is to encode after pins of all kinds, over and over with one more
-/// label, until it is so many series.
-fn many(series: usize) -> Vec<MetricFamily> {
+/// Metric families with exactly `series` series: those of pins of all kinds, copied with one more label
+/// until there are enough.
+fn families_with(series: usize) -> Vec<MetricFamily> {
     let mut cells = Box::new(CpuCells::zeroed());
     (0..EVENTS).for_each(|n| fold_pin(&mut cells.pins, &pin(n)));
     let state = State {
@@ -123,7 +122,7 @@ fn many(series: usize) -> Vec<MetricFamily> {
                 all.push(empty);
             }
             for metric in family.get_metric() {
-                // A histogram is a series for each bucket, the last and the two sums.
+                // A histogram has a series per bucket, one for +Inf, its sum and its count.
                 let buckets = metric.get_histogram().get_bucket().len();
                 let size = if buckets == 0 { 1 } else { buckets + 3 };
                 if size > left {
@@ -148,7 +147,7 @@ fn many(series: usize) -> Vec<MetricFamily> {
     all
 }
 
-/// As a scrape does: makes all samples anew, here as copies, and spells them out.
+/// Copies all families and encodes them. A scrape makes all samples anew too.
 fn text(families: &[MetricFamily]) -> Vec<u8> {
     let mut text = Vec::new();
     let copies = families.to_vec();
@@ -172,7 +171,7 @@ fn times(criterion: &mut Criterion) {
     group.finish();
     let mut group = criterion.benchmark_group("encode");
     for series in SERIES {
-        let families = many(series);
+        let families = families_with(series);
         let region = Region::new(ALLOCATOR);
         let text_once = text(&families);
         let allocations = region.change().allocations;
@@ -180,7 +179,7 @@ fn times(criterion: &mut Criterion) {
         let lines = text_once.split(|byte| *byte == b'\n');
         let there = lines.filter(|l| !l.is_empty() && l[0] != b'#').count();
         assert_eq!(there, series);
-        // For `cargo xtask bench user`, which has the times from criterion's own files.
+        // `cargo xtask bench user` reads this line, and the times from criterion's files.
         println!("encode {series} {bytes} {allocations}");
         group.throughput(Throughput::Elements(series as u64));
         group.bench_function(BenchmarkId::from_parameter(series), |bencher| {
@@ -190,8 +189,7 @@ fn times(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Does `times` over what `work` names. The difference of two counts leaves out
-/// everything else.
+/// Does a piece of work `times` times. The difference of two counts excludes the preparation.
 fn count(work: &str, times: usize) {
     let events = events();
     let mut cells = Box::new(PinCells::zeroed());
@@ -205,10 +203,10 @@ fn count(work: &str, times: usize) {
             (0..times).for_each(|_| replay(&recording, &mut cells));
         }
         Some(("encode", series)) => {
-            let families = many(series.parse().expect("a number of series"));
+            let families = families_with(series.parse().expect("a number of series"));
             (0..times).for_each(|_| drop(black_box(text(&families))));
         }
-        _ => panic!("{work} is no work"),
+        _ => panic!("unknown work {work}: use fold/events, fold/recording or encode/SERIES"),
     }
     black_box(&cells);
 }

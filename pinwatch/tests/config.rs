@@ -1,10 +1,11 @@
-//! The command with an environment and a file, as a service runs it. Nothing is attached.
+//! `pinwatch run --check-config` with flags, environment and file. Attaches nothing.
 
 use std::fs;
 use std::process::{Command, Output};
 
 use pinwatch::cli::config::settings;
 
+/// Whether the settings are accepted, and the output.
 fn check(env: &[(&str, &str)], args: &[&str]) -> (bool, String) {
     let Output {
         status,
@@ -25,7 +26,7 @@ fn check(env: &[(&str, &str)], args: &[&str]) -> (bool, String) {
 fn every_variable_is_read() {
     for setting in settings() {
         let Some(env) = setting.env else { continue };
-        // No setting takes this, but for those that take any path.
+        // Only a setting that takes any path accepts this value.
         let (fine, says) = check(&[(&env, "\u{1}/\u{1}")], &[]);
         let takes_any = env == "PINWATCH_SOCKET";
         assert_eq!(fine, takes_any, "{env}: {says}");
@@ -33,7 +34,7 @@ fn every_variable_is_read() {
 }
 
 #[test]
-fn flags_win_over_the_environment_and_that_over_the_file() {
+fn flags_override_the_environment_and_the_environment_overrides_the_file() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("pinwatch.toml");
     fs::write(&file, "[web]\nlisten-address = [\"192.0.2.1:1\"]\n").expect("written");
@@ -43,7 +44,7 @@ fn flags_win_over_the_environment_and_that_over_the_file() {
         by_file[0],
         ("PINWATCH_WEB_LISTEN_ADDRESS", "192.0.2.2:2,192.0.2.3:3"),
     ];
-    // The warning names what it listens on.
+    // A warning names each address.
     let warned = |env: &[_], args: &[_]| {
         let (fine, says) = check(env, args);
         assert!(fine, "{says}");
@@ -57,7 +58,7 @@ fn flags_win_over_the_environment_and_that_over_the_file() {
 }
 
 #[test]
-fn what_the_files_name_is_checked_too() {
+fn files_named_in_the_settings_are_checked_too() {
     let folder = tempfile::tempdir().expect("a folder");
     let [toml, yml] = ["pinwatch.toml", "web.yml"].map(|name| folder.path().join(name));
     fs::write(&yml, "basic_auth_users:\n  alice: secret\n").expect("written");

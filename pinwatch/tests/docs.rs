@@ -1,5 +1,4 @@
-//! The generated docs are what the tables in the code say. To write them anew:
-//! `cargo xtask docs`.
+//! The generated docs equal the tables in the code. `cargo xtask docs` writes them.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -17,6 +16,7 @@ use pinwatch::probe::table::{Hook, ROWS};
 use pinwatch::web::reload::LAST_RELOAD;
 use serde_json::{Value, json};
 
+/// Compares docs/`file` with its generated text. With `PINWATCH_UPDATE_DOCS` set, writes it first.
 fn assert_current(file: &str, made: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../docs")
@@ -25,11 +25,14 @@ fn assert_current(file: &str, made: &str) {
         std::fs::write(&path, made).expect("docs can be written");
     }
     let there = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(there == made, "docs/{file} is stale: cargo xtask docs");
+    assert!(
+        there == made,
+        "docs/{file} is stale: run `cargo xtask docs` and commit the result"
+    );
 }
 
 #[test]
-fn metrics() {
+fn metrics_md_is_current() {
     let mut text = String::from(
         "# Metrics\n\nGenerated from `METRICS` in `pinwatch/src/output/metrics/table.rs`. Times are in seconds, pages in base\n\
          pages (4 KiB) unless said otherwise. Counters of pins move when a pin returns.\n\n\
@@ -51,7 +54,7 @@ fn metrics() {
 }
 
 #[test]
-fn probes() {
+fn probes_md_is_current() {
     let mut text = String::from(
         "# Probes\n\nGenerated from `ROWS` in `pinwatch/src/probe/table.rs`: every way to take each measurement, best first. \
          `pinwatch check` says\nwhich of them a kernel gets. Where the kernel can preempt BPF programs, each tracing program (fentry, fexit, \
@@ -94,7 +97,7 @@ fn probes() {
 }
 
 #[test]
-fn configuration() {
+fn configuration_md_is_current() {
     let mut text = String::from(
         "# Configuration of `pinwatch run`\n\nGenerated from the command line. A flag overrides the environment, and the \
          environment overrides the file.\n\n| Flag | Environment | Key of `--config` | Default | Meaning |\n|---|---|---|---|---|\n",
@@ -117,7 +120,7 @@ fn configuration() {
     assert_current("configuration.md", &text);
 }
 
-/// Keys of an object whose own keys are data: zones, files, functions.
+/// Fields whose value is an object with data as keys: zones, files, functions.
 const KEYED_BY_DATA: [&str; 10] = [
     "zones",
     "thp",
@@ -131,6 +134,7 @@ const KEYED_BY_DATA: [&str; 10] = [
     "suffixed",
 ];
 
+/// Panics unless docs/json.md, in `listed`, names every field of a value.
 fn assert_keys_are_listed(output: &str, value: &Value, listed: &str) {
     match value {
         Value::Array(values) => values
@@ -141,7 +145,10 @@ fn assert_keys_are_listed(output: &str, value: &Value, listed: &str) {
                 let is_listed = listed.contains(&format!("`{key}`"))
                     || listed.contains(&format!(".{key}`"))
                     || listed.contains(&format!("\"{key}\":"));
-                assert!(is_listed, "docs/json.md lacks `{key}` of {output}");
+                assert!(
+                    is_listed,
+                    "docs/json.md does not list the field `{key}` of {output}"
+                );
                 if !KEYED_BY_DATA.contains(&key.as_str()) {
                     assert_keys_are_listed(output, value, listed);
                 }
@@ -151,8 +158,7 @@ fn assert_keys_are_listed(output: &str, value: &Value, listed: &str) {
     }
 }
 
-/// Runs a command on the recordings of the tests and returns the JSON that it writes, line by line or
-/// as a whole.
+/// Runs pinwatch in the folder of the recordings and returns its JSON values, one or one per line.
 fn output_of(args: &[&str]) -> Vec<Value> {
     let output = Command::new(env!("CARGO_BIN_EXE_pinwatch"))
         .args(args)
@@ -168,10 +174,10 @@ fn output_of(args: &[&str]) -> Vec<Value> {
     values
 }
 
-/// docs/json.md lists every field that the commands and the HTTP server write. `load` is left out, since it
-/// pins pages.
+/// docs/json.md lists every field that the commands and the HTTP server write. `load` would pin pages and
+/// is not checked.
 #[test]
-fn json_fields() {
+fn json_md_lists_every_field() {
     let listed = include_str!("../../docs/json.md");
     let commands: [&[&str]; 3] = [
         &["tail", "--json", "--replay", "6.12.pw"],

@@ -1,4 +1,4 @@
-//! `report`, `replay` and `compare` on made-up recordings, by the program that users run.
+//! Runs `pinwatch report`, `replay` and `compare` on synthetic recordings.
 
 use std::fs::{self, File};
 use std::io::BufWriter;
@@ -14,7 +14,7 @@ use pinwatch::recording::{End, Header, Writer};
 use pinwatch_common::abi::ABI_VERSION;
 use pinwatch_common::record::{Pin, PinEvent};
 
-/// A folder that goes with the test.
+/// A temporary folder, removed when dropped.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -35,7 +35,7 @@ impl Drop for Folder {
     }
 }
 
-/// Numbers that look random and are the same each time (splitmix64).
+/// A random number generator with a fixed seed (splitmix64).
 struct Dice(u64);
 
 impl Dice {
@@ -47,21 +47,22 @@ impl Dice {
         z ^ (z >> 31)
     }
 
-    /// From 0 to 1.
+    /// A number from 0 to 1.
     fn share(&mut self) -> f64 {
         self.next() as f64 / u64::MAX as f64
     }
 }
 
-/// What a made-up kernel does.
+/// Behaviour of a synthetic kernel, and the machine that it runs on.
 #[derive(Clone, Copy)]
 struct Kernel {
     ns_per_page: f64,
-    /// Share of pins of held memory that fail.
+    /// Share of pins of held memory that fail, from 0 to 1.
     fails: f64,
+    /// Whether pins migrate their pages out of ZONE_MOVABLE.
     moves: bool,
     memory_kib: u64,
-    /// How fast its machine was, where the recording has it.
+    /// Duration of the calibration work, if the recording has it.
     yardstick_ns: Option<u64>,
 }
 
@@ -73,6 +74,7 @@ const OLD: Kernel = Kernel {
     yardstick_ns: None,
 };
 
+/// Index of the zone.
 const MOVABLE: u8 = 3;
 
 fn header(kernel: Kernel) -> Header {
@@ -101,10 +103,11 @@ fn header(kernel: Kernel) -> Header {
     }
 }
 
+/// The `n`th pin. Every fourth is of held memory.
 fn pin(kernel: Kernel, n: u64, dice: &mut Dice) -> Traced {
     let held = n % 4 == 3;
     let fails = held && dice.share() < kernel.fails;
-    // A long tail, as durations have.
+    // Durations have a long tail.
     let slow = 1.0 / (0.05 + dice.share());
     let pages = 256.0;
     let ns = (pages * kernel.ns_per_page * (0.9 + 0.05 * slow)) as u64;
@@ -166,6 +169,7 @@ fn pin(kernel: Kernel, n: u64, dice: &mut Dice) -> Traced {
     Traced { event, passes }
 }
 
+/// Writes a recording of `pins` pins.
 fn record(path: &Path, kernel: Kernel, pins: u64, seed: u64) {
     let file = BufWriter::new(File::create(path).expect("a file"));
     let mut writer = Writer::new(file, &header(kernel), false).expect("a header");
@@ -196,7 +200,7 @@ fn text(output: &Output) -> String {
 }
 
 #[test]
-fn a_kernel_that_moves_pages_and_fails_is_told_from_one_that_does_not() {
+fn compare_finds_differences_in_failures_durations_and_zones() {
     let folder = Folder::new("differ");
     let (base, new, page) = (
         folder.file("base"),
@@ -234,15 +238,15 @@ fn a_kernel_that_moves_pages_and_fails_is_told_from_one_that_does_not() {
     );
     assert!(
         !page.contains('\u{202e}'),
-        "text that changes its direction"
+        "the page must not contain characters that change the direction of text"
     );
     let output = pinwatch(&["compare", "--json"], &[&new, &base]);
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    assert_eq!(json["worse"], true, "pages stay in ZONE_MOVABLE");
+    assert_eq!(json["worse"], true, "more pages stay in ZONE_MOVABLE");
 }
 
 #[test]
-fn the_same_kernel_is_no_different() {
+fn compare_finds_no_difference_between_runs_of_one_kernel() {
     let folder = Folder::new("same");
     let kernel = Kernel {
         fails: 0.3,
@@ -263,7 +267,7 @@ fn the_same_kernel_is_no_different() {
 }
 
 #[test]
-fn a_machine_that_was_slower_is_no_slower_kernel() {
+fn a_slower_machine_is_not_reported_as_a_slower_kernel() {
     let folder = Folder::new("unsteady");
     let (base, new) = (folder.file("base"), folder.file("new"));
     let slower = |times: f64, yardstick: Option<u64>| Kernel {
@@ -289,13 +293,13 @@ fn a_machine_that_was_slower_is_no_slower_kernel() {
         shown.starts_with("no difference") && shown.contains(note),
         "{shown}"
     );
-    // A machine that is known to differ by as much each time.
+    // The user says that runs of one kernel differ this much.
     let (status, shown) = compared(&["--run-spread=50"], [None; 2]);
     assert_eq!(status, Some(0), "{shown}");
 }
 
 #[test]
-fn other_machines_are_refused_unless_allowed() {
+fn recordings_of_different_machines_need_allow() {
     let folder = Folder::new("alike");
     let (base, new) = (folder.file("base"), folder.file("new"));
     record(&base, OLD, 100, 1);
@@ -315,11 +319,15 @@ fn other_machines_are_refused_unless_allowed() {
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
     assert!(text(&output).contains("allowed: memory differs"));
     let output = pinwatch(&["compare"], &[&base, Path::new("/nonexistent")]);
-    assert_eq!(output.status.code(), Some(2), "no verdict");
+    assert_eq!(
+        output.status.code(),
+        Some(2),
+        "a missing file is an error, not a verdict"
+    );
 }
 
 #[test]
-fn many_pins_are_replayed_within_64_mb() {
+fn replay_of_many_pins_needs_less_than_64_mb() {
     let folder = Folder::new("many");
     let file = folder.file("pins");
     record(&file, OLD, 300_000, 7);
@@ -327,7 +335,7 @@ fn many_pins_are_replayed_within_64_mb() {
         ("metrics", "pinwatch_pins_total{origin=\"io_uring\"} 300000"),
         ("report", "300000 pins, 0 failed"),
     ] {
-        // The limit is of address space, which is more than what is resident.
+        // The limit is on address space, which is larger than resident memory.
         let limited = format!("ulimit -v {}; exec \"$0\" \"$@\"", 64_000_000 / 1024);
         let replay = Command::new("sh")
             .args([
@@ -346,7 +354,7 @@ fn many_pins_are_replayed_within_64_mb() {
 }
 
 #[test]
-fn claims_are_judged_and_rules_applied() {
+fn report_judges_claims_and_applies_what_if_rules() {
     let folder = Folder::new("claims");
     let file = folder.file("pins");
     let kernel = Kernel {

@@ -1,4 +1,4 @@
-//! What a package has beside the program.
+//! The files of a package beside the program: unit, DaemonSet, manual pages, completions.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -15,23 +15,23 @@ fn packaging() -> PathBuf {
 }
 
 #[test]
-fn systemd_says_that_the_service_is_little_exposed() {
-    // In tenths, of ten; 1.5 is what systemd 252 says.
+fn systemd_rates_the_service_as_little_exposed() {
+    // Tenths of a point, of 10 points. systemd 252 reports 1.5.
     const THRESHOLD: &str = "--threshold=15";
     let output = Command::new("systemd-analyze")
         .args(["security", "--offline=true", "--no-pager", THRESHOLD])
         .arg(packaging().join("pinwatch.service"))
         .output()
-        .expect("systemd-analyze is there: cargo xtask setup");
+        .expect("systemd-analyze starts: `cargo xtask setup` installs it");
     let said = [output.stdout, output.stderr].concat();
     let said = String::from_utf8(said).expect("UTF-8");
     assert!(output.status.success(), "{said}");
     assert!(said.contains("Overall exposure level"), "{said}");
 }
 
-/// As root of a container, tracefs is open without CAP_DAC_OVERRIDE.
+/// Root in a container can open tracefs without CAP_DAC_OVERRIDE.
 #[test]
-fn a_container_gets_the_capabilities_of_the_unit_that_a_file_system_does_not_ask_for() {
+fn a_container_gets_the_capabilities_of_the_unit_except_dac_override() {
     let of_unit = |setting: &str| -> BTreeSet<_> {
         let line = UNIT.lines().find_map(|line| line.strip_prefix(setting));
         line.expect("it is set").split(' ').collect()

@@ -1,11 +1,11 @@
-//! Rules of the house: docs/architecture.md says why. Each finding names file and line.
+//! Rules for the sources of pinwatch. docs/architecture.md gives the reasons. Each finding names file and
+//! line.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The folders of `src`, each with those that it may import. No circles, and no arrow that
-/// nothing uses.
+/// The folders of `src`, each with the folders that it may import. Without circles and unused entries.
 const ARROWS: &[(&str, &[&str])] = &[
     ("kernel", &[]),
     ("host", &[]),
@@ -41,7 +41,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// Files that may have `unsafe`, each block with its reason.
+/// Files that may contain `unsafe`. Each block gives its reason.
 const UNSAFE: &[&str] = &[
     "host/heap.rs",
     "host/privileges.rs",
@@ -53,7 +53,7 @@ const UNSAFE: &[&str] = &[
     "source/stack.rs",
 ];
 
-/// What a folder does without.
+/// Words that must not occur in a folder: I/O, clocks, tokio, aya.
 const WITHOUT: &[(&str, &[&str])] = &[
     (
         "model/",
@@ -74,14 +74,15 @@ const WITHOUT: &[(&str, &[&str])] = &[
     ("stream/", &["aya"]),
 ];
 
-/// Where nothing may be decided by what the name of a BPF program looks like.
+/// Folders that must not decide anything by the name of a BPF program.
 const NO_NAMES: &[&str] = &["probe/", "source/"];
 
 const MOST_LINES: usize = 400;
 
-/// Long, but one row after the other.
+/// Tables, one row after the other, which may exceed [`MOST_LINES`].
 const TABLES: &[&str] = &["output/metrics/table.rs", "probe/table.rs"];
 
+/// A source file.
 struct Source {
     /// Relative to `src`.
     path: String,
@@ -109,7 +110,7 @@ impl Source {
         path.strip_suffix("/mod").unwrap_or(path)
     }
 
-    /// Lines by number, without comments.
+    /// Lines with their numbers, from 1, without comments.
     fn code(&self) -> impl Iterator<Item = (usize, &str)> {
         let lines = self.text.lines().enumerate();
         lines.map(|(n, line)| {
@@ -146,11 +147,12 @@ fn sources() -> Vec<Source> {
     found
 }
 
+/// Panics with the findings if there are any.
 fn none(findings: &[String]) {
     assert!(findings.is_empty(), "\n{}\n", findings.join("\n"));
 }
 
-/// Whether a text has a word, and not as a part of a longer one.
+/// Whether a text contains a whole word.
 fn has_word(text: &str, word: &str) -> bool {
     let inside = |c: char| c.is_alphanumeric() || c == '_';
     text.match_indices(word).any(|(at, _)| {
@@ -159,12 +161,13 @@ fn has_word(text: &str, word: &str) -> bool {
     })
 }
 
+/// The identifier at the beginning of a text.
 fn word(text: &str) -> &str {
     let end = text.find(|c: char| !c.is_alphanumeric() && c != '_');
     &text[..end.unwrap_or(text.len())]
 }
 
-/// Names behind each `crate::` of a line, also of `crate::{a, b::c}`.
+/// The first name after each `crate::` of a line, also in groups such as `crate::{a, b::c}`.
 fn imports(line: &str) -> Vec<&str> {
     let behind = line
         .match_indices("crate::")
@@ -177,7 +180,7 @@ fn imports(line: &str) -> Vec<&str> {
         .collect()
 }
 
-/// Folder-to-folder imports that a file has, with their lines.
+/// The other folders that a file imports, with line numbers.
 fn arrows(source: &Source) -> Vec<(usize, String)> {
     let known = |name: &&str| ARROWS.iter().any(|(folder, _)| folder == name);
     let Some(from) = source.folder() else {
@@ -191,6 +194,7 @@ fn arrows(source: &Source) -> Vec<(usize, String)> {
     others.map(|(n, name)| (n, name.to_owned())).collect()
 }
 
+/// Findings for imports that [`ARROWS`] does not allow.
 fn forbidden_arrows(source: &Source) -> Vec<String> {
     let Some(from) = source.folder() else {
         return Vec::new();
@@ -206,7 +210,7 @@ fn forbidden_arrows(source: &Source) -> Vec<String> {
         .collect()
 }
 
-/// A folder from which imports lead back to it.
+/// A folder that imports itself through others, if there is one.
 fn circle(arrows: &[(&'static str, &[&'static str])]) -> Option<&'static str> {
     let mut left: BTreeMap<_, _> = arrows.iter().copied().collect();
     while !left.is_empty() {
@@ -221,6 +225,7 @@ fn circle(arrows: &[(&'static str, &[&'static str])]) -> Option<&'static str> {
     None
 }
 
+/// Findings for `unsafe` in files that are not in [`UNSAFE`].
 fn wrong_unsafe(source: &Source) -> Vec<String> {
     if UNSAFE.contains(&source.path.as_str()) {
         return Vec::new();
@@ -242,17 +247,18 @@ fn wrong_unsafe(source: &Source) -> Vec<String> {
         .collect()
 }
 
-fn impure(source: &Source) -> Vec<String> {
+/// Findings for words of [`WITHOUT`].
+fn forbidden_words(source: &Source) -> Vec<String> {
     let rules = WITHOUT.iter().filter(|(at, _)| source.path.starts_with(at));
     let words = rules.flat_map(|(at, words)| words.iter().map(move |word| (at, word)));
     let found = words.flat_map(|(at, word)| {
         let lines = source.code().filter(|(_, line)| has_word(line, word));
-        lines.map(move |(n, _)| source.finding(n, format!("{at} does without {word}")))
+        lines.map(move |(n, _)| source.finding(n, format!("{at} must not use {word}")))
     });
     found.collect()
 }
 
-/// `program.starts_with(...)` and the like, also over several lines.
+/// Findings for calls such as `program.starts_with(...)`, also over several lines.
 fn decisions_by_name(source: &Source) -> Vec<String> {
     const LOOKS: [&str; 5] = [
         "starts_with",
@@ -274,7 +280,7 @@ fn decisions_by_name(source: &Source) -> Vec<String> {
     let looks = LOOKS.iter().flat_map(|look| text.match_indices(*look));
     let by_name = looks.filter(|(at, look)| {
         let before = text[..*at].strip_suffix('.').unwrap_or_default();
-        // `program.names().starts_with` is about something else.
+        // Only the last identifier counts: `program.names().starts_with` is allowed.
         let name = before.rsplit(|c| !inside(c)).next().unwrap_or_default();
         let is_call = text[at + look.len()..].starts_with('(');
         is_call && matches!(name, "program" | "programs" | "program_name")
@@ -287,7 +293,7 @@ fn decisions_by_name(source: &Source) -> Vec<String> {
         .collect()
 }
 
-/// Lines without the tests at the end.
+/// A finding if a file has more than [`MOST_LINES`] lines before its tests.
 fn too_long(source: &Source) -> Option<String> {
     if source.is_tests() || TABLES.contains(&source.path.as_str()) {
         return None;
@@ -303,7 +309,7 @@ fn too_long(source: &Source) -> Option<String> {
     })
 }
 
-/// What is in a `mod.rs` beside documentation, modules and what they offer.
+/// Findings for items in a `mod.rs` other than documentation, modules and re-exports.
 fn more_than_modules(source: &Source) -> Vec<String> {
     if !source.path.ends_with("/mod.rs") {
         return Vec::new();
@@ -326,6 +332,7 @@ fn architecture() -> String {
     fs::read_to_string(path).expect("docs/architecture.md")
 }
 
+/// A finding if docs/architecture.md does not list the module.
 fn unlisted(source: &Source, architecture: &str) -> Option<String> {
     if source.is_tests() {
         return None;
@@ -335,8 +342,8 @@ fn unlisted(source: &Source, architecture: &str) -> Option<String> {
     missing.then(|| source.finding(1, format!("docs/architecture.md does not list {name}")))
 }
 
-/// Modules that are listed and not there.
-fn gone(modules: &BTreeSet<&str>, architecture: &str) -> Vec<String> {
+/// Findings for modules that docs/architecture.md lists and that do not exist.
+fn nonexistent(modules: &BTreeSet<&str>, architecture: &str) -> Vec<String> {
     let lines = architecture.lines().enumerate();
     let rows = lines.filter_map(|(n, line)| {
         let name = line.strip_prefix("| `")?.split_once('`')?.0;
@@ -352,7 +359,7 @@ fn gone(modules: &BTreeSet<&str>, architecture: &str) -> Vec<String> {
 }
 
 #[test]
-fn folders_import_what_the_table_allows() {
+fn folders_import_only_what_the_table_allows() {
     let found: Vec<_> = sources().iter().flat_map(forbidden_arrows).collect();
     none(&found);
     assert_eq!(circle(ARROWS), None, "the table ARROWS has a circle");
@@ -370,13 +377,13 @@ fn every_allowed_arrow_is_used() {
     let all = all.flat_map(|(from, to)| to.iter().map(move |to| (*from, *to)));
     let unused = all.filter(|(from, to)| !used.contains(&((*from).to_owned(), (*to).to_owned())));
     let unused = unused.map(|(from, to)| {
-        format!("pinwatch/tests/tidy.rs: ARROWS lets {from}/ import {to}/, and it does not")
+        format!("pinwatch/tests/tidy.rs: ARROWS lets {from}/ import {to}/, but no file does: remove the entry")
     });
     none(&unused.collect::<Vec<_>>());
 }
 
 #[test]
-fn unsafe_code_is_where_it_may_be() {
+fn unsafe_code_is_only_in_listed_files() {
     let sources = sources();
     none(&sources.iter().flat_map(wrong_unsafe).collect::<Vec<_>>());
     let needless = UNSAFE.iter().filter(|path| {
@@ -384,14 +391,21 @@ fn unsafe_code_is_where_it_may_be() {
         !source.is_some_and(|source| source.code().any(|(_, line)| has_word(line, "unsafe")))
     });
     let needless = needless.map(|path| {
-        format!("pinwatch/tests/tidy.rs: UNSAFE has {path}, where there is no `unsafe`")
+        format!(
+            "pinwatch/tests/tidy.rs: UNSAFE lists {path}, which has no `unsafe`: remove the entry"
+        )
     });
     none(&needless.collect::<Vec<_>>());
 }
 
 #[test]
-fn folders_do_without_what_is_not_theirs() {
-    none(&sources().iter().flat_map(impure).collect::<Vec<_>>());
+fn folders_use_no_forbidden_word() {
+    none(
+        &sources()
+            .iter()
+            .flat_map(forbidden_words)
+            .collect::<Vec<_>>(),
+    );
 }
 
 #[test]
@@ -405,7 +419,7 @@ fn nothing_is_decided_by_the_name_of_a_program() {
 }
 
 #[test]
-fn files_are_short() {
+fn only_tables_exceed_the_line_limit() {
     none(&sources().iter().filter_map(too_long).collect::<Vec<_>>());
 }
 
@@ -420,14 +434,17 @@ fn mod_files_only_list_modules() {
 }
 
 #[test]
-fn the_architecture_lists_every_module() {
+fn the_architecture_lists_exactly_the_modules_that_exist() {
     let (sources, text) = (sources(), architecture());
     let mut found: Vec<_> = sources.iter().filter_map(|s| unlisted(s, &text)).collect();
-    found.extend(gone(&sources.iter().map(Source::module).collect(), &text));
+    found.extend(nonexistent(
+        &sources.iter().map(Source::module).collect(),
+        &text,
+    ));
     none(&found);
 }
 
-/// Each rule against a file that breaks it.
+/// Applies each rule to a file that breaks it.
 #[test]
 fn each_rule_finds_its_violation() {
     let at = |path: &str, text: &str| Source::new(path, text);
@@ -464,10 +481,10 @@ fn each_rule_finds_its_violation() {
         ""
     );
 
-    let found = line(at("model/x.rs", "use std::time::Instant;"), impure);
+    let found = line(at("model/x.rs", "use std::time::Instant;"), forbidden_words);
     assert_eq!(
         found,
-        "pinwatch/src/model/x.rs:1: model/ does without Instant"
+        "pinwatch/src/model/x.rs:1: model/ must not use Instant"
     );
 
     let text = "let x = 1;\nhook\n    .program\n    .starts_with(prefix)";
@@ -501,7 +518,7 @@ fn each_rule_finds_its_violation() {
         found,
         "pinwatch/src/web/x.rs:1: docs/architecture.md does not list `web/x`"
     );
-    let found = gone(&BTreeSet::from(["web/x"]), "| `web/x` | |\n| `web/y` | |");
+    let found = nonexistent(&BTreeSet::from(["web/x"]), "| `web/x` | |\n| `web/y` | |");
     assert_eq!(
         found,
         ["docs/architecture.md:2: there is no module `web/y`"]

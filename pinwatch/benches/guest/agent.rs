@@ -1,5 +1,4 @@
-//! The daemon itself, from start to idling and serving: its memory, its wake-ups
-//! and its processor time.
+//! Memory, wake-ups and processor time of the daemon: at start, idle, with pins, scrapes and followers.
 
 use std::ffi::CString;
 use std::fs;
@@ -12,69 +11,70 @@ use anyhow::{Context as _, Result, ensure};
 use nix::sys::prctl;
 use serde_json::json;
 
-use super::pins::{Pin, Pins, now};
+use super::pins::{PinKind, Pins, now};
 use super::ring;
 
 const URL: &str = "http://127.0.0.1:10746/metrics";
-/// By then all that the start left to do is done.
+/// Pause after which the daemon has finished the deferred work of its start.
 const SETTLE: Duration = Duration::from_secs(30);
 const IDLE: Duration = Duration::from_secs(60);
 const SCRAPES: u64 = 20;
 const PINS: u64 = 100_000;
-/// The parts of a start.
+/// The parts of a start, in order.
 const START: [&str; 3] = [
     "until the kernel is known",
     "until programs are attached",
     "the scrape",
 ];
-/// Names of threads, for some ten thousand series.
+/// Number of thread names, which make about 10,000 series.
 const NAMES: u32 = 3_300;
 
 /// Prints one figure with its unit.
-pub fn tell(what: &str, value: u64, unit: &str) {
+pub fn print_figure(what: &str, value: u64, unit: &str) {
     println!("{}", json!({ "what": what, "value": value, "unit": unit }));
 }
 
+/// Prints all figures of the daemon and of the ring buffer.
 pub fn agent() -> Result<()> {
     let (daemon, start) = Daemon::start(&[])?;
-    tell("start to first scrape", start.iter().sum(), "ns");
+    print_figure("start to first scrape", start.iter().sum(), "ns");
     for (what, ns) in START.into_iter().zip(start) {
-        tell(&format!("of it, {what}"), ns, "ns");
+        print_figure(&format!("of it, {what}"), ns, "ns");
     }
     sleep(SETTLE);
     let rest = daemon.process.usage()?;
     sleep(IDLE);
     let idle = daemon.process.usage()?;
-    tell(
+    print_figure(
         "wake-ups in an idle minute",
         idle.switches - rest.switches,
         "",
     );
-    tell(
+    print_figure(
         "processor time of an idle minute",
         idle.cpu_ns - rest.cpu_ns,
         "ns",
     );
-    tell("resident memory, idle", idle.resident_kib, "KiB");
+    print_figure("resident memory, idle", idle.resident_kib, "KiB");
 
     let mut pins = Pins::new()?;
     for _ in 0..PINS {
-        pins.time(Pin::One)?;
+        pins.time(PinKind::One)?;
     }
     let pinned = daemon.process.usage()?;
     let of = |what: &str| format!("{what} for {PINS} pins");
-    tell(&of("wake-ups"), pinned.switches - idle.switches, "");
-    tell(&of("processor time"), pinned.cpu_ns - idle.cpu_ns, "ns");
+    print_figure(&of("wake-ups"), pinned.switches - idle.switches, "");
+    print_figure(&of("processor time"), pinned.cpu_ns - idle.cpu_ns, "ns");
 
     scraped(&daemon, "")?;
     followed(&daemon, &mut pins)?;
     drop(daemon);
-    crowded(&mut pins)?;
+    scraped_with_many_series(&mut pins)?;
     ring::burst(&mut pins)?;
     ring::race(&mut pins)
 }
 
-/// What scrapes take, and what they leave.
+/// Prints size and cost of a scrape, and the memory of the daemon afterwards.
 fn scraped(daemon: &Daemon, when: &str) -> Result<()> {
     let of = |what: &str| format!("{what}{when}");
     let before = daemon.process.usage()?;
@@ -84,23 +84,23 @@ fn scraped(daemon: &Daemon, when: &str) -> Result<()> {
     }
     let after = daemon.process.usage()?;
     let series = text.lines().filter(|line| !line.starts_with('#')).count();
-    tell(&of("series of a scrape"), series as u64, "");
-    tell(&of("bytes of a scrape"), text.len() as u64, "B");
+    print_figure(&of("series of a scrape"), series as u64, "");
+    print_figure(&of("bytes of a scrape"), text.len() as u64, "B");
     let each = (after.cpu_ns - before.cpu_ns) / SCRAPES;
-    tell(&of("processor time of a scrape"), each, "ns");
+    print_figure(&of("processor time of a scrape"), each, "ns");
     let what = of("resident memory, after scrapes");
-    tell(&what, after.resident_kib, "KiB");
+    print_figure(&what, after.resident_kib, "KiB");
     Ok(())
 }
 
-/// A daemon with as many series as one should have at most.
-fn crowded(pins: &mut Pins) -> Result<()> {
+/// Measures scrapes of a daemon that has the largest recommended number of series.
+fn scraped_with_many_series(pins: &mut Pins) -> Result<()> {
     let (daemon, _) = Daemon::start(&["--per", "process", "--max-series", "10000"])?;
     let mut last = String::new();
     for n in 0..NAMES {
         last = format!("pins-{n}");
         prctl::set_name(&CString::new(last.as_str())?)?;
-        pins.time(Pin::One)?;
+        pins.time(PinKind::One)?;
     }
     while !scrape()?.contains(&last) {
         sleep(Duration::from_millis(100));
@@ -108,7 +108,7 @@ fn crowded(pins: &mut Pins) -> Result<()> {
     scraped(&daemon, ", --per process")
 }
 
-/// The same pins while somebody follows the daemon.
+/// Measures pins while a `pinwatch tail` follows the daemon.
 fn followed(daemon: &Daemon, pins: &mut Pins) -> Result<()> {
     let tail = Command::new("pinwatch")
         .args(["tail", "--json", "--connect"])
@@ -117,44 +117,44 @@ fn followed(daemon: &Daemon, pins: &mut Pins) -> Result<()> {
         .context("cannot start pinwatch tail")?;
     let mut tail = Process(tail);
     while scrape()?.contains("pinwatch_events_sent_total 0\n") {
-        ensure!(tail.0.try_wait()?.is_none(), "the tail ended");
-        pins.time(Pin::One)?;
+        ensure!(tail.0.try_wait()?.is_none(), "pinwatch tail ended early");
+        pins.time(PinKind::One)?;
     }
     let before = [daemon.process.usage()?, tail.usage()?];
     for _ in 0..PINS {
-        pins.time(Pin::One)?;
+        pins.time(PinKind::One)?;
     }
     sleep(Duration::from_secs(1));
     let after = [daemon.process.usage()?, tail.usage()?];
     let of = |what: &str| format!("{what} for {PINS} pins, with a tail");
     let [own, its] = [0, 1].map(|n| after[n].cpu_ns - before[n].cpu_ns);
-    tell(&of("processor time"), own, "ns");
-    tell(&of("processor time of the tail"), its, "ns");
+    print_figure(&of("processor time"), own, "ns");
+    print_figure(&of("processor time of the tail"), its, "ns");
     let wakes = after[0].switches - before[0].switches;
-    tell(&of("wake-ups"), wakes, "");
+    print_figure(&of("wake-ups"), wakes, "");
     Ok(())
 }
 
-/// Killed when dropped.
+/// A child process. Killed when dropped.
 struct Process(Child);
 
-/// `pinwatch run`.
+/// A running `pinwatch run`.
 struct Daemon {
     process: Process,
     said: BufReader<ChildStderr>,
 }
 
-/// What it has used since its start.
+/// Resources that a process has used since its start.
 struct Usage {
     resident_kib: u64,
-    /// of all threads: each is a wake-up
+    /// Voluntary context switches of all threads: each is a wake-up.
     switches: u64,
     cpu_ns: u64,
 }
 
 impl Daemon {
-    /// And how long each part of it took. It says when it is ready: asking again and again would
-    /// take the one processor from it.
+    /// Starts the daemon. Returns it with the durations of the [`START`] parts, in nanoseconds. Reads its
+    /// log, because polling would take the only processor from the daemon.
     fn start(args: &[&str]) -> Result<(Self, [u64; START.len()])> {
         let start = now();
         let mut child = Command::new("pinwatch")
@@ -166,21 +166,24 @@ impl Daemon {
         let said = BufReader::new(child.stderr.take().context("no stderr")?);
         let process = Process(child);
         let mut daemon = Self { process, said };
-        let known = daemon.says(", era ")?;
-        let attached = daemon.says("watching with")?;
+        let known = daemon.wait_for_log(", era ")?;
+        let attached = daemon.wait_for_log("watching with")?;
         let text = scrape()?;
-        ensure!(text.contains("pinwatch_kernel_info"), "an empty scrape");
+        ensure!(
+            text.contains("pinwatch_kernel_info"),
+            "the scrape lacks pinwatch_kernel_info"
+        );
         let took = [known - start, attached - known, now() - attached];
         Ok((daemon, took))
     }
 
-    /// When it says something.
-    fn says(&mut self, what: &str) -> Result<u64> {
+    /// Waits for a log line that contains `what`. Returns the time.
+    fn wait_for_log(&mut self, what: &str) -> Result<u64> {
         let mut line = String::new();
         while !line.contains(what) {
             line.clear();
             let more = self.said.read_line(&mut line)? > 0;
-            ensure!(more, "the daemon ended");
+            ensure!(more, "the daemon ended before it logged {what:?}");
         }
         Ok(now())
     }
@@ -209,7 +212,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // It may have ended already.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -222,5 +225,7 @@ fn scrape() -> Result<String> {
 fn field(text: &str, key: &str) -> Result<u64> {
     let value = text.lines().find_map(|line| line.strip_prefix(key));
     let digits = value.and_then(|value| value.split_whitespace().next());
-    Ok(digits.with_context(|| format!("no {key}"))?.parse()?)
+    Ok(digits
+        .with_context(|| format!("/proc has no {key}"))?
+        .parse()?)
 }

@@ -1,4 +1,4 @@
-//! What is attached while pins are timed: a row of [`SETS`] each.
+//! Sets of hooks that are attached while pins are timed.
 
 use std::time::Duration;
 
@@ -13,19 +13,19 @@ use pinwatch::source::events::Events;
 use pinwatch::source::live::{Live, Options};
 use pinwatch_common::event_filter::Listening;
 
-use super::peer::{self, Peer};
 use super::pins::Pins;
+use super::tool::{self, Tool};
 
-/// Programs that do nothing, built by pinwatch's build script.
+/// BPF object with empty programs, from pinwatch's build script.
 static BASELINE: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/baseline"));
 
-/// The function that every pin but those of memfds goes through.
+/// Function that all pins call, except those of memfd_pin_folios.
 pub const PIN_PATH: &str = "__gup_longterm_locked";
 
-/// A name and what it stands for.
-pub struct Set {
+/// A named set of hooks.
+pub struct HookSet {
     pub name: &'static str,
-    /// The set that is the limit of what hooks of its kind can cost.
+    /// The set of empty programs that this set is compared with: the lower limit for hooks of its kind.
     pub pair: Option<&'static str>,
     hooks: Hooks,
 }
@@ -34,19 +34,19 @@ enum Hooks {
     Nothing,
     /// Empty programs on the pin path.
     Empty(&'static [Kind]),
-    /// A program that asks the kernel for one thing, at the pin's entry.
+    /// A program at the pin's entry that asks the kernel for one value.
     Asking(&'static str),
-    /// Empty programs wherever pinwatch has one.
+    /// An empty program at each hook of pinwatch.
     EmptyEverywhere(Prefer),
     Pinwatch {
         prefer: Prefer,
         listeners: u32,
         without: &'static [Measurement],
     },
-    Peer(peer::Command),
+    Tool(tool::ToolCommand),
 }
 
-const NOTHING: Set = Set {
+const NOTHING: HookSet = HookSet {
     name: "nothing",
     pair: None,
     hooks: Hooks::Nothing,
@@ -54,7 +54,7 @@ const NOTHING: Set = Set {
 
 const ORIGIN: &[Measurement] = &[Measurement::Origin];
 const ZONES: &[Measurement] = &[Measurement::Zones];
-/// Zones, and what is measured by hooks on sweeps.
+/// Zones, and the measurements that need hooks inside passes.
 const SWEEPS: &[Measurement] = &[
     Measurement::Zones,
     Measurement::Passes,
@@ -65,14 +65,14 @@ const SWEEPS: &[Measurement] = &[
 const FENTRY_PAIR: &str = "empty fentry and fexit";
 const KPROBE_PAIR: &str = "empty kprobe and kretprobe";
 
-const fn fentry(name: &'static str, hooks: Hooks) -> Set {
+const fn fentry(name: &'static str, hooks: Hooks) -> HookSet {
     let pair = Some(FENTRY_PAIR);
-    Set { name, pair, hooks }
+    HookSet { name, pair, hooks }
 }
 
-const fn kprobe(name: &'static str, hooks: Hooks) -> Set {
+const fn kprobe(name: &'static str, hooks: Hooks) -> HookSet {
     let pair = Some(KPROBE_PAIR);
-    Set { name, pair, hooks }
+    HookSet { name, pair, hooks }
 }
 
 const fn pinwatch(prefer: Prefer, without: &'static [Measurement]) -> Hooks {
@@ -84,7 +84,7 @@ const fn pinwatch(prefer: Prefer, without: &'static [Measurement]) -> Hooks {
     }
 }
 
-const fn listened_to(prefer: Prefer) -> Hooks {
+const fn followed(prefer: Prefer) -> Hooks {
     let (listeners, without) = (1, &[]);
     Hooks::Pinwatch {
         prefer,
@@ -93,9 +93,9 @@ const fn listened_to(prefer: Prefer) -> Hooks {
     }
 }
 
-/// What others attach comes last: on 6.1 it leaves something behind that makes later kprobes on the
-/// same function cost some pins two or three times as much.
-pub const SETS: &[Set] = &[
+/// All sets of `overhead`. Other tools come last: on 6.1 they leave something behind that makes some pins
+/// cost two or three times as much with later kprobes on that function.
+pub const SETS: &[HookSet] = &[
     NOTHING,
     fentry("empty fentry", Hooks::Empty(&[Kind::Fentry])),
     fentry(FENTRY_PAIR, Hooks::Empty(&[Kind::Fentry, Kind::Fexit])),
@@ -106,10 +106,10 @@ pub const SETS: &[Set] = &[
     fentry("pinwatch, fentry", pinwatch(Prefer::Fentry, &[])),
     fentry(
         "pinwatch, fentry, with a listener",
-        listened_to(Prefer::Fentry),
+        followed(Prefer::Fentry),
     ),
-    fentry("pinwatch tail, fentry", Hooks::Peer(peer::tail_fentry)),
-    fentry("pinwatch record, fentry", Hooks::Peer(peer::record_fentry)),
+    fentry("pinwatch tail, fentry", Hooks::Tool(tool::tail_fentry)),
+    fentry("pinwatch record, fentry", Hooks::Tool(tool::record_fentry)),
     fentry(
         "pinwatch, fentry, --without zones",
         pinwatch(Prefer::Fentry, ZONES),
@@ -127,7 +127,7 @@ pub const SETS: &[Set] = &[
     kprobe("pinwatch, kprobe", pinwatch(Prefer::Kprobe, &[])),
     kprobe(
         "pinwatch, kprobe, with a listener",
-        listened_to(Prefer::Kprobe),
+        followed(Prefer::Kprobe),
     ),
     kprobe(
         "pinwatch, kprobe, --without zones",
@@ -137,15 +137,14 @@ pub const SETS: &[Set] = &[
         "the same --without passes, unpinnable, phases too, kprobe",
         pinwatch(Prefer::Kprobe, SWEEPS),
     ),
-    fentry("funclatency, fentry", Hooks::Peer(peer::funclatency_fentry)),
-    kprobe("funclatency, kprobe", Hooks::Peer(peer::funclatency_kprobe)),
-    fentry("bpftrace, kfunc", Hooks::Peer(peer::bpftrace_kfunc)),
-    kprobe("bpftrace, kprobe", Hooks::Peer(peer::bpftrace_kprobe)),
+    fentry("funclatency, fentry", Hooks::Tool(tool::funclatency_fentry)),
+    kprobe("funclatency, kprobe", Hooks::Tool(tool::funclatency_kprobe)),
+    fentry("bpftrace, kfunc", Hooks::Tool(tool::bpftrace_kfunc)),
+    kprobe("bpftrace, kprobe", Hooks::Tool(tool::bpftrace_kprobe)),
 ];
 
-/// What a pin is taken apart with: what each question to the kernel costs, and pinwatch with one
-/// measurement left out.
-pub const PARTS: &[Set] = &[
+/// All sets of `profile`: programs that ask the kernel for one value, and pinwatch without one measurement.
+pub const PARTS: &[HookSet] = &[
     NOTHING,
     fentry("empty fentry", Hooks::Empty(&[Kind::Fentry])),
     fentry(FENTRY_PAIR, Hooks::Empty(&[Kind::Fentry, Kind::Fexit])),
@@ -164,7 +163,7 @@ pub const PARTS: &[Set] = &[
     kprobe("no zones, kprobe", pinwatch(Prefer::Kprobe, ZONES)),
 ];
 
-/// Attached for as long as this lives.
+/// Attached hooks. Detached when dropped.
 pub enum Held {
     Nothing,
     Empty {
@@ -176,15 +175,16 @@ pub enum Held {
         live: Box<Live>,
         events: Box<Events>,
     },
-    Peer(Peer),
+    Tool(Tool),
 }
 
-impl Set {
-    /// Whether a program of its own is started for it.
+impl HookSet {
+    /// Whether a separate program is started for this set.
     pub fn is_a_program(&self) -> bool {
-        matches!(self.hooks, Hooks::Peer(_))
+        matches!(self.hooks, Hooks::Tool(_))
     }
 
+    /// Attaches the hooks. Fails if the kernel refuses one, or if a tool does not start.
     pub fn attach(&self, facts: &Facts, pins: &mut Pins) -> Result<Held> {
         match self.hooks {
             Hooks::Nothing => Ok(Held::Nothing),
@@ -210,10 +210,10 @@ impl Set {
                 let plan = Plan::new(facts, prefer);
                 ensure!(plan.unusable.is_empty(), "{}", plan.unusable.join("; "));
                 let mut at: Vec<_> = plan.attachments().map(|(_, at)| at.clone()).collect();
-                // One program may serve several measurements.
+                // One program may take several measurements.
                 at.sort_by_key(|at| at.program);
                 at.dedup();
-                // A twin is one more.
+                // Each twin is one more program.
                 let each = at.iter().flat_map(|at| {
                     at.programs().map(|_| Attachment {
                         program: "",
@@ -242,20 +242,20 @@ impl Set {
                 let (live, events) = (Box::new(live), Box::new(events));
                 Ok(Held::Pinwatch { live, events })
             }
-            Hooks::Peer(command) => Peer::start(command(facts), pins).map(Held::Peer),
+            Hooks::Tool(command) => Tool::start(command(facts), pins).map(Held::Tool),
         }
     }
 }
 
 impl Held {
-    /// What is done between pins: a listener reads.
+    /// Reads the events, if there is a follower. Runs between pins.
     pub fn between(&mut self) {
         if let Self::Pinwatch { events, .. } = self {
             events.by_ref().for_each(drop);
         }
     }
 
-    /// Detaches, and fails unless what was attached has seen the pins.
+    /// Detaches the hooks. Fails unless pinwatch or the tool has seen the pins.
     pub fn detach(self, pins: u64) -> Result<()> {
         match self {
             Self::Nothing | Self::Empty { .. } => {}
@@ -265,7 +265,7 @@ impl Held {
                 let seen: u64 = origins.iter().flat_map(|o| o.durations).sum();
                 ensure!(seen == pins, "pinwatch saw {seen} of {pins} pins");
             }
-            Self::Peer(peer) => peer.stop()?,
+            Self::Tool(tool) => tool.stop()?,
         }
         Ok(())
     }
@@ -279,15 +279,14 @@ pub fn attach_pinwatch(facts: &Facts, selection: impl Into<Selection>) -> Result
     Ok(Live::attach(facts, &Plan::new(facts, selection), options)?)
 }
 
-/// Attaches an empty program in each place that names none, in the way that pinwatch
-/// attaches its own.
+/// Attaches programs as pinwatch attaches its own: an empty program at each place that names none.
 fn empty(facts: &Facts, places: impl IntoIterator<Item = Attachment>) -> Result<Held> {
     let btf = Btf::from_sys_fs()?;
     let (mut attached, mut objects) = (Vec::new(), Vec::new());
     for place in places {
-        // A program is loaded for one target.
+        // A program can be loaded for one target only.
         let mut object = Ebpf::load(BASELINE)
-            .context("the object with empty programs (PINWATCH_EBPF_OBJECT leaves it out)")?;
+            .context("cannot load the object with empty programs: build without PINWATCH_EBPF_OBJECT, which leaves it out")?;
         let program = match place.kind {
             _ if !place.program.is_empty() => place.program,
             Kind::Fentry => "empty_fentry",
@@ -307,7 +306,7 @@ fn empty(facts: &Facts, places: impl IntoIterator<Item = Attachment>) -> Result<
             decisions: vec![decision],
             ..Plan::new(facts, Prefer::Auto)
         };
-        // Without tracefs: its events are named after programs.
+        // Without tracefs, whose definitions are named after programs: several places share one name.
         let done = attach_all(&mut object, &plan, Some(&btf), None, || ());
         if let Some(error) = done.iter().find_map(|done| done.error.as_deref()) {
             anyhow::bail!("{program} at {}: {error}", place.target);

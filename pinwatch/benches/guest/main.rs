@@ -1,15 +1,15 @@
-//! What `cargo xtask bench` runs in a guest. Prints one JSON object per line.
+//! The program that `cargo xtask bench` runs in a guest. Prints one JSON object per line.
 
 mod agent;
 mod hooks;
 mod neighbours;
-mod peer;
 mod pins;
 mod reliability;
 mod ring;
+mod tool;
 mod verifier;
 
-/// Parts of the live tests.
+/// Modules of the live tests.
 #[path = "../../tests/live"]
 mod live {
     #![allow(dead_code, reason = "the live tests use more of them")]
@@ -28,11 +28,11 @@ use pinwatch::kernel::facts::Facts;
 use pinwatch::probe::table::wanted;
 use serde_json::json;
 
-use hooks::{PARTS, SETS, Set};
-use neighbours::Kind;
-use pins::{Pin, Pins};
+use hooks::{HookSet, PARTS, SETS};
+use neighbours::NeighbourKind;
+use pins::{PinKind, Pins};
 
-/// Measures what watching costs, in a guest of `cargo xtask bench`.
+/// Measures the cost of pinwatch in a guest of `cargo xtask bench`.
 #[derive(Parser)]
 struct Cli {
     #[command(subcommand)]
@@ -41,27 +41,27 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// What a pin costs with each set of hooks, by the processor's clock.
+    /// Time of a pin with each set of hooks, in ticks of the processor's clock.
     Overhead {
-        /// This set of hooks only (repeatable).
+        /// Measure only this set of hooks (repeatable).
         #[arg(long = "set")]
         sets: Vec<String>,
-        /// In nanoseconds, where the processor's clock counts no instructions.
+        /// Print nanoseconds. For guests whose clock does not count instructions.
         #[arg(long)]
         nanoseconds: bool,
     },
-    /// The parts of what pinwatch adds to a pin of one page, and to a short-term one.
+    /// Parts of the cost that pinwatch adds to a pin of one page and to a short-term pin.
     Profile,
-    /// What the daemon needs, and its reader of the ring buffer.
+    /// Memory, wake-ups and processor time of the daemon, and the speed of its ring-buffer reader.
     Agent,
-    /// What the verifier had to look at, by program.
+    /// Instructions that the verifier processed, by program.
     Verifier,
-    /// Pins that are missed, or get a wrong duration, beside another program.
+    /// Pins that are lost or get a wrong duration beside another program.
     Reliability {
-        /// The programs (repeatable).
+        /// The other program (repeatable).
         #[arg(long = "neighbour", required = true)]
-        neighbours: Vec<Kind>,
-        /// Rounds with a follower; one more has none.
+        neighbours: Vec<NeighbourKind>,
+        /// Number of rounds with a follower. One more round has none.
         #[arg(long)]
         rounds: u32,
     },
@@ -70,9 +70,9 @@ enum Command {
 fn main() -> Result<()> {
     match Cli::parse().command {
         Command::Overhead { sets, nanoseconds } => {
-            // Whether a tool of others is attached is told by a price that is steady.
-            let by_default = |set: &Set| !(nanoseconds && set.is_a_program());
-            let wanted = |set: &&Set| match &sets[..] {
+            // A tool counts as attached once the price of a pin is steady. A price in nanoseconds never is.
+            let by_default = |set: &HookSet| !(nanoseconds && set.is_a_program());
+            let wanted = |set: &&HookSet| match &sets[..] {
                 [] => by_default(set),
                 names => names.iter().any(|name| name == set.name),
             };
@@ -81,9 +81,9 @@ fn main() -> Result<()> {
             } else {
                 1.0
             };
-            measure(SETS.iter().filter(wanted), &Pin::ALL, unit)
+            measure(SETS.iter().filter(wanted), &PinKind::ALL, unit)
         }
-        Command::Profile => measure(PARTS, &[Pin::One, Pin::ShortTerm], 1.0),
+        Command::Profile => measure(PARTS, &[PinKind::One, PinKind::ShortTerm], 1.0),
         Command::Agent => agent::agent(),
         Command::Verifier => verifier::verifier(),
         Command::Reliability { neighbours, rounds } => {
@@ -93,11 +93,16 @@ fn main() -> Result<()> {
     }
 }
 
-/// `unit` is so many ticks of the processor's clock.
-fn measure<'a>(sets: impl IntoIterator<Item = &'a Set>, kinds: &[Pin], unit: f64) -> Result<()> {
+/// Prints the price of each kind of pin with each set of hooks. `unit`: ticks of the processor's clock per
+/// printed unit.
+fn measure<'a>(
+    sets: impl IntoIterator<Item = &'a HookSet>,
+    kinds: &[PinKind],
+    unit: f64,
+) -> Result<()> {
     let facts = Facts::gather(&wanted());
     for set in sets {
-        // Fresh, so that none sees what another has left in memory.
+        // New memory for each set, so that all begin alike.
         let mut pins = Pins::new()?;
         let measured = set.attach(&facts, &mut pins).and_then(|mut held| {
             let before = pins.made;
@@ -106,7 +111,7 @@ fn measure<'a>(sets: impl IntoIterator<Item = &'a Set>, kinds: &[Pin], unit: f64
                 let price = pins.price(pin, || held.between())?;
                 ensure!(
                     price.is_steady,
-                    "more than a tenth of the pins is far from the others"
+                    "more than a tenth of the pins took far from the median: repeat on an idle machine"
                 );
                 prices.push((pin, price.ticks));
             }

@@ -1,4 +1,4 @@
-//! Programs beside pinwatch that use BPF or probes, each watched at its work.
+//! Neighbours: programs that use BPF or probes beside pinwatch. Each is checked to make progress.
 
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
@@ -15,7 +15,7 @@ use nix::unistd::Pid;
 
 use super::hooks::PIN_PATH;
 use super::live::load::load;
-use super::live::maps::{MapUser, Use};
+use super::live::maps::{MapUser, Operations};
 
 /// Under emulation bpftrace needs tens of seconds to attach.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -24,11 +24,12 @@ const ERRORS: &str = "/tmp/neighbour.log";
 const SAMPLES: &str = "/tmp/neighbour.data";
 /// The event of `perf probe`.
 const EVENT: &str = "neighbour";
+/// Address of the second pinwatch.
 const SECOND: &str = "127.0.0.1:10747";
 
-/// As on the command line of `cargo xtask bench reliability`.
+/// A neighbour, by its name on the command line of `cargo xtask bench reliability`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Kind {
+pub enum NeighbourKind {
     None,
     Updates,
     Lookups,
@@ -43,7 +44,7 @@ pub struct Neighbour {
     work: Work,
 }
 
-/// Where a neighbour's progress is read: a count that grows with its work.
+/// Source of a neighbour's progress, a count that grows with its work.
 enum Work {
     None,
     Maps(MapUser),
@@ -56,15 +57,15 @@ enum Work {
 }
 
 impl Neighbour {
-    /// Returns once it works.
-    pub fn start(kind: Kind) -> Result<Self> {
+    /// Starts a neighbour. Returns once its progress grows.
+    pub fn start(kind: NeighbourKind) -> Result<Self> {
         let (process, work) = match kind {
-            Kind::None => (None, Work::None),
-            Kind::Updates => (None, Work::Maps(MapUser::start(Use::Updates))),
-            Kind::Lookups => (None, Work::Maps(MapUser::start(Use::LookUps))),
-            Kind::Bpftrace => bpftrace()?,
-            Kind::Perf => (Some(perf()?), Work::Hits),
-            Kind::Pinwatch => (Some(pinwatch()?), Work::Pins),
+            NeighbourKind::None => (None, Work::None),
+            NeighbourKind::Updates => (None, Work::Maps(MapUser::start(Operations::Updates))),
+            NeighbourKind::Lookups => (None, Work::Maps(MapUser::start(Operations::LookUps))),
+            NeighbourKind::Bpftrace => bpftrace()?,
+            NeighbourKind::Perf => (Some(perf()?), Work::Hits),
+            NeighbourKind::Pinwatch => (Some(pinwatch()?), Work::Pins),
         };
         let mut neighbour = Self { process, work };
         neighbour.check_works_since(0)?;
@@ -81,7 +82,8 @@ impl Neighbour {
         })
     }
 
-    /// Fails unless it runs and its progress exceeds an earlier one. Makes pins for it.
+    /// Waits until the progress exceeds an earlier one, and makes pins meanwhile. Fails if the neighbour
+    /// ends, or after [`PATIENCE`].
     pub fn check_works_since(&mut self, before: u64) -> Result<()> {
         if matches!(self.work, Work::None) {
             return Ok(());
@@ -90,7 +92,7 @@ impl Neighbour {
         while !self.works_since(before)? {
             ensure!(
                 Instant::now() < deadline,
-                "the neighbour does not work: {}",
+                "the neighbour makes no progress: {}",
                 errors()
             );
             sleep(TICK);
@@ -109,7 +111,7 @@ impl Neighbour {
         Ok(works)
     }
 
-    /// Ends it and removes its probes.
+    /// Ends the neighbour and removes its probes.
     pub fn stop(self) -> Result<()> {
         if let Some(process) = self.process {
             process.interrupt()?;
@@ -122,7 +124,7 @@ impl Neighbour {
     }
 }
 
-/// Killed when dropped.
+/// A child process. Killed when dropped.
 struct Process(Child);
 
 impl Process {
@@ -141,7 +143,7 @@ impl Process {
         }
     }
 
-    /// Ends it as Ctrl-C does.
+    /// Ends the process as Ctrl-C does.
     fn interrupt(mut self) -> Result<()> {
         kill(Pid::from_raw(self.0.id() as i32), Signal::SIGINT)?;
         self.0.wait()?;
@@ -151,18 +153,19 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It has ended, unless something went wrong.
+        // It is still running only after an error.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
+/// The neighbour's stderr.
 fn errors() -> String {
     let said = fs::read_to_string(ERRORS).unwrap_or_default();
     said.trim().to_owned()
 }
 
-/// A latency histogram by kprobe and kretprobe.
+/// bpftrace with a latency histogram by kprobe and kretprobe.
 fn bpftrace() -> Result<(Option<Process>, Work)> {
     const RETURNS: &str = "@returns";
     let script = format!(
@@ -183,7 +186,7 @@ fn bpftrace() -> Result<(Option<Process>, Work)> {
     Ok((Some(process), Work::Printed(returns)))
 }
 
-/// Keeps the last count that bpftrace printed for a map, until it ends.
+/// Stores the last count that bpftrace has printed for a map. Returns when bpftrace ends.
 fn last_count(out: ChildStdout, map: &str, count: &AtomicU64) {
     for line in BufReader::new(out).lines().map_while(Result::ok) {
         if let Some((name, value)) = line.split_once(": ")
@@ -217,12 +220,14 @@ fn perf_probe(what: &str, event: &str) -> Result<()> {
     Ok(())
 }
 
-/// How often the event of `perf probe` was hit.
+/// Number of hits of the `perf probe` event.
 fn hits() -> Result<u64> {
     let profile = fs::read_to_string("/sys/kernel/tracing/kprobe_profile")?;
     let mut lines = profile.lines().map(str::split_whitespace);
     let hits = lines.find_map(|mut words| (words.next()? == EVENT).then(|| words.next())?);
-    Ok(hits.context("the probe is gone")?.parse()?)
+    Ok(hits
+        .context("kprobe_profile does not list the perf probe")?
+        .parse()?)
 }
 
 fn pinwatch() -> Result<Process> {
@@ -234,7 +239,7 @@ fn pinwatch() -> Result<Process> {
     )
 }
 
-/// 0 until it answers.
+/// Pins that the second pinwatch has counted; 0 until it answers.
 fn pins_of_second() -> u64 {
     let answer = ureq::get(format!("http://{SECOND}/metrics")).call();
     let Ok(text) = answer.and_then(|mut answer| answer.body_mut().read_to_string()) else {

@@ -1,6 +1,5 @@
-//! The pins whose price is asked for, and how long the system call takes that
-//! makes each, by the processor's own clock. In a guest whose clock counts
-//! instructions that is their number.
+//! Times the system call that makes a pin, in ticks of the processor's clock. In a guest whose clock counts
+//! instructions, a tick is one instruction.
 
 use std::arch::x86_64::_rdtsc;
 use std::thread::sleep;
@@ -15,33 +14,32 @@ use serde::Serialize;
 
 const PAGE: usize = 4096;
 const MOST_PAGES: usize = 512;
-/// After a pin is undone. On 6.1, without it, every second pin took some hundred instructions more:
-/// what io_uring leaves to a worker and to RCU, as we take it.
+/// Pause after a pin is undone. Without it, every second pin on 6.1 took some hundred instructions more,
+/// probably for work that io_uring defers to a worker and to RCU.
 const SETTLE: Duration = Duration::from_millis(2);
-/// What hooks do for some pins only takes less, what the kernel does on the side takes more: an
-/// interrupt, another process, or, on 7.3 in one pin of 32, some 12,800 instructions that we take
-/// for the allocator's.
+/// Distance from the median, in ticks, beyond which a pin is not counted. Work that hooks do only for some
+/// pins takes less. Other work of the kernel takes more: interrupts, other processes, and on 7.3, in one
+/// pin of 32, some 12,800 instructions, probably of the allocator.
 const FAR: u64 = 2_500;
 
 /// One kind of pin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Pin {
-    /// One page, which the pin itself faults in where it may stay.
+pub enum PinKind {
+    /// One page, which the pin itself faults in outside ZONE_MOVABLE.
     One,
-    /// 512 pages where they may stay, but for the first as [`Pin::One`]: GUP-fast
-    /// gives up there.
+    /// 512 pages outside ZONE_MOVABLE. The pin faults in the first one, so that GUP-fast gives up.
     Many,
     /// 256 pages in ZONE_MOVABLE.
     Migrated,
-    /// One page, for the time of a system call.
+    /// One page, for the duration of a system call.
     ShortTerm,
 }
 
-impl Pin {
+impl PinKind {
     pub const ALL: [Self; 4] = [Self::One, Self::Many, Self::Migrated, Self::ShortTerm];
 
-    /// Calls that are timed: fewer of those that take longer.
+    /// Number of timed calls: fewer if they take longer.
     fn calls(self) -> usize {
         match self {
             Self::One | Self::ShortTerm => 1001,
@@ -59,11 +57,11 @@ impl Pin {
     }
 }
 
-/// What a pin takes.
+/// Time of a pin.
 pub struct Price {
-    /// of the processor's clock
+    /// Ticks of the processor's clock.
     pub ticks: u64,
-    /// Whether no more than a tenth of the calls was too far from the others to be counted.
+    /// Whether at most a tenth of the calls was farther than [`FAR`] from the median.
     pub is_steady: bool,
 }
 
@@ -86,11 +84,10 @@ impl Pins {
         })
     }
 
-    /// What one of many calls takes; `between` runs after each, untimed. The mean
-    /// counts what only some calls pay for: of a pin of one page, of those near the
-    /// median. Longer calls are fewer, and a good part of them has an interrupt, so
-    /// there it is the median itself.
-    pub fn price(&mut self, pin: Pin, mut between: impl FnMut()) -> Result<Price> {
+    /// The price of one call, from many. `between` runs after each call and is not timed. For pins of one
+    /// page it is the mean of the calls near the median, which includes work that only some calls do. For
+    /// larger pins it is the median: they have fewer calls, and many of them contain an interrupt.
+    pub fn price(&mut self, pin: PinKind, mut between: impl FnMut()) -> Result<Price> {
         // The first calls fault memory in and fill caches.
         const WARM_UP: usize = 10;
         self.forget(MOST_PAGES)?;
@@ -105,7 +102,7 @@ impl Pins {
         }
         took.sort_unstable();
         let median = took[took.len() / 2];
-        if took.len() < Pin::One.calls() {
+        if took.len() < PinKind::One.calls() {
             return Ok(Price {
                 ticks: median,
                 is_steady: true,
@@ -120,16 +117,16 @@ impl Pins {
         })
     }
 
-    /// Makes one pin, and undoes it untimed.
-    pub fn time(&mut self, pin: Pin) -> Result<u64> {
+    /// Makes one pin and returns its time in ticks. Undoes the pin, untimed.
+    pub fn time(&mut self, pin: PinKind) -> Result<u64> {
         match pin {
-            Pin::One | Pin::Many => self.forget(1)?,
-            Pin::Migrated => {
+            PinKind::One | PinKind::Many => self.forget(1)?,
+            PinKind::Migrated => {
                 self.forget(pin.pages())?;
                 let pages = self.memory[..pin.pages() * PAGE].iter_mut().step_by(PAGE);
                 pages.for_each(|byte| *byte = 1);
             }
-            Pin::ShortTerm => return self.read_own_memory(),
+            PinKind::ShortTerm => return self.read_own_memory(),
         }
         let range = iovec {
             iov_base: self.memory.as_mut_ptr().cast(),
@@ -146,7 +143,7 @@ impl Pins {
         Ok(took)
     }
 
-    /// Makes one that fails at once: there is no memory at the first page.
+    /// Makes a pin that fails at once, since no memory is mapped at address 4096.
     pub fn fail(&mut self) -> Result<()> {
         let nowhere = iovec {
             iov_base: PAGE as *mut libc::c_void,
@@ -154,12 +151,15 @@ impl Pins {
         };
         // SAFETY: refused, as nothing is mapped below `vm.mmap_min_addr`.
         let registered = unsafe { self.ring.submitter().register_buffers(&[nowhere]) };
-        ensure!(registered.is_err(), "there is memory at the first page");
+        ensure!(
+            registered.is_err(),
+            "memory is mapped at address 4096, where the pin must fail"
+        );
         self.made += 1;
         Ok(())
     }
 
-    /// Reads the last page into the one before it.
+    /// Reads the last page into the one before it by process_vm_readv. Returns the time in ticks.
     fn read_own_memory(&mut self) -> Result<u64> {
         let (to, from) = self.memory[(MOST_PAGES - 2) * PAGE..].split_at_mut(PAGE);
         from[0] = 1;
@@ -176,7 +176,7 @@ impl Pins {
         Ok(took)
     }
 
-    /// Gives the first pages back; the next touch, or pin, faults in new ones.
+    /// Returns the first pages to the kernel. The next access or pin faults in new ones.
     fn forget(&mut self, pages: usize) -> Result<()> {
         // SAFETY: private anonymous memory without references into it; it reads as zeroes afterwards.
         unsafe {
@@ -187,14 +187,14 @@ impl Pins {
     }
 }
 
-/// How fast the processor's clock is.
+/// Frequency of the processor's clock, in ticks per nanosecond.
 pub fn ticks_per_ns() -> f64 {
     let (start, ticks) = (Instant::now(), now());
     sleep(Duration::from_millis(200));
     (now() - ticks) as f64 / start.elapsed().as_nanos() as f64
 }
 
-/// The processor's clock: nanoseconds in a guest that counts instructions.
+/// The processor's clock. In a guest that counts instructions, a tick is one instruction and one nanosecond.
 pub fn now() -> u64 {
     // SAFETY: every x86-64 processor has the instruction.
     unsafe { _rdtsc() }

@@ -1,4 +1,4 @@
-//! Pins beside a neighbour: rounds of the load, each compared with what pinwatch measured.
+//! Rounds of pins beside each neighbour: compares the load's own log with the measurements.
 
 use std::collections::BTreeSet;
 
@@ -9,14 +9,14 @@ use serde_json::{Value, json};
 use super::hooks::PIN_PATH;
 use super::live::daemon::{Daemon, Metrics};
 use super::live::round::Round;
-use super::neighbours::{Kind, Neighbour};
+use super::neighbours::{Neighbour, NeighbourKind};
 
-/// With each neighbour: so many rounds with a follower, and one without.
-pub fn reliability(neighbours: &[Kind], rounds: u32) {
+/// Prints, for each neighbour, `rounds` rounds with a follower and one without.
+pub fn reliability(neighbours: &[NeighbourKind], rounds: u32) {
     for &kind in neighbours {
         let value = kind.to_possible_value();
         let name = value.as_ref().map_or("", |value| value.get_name());
-        let tell = |what: &str, value: Value| {
+        let print = |what: &str, value: Value| {
             println!("{}", json!({ "neighbour": name, what: value }));
         };
         eprintln!("neighbour {name}: starting");
@@ -25,15 +25,16 @@ pub fn reliability(neighbours: &[Kind], rounds: u32) {
                 "neighbour {name}: {} pins, {} seen, {} counted as lost",
                 round.made, round.seen, round.lost
             );
-            tell("round", json!({ "hooks": hooks, "counts": round }));
+            print("round", json!({ "hooks": hooks, "counts": round }));
         });
         if let Err(error) = done {
-            tell("error", format!("{error:#}").into());
+            print("error", format!("{error:#}").into());
         }
     }
 }
 
-fn beside(kind: Kind, rounds: u32, each: impl Fn(&Round, &str)) -> Result<()> {
+/// Calls `each` with every round and the kinds of hook on the pin path.
+fn beside(kind: NeighbourKind, rounds: u32, each: impl Fn(&Round, &str)) -> Result<()> {
     let daemon = Daemon::start(&[]);
     let hooks = hooks(&daemon.metrics());
     let mut neighbour = Neighbour::start(kind)?;
@@ -46,7 +47,7 @@ fn beside(kind: Kind, rounds: u32, each: impl Fn(&Round, &str)) -> Result<()> {
     neighbour.stop()
 }
 
-/// The kinds of hook on the pin path.
+/// The kinds of the attached hooks on the pin path.
 fn hooks(metrics: &Metrics) -> String {
     let on_path = format!("hook=\"{PIN_PATH}\"");
     let kinds: BTreeSet<_> = metrics

@@ -1,5 +1,4 @@
-//! The ring buffer and one reader of it: how much it holds, how fast it is read, and that what is
-//! lost is counted.
+//! The ring buffer with one reader: its capacity, the speed of reading, and whether lost events are counted.
 
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,20 +12,20 @@ use pinwatch::probe::table::wanted;
 use pinwatch_common::event_filter::Listening;
 use pinwatch_common::loss::Loss;
 
-use super::agent::tell;
+use super::agent::print_figure;
 use super::hooks::attach_pinwatch;
-use super::pins::{Pin, Pins, now};
+use super::pins::{PinKind, Pins, now};
 
-/// Pins of the race.
+/// Pins in the race.
 const PINS: u64 = 100_000;
 /// More events than the ring buffer holds.
 const BURST: u64 = 8_000;
-/// As the daemon's own reader: at intervals, and when the kernel says that the
-/// buffer fills.
+/// The daemon's reader polls like this too: at this interval, and when the kernel reports that the buffer
+/// fills.
 const POLL_MS: u8 = 100;
 
-/// Pins as fast as they come, those that fail at once, against one reader that
-/// runs at the same time: every one is read or counted as lost.
+/// Makes failing pins as fast as possible while one reader runs. Fails unless every event is read or
+/// counted as lost.
 pub fn race(pins: &mut Pins) -> Result<()> {
     let mut live = attach_pinwatch(&Facts::gather(&wanted()), Prefer::Auto)?;
     let mut events = live.take_events()?;
@@ -56,22 +55,23 @@ pub fn race(pins: &mut Pins) -> Result<()> {
     let lost = live.state().lost(Loss::RingFull);
     let all: u64 = read + lost;
     ensure!(all == PINS, "{read} events read and {lost} lost of {PINS}");
-    tell(
+    print_figure(
         "events a second, one reader",
         read * 1_000_000_000 / took,
         "",
     );
-    tell("of those, lost and counted", lost, "");
+    print_figure("of those, lost and counted", lost, "");
     Ok(())
 }
 
-/// Fills the ring buffer and beyond, then reads it.
+/// Makes more events than the ring buffer holds, then reads it. Fails unless every event is read or counted
+/// as lost.
 pub fn burst(pins: &mut Pins) -> Result<()> {
     let mut live = attach_pinwatch(&Facts::gather(&wanted()), Prefer::Auto)?;
     let mut events = live.take_events()?;
     events.listen(&Listening::ALL)?;
     for _ in 0..BURST {
-        pins.time(Pin::One)?;
+        pins.time(PinKind::One)?;
     }
     let start = now();
     let read = events.by_ref().count() as u64;
@@ -81,8 +81,8 @@ pub fn burst(pins: &mut Pins) -> Result<()> {
         read + lost == BURST,
         "{read} events read and {lost} lost of {BURST}"
     );
-    tell("events that the ring buffer holds", read, "");
-    tell("time to read one of them", took / read, "ns");
-    tell("events lost without being counted", BURST - read - lost, "");
+    print_figure("events that the ring buffer holds", read, "");
+    print_figure("time to read one of them", took / read, "ns");
+    print_figure("events lost without being counted", BURST - read - lost, "");
     Ok(())
 }

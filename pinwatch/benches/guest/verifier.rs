@@ -1,5 +1,4 @@
-//! How many instructions the verifier looks at for each program: what grows
-//! until a kernel refuses it.
+//! Instructions that the verifier processes for each program. A kernel refuses a program that has too many.
 
 use anyhow::Result;
 use pinwatch::kernel::facts::Facts;

@@ -1,6 +1,5 @@
-//! A recording from anybody: read whole, aggregated, evaluated. Input is taken as a file, and
-//! as the bodies of frames with right checksums behind a right header, which bytes alone would
-//! never come to.
+//! Reads, aggregates and evaluates an untrusted recording. The input is used twice: as a whole file, and as
+//! frame bodies with correct checksums behind a valid header, which random bytes would never form.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -24,8 +23,8 @@ fuzz_target!(|data: &[u8]| {
     };
     let header = Header::new(start, None, Machine::default());
     let mut file = Vec::new();
-    Writer::new(&mut file, &header, false).expect("a Vec takes all");
-    // Frames are cut where the input says.
+    Writer::new(&mut file, &header, false).expect("a write to a Vec cannot fail");
+    // A length byte before each body decides where a frame ends.
     let mut rest = data;
     while let Some((length, more)) = rest.split_first() {
         let (body, more) = more.split_at(more.len().min(usize::from(*length)));
@@ -38,6 +37,7 @@ fuzz_target!(|data: &[u8]| {
     read(&file);
 });
 
+/// Uses a recording as `pinwatch report` does. May find an error, must not panic.
 fn read(file: &[u8]) {
     let Ok(mut replay) = Replay::new(file) else {
         return;
@@ -48,7 +48,7 @@ fn read(file: &[u8]) {
         "migrate-max=10,isolate-max=100",
         "forward-progress",
     ];
-    let rules = rules.map(|rule| rule.parse::<Rule>().expect("a rule"));
+    let rules = rules.map(|rule| rule.parse::<Rule>().expect("a valid rule"));
     let mut outcomes = rules.map(Outcome::new);
     while let Some(pins) = replay.next_pins().expect("memory can be read") {
         for traced in &pins {

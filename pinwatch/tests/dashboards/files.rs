@@ -1,4 +1,4 @@
-//! The generated files of dashboards/, as Grafana and Prometheus read them.
+//! Reads the generated files in dashboards/ as Grafana and Prometheus do.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde_json::Value;
 
+/// The root of the repository.
 pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// Expression and legend of every query of every dashboard.
+/// Expression and legend of every query in every dashboard.
 pub fn dashboard_queries() -> Vec<(String, String)> {
     let folder = fs::read_dir(root().join("dashboards")).expect("the folder dashboards");
     let paths = folder.map(|entry| entry.expect("a file").path());
@@ -27,7 +28,7 @@ pub fn dashboard_queries() -> Vec<(String, String)> {
     queries
 }
 
-/// The queries of a panel; a row has none.
+/// Expressions and legends of a panel. A row has none.
 fn targets(panel: Value) -> Vec<(String, String)> {
     let targets = panel["targets"].as_array().into_iter().flatten();
     let text = |value: &Value| value.as_str().expect("a string").to_owned();
@@ -60,7 +61,7 @@ pub struct Annotations {
 }
 
 impl Alert {
-    /// The expression without its comparison: it has a value when the alert does not fire.
+    /// The expression without its comparison. It has a value even if the alert does not fire.
     pub fn value(&self) -> &str {
         let mut words = self.expr.rsplitn(3, ' ');
         let (threshold, operator) = (words.next(), words.next());
@@ -75,6 +76,7 @@ impl Alert {
     }
 }
 
+/// All rules of `dashboards/pinwatch-alerts.yml`.
 pub fn alerts() -> Vec<Alert> {
     let path = root().join("dashboards/pinwatch-alerts.yml");
     let text = fs::read_to_string(path).expect("the alerts");

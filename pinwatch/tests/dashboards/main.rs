@@ -1,5 +1,5 @@
-//! The dashboards and alert rules: every query names metrics that exist, and Prometheus answers it.
-//! xtask/src/generate has the tables that the files are generated from.
+//! Dashboards and alert rules: every query names existing metrics, and Prometheus answers it. The files are
+//! generated from tables in xtask/src/generate.
 
 mod files;
 mod promtool;

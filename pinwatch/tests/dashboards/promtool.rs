@@ -1,15 +1,16 @@
-//! What Prometheus' own tool says of the rules and of their tests.
+//! promtool checks the rules, runs their tests, and checks the example configuration.
 
 use std::process::Command;
 
 use super::files::{alerts, root};
 
+/// Runs promtool in dashboards/ and returns its output. Panics if it fails.
 fn promtool(args: &[&str]) -> String {
     let output = Command::new("promtool")
         .args(args)
         .current_dir(root().join("dashboards"))
         .output()
-        .expect("promtool in PATH, as `cargo xtask test` has it");
+        .expect("promtool is in PATH: run `cargo xtask test`");
     let said = [output.stdout, output.stderr].concat();
     let said = String::from_utf8(said).expect("UTF-8");
     assert!(output.status.success(), "{said}");
@@ -17,14 +18,14 @@ fn promtool(args: &[&str]) -> String {
 }
 
 #[test]
-fn the_rules_are_fit_to_be_loaded() {
+fn promtool_accepts_the_rules() {
     let said = promtool(&["check", "rules", "pinwatch-alerts.yml"]);
     let found = format!("{} rules found", alerts().len());
     assert!(said.contains(&found), "{said}");
 }
 
 #[test]
-fn each_alert_fires_when_it_should_and_only_then() {
+fn every_alert_fires_only_when_it_should() {
     promtool(&["test", "rules", "pinwatch-alerts.test.yml"]);
     let tests = include_str!("../../../dashboards/pinwatch-alerts.test.yml");
     for alert in alerts() {
@@ -35,13 +36,13 @@ fn each_alert_fires_when_it_should_and_only_then() {
             .count();
         assert!(
             times >= 2,
-            "{} is to fire once and not to fire once",
+            "{} needs two tests in pinwatch-alerts.test.yml: one that fires and one that does not",
             alert.name
         );
     }
 }
 
 #[test]
-fn the_example_of_a_configuration_is_one() {
+fn promtool_accepts_the_example_configuration() {
     promtool(&["check", "config", "--syntax-only", "prometheus.yml"]);
 }

@@ -1,5 +1,4 @@
-//! Every query names metrics and labels that there are, and gets an answer from a
-//! Prometheus that has scraped two hosts.
+//! Every query names existing metrics and labels, and Prometheus answers it from the scrapes of two hosts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -14,7 +13,8 @@ use super::files::{alerts, dashboard_queries, root};
 use super::state::{RELEASES, serve, state};
 use super::wait::{PATIENCE, wait_until};
 
-/// Of PromQL, what the queries use. Everything else that looks like a name is one.
+/// Words of PromQL, labels of Prometheus and metrics of others that the queries use. All other words must be
+/// metrics or labels of pinwatch.
 const WORDS: [&str; 21] = [
     "and",
     "by",
@@ -39,7 +39,7 @@ const WORDS: [&str; 21] = [
     "release",
 ];
 
-/// Expressions of all dashboards with their legends, and the figures of all alerts.
+/// Expression and legend of each query of the dashboards, value and summary of each alert.
 fn queries() -> Vec<(String, String)> {
     let alerts = alerts();
     let alerts = alerts
@@ -48,7 +48,7 @@ fn queries() -> Vec<(String, String)> {
     dashboard_queries().into_iter().chain(alerts).collect()
 }
 
-/// Labels by metric.
+/// The labels of each exported metric.
 fn exported() -> BTreeMap<String, BTreeSet<String>> {
     let families = families(&state(RELEASES[0], 1));
     let labels = families.iter().map(|family| {
@@ -60,7 +60,7 @@ fn exported() -> BTreeMap<String, BTreeSet<String>> {
     labels.collect()
 }
 
-/// Names outside strings: not numbers, durations, and variables.
+/// Words of an expression outside strings, except numbers, durations and variables.
 fn names(expr: &str) -> impl Iterator<Item = &str> {
     let code = expr.split('"').step_by(2);
     let words = code
@@ -69,7 +69,7 @@ fn names(expr: &str) -> impl Iterator<Item = &str> {
 }
 
 #[test]
-fn every_name_in_a_query_is_of_a_metric_or_of_a_label_that_it_has() {
+fn queries_name_only_exported_metrics_and_their_labels() {
     let exported = exported();
     let of_histograms = METRICS
         .iter()
@@ -89,7 +89,7 @@ fn every_name_in_a_query_is_of_a_metric_or_of_a_label_that_it_has() {
             }
         }
         unknown.retain(|name| !labels.contains(*name));
-        assert!(unknown.is_empty(), "{unknown:?} in {expr}");
+        assert!(unknown.is_empty(), "unknown names {unknown:?} in {expr}");
     }
 }
 
@@ -119,7 +119,7 @@ fn prometheus_answers_every_query() {
     }
 }
 
-/// `{{label}}` in a legend, `{{ $labels.label }}` in an alert.
+/// The labels in a text: `{{label}}` in a legend, `{{ $labels.label }}` in an alert.
 fn labels_in(text: &str) -> impl Iterator<Item = &str> {
     let templates = text
         .split("{{")
@@ -134,7 +134,7 @@ fn labels_in(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// A Prometheus that scrapes hosts and evaluates the rules four times a second.
+/// A Prometheus that scrapes two hosts and evaluates the rules four times a second. Killed when dropped.
 struct Prometheus {
     child: Child,
     url: String,
@@ -143,7 +143,7 @@ struct Prometheus {
 }
 
 impl Prometheus {
-    /// Starts one and waits until it knows both hosts for a while, and all rules.
+    /// Starts it and waits until it has scraped both hosts several times and evaluated all rules.
     fn start(hosts: [SocketAddr; 2]) -> Self {
         let dir = TempDir::new().expect("a folder");
         let config = dir.path().join("prometheus.yml");
@@ -168,7 +168,7 @@ impl Prometheus {
             .arg(format!("--web.listen-address={address}"))
             .arg("--log.level=error")
             .spawn()
-            .expect("prometheus in PATH, as `cargo xtask test` has it");
+            .expect("prometheus is in PATH: run `cargo xtask test`");
         let prometheus = Self {
             child,
             url: format!("http://{address}"),
@@ -176,12 +176,12 @@ impl Prometheus {
             _dir: dir,
         };
         wait_until("Prometheus to scrape both hosts", PATIENCE, || {
-            prometheus.knows_enough()
+            prometheus.has_scraped_and_evaluated()
         });
         prometheus
     }
 
-    fn knows_enough(&self) -> bool {
+    fn has_scraped_and_evaluated(&self) -> bool {
         const SCRAPES: f64 = 4.0;
         let Some(scrapes) = self.try_get(
             "/api/v1/query",
@@ -198,7 +198,7 @@ impl Prometheus {
         evaluated && scrapes.iter().filter(many).count() == self.hosts.len()
     }
 
-    /// The series that answer an expression, with Grafana's variables filled in.
+    /// The series that an expression returns, with the variables of Grafana replaced.
     fn query(&self, expr: &str) -> Vec<Value> {
         let variables = [
             ("$__rate_interval", "10s"),

@@ -1,4 +1,4 @@
-//! Two hosts without a kernel, on which everything happens that a metric can show.
+//! Simulated states of two hosts in which every metric has a value.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,7 +15,7 @@ pub const RELEASES: [&str; 2] = ["6.12.0-test", "7.3.0-test"];
 
 const ZONES: [&str; 5] = ["dma", "dma32", "normal", "movable", "device"];
 
-/// Every counter stands at `n`.
+/// A state in which every counter is `n`.
 pub fn state(release: &str, n: u64) -> State {
     let mut cells = Box::new(CpuCells::zeroed());
     bytemuck::cast_slice_mut::<_, u64>(std::slice::from_mut(&mut *cells)).fill(n);
@@ -46,8 +46,8 @@ pub fn state(release: &str, n: u64) -> State {
     }
 }
 
-/// Serves a host on a port of its own; its counters grow from look to look.
+/// Serves a host on its own port. Its counters grow by one from scrape to scrape.
 pub fn serve(release: &'static str) -> SocketAddr {
-    let looks = AtomicU64::new(0);
-    served::serve(move || state(release, looks.fetch_add(1, Ordering::Relaxed)))
+    let scrapes = AtomicU64::new(0);
+    served::serve(move || state(release, scrapes.fetch_add(1, Ordering::Relaxed)))
 }

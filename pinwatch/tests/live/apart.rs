@@ -1,24 +1,24 @@
-//! Tests that need a guest of their own: `cargo xtask test` gives them one.
+//! Ignored tests that need a special guest. `cargo xtask test` boots it and runs them by name.
 
-use super::attach::attached_is_planned;
+use super::attach::assert_attached_is_planned;
 use super::daemon::Daemon;
 use super::load::load;
-use super::scenarios::{Row, check, row};
+use super::scenarios::{ScenarioRow, check, row};
 
-/// Soft RoCE is in kernels of the full flavour only.
+/// Only kernels of the full flavour have soft RoCE.
 #[test]
 #[ignore = "needs soft RoCE"]
 fn rdma() {
     let daemon = Daemon::start(&[]);
     let row = row("rdma", ["ok", "ok", "ok"]).from("rdma");
-    let row = Row {
+    let row = ScenarioRow {
         args: &["--device", "lo"],
         ..row
     };
     check(&row, &daemon).unwrap();
 }
 
-/// 2 GiB of address space in one call.
+/// Pins 2 GiB of address space in one call.
 #[test]
 #[ignore = "needs 3 GiB of memory"]
 fn large() {
@@ -26,11 +26,11 @@ fn large() {
     check(&row("large", ["ok", "ok", "ok"]).from("xdp"), &daemon).unwrap();
 }
 
-/// Lockdown for confidentiality takes kprobes away, and reading of kernel memory.
+/// Lockdown for confidentiality forbids kprobes and reading kernel memory.
 #[test]
 #[ignore = "needs lockdown=confidentiality"]
 fn lockdown() {
-    attached_is_planned("auto", 1);
+    assert_attached_is_planned("auto", 1);
     let daemon = Daemon::start(&[]);
     load(&["--pages", "16", "--repeat", "3"]);
     let metrics = daemon.metrics();

@@ -1,4 +1,4 @@
-//! What is attached, against the plan.
+//! Compares the attached hooks with the plan.
 
 use std::process::Command;
 
@@ -7,14 +7,14 @@ use serde_json::Value;
 use super::daemon::{Daemon, KINDS};
 
 #[test]
-fn what_is_attached_is_what_was_planned() {
+fn exactly_the_planned_hooks_are_attached() {
     for kind in KINDS.iter().chain(&["auto"]) {
-        attached_is_planned(kind, 0);
+        assert_attached_is_planned(kind, 0);
     }
 }
 
-/// `status` is what `pinwatch check` exits with.
-pub fn attached_is_planned(kind: &str, status: i32) {
+/// Compares the hooks in the metrics with those of `pinwatch check`, which must exit with `status`.
+pub fn assert_attached_is_planned(kind: &str, status: i32) {
     let output = Command::new("pinwatch")
         .args(["check", "--json", "--attach", kind])
         .output()

@@ -1,4 +1,4 @@
-//! What the metrics say, against what the load did.
+//! Compares the metrics with the load's own log.
 
 use std::process::Command;
 use std::time::Instant;
@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::daemon::{Daemon, KINDS, Metrics};
 use super::load::{can_wait_for_faults, load, moves_pages};
 
+/// Compares sums of metrics, given as `NAME/LABELS` without the prefix `pinwatch_`.
 pub fn assert_counts(metrics: &Metrics, expected: &[(&str, u64)]) {
     for (name, value) in expected {
         let (metric, label) = name.split_once('/').unwrap_or((name, ""));
@@ -17,6 +18,7 @@ pub fn assert_counts(metrics: &Metrics, expected: &[(&str, u64)]) {
     }
 }
 
+/// For [`assert_counts`]: nothing is in flight, stuck or lost.
 pub const NOTHING_LOST: [(&str, u64); 5] = [
     ("pins_in_flight", 0),
     ("pins_lost_total", 0),
@@ -26,7 +28,7 @@ pub const NOTHING_LOST: [(&str, u64); 5] = [
 ];
 
 #[test]
-fn one_registration_of_movable_pages() {
+fn a_pin_of_movable_pages_is_counted_with_its_migration() {
     for kind in KINDS {
         let daemon = Daemon::start(&["--attach", kind]);
         let outcome = load(&["--pages", "256"]);
@@ -91,7 +93,7 @@ fn a_held_page_fails_the_pin() {
 }
 
 #[test]
-fn a_bad_address_is_a_fault_without_a_pass() {
+fn a_read_only_address_is_counted_as_a_fault_without_a_pass() {
     let daemon = Daemon::start(&[]);
     let outcome = load(&["--memory", "readonly", "--pages", "16"]);
     assert_eq!(outcome.failed("EFAULT"), 1);
@@ -108,7 +110,7 @@ fn a_bad_address_is_a_fault_without_a_pass() {
 }
 
 #[test]
-fn a_thousand_registrations_of_fresh_memory() {
+fn a_thousand_pins_of_fresh_memory_are_all_counted() {
     for kind in KINDS {
         let daemon = Daemon::start(&["--attach", kind]);
         let outcome = load(&["--pages", "16", "--repeat", "1000"]);
@@ -122,16 +124,16 @@ fn a_thousand_registrations_of_fresh_memory() {
             &metrics,
             &[("pins_total", 1000), ("pin_pages_requested_total", 16_000)],
         );
-        // One of 16.5 on average, and of 32 at least.
+        // One pin in 16.5 on average, and at least one in 32.
         let sampled = metrics.sum("pinwatch_pin_pages_sampled_total", "");
         assert!((31.0..125.0).contains(&sampled), "{sampled} sampled");
     }
 }
 
-/// Threads that enter and return at the same time are what loses returns:
-/// `pinwatch::probe::tracefs` and docs/reliability.md say how.
+/// Returns can be lost when many threads are inside the function: `pinwatch::probe::tracefs` and
+/// docs/reliability.md explain how.
 #[test]
-fn many_threads_at_once() {
+fn pins_of_many_threads_are_counted_or_lost() {
     for kind in KINDS {
         let daemon = Daemon::start(&["--attach", kind]);
         let start = Instant::now();
@@ -140,21 +142,20 @@ fn many_threads_at_once() {
         assert_eq!(outcome.summary["pins"], 24 * 60);
         let metrics = daemon.metrics();
         let sum = |name: &str, label: &str| metrics.sum(&format!("pinwatch_{name}"), label);
-        // A pin is counted when it returns, or as lost when its thread pins again or ends.
+        // A pin is counted at its return, or as lost when its thread pins again or ends.
         let counted = sum("pins_total", "");
         let lost = sum("pins_lost_total", "");
         assert_eq!(counted + lost, 1440.0, "{kind}: {counted} + {lost}");
         assert_eq!(sum("pins_in_flight", ""), 0.0);
         println!("{kind}: {counted} pins, {lost} lost");
-        // Without a neighbour no kprobe program is skipped.
+        // The kernel skips kprobe programs only beside another BPF agent.
         let may_be_lost = if kind == "kprobe" {
             0
         } else {
             metrics.may_lose(1440)
         };
         assert!(lost as u64 <= may_be_lost, "{kind}: {lost} lost");
-        // A return paired with the entry of an earlier pin would be a duration
-        // longer than the gaps between the pins allow.
+        // A return paired with the entry of an earlier pin would give a duration longer than the load.
         let longest = metrics
             .series("pinwatch_pin_duration_seconds_bucket")
             .filter_map(|(labels, below)| {
@@ -176,10 +177,10 @@ fn many_threads_at_once() {
     }
 }
 
-/// From 6.12 on io_uring pins by GUP-fast, which takes what an earlier pin moved
-/// and needs the slow path for the rest; before, nothing here uses it.
+/// From 6.12 on io_uring pins by GUP-fast. It takes pages that an earlier pin migrated, and needs the slow
+/// path for the others. On earlier kernels these loads do not use GUP-fast.
 #[test]
-fn gup_fast_is_seen_where_it_is_asked_for() {
+fn with_fast_path_calls_of_gup_fast_are_counted() {
     let by_fast = u64::from(can_wait_for_faults());
     for kind in KINDS {
         let daemon = Daemon::start(&["--attach", kind, "--with", "fast_path"]);
@@ -201,7 +202,7 @@ fn gup_fast_is_seen_where_it_is_asked_for() {
 }
 
 #[test]
-fn what_is_not_wanted_is_not_attached() {
+fn measurements_left_out_are_not_attached() {
     let without = ["drains", "memfd_return", "origin", "passes", "zones"];
     let args = without.map(|name| ["--without", name]).concat();
     let daemon = Daemon::start(&args);
@@ -227,7 +228,7 @@ fn what_is_not_wanted_is_not_attached() {
 }
 
 #[test]
-fn short_term_pins_count_nothing() {
+fn short_term_pins_are_not_counted() {
     for kind in KINDS {
         let daemon = Daemon::start(&["--attach", kind]);
         let outcome = load(&["--via", "process_vm", "--repeat", "100"]);
@@ -249,7 +250,7 @@ fn short_term_pins_count_nothing() {
 }
 
 #[test]
-fn reads_past_the_page_cache_count_nothing() {
+fn o_direct_reads_are_not_counted() {
     const IMAGE: &str = "/tmp/o-direct.img";
     std::fs::write(IMAGE, vec![0; 16 << 20]).expect("a tmpfs");
     let status = Command::new("losetup")

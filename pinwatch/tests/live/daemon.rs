@@ -9,19 +9,20 @@ use nix::unistd::Pid;
 
 pub const URL: &str = "http://127.0.0.1:10746";
 
-/// What it logs once everything is attached.
+/// Log message once all hooks are attached.
 pub const WATCHING: &str = "watching with";
 
 /// Both kinds of hook.
 pub const KINDS: [&str; 2] = ["fentry", "kprobe"];
 
+/// A child process `pinwatch run`. Killed when dropped.
 pub struct Daemon {
     child: Child,
     log: BufReader<ChildStderr>,
 }
 
 impl Daemon {
-    /// Starts a daemon and waits until it says that it watches.
+    /// Starts a daemon and waits until its hooks are attached. Panics if one is refused.
     pub fn start(args: &[&str]) -> Self {
         let mut daemon = Self::spawn(args);
         let text = daemon.logs(WATCHING);
@@ -29,7 +30,7 @@ impl Daemon {
         daemon
     }
 
-    /// Starts a daemon.
+    /// Starts a daemon without waiting.
     pub fn spawn(args: &[&str]) -> Self {
         let mut child = Command::new("pinwatch")
             .arg("run")
@@ -41,15 +42,18 @@ impl Daemon {
         Self { child, log }
     }
 
-    /// Waits until it logs some words, which come before it watches or say so;
-    /// returns what it logged until then.
+    /// Waits until a log line contains `words`, and returns the log up to that line. Panics if the daemon
+    /// ends or has attached its hooks before.
     pub fn logs(&mut self, words: &str) -> String {
         let mut text = String::new();
         while !text.lines().last().unwrap_or_default().contains(words) {
-            assert!(!text.contains(WATCHING), "it watches already:\n{text}");
+            assert!(
+                !text.contains(WATCHING),
+                "the daemon watches, and has not logged {words:?}:\n{text}"
+            );
             assert!(
                 self.log.read_line(&mut text).expect("readable") > 0,
-                "the daemon ended:\n{text}"
+                "the daemon ended before it logged {words:?}:\n{text}"
             );
         }
         text
@@ -67,7 +71,7 @@ impl Daemon {
         kill(Pid::from_raw(self.child.id() as i32), signal).expect("it runs");
     }
 
-    /// Waits for the end; returns the status and what was logged since the start.
+    /// Waits for the end. Returns the exit status and the log lines that were not read yet.
     pub fn wait(mut self) -> (ExitStatus, String) {
         let mut text = String::new();
         while self.log.read_line(&mut text).expect("readable") > 0 {}
@@ -82,6 +86,7 @@ impl Drop for Daemon {
     }
 }
 
+/// The body of a response. Panics unless the status is a success.
 pub fn get(path: &str) -> String {
     let mut response = ureq::get(format!("{URL}{path}"))
         .call()
@@ -89,13 +94,13 @@ pub fn get(path: &str) -> String {
     response.body_mut().read_to_string().expect("text")
 }
 
-/// None where the answer is not a success.
+/// The body of a response, or `None` unless the status is a success.
 pub fn try_get(path: &str) -> Option<String> {
     let mut response = ureq::get(format!("{URL}{path}")).call().ok()?;
     response.body_mut().read_to_string().ok()
 }
 
-/// Samples by "name{labels}", labels as exported.
+/// Samples by `NAME{LABELS}`, as exported.
 pub struct Metrics(BTreeMap<String, f64>);
 
 impl Metrics {
@@ -110,12 +115,12 @@ impl Metrics {
         let mut all = BTreeMap::new();
         for (name, value) in samples {
             let before = all.insert(name, value);
-            assert!(before.is_none(), "a sample stands there twice: {text}");
+            assert!(before.is_none(), "a sample is exported twice: {text}");
         }
         Self(all)
     }
 
-    /// What has been counted since an earlier look.
+    /// Growth of each sample since an earlier scrape.
     pub fn since(&self, before: &Self) -> Self {
         let grown = |(key, value): (&String, &f64)| {
             (key.clone(), value - before.0.get(key).unwrap_or(&0.0))
@@ -123,7 +128,7 @@ impl Metrics {
         Self(self.0.iter().map(grown).collect())
     }
 
-    /// The sum of all series of a metric, of those with a label if one is given.
+    /// The sum of a metric over the series whose labels contain `label`.
     pub fn sum(&self, name: &str, label: &str) -> f64 {
         self.series(name)
             .filter(|(labels, _)| labels.contains(label))
@@ -131,9 +136,9 @@ impl Metrics {
             .sum()
     }
 
-    /// How many of `pins` may be lost: none where the kernel does not preempt programs, one in a
-    /// thousand where programs disable preemption. Where they cannot, losses come in bursts: while
-    /// preempted tasks are inside all programs of a hook, every pin on their CPU is lost.
+    /// The number of `pins` that may be lost: none if the kernel does not preempt programs, one in a
+    /// thousand if programs disable preemption. If they cannot, losses come in bursts: while preempted
+    /// tasks are inside all programs of a hook, every pin on their CPU is lost.
     pub fn may_lose(&self, pins: u64) -> u64 {
         let skips = |label| {
             self.series("pinwatch_program_skips_total")

@@ -1,5 +1,5 @@
-//! Switches of the kernel that silence hooks, turned off before the start and
-//! during a run: no zero goes out as a finding.
+//! Kernel switches that silence hooks, turned off before the start and during a run. The daemon must report
+//! silent hooks, so that nobody takes their zeros for results.
 
 use std::fs;
 use std::io;
@@ -19,25 +19,25 @@ pub const KPROBES: &str = "/sys/kernel/debug/kprobes/enabled";
 const FTRACE_OFF: &str = "kernel.ftrace_enabled is 0: run `sysctl kernel.ftrace_enabled=1`";
 const KPROBES_OFF: &str = "kprobes are disabled: write 1 to /sys/kernel/debug/kprobes/enabled";
 
-/// A switch that is off until dropped. Drop it before the daemon: up to 6.12 a
-/// hook that is detached while ftrace is off breaks ftrace until the next boot.
-pub struct Off(&'static str);
+/// A switch that is off until dropped. Drop it before the daemon: up to 6.12, detaching a hook while ftrace
+/// is off breaks ftrace until the next boot.
+pub struct SwitchedOff(&'static str);
 
-impl Off {
-    /// Turns a switch off; the error is the kernel's refusal.
+impl SwitchedOff {
+    /// Turns a switch off. Fails if the kernel refuses.
     pub fn turn(path: &'static str) -> io::Result<Self> {
         fs::write(path, "0")?;
         Ok(Self(path))
     }
 }
 
-impl Drop for Off {
+impl Drop for SwitchedOff {
     fn drop(&mut self) {
         fs::write(self.0, "1").expect("root may");
     }
 }
 
-/// How a kernel refuses to turn ftrace off: 7.3 always, 5.10 while a trampoline is
+/// The errno with which the kernel refuses to turn ftrace off: 7.3 always, 5.10 while a trampoline is
 /// attached.
 fn refusal(kind: Option<&str>) -> Option<i32> {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").expect("procfs");
@@ -50,15 +50,15 @@ fn refusal(kind: Option<&str>) -> Option<i32> {
     }
 }
 
-/// Turns ftrace off; `None` where the kernel refuses, as it should.
-fn ftrace_off(kind: Option<&str>) -> Option<Off> {
-    let off = Off::turn(FTRACE);
+/// Turns ftrace off. `None` if the kernel refuses; panics if the refusal is not as expected.
+fn ftrace_off(kind: Option<&str>) -> Option<SwitchedOff> {
+    let off = SwitchedOff::turn(FTRACE);
     let error = off.as_ref().err().and_then(io::Error::raw_os_error);
     assert_eq!(error, refusal(kind));
     off.ok()
 }
 
-/// Status and body of an answer, whatever the status.
+/// Status and body of a response with any status.
 pub fn answer(path: &str) -> (u16, String) {
     let request = ureq::get(format!("{URL}{path}"));
     let request = request.config().http_status_as_error(false).build();
@@ -67,6 +67,7 @@ pub fn answer(path: &str) -> (u16, String) {
     (response.status().as_u16(), body)
 }
 
+/// Exit status and output of a command.
 fn pinwatch(args: &[&str]) -> (Option<i32>, String) {
     let output = Command::new("pinwatch").args(args).output();
     let output = output.expect("pinwatch is in the PATH");
@@ -78,7 +79,7 @@ fn pinwatch(args: &[&str]) -> (Option<i32>, String) {
 }
 
 #[test]
-fn with_ftrace_off_check_and_run_refuse_with_the_same_sentence() {
+fn with_ftrace_off_check_and_run_fail_with_one_message() {
     let Some(_off) = ftrace_off(None) else {
         skip!("this kernel refuses to turn ftrace off");
     };
@@ -96,8 +97,8 @@ fn with_ftrace_off_check_and_run_refuse_with_the_same_sentence() {
 }
 
 #[test]
-fn with_kprobes_off_trampolines_take_what_they_can_and_the_rest_is_lost() {
-    let _off = Off::turn(KPROBES).expect("no kernel refuses");
+fn with_kprobes_off_trampolines_take_what_they_can_and_other_measurements_are_lost() {
+    let _off = SwitchedOff::turn(KPROBES).expect("no kernel refuses");
     for kind in KINDS {
         let (_, text) = pinwatch(&["check", "--json", "--attach", kind]);
         let plan: Value = serde_json::from_str(&text).expect("JSON");
@@ -120,21 +121,21 @@ fn with_kprobes_off_trampolines_take_what_they_can_and_the_rest_is_lost() {
 }
 
 #[test]
-fn a_switch_turned_off_during_a_run_shows_everywhere_until_it_is_on_again() {
+fn a_switch_turned_off_during_a_run_is_reported_until_it_is_on_again() {
     for kind in KINDS {
         let daemon = Daemon::start(&["--attach", kind]);
         let mut expected = Vec::new();
         if let Some(off) = ftrace_off(Some(kind)) {
             expected.push(FTRACE_OFF);
             let functions = |labels: &str| !labels.contains("raw_tracepoint");
-            shows(&daemon, off, FTRACE_OFF, functions);
+            assert_silences(&daemon, off, FTRACE_OFF, functions);
         }
         let kprobe = |labels: &str| labels.contains("probe\"}");
         let uses_kprobes = daemon.metrics().sum("pinwatch_probe_attached", "probe\"}") > 0.0;
-        let off = Off::turn(KPROBES).expect("no kernel refuses");
+        let off = SwitchedOff::turn(KPROBES).expect("no kernel refuses");
         if uses_kprobes {
             expected.push(KPROBES_OFF);
-            shows(&daemon, off, KPROBES_OFF, kprobe);
+            assert_silences(&daemon, off, KPROBES_OFF, kprobe);
         } else {
             assert_eq!(answer("/readyz"), (200, "attached\n".to_owned()));
             drop(off);
@@ -151,11 +152,11 @@ fn a_switch_turned_off_during_a_run_shows_everywhere_until_it_is_on_again() {
     }
 }
 
-/// Expects that a switch which has just been turned off silences the hooks with
-/// some labels, and no others; turns it on again.
-fn shows(daemon: &Daemon, off: Off, reason: &str, silent: impl Fn(&str) -> bool) {
+/// Panics unless a switch that has just been turned off silences exactly the hooks whose labels match
+/// `silent`. Then turns it on and checks that all hooks run.
+fn assert_silences(daemon: &Daemon, off: SwitchedOff, reason: &str, silent: impl Fn(&str) -> bool) {
     let unready = format!("attached hooks do not run: {reason}\n");
-    // The first look is a scrape: nothing else tells the daemon.
+    // The daemon reads the switches at a scrape.
     let before = daemon.metrics();
     let works = |metrics: &Metrics, labels: &str| {
         let mut hooks = metrics.series("pinwatch_probe_attached");
@@ -172,7 +173,7 @@ fn shows(daemon: &Daemon, off: Off, reason: &str, silent: impl Fn(&str) -> bool)
     let lines = state["hooks"].as_array().expect("hooks");
     let mut lines = lines.iter().filter(|line| line["verdict"] == "silent");
     assert!(lines.next().is_some_and(|line| line["note"] == reason));
-    // They are indeed silent: a pin needs its entry and its return.
+    // A pin is counted only if its entry and its return are seen.
     load(&["--pages", "16", "--repeat", "5"]);
     let entry = before
         .series("pinwatch_probe_attached")

@@ -1,4 +1,4 @@
-//! A disruptive load restores the host after a signal, and the next one after SIGKILL.
+//! Disruptive loads restore the host: after a signal at once, after SIGKILL when the next load starts.
 
 use std::fs;
 use std::process::{Child, Command};
@@ -17,8 +17,8 @@ fn throttling() -> String {
     text.trim().to_owned()
 }
 
-/// A load that has switched real-time throttling off, and holds its pin.
-fn disruptive() -> Child {
+/// Starts a load that switches real-time throttling off and holds its pin. Returns once it is off.
+fn start_disruptive() -> Child {
     let child = spawn(&["starved", "--stall-for", "100ms", "--hold-for", "10m"]);
     wait_until("real-time throttling off", PATIENCE, || {
         throttling() == "-1"
@@ -32,7 +32,7 @@ fn end_by(child: &mut Child, signal: Signal) {
 }
 
 #[test]
-fn without_consent_nothing_changes() {
+fn without_disruptive_a_load_changes_nothing_and_fails() {
     let before = throttling();
     let output = Command::new("pinwatch")
         .args(["load", "starved"])
@@ -45,10 +45,10 @@ fn without_consent_nothing_changes() {
 }
 
 #[test]
-fn signals_restore_the_host() {
+fn a_load_ended_by_a_signal_restores_the_host() {
     let before = throttling();
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-        end_by(&mut disruptive(), signal);
+        end_by(&mut start_disruptive(), signal);
         assert_eq!(throttling(), before, "{signal}");
         assert!(!fs::exists(STATE).expect("a path"), "{signal}");
     }
@@ -57,7 +57,7 @@ fn signals_restore_the_host() {
 #[test]
 fn the_next_load_restores_the_host_after_sigkill() {
     let before = throttling();
-    end_by(&mut disruptive(), Signal::SIGKILL);
+    end_by(&mut start_disruptive(), Signal::SIGKILL);
     assert_eq!(throttling(), "-1");
     load(&["--pages", "1"]);
     assert_eq!(throttling(), before);

@@ -1,4 +1,4 @@
-//! The fold in the kernel against the fold in user space, on the same pins.
+//! Compares the fold in the kernel with the fold in user space, for equal pins.
 
 use std::time::Duration;
 
@@ -19,14 +19,14 @@ const OPTIONS: Options = Options {
 };
 
 #[test]
-fn kernel_and_user_space_fold_the_same() {
+fn kernel_and_user_space_fold_pins_to_equal_cells() {
     let facts = Facts::gather(&wanted());
     let plan = Plan::new(&facts, Prefer::Auto);
     let mut live = Live::attach(&facts, &plan, OPTIONS).expect("this kernel can be watched");
     let mut events = live.take_events().expect("a ring buffer");
 
     load(&["--pages", "4", "--repeat", "10"]);
-    assert!(events.next().is_none(), "no record without a listener");
+    assert!(events.next().is_none(), "no event without a follower");
     let before = live.state().cells.pins;
 
     events.listen(&Listening::ALL).expect("the switch");
@@ -50,15 +50,15 @@ fn kernel_and_user_space_fold_the_same() {
     assert!(before != PinCells::zeroed());
 }
 
-/// What of the cells depends on no clock.
+/// The cells that do not depend on a clock.
 #[derive(Debug, PartialEq)]
 struct Counts {
     pins: u64,
     failures: Vec<u64>,
     passes: PassCells,
-    /// Requested, returned, and with write access.
+    /// Pages requested and returned, and pins with write access.
     pages: [u64; 3],
-    /// Unpinnable, migrate calls, moved, failed, repinned.
+    /// Unpinnable, calls of migrate_pages, migrated, migrate_failed, repinned.
     moves: [u64; 5],
 }
 
@@ -81,10 +81,10 @@ impl Counts {
     }
 }
 
-/// Without a follower the programs take shorter ways, and user space gets no events. So two agents
-/// watch the same pins: one has a follower, whose events are folded here, and the other has none.
+/// Without a follower, programs take shorter paths and user space gets no events. So two agents watch each
+/// pin: one has a follower, whose events are folded here, and the other has none.
 #[test]
-fn pins_that_nobody_follows_are_folded_the_same() {
+fn pins_without_a_follower_are_folded_to_equal_counts() {
     let facts = Facts::gather(&wanted());
     for prefer in [Prefer::Fentry, Prefer::Kprobe] {
         let plan = Plan::new(&facts, prefer);

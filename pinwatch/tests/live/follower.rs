@@ -1,4 +1,4 @@
-//! A follower of the daemon that keeps every pin event.
+//! A follower of the daemon that keeps every event.
 
 use std::path::Path;
 use std::sync::{Arc, mpsc};
@@ -15,12 +15,13 @@ use tokio::sync::Notify;
 
 const SOCKET: &str = "/run/pinwatch/pinwatch.sock";
 
+/// A follower in a thread of its own.
 pub struct Follower {
     finish: Arc<Notify>,
     thread: JoinHandle<Result<Followed>>,
 }
 
-/// All events of one follower.
+/// The events that a follower got, and those that it lost.
 #[derive(Default)]
 pub struct Followed {
     pub pins: Vec<PinEvent>,
@@ -28,7 +29,7 @@ pub struct Followed {
 }
 
 impl Follower {
-    /// Returns once the kernel sends every pin.
+    /// Connects. Returns once the kernel sends an event for every pin.
     pub fn start() -> Self {
         let finish = Arc::<Notify>::default();
         let (ready, started) = mpsc::channel();
@@ -46,7 +47,7 @@ impl Follower {
         Self { finish, thread }
     }
 
-    /// All events of pins that ended before this call.
+    /// Ends the follower. Returns the events of all pins that ended before this call.
     pub fn finish(self) -> Followed {
         self.finish.notify_one();
         let followed = self.thread.join().expect("it does not panic");

@@ -1,4 +1,4 @@
-//! Pins that have not returned.
+//! Pins in flight: their metrics, their stacks, and pins that began before the daemon.
 
 use serde_json::Value;
 
@@ -77,13 +77,14 @@ fn a_pin_from_before_the_start_is_counted_as_unmatched() {
     assert_unmatched();
 }
 
+/// The pins of `/in-flight`.
 fn pins_in_flight() -> Vec<Value> {
     serde_json::from_str(&get("/in-flight")).expect("JSON")
 }
 
-/// Asks until it gets one: a thread that waits for a CPU has none to give.
+/// Asks until there is a stack: a thread that waits for a CPU cannot take its own.
 #[test]
-fn the_stack_of_a_pin_in_flight_on_request() {
+fn a_running_thread_inside_a_pin_has_a_stack() {
     for kind in KINDS {
         let daemon = Daemon::start(&["--attach", kind]);
         let large = spawn(&["untouched", "--pages", "60000"]);
@@ -101,7 +102,7 @@ fn the_stack_of_a_pin_in_flight_on_request() {
         let stack: Value = serde_json::from_str(&stack).expect("JSON");
         assert_eq!(stack["taken"], "while it ran");
         let frames = stack["frames"].as_array().expect("frames");
-        // On 5.10 a stack ends where a kretprobe has put its trampoline.
+        // On 5.10 a stack ends at the return address that a kretprobe has replaced.
         let outermost = if moves_pages() {
             "__gup_longterm_locked+"
         } else {
@@ -113,17 +114,17 @@ fn the_stack_of_a_pin_in_flight_on_request() {
         finish(large);
         assert!(
             try_get("/in-flight/1/stack").is_none(),
-            "it has no pin in flight"
+            "thread 1 has no pin in flight"
         );
     }
 }
 
 #[test]
-fn a_pin_that_sleeps_has_a_stack_too() {
+fn a_sleeping_thread_inside_a_pin_has_a_stack() {
     if !can_wait_for_faults() {
         skip!("before 6.5 no pin sleeps: it cannot wait for a userfaultfd");
     }
-    // The whole stack only where no kretprobe is attached.
+    // The stack is complete only if no kretprobe is attached.
     let fentry = ["--attach", "fentry", "--without", "migrate_result"];
     for (args, outermost) in [
         (&fentry[..], "__gup_longterm_locked"),

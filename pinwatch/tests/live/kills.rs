@@ -1,4 +1,4 @@
-//! What dies in the middle: threads inside pins, and the agent itself.
+//! SIGKILL for threads inside pins, and for the daemon during a load.
 
 use std::collections::VecDeque;
 use std::fs::{self, File};
@@ -8,18 +8,18 @@ use std::process::{Child, Command, Stdio};
 use nix::sys::signal::Signal;
 
 use super::daemon::{Daemon, Metrics};
-use super::lifecycle::no_programs_are_left;
+use super::lifecycle::wait_until_programs_are_freed;
 use super::load::load;
 use super::wait::{PATIENCE, wait_until};
 
-/// A load that pins until it is killed.
+/// A load that pins pages until it is killed.
 struct Worker(Child);
 
-/// What the kernel itself counts: registrations of buffers, one pin each.
+/// The kernel's own count of io_uring buffer registrations, which make one pin each.
 struct Registrations;
 
 impl Registrations {
-    /// A trace buffer of our own. It may overflow: what falls out is counted.
+    /// A trace buffer for these tests. It may overflow: the kernel counts overwritten entries.
     const TRACE: &str = "/sys/kernel/tracing/instances/pinwatch-tests";
 
     fn count() -> Self {
@@ -34,7 +34,7 @@ impl Registrations {
         let cpus = fs::read_dir(format!("{}/per_cpu", Self::TRACE)).expect("tracefs");
         let of_cpu = |cpu: io::Result<fs::DirEntry>| {
             let path = cpu.expect("a folder").path().join("stats");
-            // Every read(2) makes the text anew: one has to do.
+            // Each read(2) generates the text anew, so one call must read the whole text.
             let mut text = [0; 4096];
             let length = File::open(path).and_then(|mut file| file.read(&mut text));
             let stats = std::str::from_utf8(&text[..length.expect("statistics")]).expect("ASCII");
@@ -78,14 +78,14 @@ fn assert_nothing_is_left(metrics: &Metrics) {
     assert_eq!(metrics.sum("pinwatch_events_lost_total", "slots_full"), 0.0);
 }
 
-fn ten_pins(daemon: &Daemon) {
+fn wait_for_ten_pins(daemon: &Daemon) {
     wait_until("ten pins", PATIENCE, || {
         daemon.metrics().total("pinwatch_pins_total") >= 10.0
     });
 }
 
-/// By kprobe, which misses no return here; a fexit that is skipped would leave
-/// its pin in flight until the thread ends, which is counted.
+/// Uses kprobes, which lose no return here. A skipped fexit would leave its pin in flight until the thread
+/// ends, and the pin would count as lost.
 #[test]
 fn killed_threads_leave_no_pin_in_flight() {
     let wanted = std::env::var("PINWATCH_TEST_PINS");
@@ -94,7 +94,7 @@ fn killed_threads_leave_no_pin_in_flight() {
     let registrations = Registrations::count();
     let mut workers = VecDeque::from([Worker::start(), Worker::start()]);
     let (mut kills, mut next_kill) = (0, 50);
-    // The number of pins is the user's to choose.
+    // The environment can ask for more pins, which take longer.
     let patience = PATIENCE * (1 + wanted as u32 / 1_500);
     wait_until("enough registrations", patience, || {
         if registrations.so_far() >= next_kill {
@@ -117,23 +117,23 @@ fn killed_threads_leave_no_pin_in_flight() {
 }
 
 #[test]
-fn an_agent_killed_in_the_middle_of_a_load_starts_again() {
+fn a_daemon_killed_during_a_load_can_start_again() {
     let registrations = Registrations::count();
     let worker = Worker::start();
     for kind in super::daemon::KINDS {
         let daemon = Daemon::start(&["--attach", kind]);
-        ten_pins(&daemon);
+        wait_for_ten_pins(&daemon);
         daemon.signal(Signal::SIGKILL);
         daemon.wait();
-        no_programs_are_left();
+        wait_until_programs_are_freed();
         let before = registrations.so_far();
         let daemon = Daemon::start(&["--attach", kind]);
         let attached = registrations.so_far();
-        ten_pins(&daemon);
+        wait_for_ten_pins(&daemon);
         let from = registrations.so_far();
         let pins = daemon.metrics().total("pinwatch_pins_total") as u64;
         let to = registrations.so_far();
-        // One pin can be between its return and its registration's.
+        // One pin may have returned before its registration is counted.
         let possible = from - attached..=to - before + 1;
         assert!(
             possible.contains(&pins),
@@ -143,7 +143,7 @@ fn an_agent_killed_in_the_middle_of_a_load_starts_again() {
         daemon.wait();
     }
     worker.kill();
-    no_programs_are_left();
+    wait_until_programs_are_freed();
     let daemon = Daemon::start(&[]);
     load(&["--pages", "16", "--repeat", "7"]);
     let metrics = daemon.metrics();

@@ -1,4 +1,4 @@
-//! Starts, ends, and errors that a user meets.
+//! Start and end of the daemon, and its error messages.
 
 use std::fs;
 use std::net::TcpListener;
@@ -13,12 +13,12 @@ use super::wait::{PATIENCE, wait_until};
 
 pub const NOBODY: u32 = 65534;
 
-/// Our programs in the kernel, by name.
+/// Names of pinwatch's programs that are loaded in the kernel.
 pub fn programs() -> Vec<String> {
     let ours = pinwatch::probe::plan::programs();
     let loaded = aya::programs::loaded_programs().filter_map(Result::ok);
     let names = loaded.filter_map(|program| program.name_as_str().map(str::to_owned));
-    // The kernel keeps 15 bytes of a name.
+    // The kernel keeps the first 15 bytes of a name.
     names
         .filter(|name| {
             ours.iter()
@@ -27,14 +27,15 @@ pub fn programs() -> Vec<String> {
         .collect()
 }
 
-/// Waits until the kernel has let go of them: it frees a program some grace
-/// periods after its last descriptor is closed.
-pub fn no_programs_are_left() {
+/// Waits until the kernel has freed pinwatch's programs: some grace periods after the last descriptor is
+/// closed.
+pub fn wait_until_programs_are_freed() {
     wait_until("the kernel to free our programs", PATIENCE, || {
         programs().is_empty()
     });
 }
 
+/// The kprobe definitions of pinwatch in tracefs.
 pub fn kprobe_events() -> String {
     let text = fs::read_to_string("/sys/kernel/tracing/kprobe_events").expect("tracefs");
     text.lines()
@@ -42,13 +43,14 @@ pub fn kprobe_events() -> String {
         .collect()
 }
 
+/// Exit status and stderr of a command.
 fn run(command: &mut Command) -> (Option<i32>, String) {
     let Output { status, stderr, .. } = command.output().expect("it starts");
     (status.code(), String::from_utf8(stderr).expect("UTF-8"))
 }
 
 #[test]
-fn a_signal_ends_it_and_leaves_nothing() {
+fn a_signal_ends_the_daemon_and_leaves_nothing_in_the_kernel() {
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
         for kind in super::daemon::KINDS {
             let daemon = Daemon::start(&["--attach", kind]);
@@ -60,18 +62,18 @@ fn a_signal_ends_it_and_leaves_nothing() {
             let (status, log) = daemon.wait();
             assert_eq!(status.code(), Some(0), "{log}");
             assert_eq!(kprobe_events(), "");
-            no_programs_are_left();
+            wait_until_programs_are_freed();
         }
     }
 }
 
 #[test]
-fn killed_and_started_again_it_counts_from_its_own_start() {
+fn a_daemon_started_after_a_kill_counts_from_its_own_start() {
     let daemon = Daemon::start(&["--attach", "kprobe"]);
     load(&["--pages", "16", "--repeat", "5"]);
     daemon.signal(Signal::SIGKILL);
     daemon.wait();
-    no_programs_are_left();
+    wait_until_programs_are_freed();
     let daemon = Daemon::start(&["--attach", "kprobe"]);
     load(&["--pages", "16", "--repeat", "7"]);
     assert_eq!(daemon.metrics().total("pinwatch_pins_total"), 7.0);
@@ -80,12 +82,12 @@ fn killed_and_started_again_it_counts_from_its_own_start() {
     assert_eq!(
         (status.code(), kprobe_events().as_str()),
         (Some(0), ""),
-        "leftovers are removed at the next start"
+        "the next start removes definitions of a killed daemon"
     );
 }
 
 #[test]
-fn without_capabilities_one_sentence_says_what_is_missing() {
+fn missing_capabilities_are_named_in_one_message() {
     for command in ["run", "check"] {
         let (status, stderr) = run(Command::new("pinwatch")
             .arg(command)
@@ -110,7 +112,7 @@ fn without_capabilities_one_sentence_says_what_is_missing() {
 }
 
 #[test]
-fn a_taken_port_is_one_sentence() {
+fn a_taken_port_is_reported_in_one_message() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("bound").to_string();
     let (status, stderr) =

@@ -1,17 +1,17 @@
-//! Runs `pinwatch load` and reads what it says happened.
+//! Runs `pinwatch load` and reads its log: the ground truth of these tests.
 
 use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
-/// The pins of one run, as the load saw them.
-pub struct Outcome {
+/// The log of one load.
+pub struct LoadLog {
     pub pins: Vec<Value>,
     pub summary: Value,
 }
 
-impl Outcome {
-    /// Pages that were in a zone before, or are after, over all pins.
+impl LoadLog {
+    /// Pages of all pins in a zone. `when` is `before` or `after` the pin.
     pub fn pages(&self, when: &str, zone: &str) -> u64 {
         self.pins
             .iter()
@@ -19,22 +19,24 @@ impl Outcome {
             .sum()
     }
 
+    /// Pins that failed with this errno.
     pub fn failed(&self, errno: &str) -> u64 {
         self.summary["failed"][errno].as_u64().unwrap_or_default()
     }
 
-    /// How many pins failed, with whatever errno.
+    /// Pins that failed with any errno.
     pub fn failures(&self) -> u64 {
         let failed = self.summary["failed"].as_object().expect("a summary");
         failed.values().filter_map(Value::as_u64).sum()
     }
 
+    /// Pins that succeeded.
     pub fn ok(&self) -> u64 {
         self.summary["ok"].as_u64().expect("a summary")
     }
 }
 
-/// Each guest runs one load at a time and is thrown away, so it may be disrupted.
+/// Starts a load, which may disrupt the host: a guest runs one load at a time and is thrown away.
 pub fn spawn(args: &[&str]) -> Child {
     Command::new("pinwatch")
         .args(["load", "--json", "--disruptive"])
@@ -44,7 +46,8 @@ pub fn spawn(args: &[&str]) -> Child {
         .expect("pinwatch is in the PATH")
 }
 
-pub fn finish(child: Child) -> Outcome {
+/// Waits for a load. Panics if it fails.
+pub fn finish(child: Child) -> LoadLog {
     let output = child.wait_with_output().expect("a child");
     assert!(
         output.status.success(),
@@ -54,22 +57,22 @@ pub fn finish(child: Child) -> Outcome {
     parse(output.stdout)
 }
 
-fn parse(stdout: Vec<u8>) -> Outcome {
+fn parse(stdout: Vec<u8>) -> LoadLog {
     let text = String::from_utf8(stdout).expect("UTF-8");
     let mut pins: Vec<Value> = text
         .lines()
         .map(|line| serde_json::from_str(line).expect("JSON"))
         .collect();
     let summary = pins.pop().expect("a summary")["summary"].take();
-    Outcome { pins, summary }
+    LoadLog { pins, summary }
 }
 
-pub fn load(args: &[&str]) -> Outcome {
+pub fn load(args: &[&str]) -> LoadLog {
     finish(spawn(args))
 }
 
-/// None where the load cannot be made on this kernel.
-pub fn try_load(args: &[&str]) -> Option<Outcome> {
+/// Runs a load. `None` if it cannot run on this kernel; panics if it fails otherwise.
+pub fn try_load(args: &[&str]) -> Option<LoadLog> {
     const CANNOT_BE_MADE: i32 = 2;
     let output = spawn(args).wait_with_output().expect("a child");
     match output.status.code() {
@@ -79,12 +82,12 @@ pub fn try_load(args: &[&str]) -> Option<Outcome> {
     }
 }
 
-/// The forms of the path on the kernels of the matrix.
+/// Forms of the pin path in the tested kernels.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Kernel {
-    /// 5.10: looks for pages of CMA areas only.
+    /// 5.10: migrates pages of CMA areas only.
     CmaOnly,
-    /// 6.1: moves pages out of ZONE_MOVABLE (since 5.13, d1e153fea2a8).
+    /// 6.1: migrates pages out of ZONE_MOVABLE (since 5.13, d1e153fea2a8).
     Pages,
     /// 6.12 and later.
     Folios,
@@ -99,11 +102,12 @@ pub fn kernel() -> Kernel {
     }
 }
 
+/// Whether a pin migrates pages out of ZONE_MOVABLE.
 pub fn moves_pages() -> bool {
     kernel() != Kernel::CmaOnly
 }
 
-/// Whether a pin may drop the mmap lock and wait for a fault: from 6.5 on.
+/// Whether a pin can drop the mmap lock and wait for a fault: from 6.5 on.
 pub fn can_wait_for_faults() -> bool {
     kernel() == Kernel::Folios
 }

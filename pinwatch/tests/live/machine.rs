@@ -1,9 +1,9 @@
-//! What a recording says of the machine.
+//! The description of the machine in recordings.
 
 use pinwatch::host::machine::Machine;
 
 #[test]
-fn the_guest_is_described() {
+fn the_description_of_this_guest_is_plausible() {
     let machine = Machine::gather();
     assert!(machine.cpus > 0 && machine.memory_kib > 0 && machine.nodes > 0);
     assert!(machine.zones.values().sum::<u64>() * 4 <= machine.memory_kib * 2);

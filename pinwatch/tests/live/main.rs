@@ -1,6 +1,6 @@
-//! Tests on a real kernel, in a VM: `cargo xtask test`. They need root, a
-//! ZONE_MOVABLE, and `pinwatch` in the PATH. They assert counts, and of a duration
-//! only that it lies inside its system call. They wait for events, never for time.
+//! Tests on a real kernel, which `cargo xtask test` runs in VMs. They need root, a ZONE_MOVABLE, and
+//! `pinwatch` in the PATH. They assert counts. Of a duration they assert only that it lies inside its
+//! system call. They wait for events, never for a fixed time.
 
 #[macro_use]
 #[path = "../support/skip.rs"]

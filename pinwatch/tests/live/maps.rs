@@ -1,4 +1,4 @@
-//! Another BPF agent: threads that use a map through bpf(2) without pause.
+//! Imitates another BPF agent: threads that call bpf(2) on a map without pause.
 //!
 //! Look-ups and updates raise `bpf_prog_active` and leave preemption enabled. The kernel skips
 //! kprobe programs on a CPU whose counter a preempted thread left raised.
@@ -16,12 +16,12 @@ use nix::unistd::Pid;
 
 const THREADS_PER_CPU: usize = 2;
 const KEYS: u32 = 10_000;
-/// Elements of one batch operation.
+/// Elements in one batch operation.
 const BATCH: usize = 64;
 
-/// The operations of one turn.
+/// The bpf(2) commands in one turn of a thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Use {
+pub enum Operations {
     /// `BPF_MAP_UPDATE_ELEM`.
     Updates,
     /// `BPF_MAP_LOOKUP_ELEM`, `BPF_MAP_LOOKUP_BATCH` and `BPF_MAP_UPDATE_BATCH`.
@@ -29,7 +29,7 @@ pub enum Use {
     LookUps,
 }
 
-/// Stops when dropped.
+/// Threads that use a map. They stop when this is dropped.
 pub struct MapUser {
     stop: Arc<AtomicBool>,
     calls: Arc<AtomicU64>,
@@ -38,7 +38,7 @@ pub struct MapUser {
 
 impl MapUser {
     /// Starts two threads on each CPU. They all use one hash map.
-    pub fn start(what: Use) -> Self {
+    pub fn start(what: Operations) -> Self {
         let map = Arc::new(Map::create());
         map.fill();
         let (stop, calls) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
@@ -52,8 +52,8 @@ impl MapUser {
                         break;
                     }
                     match what {
-                        Use::Updates => map.update(key),
-                        Use::LookUps => map.look_up(key),
+                        Operations::Updates => map.update(key),
+                        Operations::LookUps => map.look_up(key),
                     }
                     calls.fetch_add(1, Ordering::Relaxed);
                 }
@@ -67,7 +67,7 @@ impl MapUser {
         }
     }
 
-    /// Turns so far, over all threads.
+    /// Turns of all threads so far.
     pub fn calls(&self) -> u64 {
         self.calls.load(Ordering::Relaxed)
     }
@@ -164,9 +164,9 @@ fn zeroed() -> bpf_attr {
     unsafe { mem::zeroed() }
 }
 
-/// Every pointer in `attr` must be valid for the command.
+/// Calls bpf(2). Every pointer in `attr` must be valid for the command.
 fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> nix::Result<i32> {
-    // SAFETY: `attr` is as long as said, and the callers above keep what it points to alive.
+    // SAFETY: the size is that of `attr`, and the callers above keep the memory behind its pointers alive.
     let done = unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut *attr, size_of_val(attr)) };
     Errno::result(done).map(|fd| fd as i32)
 }

@@ -1,16 +1,17 @@
-//! Beside another BPF agent: a short `cargo xtask bench reliability`.
+//! Pins beside another BPF agent: a short form of `cargo xtask bench reliability`.
 
 use super::daemon::Daemon;
-use super::maps::{MapUser, Use};
+use super::maps::{MapUser, Operations};
 use super::round::Round;
 use super::wait::{PATIENCE, wait_until};
 
 const PINS: u64 = 1440;
 
-/// Pins beside threads that update a map, which run until after the load.
+/// Makes pins while threads update a map, from before the load until after it. Panics if a pin is neither
+/// counted nor reported as lost.
 fn beside_map_updates(followed: bool) -> Round {
     let daemon = Daemon::start(&[]);
-    let neighbour = MapUser::start(Use::Updates);
+    let neighbour = MapUser::start(Operations::Updates);
     wait_until("the neighbour's first call", PATIENCE, || {
         neighbour.calls() > 0
     });
@@ -18,7 +19,7 @@ fn beside_map_updates(followed: bool) -> Round {
     let round = Round::make(&daemon, followed);
     let updates = neighbour.calls() - before;
     println!("{updates} updates, {round:?}");
-    assert!(updates > PINS, "an idle neighbour: {updates} updates");
+    assert!(updates > PINS, "the neighbour was idle: {updates} updates");
     assert_eq!(round.made, PINS);
     assert_eq!(round.in_flight, 0);
     assert_eq!(round.unaccounted, 0, "{} seen", round.seen);
@@ -29,13 +30,13 @@ fn beside_map_updates(followed: bool) -> Round {
 
 #[test]
 #[ignore = "needs a kernel that preempts BPF programs"]
-fn counts() {
+fn every_pin_is_counted_or_reported_as_lost() {
     beside_map_updates(false);
 }
 
 #[test]
 #[ignore = "needs a kernel that preempts BPF programs"]
-fn durations() {
+fn every_event_lies_inside_its_system_call() {
     let round = beside_map_updates(true);
     let events = round.events.expect("a follower");
     assert_eq!((events.invented, events.strays), (0, 0), "{events:?}");

@@ -1,5 +1,5 @@
-//! The daemon as a user of its own, with the capabilities that its systemd unit
-//! gives it, and without any once it watches.
+//! The daemon as an unprivileged user: it starts with the capabilities of its systemd unit and drops them
+//! once its hooks are attached.
 
 use std::fs;
 use std::process::Command;
@@ -11,8 +11,8 @@ use serde_json::Value;
 
 use super::counts::{NOTHING_LOST, assert_counts};
 use super::daemon::{Daemon, get, try_get};
-use super::dead_hooks::{KPROBES, Off, answer};
-use super::lifecycle::{NOBODY, kprobe_events, no_programs_are_left};
+use super::dead_hooks::{KPROBES, SwitchedOff, answer};
+use super::lifecycle::{NOBODY, kprobe_events, wait_until_programs_are_freed};
 use super::load::{finish, load, spawn};
 use super::wait::{PATIENCE, wait_for};
 use super::watchers::Tail;
@@ -22,7 +22,7 @@ const DEBIAN: &str = include_str!("../../../packaging/debian-kernel.conf");
 const PARANOID: &str = "/proc/sys/kernel/perf_event_paranoid";
 const SOCKET: &str = "/tmp/pinwatch-unprivileged.sock";
 
-/// The capabilities that a unit gives.
+/// The ambient capabilities of a unit.
 fn given_by(unit: &str) -> CapsHashSet {
     let line = unit
         .lines()
@@ -33,10 +33,10 @@ fn given_by(unit: &str) -> CapsHashSet {
         .collect()
 }
 
-/// The kernel's own limit for perf events, in place of Debian's, until dropped.
-struct AsUpstream(String);
+/// Sets perf_event_paranoid to the upstream default of 2, instead of Debian's 3, until dropped.
+struct UpstreamParanoid(String);
 
-impl AsUpstream {
+impl UpstreamParanoid {
     fn set() -> Self {
         let before = fs::read_to_string(PARANOID).expect("procfs");
         fs::write(PARANOID, "2").expect("root may");
@@ -44,22 +44,22 @@ impl AsUpstream {
     }
 }
 
-impl Drop for AsUpstream {
+impl Drop for UpstreamParanoid {
     fn drop(&mut self) {
         let _ = fs::write(PARANOID, &self.0);
     }
 }
 
-/// Does something in a thread that is nobody's and has some capabilities: programs
-/// started there are as that systemd would start them.
+/// Runs `act` in a thread of the user nobody with `capabilities`. Programs that it starts run as under
+/// systemd.
 fn unprivileged<T: Send>(capabilities: &CapsHashSet, act: impl FnOnce() -> T + Send) -> T {
     let become_nobody = || {
         let inherited = CapSet::Inheritable;
         caps::set(None, inherited, capabilities).expect("root may");
         caps::securebits::set_keepcaps(true).expect("root may");
         for call in [libc::SYS_setresgid, libc::SYS_setresuid] {
-            // The library's functions change all threads.
-            // SAFETY: takes three integers.
+            // The functions of libc would change all threads.
+            // SAFETY: the system call takes three integers.
             let result = unsafe { libc::syscall(call, NOBODY, NOBODY, NOBODY) };
             assert_eq!(result, 0, "root may");
         }
@@ -74,7 +74,7 @@ fn unprivileged<T: Send>(capabilities: &CapsHashSet, act: impl FnOnce() -> T + S
     thread::scope(|scope| scope.spawn(body).join().expect("it does not panic"))
 }
 
-/// `key: value` lines of all threads of a process.
+/// `/proc/PID/task/TID/status` of all threads of a process.
 fn statuses(pid: u32) -> Vec<String> {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("it runs");
     threads
@@ -86,11 +86,11 @@ fn statuses(pid: u32) -> Vec<String> {
 fn field<'a>(status: &'a str, key: &str) -> &'a str {
     let lines = status.lines().filter_map(|line| line.split_once(":\t"));
     let mut values = lines.filter(|(name, _)| *name == key);
-    values.next().expect("the kernel tells it").1
+    values.next().expect("the kernel reports it").1
 }
 
-/// Whether maps can be changed without capabilities here: from 5.19 on, which has
-/// the wider choice of preemption too, or where nothing is refused to anybody.
+/// Whether a process without capabilities can change maps here: from 5.19 on, or if
+/// unprivileged_bpf_disabled is 0.
 fn maps_are_open() -> bool {
     let refused = fs::read_to_string("/proc/sys/kernel/unprivileged_bpf_disabled");
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").expect("procfs");
@@ -98,8 +98,8 @@ fn maps_are_open() -> bool {
 }
 
 #[test]
-fn a_daemon_of_its_own_user_has_no_capabilities_left_and_does_everything() {
-    let upstream = AsUpstream::set();
+fn an_unprivileged_daemon_works_after_it_has_dropped_its_capabilities() {
+    let upstream = UpstreamParanoid::set();
     let daemon = unprivileged(&given_by(UNIT), || {
         Daemon::start(&["--attach", "kprobe", "--socket", SOCKET])
     });
@@ -119,27 +119,27 @@ fn a_daemon_of_its_own_user_has_no_capabilities_left_and_does_everything() {
             assert_eq!(field(&status, set), format!("{kept:016x}"), "{set}");
         }
     }
-    // Scrapes: cells, slots, fdinfo, and what tracefs says was missed.
+    // A scrape reads cells, slots, fdinfo, and miss counts in tracefs.
     let before = daemon.metrics();
     assert!(
         before
             .series("pinwatch_events_lost_total")
             .any(|(labels, _)| labels.contains("missed:"))
     );
-    // Switches that silence hooks.
-    let off = Off::turn(KPROBES).expect("no kernel refuses");
+    // The daemon can read the switches that silence hooks.
+    let off = SwitchedOff::turn(KPROBES).expect("no kernel refuses");
     let (status, body) = answer("/readyz");
     assert!(status == 503 && body.contains("kprobes"), "{body}");
     drop(off);
     assert_eq!(answer("/readyz").0, 200);
-    // A follower: the switch in the programs' memory.
+    // A follower changes the filter in the programs' memory.
     let tail = Tail::start(&["--connect", SOCKET]);
     load(&["--pages", "16", "--repeat", "5"]);
     assert_eq!(tail.finish().pins.len(), 5);
     let counted = daemon.metrics().since(&before);
     assert_counts(&counted, &NOTHING_LOST);
     assert_counts(&counted, &[("pins_total", 5)]);
-    // A stack: timers and symbols.
+    // A stack needs timers and symbols.
     let large = spawn(&["untouched", "--pages", "60000"]);
     let stack = wait_for("the stack of a pin", PATIENCE, || {
         let pins: Value = serde_json::from_str(&get("/in-flight")).expect("JSON");
@@ -153,7 +153,7 @@ fn a_daemon_of_its_own_user_has_no_capabilities_left_and_does_everything() {
     });
     assert!(stack.contains("while it ran"), "{stack}");
     finish(large);
-    // The end: definitions in tracefs.
+    // At the end the daemon removes its definitions from tracefs.
     assert_ne!(kprobe_events(), "");
     daemon.signal(Signal::SIGTERM);
     let (status, log) = daemon.wait();
@@ -162,7 +162,7 @@ fn a_daemon_of_its_own_user_has_no_capabilities_left_and_does_everything() {
         (Some(0), ""),
         "{log}"
     );
-    no_programs_are_left();
+    wait_until_programs_are_freed();
 }
 
 fn check() -> (Option<i32>, String) {
@@ -177,21 +177,24 @@ fn check() -> (Option<i32>, String) {
 }
 
 #[test]
-fn the_units_capabilities_are_as_good_as_root_and_none_is_too_many() {
+fn the_plan_with_the_capabilities_of_the_unit_is_that_of_root_and_each_is_needed() {
     let as_root = check();
     assert_eq!(as_root.0, Some(0), "{}", as_root.1);
     let unit = given_by(UNIT);
-    // From 6.12 on trampolines take all that kprobes may not, and it says so.
+    // Without perf events, trampolines take all hooks from 6.12 on. The output has a note about that.
     let by_unit = unprivileged(&unit, check);
-    assert_ne!(by_unit, as_root, "Debian has a limit of its own");
+    assert_ne!(
+        by_unit, as_root,
+        "Debian's kernel needs CAP_SYS_ADMIN for perf events"
+    );
     let debian = &unit | &given_by(DEBIAN);
     assert_eq!(unprivileged(&debian, check), as_root);
-    let _upstream = AsUpstream::set();
+    let _upstream = UpstreamParanoid::set();
     assert_eq!(unprivileged(&unit, check), as_root);
     for dropped in &unit {
         let mut fewer = unit.clone();
         fewer.remove(dropped);
-        // Symbols' addresses are for the origin up to 5.14, and for stacks.
+        // Addresses of symbols are used for the origin up to 5.14, and for stacks.
         if *dropped != Capability::CAP_SYSLOG {
             assert_ne!(unprivileged(&fewer, check), as_root, "{dropped}");
         }

@@ -1,4 +1,4 @@
-//! Recordings of real pins, shown again.
+//! `pinwatch record` of real pins, and replays of the files.
 
 use std::process::{Command, Stdio};
 
@@ -12,7 +12,7 @@ use super::wait::{PATIENCE, wait_until};
 
 const FILE: &str = "/tmp/recording.pw";
 
-/// The lines of a replay, and what it warns of.
+/// JSON lines and warnings of a replay.
 fn replay(args: &[&str]) -> (Vec<Value>, String) {
     let output = Command::new("pinwatch")
         .args(["tail", "--json", "--replay", FILE])
@@ -35,9 +35,9 @@ fn pins(lines: &[Value]) -> usize {
 }
 
 #[test]
-fn what_a_command_pins_is_recorded_whole() {
+fn a_recording_of_a_command_has_all_its_pins_and_replays_to_equal_metrics() {
     let daemon = Daemon::start(&[]);
-    // Pins with one pass, with several, that fail, and that race with each other.
+    // Pins with one pass, pins with several, pins that fail, and pins that race with each other.
     let load = "pinwatch load --pages 16 --repeat 200; pinwatch load touched --repeat 3; \
                 pinwatch load held-one; pinwatch load --memory readonly; pinwatch load contention";
     let status = Command::new("pinwatch")
@@ -76,10 +76,14 @@ fn what_a_command_pins_is_recorded_whole() {
         ])
         .status()
         .expect("pinwatch");
-    assert_eq!(status.code(), Some(7), "as the command");
+    assert_eq!(
+        status.code(),
+        Some(7),
+        "record exits with the status of its command"
+    );
 }
 
-/// What is not of the agent's own process.
+/// Metrics except those about the process of the agent.
 fn metrics(text: String) -> String {
     const OWN: [&str; 4] = [
         "process_",
@@ -99,7 +103,7 @@ fn metrics(text: String) -> String {
 }
 
 #[test]
-fn a_killed_recorder_leaves_what_it_has_written() {
+fn a_killed_recorder_leaves_a_readable_recording() {
     let mut recorder = Command::new("pinwatch")
         .args([
             "record",

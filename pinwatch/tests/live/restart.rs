@@ -1,4 +1,4 @@
-//! Starts after a kill, where process ids recur and other pinwatches live.
+//! Starts after a kill, with recurring process ids and beside other pinwatch processes.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
@@ -21,13 +21,13 @@ const ELSEWHERE: [&str; 6] = [
     "/tmp/pinwatch-elsewhere.sock",
 ];
 
-/// Each takes seconds under emulation, and leaves definitions that the next start must remove.
+/// A kill leaves definitions that the next start must remove. Each round takes seconds under emulation.
 const KILLS: usize = 5;
 
 /// A daemon that is process 1 of a pid namespace of its own, as in a container.
 fn start_as_process_1() -> Daemon {
     let start = || {
-        // Of this thread's children: of a daemon that is the first and only one.
+        // Affects the children of this thread. The daemon is its first and only one.
         unshare(CloneFlags::CLONE_NEWPID).expect("root may");
         Daemon::start(&ELSEWHERE)
     };
@@ -35,7 +35,7 @@ fn start_as_process_1() -> Daemon {
 }
 
 #[test]
-fn killed_repeatedly_under_one_process_id_it_starts_again_beside_another() {
+fn a_daemon_killed_repeatedly_as_process_1_restarts_beside_another() {
     let other = Daemon::start(&["--attach", "kprobe"]);
     let of_the_other = kprobe_events();
     for _ in 0..KILLS {
@@ -46,7 +46,7 @@ fn killed_repeatedly_under_one_process_id_it_starts_again_beside_another() {
     }
     assert!(kprobe_events().len() > of_the_other.len(), "leftovers");
     let daemon = start_as_process_1();
-    // Process 1 of a namespace heeds no signal that it does not handle; it does.
+    // Process 1 of a namespace gets only signals that it handles. The daemon handles SIGTERM.
     daemon.signal(Signal::SIGTERM);
     let (status, log) = daemon.wait();
     assert_eq!(status.code(), Some(0), "{log}");
@@ -66,11 +66,11 @@ fn killed_repeatedly_under_one_process_id_it_starts_again_beside_another() {
 }
 
 #[test]
-fn events_that_are_not_open_yet_stay_while_their_maker_holds_the_lock() {
+fn definitions_are_not_removed_while_another_program_holds_the_lock() {
     let path = "/sys/kernel/tracing/kprobe_events";
     let mut maker: File = OpenOptions::new().append(true).open(path).expect("tracefs");
     maker.lock().expect("tracefs has locks");
-    // As this version names them, and as earlier ones did.
+    // The names of this version and of earlier ones.
     let events = ["pinwatch_0123456789abcdef/x", "pinwatch_1/x"];
     for event in events {
         let line = format!("p:{event} migrate_pages");

@@ -1,4 +1,4 @@
-//! One round of pins beside a neighbour: the load's own log against what pinwatch measured.
+//! One round of pins: compares the load's own log with the metrics and with a follower's events.
 
 use pinwatch_common::record::PinEvent;
 use serde::Serialize;
@@ -10,14 +10,14 @@ use super::follower::Follower;
 use super::load::load;
 use super::wait::{PATIENCE, wait_for};
 
-/// Counts of one round, by the load, by the metrics and by a follower's events.
+/// Counts of one round: from the load, from the metrics, and from a follower's events.
 #[derive(Debug, Serialize)]
 pub struct Round {
-    /// Pins that the load made.
+    /// Pins that the load has made.
     pub made: u64,
     /// Growth of `pinwatch_pins_total`.
     pub seen: u64,
-    /// Growth of `pinwatch_pins_lost_total`; 0 where there is no such metric.
+    /// Growth of `pinwatch_pins_lost_total`, or 0 if the metric does not exist.
     pub lost: u64,
     /// `made - seen - lost`.
     pub unaccounted: i64,
@@ -28,14 +28,14 @@ pub struct Round {
     /// Runs that the kernel skipped or missed: growth of `pinwatch_program_skips_total`, and of
     /// `pinwatch_events_lost_total`.
     pub skipped: u64,
-    /// None without a follower.
-    pub events: Option<Events>,
+    /// `None` without a follower.
+    pub events: Option<EventCounts>,
 }
 
 /// A follower's events, each compared with the system call that it belongs to.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Events {
-    /// Inside a system call that no other event belongs to.
+pub struct EventCounts {
+    /// Lies inside a system call that has no other event.
     pub matched: u64,
     /// Begins inside its system call and ends after it.
     pub invented: u64,
@@ -43,12 +43,13 @@ pub struct Events {
     pub strays: u64,
     /// Not delivered: the ring buffer was full, or the follower fell behind.
     pub lost: u64,
+    /// Duration of the longest event.
     pub longest_ns: u64,
-    /// The longest system call.
+    /// Duration of the longest system call.
     pub longest_call_ns: u64,
 }
 
-/// A system call of the load that pins once.
+/// A system call of the load, which makes one pin.
 struct Call {
     tid: u32,
     started_ns: u64,
@@ -79,9 +80,9 @@ impl Round {
             in_flight: after.total("pinwatch_pins_in_flight") as u64,
             unmatched: count("unmatched_total", ""),
             skipped: count("program_skips_total", "") + count("events_lost_total", "missed:"),
-            events: followed.map(|followed| Events {
+            events: followed.map(|followed| EventCounts {
                 lost: followed.lost.total(),
-                ..Events::compare(&calls, &followed.pins)
+                ..EventCounts::compare(&calls, &followed.pins)
             }),
         }
     }
@@ -106,7 +107,8 @@ impl Call {
     }
 }
 
-impl Events {
+impl EventCounts {
+    /// Matches each event with the call of its thread in which it begins.
     fn compare(calls: &[Call], events: &[PinEvent]) -> Self {
         let mut of_thread: HashMap<u32, Vec<(&Call, bool)>> = HashMap::new();
         for call in calls {
@@ -139,7 +141,7 @@ impl Events {
 }
 
 #[test]
-fn events_are_compared_with_calls() {
+fn events_are_matched_with_the_calls_of_their_thread() {
     use bytemuck::Zeroable as _;
     use pinwatch_common::record::Pin;
 
@@ -160,15 +162,15 @@ fn events_are_compared_with_calls() {
     };
     let events = [
         event(1, 110, 80),
-        // The same call again.
+        // A second event of the first call.
         event(1, 120, 10),
-        // The return of a later call.
+        // Ends after its call: paired with the return of a later call.
         event(2, 120, 900),
-        // Between calls, and of another thread.
+        // Between two calls, and of an unknown thread.
         event(1, 250, 10),
         event(3, 110, 10),
     ];
-    let expected = Events {
+    let expected = EventCounts {
         matched: 1,
         invented: 1,
         strays: 3,
@@ -176,5 +178,5 @@ fn events_are_compared_with_calls() {
         longest_ns: 900,
         longest_call_ns: 100,
     };
-    assert_eq!(Events::compare(&calls, &events), expected);
+    assert_eq!(EventCounts::compare(&calls, &events), expected);
 }

@@ -1,36 +1,35 @@
-//! Every scenario of `pinwatch load`: what the metrics must say, by kernel.
-//! Prints a row for each: `cargo xtask test` makes docs/kernels.md of them.
+//! Runs every scenario of `pinwatch load` and compares the metrics with the expected result of this kernel.
+//! Prints a row per scenario, from which `cargo xtask test` generates docs/kernels.md.
 
 use super::daemon::Daemon;
 use super::load::{Kernel, kernel, try_load};
 
-/// What must come out: failures as "ERRNO cause", `ok` where there is none.
-pub struct Row {
+/// A scenario and its expected results: `ERRNO cause` of the failures, or `ok`.
+pub struct ScenarioRow {
     pub scenario: &'static str,
     pub args: &'static [&'static str],
     pub origin: &'static str,
-    /// On 5.10, on 6.1, and on 6.12 and later. None: cannot be made there.
+    /// Result on 5.10, on 6.1, and on 6.12 and later. `None`: the load cannot run there.
     pub expected: [Option<&'static str>; 3],
-    /// Whether chance decides how many of several pins fail, or the kernel how
-    /// many there are.
+    /// Whether the number of failures depends on chance, or the number of pins on the kernel.
     pub by_chance: bool,
 }
 
-/// The device that the guest has for it.
+/// A PCI device of the guest without a driver.
 const VFIO: &[&str] = &["--device", "0000:00:05.0"];
 
 const BUSY: &str = "ENOMEM migrate_busy";
 const FAULT: &str = "EFAULT fault";
 
-impl Row {
+impl ScenarioRow {
     pub const fn from(self, origin: &'static str) -> Self {
         Self { origin, ..self }
     }
 }
 
-pub const fn row(scenario: &'static str, expected: [&'static str; 3]) -> Row {
+pub const fn row(scenario: &'static str, expected: [&'static str; 3]) -> ScenarioRow {
     let [a, b, c] = expected;
-    Row {
+    ScenarioRow {
         scenario,
         args: &[],
         origin: "io_uring",
@@ -39,15 +38,15 @@ pub const fn row(scenario: &'static str, expected: [&'static str; 3]) -> Row {
     }
 }
 
-const fn chance(scenario: &'static str) -> Row {
-    Row {
+const fn chance(scenario: &'static str) -> ScenarioRow {
+    ScenarioRow {
         by_chance: true,
         ..row(scenario, ["ok", BUSY, BUSY])
     }
 }
 
 #[rustfmt::skip]
-const ROWS: &[Row] = &[
+const ROWS: &[ScenarioRow] = &[
     row("touched", ["ok", "ok", "ok"]),
     row("untouched", ["ok", "ok", "ok"]),
     row("zero-page", ["ok", "ok", "ok"]),
@@ -56,9 +55,9 @@ const ROWS: &[Row] = &[
     // 6.1: GUP itself refuses hugetlb pages of ZONE_MOVABLE, with a warning.
     row("hugetlb", ["ok", "ENOMEM nomem", "ok"]),
     row("memfd", ["ok", "ok", "ok"]),
-    Row { origin: "udmabuf", expected: [None, None, Some("ok")], ..row("udmabuf", ["", "", ""]) },
-    Row { args: &["--via", "xdp"], origin: "xdp", ..row("touched", ["ok", "ok", "ok"]) },
-    Row { args: &["--via", "xdp"], origin: "xdp", ..row("held-one", ["ok", BUSY, BUSY]) },
+    ScenarioRow { origin: "udmabuf", expected: [None, None, Some("ok")], ..row("udmabuf", ["", "", ""]) },
+    ScenarioRow { args: &["--via", "xdp"], origin: "xdp", ..row("touched", ["ok", "ok", "ok"]) },
+    ScenarioRow { args: &["--via", "xdp"], origin: "xdp", ..row("held-one", ["ok", BUSY, BUSY]) },
     row("held-one", ["ok", BUSY, BUSY]),
     row("hidden", ["ok", BUSY, BUSY]),
     row("held-all", ["ok", BUSY, BUSY]),
@@ -69,13 +68,13 @@ const ROWS: &[Row] = &[
     row("shortage", ["ok", "ENOMEM migrate_nomem", "ENOMEM migrate_nomem"]),
     row("threads", ["ok", "ok", "ok"]),
     // 5.10 pins one page per call.
-    Row { args: VFIO, origin: "vfio", by_chance: true, ..row("vfio", ["ok", "ok", "ok"]) },
-    Row { args: &["--stall-for", "2s"], ..row("slow", [FAULT, FAULT, "ok"]) },
-    Row { args: &["--stall-for", "2s"], ..row("starved", ["ok", "ok", "ok"]) },
+    ScenarioRow { args: VFIO, origin: "vfio", by_chance: true, ..row("vfio", ["ok", "ok", "ok"]) },
+    ScenarioRow { args: &["--stall-for", "2s"], ..row("slow", [FAULT, FAULT, "ok"]) },
+    ScenarioRow { args: &["--stall-for", "2s"], ..row("starved", ["ok", "ok", "ok"]) },
 ];
 
 #[test]
-fn every_scenario() {
+fn every_scenario_has_the_expected_result() {
     let daemon = Daemon::start(&[]);
     let mut wrong = Vec::new();
     for row in ROWS {
@@ -86,7 +85,8 @@ fn every_scenario() {
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
-pub fn check(row: &Row, daemon: &Daemon) -> Result<(), String> {
+/// Runs one scenario. Fails with all differences between the metrics and the expected result.
+pub fn check(row: &ScenarioRow, daemon: &Daemon) -> Result<(), String> {
     let name = [&[row.scenario], row.args].concat().join(" ");
     let column = match kernel() {
         Kernel::CmaOnly => 0,
@@ -154,7 +154,7 @@ pub fn check(row: &Row, daemon: &Daemon) -> Result<(), String> {
             outcome.failures()
         ));
     }
-    // GUP-fast may take a range that is fine already.
+    // GUP-fast may take a range without unpinnable pages.
     let at_most = outcome.summary["expected_pins"]
         .as_f64()
         .unwrap_or_default();
@@ -183,7 +183,7 @@ pub fn check(row: &Row, daemon: &Daemon) -> Result<(), String> {
     }
 }
 
-/// `cargo xtask test` reads these lines.
+/// Prints a row in the format that `cargo xtask test` reads.
 fn print_row(scenario: &str, expected: &str, seen: &str) {
     println!("kernels.md: {scenario} | {expected} | {seen}");
 }

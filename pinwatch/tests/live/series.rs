@@ -1,4 +1,4 @@
-//! Series per process, against what the load did and what the kernel has counted.
+//! Series of `--per process`: their sum must equal the pins that the kernel has counted.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -9,7 +9,7 @@ use super::wait::{PATIENCE, wait_for};
 
 const PINS: u32 = 50;
 
-/// Pins of a process with this name.
+/// Makes pins in a process with this name.
 fn load_as(name: &str) {
     let path = std::env::temp_dir().join(name);
     let _ = fs::remove_file(&path);
@@ -22,19 +22,19 @@ fn load_as(name: &str) {
     assert!(status.expect("it runs").success());
 }
 
-/// Metrics in which every pin belongs to a series: within seconds, without a further pin.
+/// Waits until every counted pin belongs to a series, without making further pins.
 fn complete(daemon: &Daemon) -> Metrics {
     wait_for("a series for every pin", PATIENCE, || {
         let metrics = daemon.metrics();
         let pins = metrics.total("pinwatch_pins_total");
-        let told = metrics.total("pinwatch_process_pins_total");
-        assert!(told <= pins, "{told} of {pins}");
-        (told == pins).then_some(metrics)
+        let in_series = metrics.total("pinwatch_process_pins_total");
+        assert!(in_series <= pins, "{in_series} of {pins}");
+        (in_series == pins).then_some(metrics)
     })
 }
 
 #[test]
-fn processes_add_up_to_all_pins() {
+fn series_of_processes_add_up_to_all_pins() {
     let daemon = Daemon::start(&["--per", "process", "--max-series", "2"]);
     let names = ["one", "two", "x\"} 1 #\\"];
     for name in names {
@@ -45,7 +45,7 @@ fn processes_add_up_to_all_pins() {
     assert_eq!(metrics.total("pinwatch_pins_total"), f64::from(3 * PINS));
     assert_eq!(pins(""), f64::from(3 * PINS));
     assert_eq!(metrics.total("pinwatch_series"), 2.0);
-    // Nothing is lost before a record is read but what ended before it listened.
+    // Without lost events, each pin belongs to the series of its process.
     let rest = pins("kind=\"unseen\"") + metrics.sum("pinwatch_events_lost_total", "ring_full");
     if rest == 0.0 {
         assert_eq!(pins("comm=\"two\""), f64::from(PINS));
@@ -53,7 +53,7 @@ fn processes_add_up_to_all_pins() {
         assert_eq!(
             pins("kind=\"other\""),
             f64::from(PINS),
-            "the first made room"
+            "the series that has not pinned for longest is evicted"
         );
         assert_eq!(metrics.total("pinwatch_series_evicted_total"), 1.0);
     }

@@ -1,5 +1,5 @@
-//! The plan for this kernel, against the plan from its committed fact sheet:
-//! what the planner's tests hold for a kernel is what is done on it.
+//! Compares the plan for the running kernel with the plan from its committed fact sheet. So the planner's
+//! tests over the sheets hold for real kernels.
 
 use pinwatch::kernel::facts::Facts;
 use pinwatch::probe::plan::{Plan, Prefer};
@@ -16,7 +16,7 @@ const SHEETS: [(&str, &str); 12] = sheets! {
     "5.10-full" "6.1-full" "6.12-full" "6.18-full" "7.2-full" "7.3-full"
 };
 
-/// `6.12.107+deb13-cloud-amd64` has the sheet `6.12-cloud`.
+/// The sheet of a release: `6.12-cloud` for `6.12.107+deb13-cloud-amd64`. `None` if there is none.
 fn sheet_of(release: &str) -> Option<Facts> {
     let series: Vec<_> = release.split('.').take(2).collect();
     let flavour = if release.contains("cloud") {
@@ -30,7 +30,7 @@ fn sheet_of(release: &str) -> Option<Facts> {
 }
 
 #[test]
-fn the_plan_here_is_that_of_the_committed_sheet() {
+fn the_plan_of_this_kernel_equals_the_plan_of_its_sheet() {
     let here = Facts::gather(&wanted());
     let release = &here.release;
     let sheet = sheet_of(release)
@@ -39,14 +39,14 @@ fn the_plan_here_is_that_of_the_committed_sheet() {
         let differ = differences(&Plan::new(&here, prefer), &Plan::new(&sheet, prefer));
         assert!(
             differ.is_empty(),
-            "{release}, {prefer:?}: not as on the sheet of {}:\n{}",
+            "{release}, {prefer:?}: the plan differs from that of the sheet of {}:\n{}",
             sheet.release,
             differ.join("\n")
         );
     }
 }
 
-/// One line for each part in which the plans differ.
+/// A text for each part in which the plans differ.
 fn differences(here: &Plan, sheet: &Plan) -> Vec<String> {
     let mut found = Vec::new();
     let mut compare = |part: &str, here: String, sheet: String| {
@@ -83,7 +83,7 @@ fn differences(here: &Plan, sheet: &Plan) -> Vec<String> {
 }
 
 #[test]
-fn every_release_finds_its_sheet_and_a_difference_is_named() {
+fn a_release_finds_its_sheet_and_differences_are_named() {
     for (release, expected) in [
         ("5.10.0-1-cloud-amd64", "5.10.0-"),
         ("6.1.0-99-amd64", "6.1.0-"),

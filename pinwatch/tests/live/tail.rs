@@ -1,4 +1,4 @@
-//! `pinwatch tail`, against what the load did and what the metrics say.
+//! `pinwatch tail` and `top` at the daemon, compared with the load's log and with the metrics.
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
@@ -13,25 +13,26 @@ use super::load::{can_wait_for_faults, finish, load, moves_pages, spawn};
 use super::watchers::{Tail, Top};
 
 const SOCKET: &str = "/run/pinwatch/pinwatch.sock";
-/// What the daemon may grow by for followers that do not read: what waits in its
-/// hub and in their connections (docs/tail.md), and the allocator's share.
+/// Bytes by which the daemon may grow for followers that do not read: events in its hub and in their
+/// connections (docs/tail.md), and overhead of the allocator.
 const BOUND: f64 = 8.0 * 1024.0 * 1024.0;
 
+/// Events that the kernel has sent.
 fn sent(metrics: &Metrics) -> f64 {
     metrics.total("pinwatch_events_sent_total")
 }
 
-/// Pins to make; the environment can ask for more than the standing test needs.
+/// Number of pins to make. `PINWATCH_TEST_PINS` overrides the default.
 fn many() -> u64 {
     let asked = std::env::var("PINWATCH_TEST_PINS").ok();
     asked.map_or(2_000, |n| n.parse().expect("a number"))
 }
 
 #[test]
-fn every_pin_is_a_line_or_counted_as_lost() {
+fn every_pin_is_a_line_or_reported_as_lost() {
     let daemon = Daemon::start(&[]);
     load(&["--pages", "16", "--repeat", "10"]);
-    assert_eq!(sent(&daemon.metrics()), 0.0, "nobody listens");
+    assert_eq!(sent(&daemon.metrics()), 0.0, "no event without a follower");
 
     let (tail, other) = (Tail::start(&["--connect"]), Tail::start(&["--connect"]));
     assert_eq!(tail.start["version"], env!("CARGO_PKG_VERSION"));
@@ -53,12 +54,16 @@ fn every_pin_is_a_line_or_counted_as_lost() {
 
     load(&["--pages", "16", "--repeat", "10"]);
     let after = daemon.metrics();
-    assert_eq!(sent(&after), sent(&metrics), "nobody listens any more");
+    assert_eq!(
+        sent(&after),
+        sent(&metrics),
+        "no event after the last follower has left"
+    );
     assert_eq!(after.total("pinwatch_pins_total"), (pins + 20) as f64);
 }
 
 #[test]
-fn a_suspended_tail_costs_the_daemon_nothing_beyond_its_bound() {
+fn a_suspended_tail_costs_the_daemon_bounded_memory() {
     let daemon = Daemon::start(&[]);
     let memory = |metrics: &Metrics| metrics.total("process_resident_memory_bytes");
     let before = daemon.metrics();
@@ -75,22 +80,22 @@ fn a_suspended_tail_costs_the_daemon_nothing_beyond_its_bound() {
     let pins = pins / 24 * 24;
     let after = daemon.metrics();
     let grown = memory(&after) - memory(&before);
-    println!("{pins} pins past a stopped tail: {grown} bytes more");
-    assert!(grown < BOUND, "{grown} bytes more");
-    let missed = after.total("pinwatch_pins_lost_total") as u64;
-    assert!(missed <= after.may_lose(pins), "{missed} pins missed");
-    let pins = pins - missed;
+    println!("{pins} pins past a stopped tail: the daemon grew by {grown} bytes");
+    assert!(grown < BOUND, "the daemon grew by {grown} bytes");
+    let lost = after.total("pinwatch_pins_lost_total") as u64;
+    assert!(lost <= after.may_lose(pins), "{lost} pins lost");
+    let pins = pins - lost;
     assert_eq!(after.total("pinwatch_pins_total"), pins as f64);
     let seen = quick.finish();
     assert_eq!(seen.pins.len() as u64 + seen.lost(), pins);
     stopped.signal(Signal::SIGCONT);
     let seen = stopped.finish();
-    assert!(seen.lost() > 0, "more than what may wait");
+    assert!(seen.lost() > 0, "more events than the queue holds");
     assert_eq!(seen.pins.len() as u64 + seen.lost(), pins);
 }
 
 #[test]
-fn the_kernel_sends_only_what_a_filter_wants() {
+fn the_kernel_sends_only_pins_that_match_a_filter() {
     let daemon = Daemon::start(&[]);
     let failed = Tail::start(&["--connect", "--failed"]);
     load(&["--pages", "16", "--repeat", "20"]);
@@ -101,7 +106,7 @@ fn the_kernel_sends_only_what_a_filter_wants() {
     assert_eq!(
         sent(&daemon.metrics()),
         8.0,
-        "two different wishes have only `all` in common"
+        "two different filters make the kernel send every pin"
     );
     let seen = failed.finish();
     assert_eq!(seen.pins.len(), 3);
@@ -115,7 +120,7 @@ fn the_kernel_sends_only_what_a_filter_wants() {
 }
 
 #[test]
-fn a_tail_attaches_by_itself() {
+fn a_tail_without_connect_attaches_its_own_programs() {
     let tail = Tail::start(&["--min-passes", "1"]);
     load(&["--pages", "64", "--hold", "vmsplice"]);
     let seen = tail.finish();
@@ -131,7 +136,7 @@ fn a_tail_attaches_by_itself() {
 }
 
 #[test]
-fn a_hung_pin_shows_up_everywhere() {
+fn a_hung_pin_is_shown_by_tail_top_state_and_metrics() {
     let daemon = Daemon::start(&[]);
     let mut tail = Tail::start(&["--connect"]);
     let mut top = Top::start(&["--connect"]);
@@ -144,7 +149,10 @@ fn a_hung_pin_shows_up_everywhere() {
     };
     let slow = spawn(&[scenario, "--stall-for", "5s"]);
     let object = tail.next().expect("a line");
-    assert_eq!(object["type"], "in_flight", "before it ended: {object}");
+    assert_eq!(
+        object["type"], "in_flight",
+        "not reported before it ended: {object}"
+    );
     let view: Value = serde_json::from_str(&get("/state")).expect("JSON");
     assert_eq!(view["in_flight"], 1);
     for pin in [&object, &view["oldest"][0]] {
@@ -162,11 +170,11 @@ fn a_hung_pin_shows_up_everywhere() {
     assert_eq!(
         metrics.total("pinwatch_pins_total"),
         0.0,
-        "all three before it ended"
+        "the pin ended before all three outputs showed it"
     );
     let age = metrics.total("pinwatch_pin_in_flight_oldest_seconds");
     println!(
-        "a hung pin: a line at {} s, seen by all three at {age} s",
+        "a hung pin: a line at {} s, shown by all three outputs at {age} s",
         object["age_seconds"]
     );
     finish(slow);
@@ -174,7 +182,7 @@ fn a_hung_pin_shows_up_everywhere() {
 }
 
 #[test]
-fn the_socket_is_roots_and_goes_with_the_daemon() {
+fn only_root_may_open_the_socket_and_it_is_removed_with_the_daemon() {
     let daemon = Daemon::start(&[]);
     let meta = fs::metadata(SOCKET).expect("a socket");
     assert!(meta.file_type().is_socket());

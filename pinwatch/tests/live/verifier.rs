@@ -1,5 +1,5 @@
-//! What the verifier has to look at, against what was recorded: a program that
-//! grows without anybody noticing is one day refused by some kernel.
+//! Compares the instructions that the verifier processes with the recorded numbers. A program that grows
+//! unnoticed would one day be refused by some kernel.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -36,7 +36,7 @@ fn programs_are_no_harder_to_verify_than_recorded() {
             assert!(
                 limit.is_some_and(|limit| instructions <= limit),
                 "{program}: {instructions} instructions verified, at most {limit:?} expected; \
-                 if that is meant, run `cargo xtask bench verifier`"
+                 if the growth is intended, run `cargo xtask bench verifier` and commit the result"
             );
         }
     }

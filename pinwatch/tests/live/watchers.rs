@@ -1,4 +1,4 @@
-//! A running `pinwatch tail --json`, and a running `pinwatch top`.
+//! Runs `pinwatch tail --json` and `pinwatch top`.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _};
@@ -9,21 +9,22 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
+/// A running `pinwatch tail --json`. Killed when dropped.
 pub struct Tail {
     child: Child,
     out: BufReader<ChildStdout>,
-    /// The first object.
+    /// The first object of its output.
     pub start: Value,
 }
 
-/// What a tail wrote after its start.
-pub struct Seen {
+/// Output of a tail after its first object.
+pub struct TailOutput {
     pub pins: Vec<Value>,
     pub summary: Value,
 }
 
 impl Tail {
-    /// Starts one and waits until it is told of every pin.
+    /// Starts it and waits until it gets every pin.
     pub fn start(args: &[&str]) -> Self {
         let mut child = Command::new("pinwatch")
             .args(["tail", "--json"])
@@ -41,7 +42,7 @@ impl Tail {
         tail
     }
 
-    /// The next object; waits for it.
+    /// Waits for the next object. `None` at the end of the output.
     pub fn next(&mut self) -> Option<Value> {
         let mut line = String::new();
         let read = self.out.read_line(&mut line).expect("UTF-8");
@@ -52,8 +53,8 @@ impl Tail {
         kill(Pid::from_raw(self.child.id() as i32), signal).expect("it runs");
     }
 
-    /// Ends it as Ctrl-C does, and reads the rest.
-    pub fn finish(mut self) -> Seen {
+    /// Ends the tail as Ctrl-C does, and reads its remaining output.
+    pub fn finish(mut self) -> TailOutput {
         self.signal(Signal::SIGINT);
         let mut pins = Vec::new();
         let mut summary = Value::Null;
@@ -66,9 +67,9 @@ impl Tail {
             }
         }
         assert!(self.child.wait().expect("a child").success());
-        assert_eq!(summary["type"], "summary", "it comes last");
+        assert_eq!(summary["type"], "summary", "the summary comes last");
         assert_eq!(summary["pins"], pins.len());
-        Seen { pins, summary }
+        TailOutput { pins, summary }
     }
 }
 
@@ -79,15 +80,15 @@ impl Drop for Tail {
     }
 }
 
-impl Seen {
-    /// Pins that it was not told of.
+impl TailOutput {
+    /// Events that the tail has reported as lost.
     pub fn lost(&self) -> u64 {
         let lost = |why: &str| self.summary["lost"][why].as_u64().expect("a count");
         lost("ring") + lost("behind")
     }
 }
 
-/// A `pinwatch top` on a terminal of 80 columns and 24 lines.
+/// A running `pinwatch top` on a terminal of 80 columns and 24 lines. Killed when dropped.
 pub struct Top {
     child: Child,
     terminal: File,
@@ -118,7 +119,7 @@ impl Top {
         }
     }
 
-    /// Waits until a word is drawn.
+    /// Waits until `top` has drawn a word.
     pub fn wait_for(&mut self, word: &str) {
         let mut some = [0; 4096];
         while !String::from_utf8_lossy(&self.drawn).contains(word) {

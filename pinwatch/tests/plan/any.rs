@@ -1,5 +1,5 @@
-//! Any kernel at all: a stock kernel's facts with any of them removed, replaced
-//! by other values, or joined by those of another kernel.
+//! Property tests over arbitrary kernels: the fact sheet of a stock kernel with facts removed, replaced, or
+//! added from other sheets.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -13,17 +13,18 @@ use serde_json::{Value, json};
 
 use super::{OBJECT, PREFERENCES, SHEETS, verdict};
 
-/// One value of a sheet that another kernel has otherwise, or (`None`) has not.
+/// Change of one value in a fact sheet.
 #[derive(Clone, Debug)]
 struct Change {
     /// A JSON pointer.
     at: String,
+    /// The new value; `None` removes the entry.
     to: Option<Value>,
 }
 
 impl Change {
-    /// All that leave a sheet one: each entry of it removed, each value replaced,
-    /// and each entry that only another sheet has added.
+    /// All single changes that leave a valid sheet: each entry removed, each value replaced, and each entry
+    /// added that only another sheet has.
     fn all(sheet: &Value) -> Vec<Self> {
         let mut all = Vec::new();
         Self::below("", sheet, &mut all);
@@ -47,6 +48,7 @@ impl Change {
         all
     }
 
+    /// Adds to `all` the changes of `value` and of everything inside.
     fn below(at: &str, value: &Value, all: &mut Vec<Self>) {
         let mut descend = |key: &str, value: &Value| {
             let at = format!("{at}/{key}");
@@ -89,7 +91,7 @@ impl Change {
         }
     }
 
-    /// Does nothing where an earlier change has removed the place.
+    /// Applies the change. Does nothing if an earlier change has removed the place.
     fn make(&self, sheet: &mut Value) {
         let (parent, key) = self.at.rsplit_once('/').expect("a pointer");
         match (sheet.pointer_mut(parent), &self.to) {
@@ -112,7 +114,7 @@ impl Change {
     }
 }
 
-/// Each sheet as JSON, with its changes.
+/// Each `-cloud` sheet as JSON, with all its single changes.
 static CHANGES: LazyLock<Vec<(Value, Vec<Change>)>> = LazyLock::new(|| {
     let sheets = SHEETS.iter().filter(|(name, _)| name.ends_with("-cloud"));
     let with_changes = |sheet| {
@@ -123,8 +125,7 @@ static CHANGES: LazyLock<Vec<(Value, Vec<Change>)>> = LazyLock::new(|| {
     sheets.map(|(_, sheet)| with_changes(sheet)).collect()
 });
 
-/// Any kernel that differs from one of the sheets: the sheet's number and what
-/// differs, mostly little.
+/// An arbitrary kernel: the number of a sheet, and changes. Three of four have at most six changes.
 fn any_kernel() -> impl Strategy<Value = (usize, Vec<Change>)> {
     (0..CHANGES.len()).prop_flat_map(|sheet| {
         let all = CHANGES[sheet].1.clone();
@@ -134,6 +135,7 @@ fn any_kernel() -> impl Strategy<Value = (usize, Vec<Change>)> {
     })
 }
 
+/// The facts of a kernel from [`any_kernel`].
 fn changed((sheet, changes): &(usize, Vec<Change>)) -> Facts {
     let mut sheet = CHANGES[*sheet].0.clone();
     changes.iter().for_each(|change| change.make(&mut sheet));
@@ -150,7 +152,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn every_loss_is_explained(kernel in any_kernel(), prefer in any_preference()) {
+    fn every_verdict_but_attach_has_a_reason(kernel in any_kernel(), prefer in any_preference()) {
         let plan = Plan::new(&changed(&kernel), prefer);
         prop_assert!(plan.decisions.iter().map(|d| d.measurement).eq(Measurement::ALL));
         let is_sentence = |text: &String| !text.is_empty() && text.trim() == text;
@@ -172,7 +174,7 @@ proptest! {
     }
 
     #[test]
-    fn every_plan_can_be_carried_out(kernel in any_kernel(), prefer in any_preference()) {
+    fn the_kernel_can_attach_every_planned_program(kernel in any_kernel(), prefer in any_preference()) {
         let facts = changed(&kernel);
         let plan = Plan::new(&facts, prefer);
         let mut targets = BTreeMap::new();
@@ -181,7 +183,7 @@ proptest! {
                 prop_assert!(programs().contains(&program));
                 prop_assert_eq!(OBJECT.get(program), Some(&hook.kind), "{}", program);
             }
-            // The kernel skips no kprobe for its twin to do the work.
+            // A skip affects all kprobes on that CPU, so a twin would not help.
             let has_twin = plan.globals.preempts && !hook.kind.is_probe();
             let alone = hook.program.strip_suffix("_first").unwrap_or(hook.program);
             let ends_pins = ["pin_exit_fexit", "memfd_exit_fexit"].contains(&alone);
@@ -216,14 +218,14 @@ proptest! {
             };
             prop_assert!(possible, "{:?}", hook);
         }
-        // Only what begins a sweep lets its isolations be counted.
+        // Without a hook where passes begin, isolations cannot be attributed to a pin.
         if matches!(verdict(&plan, Measurement::Passes), Verdict::Lost { .. }) {
             prop_assert!(!targets.keys().any(|program| program.starts_with("isolate")));
         }
     }
 
     #[test]
-    fn the_release_means_nothing(
+    fn the_plan_does_not_depend_on_the_release(
         kernel in any_kernel(),
         prefer in any_preference(),
         release in ".*",

@@ -1,6 +1,5 @@
-//! The planner over the fact sheets of real kernels, and over kernels that
-//! differ from them. Needs neither root nor a kernel to watch. `cargo xtask
-//! facts` makes the sheets in `tests/data/facts`; nobody edits them.
+//! The planner over the fact sheets of stock kernels, and over changed sheets. Needs neither root nor a
+//! kernel to watch. `cargo xtask facts` writes the sheets in `tests/data/facts`: do not edit them.
 
 mod any;
 mod one_change;
@@ -18,7 +17,7 @@ use pinwatch::probe::decision::{Kind, Verdict};
 use pinwatch::probe::plan::{Plan, Prefer, Selection};
 use pinwatch::probe::table::Measurement;
 
-/// Every sheet, by name (`6.12-cloud`).
+/// All fact sheets by name, such as `6.12-cloud`.
 static SHEETS: LazyLock<BTreeMap<String, Facts>> = LazyLock::new(|| {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/facts");
     let entries = fs::read_dir(&dir).expect("tests/data/facts");
@@ -34,7 +33,7 @@ static SHEETS: LazyLock<BTreeMap<String, Facts>> = LazyLock::new(|| {
         .collect()
 });
 
-/// The programs of the BPF object, by name, with the way they are attached.
+/// The programs of the BPF object by name, with their kind of attachment.
 static OBJECT: LazyLock<BTreeMap<String, Kind>> = LazyLock::new(|| {
     let data = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/pinwatch-ebpf"));
     let object = Object::parse(data).expect("the BPF object");
@@ -47,7 +46,7 @@ static OBJECT: LazyLock<BTreeMap<String, Kind>> = LazyLock::new(|| {
         other => panic!("a program of the kind {other:?}"),
     };
     let programs = object.programs.iter();
-    // Run on request, not attached by a plan.
+    // Perf event programs take stacks on request. No plan attaches them.
     programs
         .filter(|(_, program)| !matches!(program.section, ProgramSection::PerfEvent))
         .map(|(name, program)| (name.clone(), kind(&program.section)))
@@ -56,11 +55,11 @@ static OBJECT: LazyLock<BTreeMap<String, Kind>> = LazyLock::new(|| {
 
 const PREFERENCES: [Prefer; 3] = [Prefer::Auto, Prefer::Fentry, Prefer::Kprobe];
 
-/// What is said of a kprobe where the kernel preempts.
+/// Note on a measurement by kprobe where the kernel preempts BPF programs.
 const LOWER_BOUND: &str =
     "counts are a lower bound: beside another BPF agent this kernel skips kprobe programs";
 
-/// What is off by default as well.
+/// Selects all measurements, also those that are off by default.
 fn everything(prefer: Prefer) -> Selection {
     Selection {
         prefer,

@@ -1,4 +1,4 @@
-//! What the user wants and does not want.
+//! Plans for selections of the user: `--with` and `--without`.
 
 use pinwatch::probe::decision::Verdict;
 use pinwatch::probe::plan::{Plan, Prefer, Selection, UserRegs};
@@ -7,7 +7,7 @@ use pinwatch::probe::table::Measurement;
 use super::{PREFERENCES, SHEETS, verdict};
 
 #[test]
-fn what_is_not_wanted_is_off_and_no_loss() {
+fn measurements_left_out_are_off_and_not_lost() {
     use Measurement as M;
     let plan = Plan::new(&SHEETS["6.12-cloud"], Prefer::Auto);
     assert!(matches!(verdict(&plan, M::FastPath), Verdict::Off { .. }));
@@ -27,14 +27,14 @@ fn what_is_not_wanted_is_off_and_no_loss() {
     assert!(plan.globals.fast_path && plan.globals.zone_bits.is_none());
     assert_eq!(plan.globals.user_regs, UserRegs::Unknown);
     assert!(!plan.is_degraded());
-    // An entry without its return would never end.
+    // A pin whose entry is hooked and whose return is not would never end.
     let plan = Plan::new(&SHEETS["6.12-cloud"], selection);
     assert!(matches!(verdict(&plan, M::MemfdEntry), Verdict::Off { .. }));
 }
 
-/// A hook on every isolation is what the user wants to be spared: the sweep's return counts.
+/// `--without isolate_lru` is there to avoid hooks on isolations, so the return of collect counts the pages.
 #[test]
-fn without_isolations_none_is_hooked_to_count_unpinnable_pages() {
+fn without_isolations_the_return_of_collect_counts_unpinnable_pages() {
     use Measurement as M;
     for (name, by_return) in [("6.12-cloud", true), ("6.1-cloud", false)] {
         for prefer in PREFERENCES {
@@ -46,7 +46,7 @@ fn without_isolations_none_is_hooked_to_count_unpinnable_pages() {
             let plan = Plan::new(&SHEETS[name], selection);
             let mut hooks = plan.attachments();
             let hooked = hooks.any(|(_, hook)| hook.target == "folio_isolate_lru");
-            // Where the sweep is inlined there is no other way.
+            // Where collect is inlined, only isolations can count unpinnable pages.
             assert_eq!(hooked, !by_return, "{name}");
             assert!(matches!(
                 verdict(&plan, M::Unpinnable),

@@ -1,4 +1,4 @@
-//! What is planned on the stock kernels.
+//! The plans for the stock kernels, as tables.
 
 use pinwatch::kernel::facts::Facts;
 use pinwatch::kernel::preemption::Preemption;
@@ -8,8 +8,7 @@ use pinwatch::probe::table::Measurement;
 
 use super::{LOWER_BOUND, OBJECT, PREFERENCES, SHEETS, everything, verdict};
 
-/// What each kernel is found to be, cloud and full alike: its era, and the
-/// programs' globals.
+/// Era and program parameters of each kernel. The flavours cloud and full have equal ones.
 const KERNELS: &str = "
     kernel  era     PREEMPTS  FOLL_LONGTERM  MIGRATE_REASON  ISOLATE_BOOLS  ISOLATE_COUNTS  NR_ENTRIES  ZONE_BITS  USER_REGS
     5.10    cma     no        0x10000        6               0b000          0b0000          -           0>>51&7    stack+24+16216
@@ -20,8 +19,8 @@ const KERNELS: &str = "
     7.3     folios  kfuncs    0x100          7               0b111          0b1111          16          0>>51&7    helper
 ";
 
-/// What is attached where, cloud and full alike; a row for each hook. `-` is a
-/// measurement that does not apply, `*` one that others' programs take.
+/// The programs at each hook, one row per hook. The flavours cloud and full have equal plans. `-`: the
+/// measurement does not apply. `*`: programs of other measurements take it.
 const PLANS: &str = "
     kernel  measurement     target                              --attach fentry         --attach kprobe
 
@@ -158,7 +157,7 @@ const PLANS: &str = "
     7.3     thread_exit     sched_process_exit                  thread_exit_tp          thread_exit_tp
 ";
 
-/// What is attached on a kernel, as the rows of [`PLANS`].
+/// The plan of a kernel as rows of [`PLANS`].
 fn rows(kernel: &str, facts: &Facts) -> Vec<String> {
     let plans = [Prefer::Fentry, Prefer::Kprobe].map(|prefer| Plan::new(facts, everything(prefer)));
     let mut rows = Vec::new();
@@ -200,14 +199,14 @@ fn rows(kernel: &str, facts: &Facts) -> Vec<String> {
     rows
 }
 
-/// The rows of a table below its head, as their fields.
+/// The rows of a table without its head, as fields.
 fn table(text: &str) -> impl Iterator<Item = Vec<&str>> {
     let rows = text.lines().map(|line| line.split_whitespace().collect());
     rows.filter(|fields: &Vec<_>| !fields.is_empty()).skip(1)
 }
 
 #[test]
-fn there_are_sheets_of_both_flavours_of_each_kernel_and_no_other() {
+fn every_kernel_has_a_sheet_of_each_flavour_and_there_are_no_others() {
     let flavours = |row: Vec<&str>| [format!("{}-cloud", row[0]), format!("{}-full", row[0])];
     let mut expected: Vec<_> = table(KERNELS).flat_map(flavours).collect();
     expected.sort();
@@ -251,13 +250,13 @@ fn every_kernel_has_the_plan_in_the_table() {
     }
     assert!(
         complaints.is_empty(),
-        "the table is not true:\n{}",
+        "the table PLANS differs from the plans:\n{}",
         complaints.join("\n")
     );
 }
 
 #[test]
-fn every_kernel_is_what_the_table_says() {
+fn every_kernel_has_the_era_and_parameters_in_the_table() {
     for row in table(KERNELS) {
         for flavour in ["cloud", "full"] {
             let name = format!("{}-{flavour}", row[0]);
@@ -277,7 +276,7 @@ fn every_kernel_is_what_the_table_says() {
     }
 }
 
-/// As in [`KERNELS`]: `kfuncs` where programs preempt and can disable that.
+/// The fields of a row of [`KERNELS`]. `kfuncs`: programs can be preempted and can disable preemption.
 fn globals(plan: &Plan) -> [String; 8] {
     let Globals {
         foll_longterm,
@@ -297,7 +296,7 @@ fn globals(plan: &Plan) -> [String; 8] {
         (true, false) => "yes",
         (true, true) => "kfuncs",
     };
-    let zone_bits = zone_bits.expect("every stock kernel tells");
+    let zone_bits = zone_bits.expect("every stock kernel has them in BTF");
     let user_regs = match user_regs {
         UserRegs::Unknown => "unknown".to_owned(),
         UserRegs::Helper => "helper".to_owned(),
@@ -367,7 +366,7 @@ fn nothing_is_lost_on_a_stock_kernel() {
 }
 
 #[test]
-fn the_sheets_hold_no_address_and_no_path_of_the_machine_they_were_made_on() {
+fn sheets_contain_no_kernel_address_and_no_path_outside_sysfs() {
     for (name, facts) in SHEETS.iter() {
         let text = serde_json::to_string(facts).expect("JSON");
         let words = text.split(|c: char| !c.is_ascii_hexdigit());
@@ -381,7 +380,7 @@ fn the_sheets_hold_no_address_and_no_path_of_the_machine_they_were_made_on() {
 }
 
 #[test]
-fn every_program_of_the_object_is_in_the_table_and_the_reverse() {
+fn the_table_and_the_object_have_equal_programs() {
     let object: Vec<_> = OBJECT.keys().map(String::as_str).collect();
     assert_eq!(programs(), object);
 }

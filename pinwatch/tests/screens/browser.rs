@@ -1,5 +1,4 @@
-//! Chromium without a window, driven through its debugging pipe: JSON with a NUL
-//! after each message.
+//! Headless Chromium, controlled through its debugging pipe: JSON messages, each followed by a NUL byte.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -8,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::wait::{PATIENCE, wait_until};
 
+/// A running browser with one page. Killed when dropped.
 pub struct Browser {
     child: Child,
     to: ChildStdin,
@@ -17,9 +17,9 @@ pub struct Browser {
 }
 
 impl Browser {
-    /// Starts one and opens a page.
+    /// Starts a browser and opens a page.
     pub fn open(url: &str) -> Self {
-        // The pipe is descriptors 3 and 4.
+        // Chromium reads from descriptor 3 and writes to 4.
         let command = "exec chromium-headless-shell --no-sandbox --disable-gpu --remote-debugging-pipe 3<&0 4>&1";
         let mut child = Command::new("sh")
             .args(["-c", command])
@@ -39,12 +39,12 @@ impl Browser {
         let params = json!({ "targetId": target["targetId"], "flatten": true });
         let attached = browser.call("Target.attachToTarget", params);
         browser.session = Some(attached["sessionId"].clone());
-        // Answered when the document is the page's.
+        // Returns once the page has replaced the blank document.
         browser.call("Page.navigate", json!({ "url": url }));
         browser
     }
 
-    /// Calls a method of the DevTools protocol.
+    /// Calls a method of the DevTools protocol and returns its result. Panics on an error.
     pub fn call(&mut self, method: &str, params: Value) -> Value {
         self.calls += 1;
         let mut message = json!({ "id": self.calls, "method": method, "params": params });
@@ -65,7 +65,7 @@ impl Browser {
         }
     }
 
-    /// The value of an expression on the page; of a promise, what it gives.
+    /// The value of an expression on the page. Waits for the value of a promise.
     pub fn evaluate(&mut self, expression: &str) -> Value {
         let params =
             json!({ "expression": expression, "awaitPromise": true, "returnByValue": true });
@@ -81,7 +81,7 @@ impl Browser {
         });
     }
 
-    /// Presses and releases a key that has a name.
+    /// Presses and releases a key, given by its DOM name.
     pub fn press(&mut self, key: &str) {
         let code = match key {
             "Tab" => 9,

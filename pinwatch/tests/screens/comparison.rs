@@ -1,4 +1,4 @@
-//! The page of `pinwatch compare`, of two recorded kernels, in a browser.
+//! The page of `pinwatch compare --html` in a browser, for recordings of two kernels.
 
 use std::process::Command;
 
@@ -10,7 +10,7 @@ use super::browser::Browser;
 const RECORDINGS: [&str; 2] = ["5.10.pw", "6.12.pw"];
 
 #[test]
-fn a_comparison_is_a_page_for_people() {
+fn the_comparison_page_shows_all_groups_and_fits_a_narrow_window() {
     let folder = std::env::temp_dir().join(format!("pinwatch-page-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a folder");
     let page = folder.join("comparison.html");
@@ -42,10 +42,10 @@ fn a_comparison_is_a_page_for_people() {
         count.as_u64().expect("a number")
     };
     let groups = count(&mut browser, "details");
-    assert!(groups >= 14, "{groups} kinds of pins");
+    assert!(groups >= 14, "{groups} groups of pins");
     assert_eq!(count(&mut browser, "details figure > svg"), 3 * groups);
     assert_eq!(count(&mut browser, "details .area.base"), groups);
-    // Nothing of it sticks out of a narrow window, and both schemes are readable.
+    // The page fits a narrow window. The light and the dark scheme have different colours.
     let size = json!({ "width": 420, "height": 900, "deviceScaleFactor": 1, "mobile": false });
     browser.call("Emulation.setDeviceMetricsOverride", size);
     let width = browser.evaluate("document.documentElement.scrollWidth");

@@ -1,5 +1,5 @@
-//! What people see, in the programs that they see it with: Chromium, tmux and
-//! Prometheus. No kernel is watched and no root is needed.
+//! The outputs in the programs that people use: Chromium, tmux and Prometheus. Needs neither root nor a
+//! kernel to watch.
 
 #[path = "../web/authority.rs"]
 mod authority;

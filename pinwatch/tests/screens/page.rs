@@ -1,4 +1,4 @@
-//! The page in a browser, against `/metrics` of the same state.
+//! The page of the daemon in a browser. Its figures must equal `/metrics` of one state.
 
 use std::net::SocketAddr;
 
@@ -8,7 +8,7 @@ use super::browser::Browser;
 use super::served::serve;
 use super::state::state;
 
-/// A browser with the page, which has drawn a state.
+/// Opens the page in a browser and waits until it shows the state.
 fn open(address: SocketAddr) -> Browser {
     let mut browser = Browser::open(&format!("http://{address}/"));
     browser.wait_until("document.getElementById('release')?.textContent.startsWith('6.12.0-test')");
@@ -48,7 +48,7 @@ fn number(text: &str) -> f64 {
 }
 
 #[test]
-fn figures_on_the_page_equal_metrics() {
+fn figures_on_the_page_equal_the_metrics() {
     let address = serve(state);
     let document = open(address).evaluate("document.documentElement.outerHTML");
     let document = document.as_str().expect("text");
@@ -123,13 +123,13 @@ fn figures_on_the_page_equal_metrics() {
     assert_eq!(hooks[1][1], "lost");
     assert!(
         hooks[1][3].contains("&lt;b&gt;"),
-        "text stays text: {:?}",
+        "text is not escaped: {:?}",
         hooks[1]
     );
 }
 
 #[test]
-fn the_page_asks_nobody_else_and_makes_no_markup_of_text() {
+fn the_page_loads_nothing_from_other_hosts_and_inserts_no_html() {
     let address = serve(state);
     let mut answer = ureq::get(format!("http://{address}/"))
         .call()
@@ -162,7 +162,7 @@ fn the_page_asks_nobody_else_and_makes_no_markup_of_text() {
 }
 
 #[test]
-fn it_fits_a_phone_and_can_be_used_by_keyboard() {
+fn the_page_fits_a_phone_and_works_by_keyboard() {
     let mut browser = open(serve(state));
     browser.call(
         "Emulation.setDeviceMetricsOverride",
@@ -170,7 +170,7 @@ fn it_fits_a_phone_and_can_be_used_by_keyboard() {
     );
     browser.wait_until("innerWidth === 360");
     let width = browser.evaluate("document.documentElement.scrollWidth");
-    assert_eq!(width, 360, "nothing but tables scrolls sideways");
+    assert_eq!(width, 360, "only tables may scroll sideways");
 
     let mut reached = Vec::new();
     for _ in 0..4 {
@@ -191,7 +191,7 @@ fn it_fits_a_phone_and_can_be_used_by_keyboard() {
 }
 
 #[test]
-fn it_is_dark_where_the_system_is() {
+fn the_page_follows_the_colour_scheme_of_the_system() {
     let mut browser = open(serve(state));
     let mut back = |scheme: &str| {
         let features = json!([{ "name": "prefers-color-scheme", "value": scheme }]);

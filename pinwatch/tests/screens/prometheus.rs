@@ -1,5 +1,5 @@
-//! The metrics in Debian's Prometheus, which scrapes the daemon's own web side over
-//! TLS with a password, records queries, and is asked for what they gave.
+//! The metrics in Debian's Prometheus: it scrapes the daemon's web server over TLS with a password and
+//! evaluates recording rules, whose values must follow from the state.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -25,7 +25,7 @@ const USER: &str = "prometheus";
 const PASSWORD: &str = "a pass:word";
 const NAME: &str = "pinwatch.test";
 
-/// What is recorded, and what it has to be by the state.
+/// Recording rules: name, expression, and the value that follows from the state.
 const RULES: &[(&str, &str, f64)] = &[
     ("t:pins", "sum(pinwatch_pins_total)", 1500.0),
     ("t:vfio", "pinwatch_pins_total{origin='vfio'}", 500.0),
@@ -106,7 +106,7 @@ fn web() -> Web {
     }
 }
 
-/// Serves the state as the daemon does.
+/// Serves the state with the web server of the daemon.
 fn serve_state(config: Option<&Path>) -> SocketAddr {
     let current = Arc::new(Current::open(config).expect("a configuration"));
     let (tell, told) = std::sync::mpsc::channel();
@@ -127,7 +127,7 @@ fn serve_state(config: Option<&Path>) -> SocketAddr {
     told.recv().expect("it listens")
 }
 
-/// A certificate, a password, and a server with both.
+/// Serves the state with TLS and a password. Writes the files for it to `folder`.
 fn protected(folder: &Path) -> SocketAddr {
     let authority = Authority::new();
     let Identity { certificate, key } = authority.identity(NAME);
@@ -150,7 +150,7 @@ fn protected(folder: &Path) -> SocketAddr {
     serve_state(Some(&folder.join("web.yml")))
 }
 
-/// Prometheus, ended with this.
+/// A running Prometheus. Killed when dropped.
 struct Prometheus {
     child: Child,
     url: String,
@@ -188,7 +188,7 @@ impl Prometheus {
             .stderr(fs::File::create(folder.join("log")).expect("a file"))
             .spawn();
         Self {
-            child: child.expect("prometheus in PATH, as `cargo xtask test` has it"),
+            child: child.expect("prometheus is in PATH: run `cargo xtask test`"),
             url: format!("http://{address}/api/v1/"),
         }
     }
@@ -200,7 +200,7 @@ impl Prometheus {
         Some(answer["data"].clone())
     }
 
-    /// The one value of a recorded query.
+    /// The current value of a recording rule.
     fn recorded(&self, name: &str) -> Option<f64> {
         let data = self.ask(&format!("query?query={name}"))?;
         let value = data["result"][0]["value"][1].as_str()?;
@@ -216,18 +216,18 @@ impl Drop for Prometheus {
 }
 
 #[test]
-fn prometheus_records_what_the_state_says() {
+fn values_in_prometheus_equal_the_state() {
     let folder = tempfile::tempdir().expect("a folder");
     let prometheus = Prometheus::start(folder.path(), protected(folder.path()));
     let log = folder.path().join("log");
     for (name, _, value) in RULES {
-        // A rule may have been evaluated before the second scrape.
+        // The first evaluation may come before the second scrape.
         wait_until(&format!("{name} to be {value}"), PATIENCE, || {
             let is = prometheus.recorded(name);
             is.is_some_and(|is| (is - value).abs() < 1e-9)
         });
     }
-    // It asks for OpenMetrics, in which counters are declared without their suffix.
+    // Prometheus asks for OpenMetrics, which declares counters without the suffix `_total`.
     let about = prometheus
         .ask("targets/metadata?metric=pinwatch_pins")
         .expect("an answer");
@@ -240,7 +240,7 @@ fn prometheus_records_what_the_state_says() {
 }
 
 #[test]
-fn promtool_finds_nothing() {
+fn promtool_has_no_complaints_about_the_metrics() {
     let address = serve_state(None);
     let url = format!("http://{address}/metrics");
     let scrape = || {
@@ -251,7 +251,7 @@ fn promtool_finds_nothing() {
             .read_to_string();
         answer.expect("text")
     };
-    // The first answer has no response times yet.
+    // The first response contains no scrape durations yet.
     scrape();
     let text = scrape();
     assert!(
@@ -264,7 +264,7 @@ fn promtool_finds_nothing() {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .expect("promtool in PATH, as `cargo xtask test` has it");
+        .expect("promtool is in PATH: run `cargo xtask test`");
     let mut stdin = promtool.stdin.take().expect("piped");
     stdin.write_all(text.as_bytes()).expect("it reads");
     drop(stdin);
@@ -275,7 +275,7 @@ fn promtool_finds_nothing() {
 }
 
 #[test]
-fn as_compressed_as_asked_for() {
+fn responses_are_compressed_and_formatted_as_requested() {
     let address = serve_state(None);
     let scrape = |headers: &str| {
         let mut stream = std::net::TcpStream::connect(address).expect("it listens");

@@ -1,4 +1,4 @@
-//! The web side on a port of its own, for a state without a kernel.
+//! Serves a simulated state on a local port.
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use pinwatch::output::metrics::Exporter;
 use prometheus::Registry;
 use prometheus::process_collector::ProcessCollector;
 
-/// Serves what `state` returns at each look, until the test's process ends.
+/// Serves the result of `state` at each request, until the test process ends.
 pub fn serve(state: impl Fn() -> State + Send + Sync + 'static) -> SocketAddr {
     let source: Source = Arc::new(move || Some(state()));
     let registry = Registry::new();

@@ -1,4 +1,4 @@
-//! A state without a kernel: what the page and `top` are shown in these tests.
+//! A simulated state for the tests of the page, `top` and the metrics.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use pinwatch::probe::table::Measurement;
 use pinwatch_common::fold::{CpuCells, fold_pin};
 use pinwatch_common::record::{Origin, Pin};
 
-/// All of those pins, by processes one of which has a name that tries things.
+/// The pins of [`state`] by process. One process name contains characters that need escaping.
 fn series() -> Snapshot {
     let sums = |pins| Sums {
         pins,
@@ -36,7 +36,7 @@ fn series() -> Snapshot {
     }
 }
 
-/// Pins of three origins, some of which failed.
+/// 1,500 pins of three origins, a tenth of them failed, and one pin in flight.
 pub fn state() -> State {
     let mut cells = Box::new(CpuCells::zeroed());
     for n in 0..1500 {

@@ -1,4 +1,4 @@
-//! `pinwatch top` and `pinwatch tail` in tmux, following a socket.
+//! `pinwatch top` and `pinwatch tail` in tmux, connected to a simulated daemon.
 
 use std::path::{Path, PathBuf};
 use std::process::{self, Command};
@@ -14,14 +14,14 @@ use pinwatch_common::record::{Pin, PinEvent};
 use super::state::state;
 use super::wait::{PATIENCE, wait_for};
 
-/// A tmux server of its own with one window of 80 columns and 24 lines.
+/// A tmux server with one window of 80 columns and 24 lines. Killed when dropped.
 struct Screen {
     server: String,
     folder: PathBuf,
 }
 
 impl Screen {
-    /// Runs a command with `--connect` and a socket that sends pins, then says how it ended.
+    /// Runs a command with `--connect` to a socket that sends pins, then prints its exit status.
     fn run(name: &str, command: &str) -> Self {
         let server = format!("pinwatch-{name}-{}", process::id());
         let folder = std::env::temp_dir().join(&server);
@@ -71,7 +71,7 @@ impl Screen {
         })
     }
 
-    /// What the screen shows, with its colours.
+    /// The text on the screen with its colour codes.
     fn coloured(&self) -> String {
         self.tmux(&["capture-pane", "-p", "-e"])
     }
@@ -80,9 +80,8 @@ impl Screen {
         self.tmux(&[&["send-keys"], keys].concat());
     }
 
-    /// Whether the terminal is as it was: no alternate screen, a visible cursor,
-    /// and lines are echoed and edited again.
-    fn is_restored(&self) {
+    /// Panics unless the terminal is restored: no alternate screen, a visible cursor, echo and line editing.
+    fn assert_restored(&self) {
         let state = self.tmux(&["display-message", "-p", "#{alternate_on} #{cursor_flag}"]);
         assert_eq!(state.trim(), "0 1");
         self.press(&["typed", "Enter"]);
@@ -99,7 +98,7 @@ impl Drop for Screen {
     }
 }
 
-/// A daemon's socket without a kernel: the first follower is sent some pins.
+/// Serves a daemon's socket with a simulated state. The first follower gets two pins.
 fn serve(path: &Path) {
     let path = path.to_owned();
     let (ready, bound) = std::sync::mpsc::channel();
@@ -145,7 +144,7 @@ fn pins() -> Vec<PinEvent> {
 }
 
 #[test]
-fn top_shows_pins_and_obeys_keys() {
+fn top_shows_pins_and_reacts_to_keys() {
     let screen = Screen::run("keys", "pinwatch top");
     let hung = screen.wait_for("4194305");
     assert!(hung.contains("1m16s") || hung.contains("75.0s"), "{hung}");
@@ -169,7 +168,7 @@ fn top_shows_pins_and_obeys_keys() {
     screen.wait_for("sort by the next column");
     screen.press(&["q"]);
     screen.wait_for("ended with 0");
-    screen.is_restored();
+    screen.assert_restored();
 }
 
 #[test]
@@ -186,10 +185,10 @@ fn the_terminal_is_restored_after_a_signal() {
     let top = child_of(shell.trim()).expect("the shell runs it");
     kill(top, Signal::SIGTERM).expect("it runs");
     screen.wait_for("ended with 0");
-    screen.is_restored();
+    screen.assert_restored();
 }
 
-/// The process that another has started.
+/// The first child of a process.
 fn child_of(parent: &str) -> Option<Pid> {
     let folders = std::fs::read_dir("/proc").expect("procfs").flatten();
     let mut pids = folders.filter_map(|folder| folder.file_name().to_str()?.parse().ok());
@@ -203,7 +202,7 @@ fn child_of(parent: &str) -> Option<Pid> {
 }
 
 #[test]
-fn a_tail_has_colour_on_a_terminal_unless_told_otherwise() {
+fn tail_uses_colour_on_a_terminal_unless_no_color_is_set() {
     for (name, command, coloured) in [
         ("colour", "pinwatch tail", true),
         ("plain", "NO_COLOR=1 pinwatch tail", false),

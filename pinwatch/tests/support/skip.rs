@@ -1,6 +1,6 @@
-//! Tests that do not apply to the kernel they run on.
+//! Skips tests that do not apply to the running kernel.
 
-/// Ends a test that does not apply here. `cargo xtask test` counts it as skipped, with the reason.
+/// Returns from a test. `cargo xtask test` counts the test as skipped and prints the reason.
 macro_rules! skip {
     ($($reason:tt)*) => {{
         println!("skipped: {}", format_args!($($reason)*));

@@ -1,14 +1,14 @@
-//! Waiting in tests: polls until a deadline, and fails with what it waited for.
+//! Polls until a condition holds or a deadline passes.
 
 #![allow(dead_code, reason = "not every test program uses all of it")]
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// Longer than anything in these tests takes, also in a guest under emulation.
+/// Longer than any step of these tests takes, even in an emulated guest.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
-/// An emulated guest that polls without a pause leaves no processor time to what it waits for.
+/// Pause between polls. Without one, an emulated guest has no processor time left for the awaited event.
 const TICK: Duration = Duration::from_millis(10);
 
 /// Polls until `f` returns a value. Panics, naming `what`, after `patience`.

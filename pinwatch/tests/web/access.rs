@@ -1,4 +1,4 @@
-//! Who is let in, and what answers say.
+//! Basic authentication, reloads of the configuration, and configured response headers.
 
 use std::time::Instant;
 
@@ -7,7 +7,7 @@ use pinwatch::web::reload::Current;
 use super::client::{basic, get};
 use super::server::{Server, folder};
 
-/// A cheap hash.
+/// A bcrypt hash of the lowest cost, so that tests are fast.
 fn hash(password: &str) -> String {
     bcrypt::hash(password, 4).expect("a hash")
 }
@@ -20,7 +20,7 @@ fn users(users: &[(&str, &str)]) -> String {
 }
 
 #[tokio::test]
-async fn nobody_is_let_in_without_the_password() {
+async fn requests_without_the_right_password_get_401() {
     let server = Server::with(&users(&[
         ("alice", &hash("wonder")),
         ("bob", &hash("land")),
@@ -43,16 +43,16 @@ async fn nobody_is_let_in_without_the_password() {
         assert_eq!(
             status("/", basic("bob", "wonder")).await,
             401,
-            "remembered is one password"
+            "a remembered password is valid for its user only"
         );
     }
     assert_eq!(status("/nowhere", basic("alice", "wonder")).await, 404);
     let first = get(server.address, "/", &basic("bob", "land")).await;
-    assert_eq!(first.body, "4", "who is not let in reaches nothing");
+    assert_eq!(first.body, "4", "refused requests do not reach the router");
 }
 
 #[tokio::test]
-async fn a_password_that_changes_counts_at_once() {
+async fn a_changed_password_is_valid_at_once() {
     let server = Server::with(&users(&[("alice", &hash("old"))])).await;
     let status = async |password| {
         get(server.address, "/", &basic("alice", password))
@@ -65,11 +65,15 @@ async fn a_password_that_changes_counts_at_once() {
     server.replace("web.yml", &users(&[("bob", &hash("new"))]));
     assert_eq!(status("new").await, 401);
     server.replace("web.yml", "");
-    assert_eq!(status("any").await, 200, "no users, no passwords");
+    assert_eq!(
+        status("any").await,
+        200,
+        "without users, no password is asked for"
+    );
 }
 
 #[tokio::test]
-async fn a_change_that_cannot_be_read_changes_nothing_and_is_shown() {
+async fn an_invalid_change_keeps_the_old_configuration_and_is_reported() {
     let good = users(&[("alice", &hash("wonder"))]);
     let server = Server::with(&good).await;
     let status = async || {
@@ -96,8 +100,8 @@ async fn a_change_that_cannot_be_read_changes_nothing_and_is_shown() {
 }
 
 #[tokio::test]
-async fn one_who_is_let_in_pays_once() {
-    // What is remembered takes less than a hundredth of it.
+async fn an_accepted_password_is_hashed_once() {
+    // A remembered password takes less than a hundredth of this hash.
     let dear = bcrypt::hash("wonder", 9).expect("a hash");
     let server = Server::with(&users(&[("alice", &dear)])).await;
     let time = async |password: &str| {
@@ -121,7 +125,7 @@ async fn one_who_is_let_in_pays_once() {
 }
 
 #[tokio::test]
-async fn a_user_who_does_not_exist_costs_as_much() {
+async fn an_unknown_user_takes_as_long_as_a_known_one() {
     let dear = bcrypt::hash("wonder", 9).expect("a hash");
     let server = Server::with(&users(&[("alice", &dear)])).await;
     let fastest = async |user: &str| {
@@ -141,7 +145,7 @@ async fn a_user_who_does_not_exist_costs_as_much() {
 }
 
 #[tokio::test]
-async fn answers_say_what_they_are_told_to() {
+async fn responses_have_the_configured_headers() {
     let config = format!(
         "{}http_server_config:\n  headers:\n    X-Content-Type-Options: nosniff\n",
         users(&[("alice", &hash("wonder"))])
@@ -158,7 +162,7 @@ async fn answers_say_what_they_are_told_to() {
 }
 
 #[test]
-fn it_does_not_start_with_what_it_cannot_read() {
+fn an_invalid_configuration_refuses_the_start_and_names_the_file() {
     let refusal = |files: &[(&str, &str)]| {
         let folder = folder(files);
         let error = Current::open(Some(&folder.path().join("web.yml"))).map(|_| ());

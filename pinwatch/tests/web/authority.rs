@@ -1,8 +1,8 @@
-//! Certificates for these tests, made anew each time.
+//! A certificate authority for these tests. Keys and certificates are generated at each run.
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 
-/// Signs certificates.
+/// A self-signed authority that signs certificates.
 pub struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 /// A certificate and its key, in PEM.
@@ -23,7 +23,7 @@ impl Authority {
         self.0.pem()
     }
 
-    /// For a server or a client of this name.
+    /// A signed certificate, with its key, for a server or client of this name.
     pub fn identity(&self, name: &str) -> Identity {
         let key = KeyPair::generate().expect("a key");
         let params = CertificateParams::new([name.to_owned()]).expect("a name");

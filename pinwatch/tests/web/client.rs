@@ -1,4 +1,4 @@
-//! A client that says what it is told to, byte by byte.
+//! An HTTP client that sends requests byte by byte, over TCP or TLS.
 
 use std::io;
 use std::net::SocketAddr;
@@ -18,7 +18,7 @@ use tokio_rustls::client::TlsStream;
 use super::authority::{Authority, Identity};
 use super::server::NAME;
 
-/// What came back.
+/// A response. `head` is in lower case.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
@@ -26,12 +26,12 @@ pub struct Answer {
     pub body: String,
 }
 
-/// A request for a path, after which the connection ends.
+/// A GET request that closes the connection after the response.
 pub fn request(path: &str, headers: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: {NAME}\r\nConnection: close\r\n{headers}\r\n")
 }
 
-/// The header with a user and a password.
+/// The `Authorization` header for a user and a password.
 pub fn basic(user: &str, password: &str) -> String {
     let coded = STANDARD.encode(format!("{user}:{password}"));
     format!("Authorization: Basic {coded}\r\n")
@@ -63,7 +63,7 @@ fn answer(bytes: &[u8]) -> Answer {
     }
 }
 
-/// A client that trusts an authority.
+/// A TLS client that trusts one authority.
 pub struct Secure {
     pub connector: TlsConnector,
 }
@@ -111,7 +111,7 @@ impl Secure {
         self.connector.connect(name, stream).await
     }
 
-    /// Fails where the handshake does, which with TLS 1.3 a client may learn late.
+    /// Fails if the handshake fails. With TLS 1.3 a client may learn that only when it reads.
     pub async fn get(&self, address: SocketAddr, path: &str, headers: &str) -> io::Result<Answer> {
         let mut stream = self.connect(address).await?;
         stream.write_all(request(path, headers).as_bytes()).await?;

@@ -1,4 +1,4 @@
-//! What a client can take of the daemon.
+//! Limits on the resources that clients can take: time, headers, bodies, connections.
 
 use std::time::Duration;
 
@@ -9,19 +9,19 @@ use tokio::net::TcpStream;
 use super::client::{get, request, send};
 use super::server::{LARGE, Server};
 
-/// A limit that is waited for.
+/// A short limit for tests that wait until it expires.
 const SOON: Duration = Duration::from_millis(200);
 
-/// Reads until the other side ends it; what was read.
+/// Reads until the server closes the connection; returns everything read.
 async fn rest(stream: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
-    // A connection that is reset has ended too.
+    // A reset ends the connection too.
     let _ = stream.read_to_end(&mut bytes).await;
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
 #[tokio::test]
-async fn who_does_not_finish_asking_is_sent_away() {
+async fn a_client_that_does_not_finish_its_request_is_disconnected() {
     let server = Server::plain(Limits {
         asking: SOON,
         ..Limits::DEFAULT
@@ -37,11 +37,11 @@ async fn who_does_not_finish_asking_is_sent_away() {
 }
 
 #[tokio::test]
-async fn who_asks_for_too_much_is_told() {
+async fn too_large_requests_get_431_or_413() {
     let server = Server::plain(Limits::DEFAULT).await;
     let long = format!("X-Long: {}\r\n", "x".repeat(Limits::DEFAULT.headers));
     assert_eq!(get(server.address, "/", &long).await.status, 431);
-    // With the two that every request here has.
+    // Each request has two more headers. The limit is 64.
     for (number, status) in [(62, 200), (63, 431)] {
         let many: String = (0..number).map(|n| format!("X-{n}: y\r\n")).collect();
         assert_eq!(get(server.address, "/", &many).await.status, status);
@@ -53,7 +53,7 @@ async fn who_asks_for_too_much_is_told() {
 }
 
 #[tokio::test]
-async fn an_answer_that_does_not_begin_ends() {
+async fn a_response_that_does_not_begin_becomes_503() {
     let server = Server::plain(Limits {
         answering: SOON,
         ..Limits::DEFAULT
@@ -63,7 +63,7 @@ async fn an_answer_that_does_not_begin_ends() {
 }
 
 #[tokio::test]
-async fn who_does_not_take_the_answer_is_sent_away() {
+async fn a_client_that_does_not_read_the_response_is_disconnected() {
     let server = Server::plain(Limits {
         connections: 1,
         answering: SOON,
@@ -77,20 +77,20 @@ async fn who_does_not_take_the_answer_is_sent_away() {
         lazy.write_all(request(path, "").as_bytes())
             .await
             .expect("it reads");
-        // There is one place: this is answered when the other's connection has ended.
+        // There is one connection: this request is answered once the first has ended.
         assert_eq!(get(server.address, "/", "").await.status, 200, "{path}");
         assert!(rest(&mut lazy).await.len() < LARGE, "{path}");
     }
 }
 
 #[tokio::test]
-async fn a_large_answer_comes_whole() {
+async fn a_large_response_arrives_whole() {
     let server = Server::plain(Limits::DEFAULT).await;
     assert_eq!(get(server.address, "/large", "").await.body.len(), LARGE);
 }
 
-/// A connection that stays, with an answer on its way.
-async fn asked(server: &Server) -> TcpStream {
+/// A keep-alive connection with one request sent.
+async fn connect_and_ask(server: &Server) -> TcpStream {
     let stream = TcpStream::connect(server.address).await;
     let mut stream = stream.expect("it listens");
     ask(&mut stream).await;
@@ -102,7 +102,7 @@ async fn ask(stream: &mut TcpStream) {
     stream.write_all(request).await.expect("it reads");
 }
 
-/// Takes an answer, and leaves the connection open.
+/// Reads one response and leaves the connection open.
 async fn take(stream: &mut TcpStream) {
     let mut bytes = [0; 1024];
     let read = stream.read(&mut bytes).await.expect("it answers");
@@ -110,22 +110,28 @@ async fn take(stream: &mut TcpStream) {
 }
 
 #[tokio::test]
-async fn so_many_at_a_time() {
+async fn connections_beyond_the_limit_wait() {
     let limits = Limits {
         connections: 2,
         ..Limits::DEFAULT
     };
     let server = Server::plain(limits).await;
-    let (mut first, mut second) = (asked(&server).await, asked(&server).await);
+    let (mut first, mut second) = (
+        connect_and_ask(&server).await,
+        connect_and_ask(&server).await,
+    );
     take(&mut first).await;
     take(&mut second).await;
-    let mut third = asked(&server).await;
-    // Turns of the server, any of which would have been the third's.
+    let mut third = connect_and_ask(&server).await;
+    // The server could have answered the third in any of these turns.
     for _ in 0..20 {
         ask(&mut first).await;
         take(&mut first).await;
     }
-    assert!(third.try_read(&mut [0]).is_err(), "it waits");
+    assert!(
+        third.try_read(&mut [0]).is_err(),
+        "the third connection waits"
+    );
     drop(second);
     take(&mut third).await;
 }

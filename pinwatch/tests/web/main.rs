@@ -1,5 +1,5 @@
-//! The web side as clients meet it: certificates, passwords, changes to both, and
-//! limits. No kernel is watched and no root is needed.
+//! The web server as a client sees it: certificates, passwords, reloads of both, and limits.
+//! Needs neither root nor a kernel to watch.
 
 mod access;
 mod authority;

@@ -1,4 +1,4 @@
-//! A server with a configuration in a folder of its own.
+//! A web server of the daemon, with its configuration in a temporary folder.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -26,13 +26,13 @@ pub struct Server {
     task: JoinHandle<()>,
 }
 
-/// Of the tests' certificates.
+/// Server name in the certificates of the tests.
 pub const NAME: &str = "pinwatch.test";
 
-/// More than the buffers of a connection on both sides.
+/// Bytes: more than the buffers on both sides of a connection hold.
 pub const LARGE: usize = 32 << 20;
 
-/// A folder with a configuration and files beside it.
+/// A temporary folder with these files.
 pub fn folder(files: &[(&str, &str)]) -> TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     for (name, text) in files {
@@ -41,23 +41,23 @@ pub fn folder(files: &[(&str, &str)]) -> TempDir {
     folder
 }
 
-/// What serves a certificate in `server.crt` and `server.key`.
+/// Configuration of TLS with the certificate in `server.crt` and the key in `server.key`.
 pub const TLS: &str = "tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n";
 
 impl Server {
-    /// Without a configuration.
+    /// Starts without a configuration.
     pub async fn plain(limits: Limits) -> Self {
         Self::start(folder(&[]), None, limits).await
     }
 
-    /// With this configuration.
+    /// Starts with this configuration.
     pub async fn with(config: &str) -> Self {
         let folder = folder(&[("web.yml", config)]);
         let path = folder.path().join("web.yml");
         Self::start(folder, Some(path), Limits::DEFAULT).await
     }
 
-    /// With TLS, and this too.
+    /// Starts with TLS. `config` is appended to [`TLS`].
     pub async fn with_tls(authority: &Authority, config: &str) -> Self {
         let Identity { certificate, key } = authority.identity(NAME);
         let folder = folder(&[
@@ -86,7 +86,7 @@ impl Server {
         }
     }
 
-    /// Replaces a file as tools do: all at once.
+    /// Replaces a file atomically, as tools do.
     pub fn replace(&self, name: &str, text: &str) {
         let new = self.folder.path().join("new");
         fs::write(&new, text).expect("it is there");
@@ -100,6 +100,7 @@ impl Drop for Server {
     }
 }
 
+/// `/` counts its requests, `/large` is large, `/events` is endless, `/never` does not respond.
 fn router() -> Router {
     let asked = Arc::new(AtomicU64::new(0));
     let events = || {

@@ -1,4 +1,4 @@
-//! Certificates of both sides.
+//! TLS: versions, certificates of servers and clients, and their reload.
 
 use std::io;
 
@@ -15,7 +15,7 @@ fn is_ok(answer: &io::Result<Answer>) -> bool {
 }
 
 #[tokio::test]
-async fn what_is_served_is_encrypted() {
+async fn only_tls_clients_that_trust_the_authority_get_an_answer() {
     let authority = Authority::new();
     let server = Server::with_tls(&authority, "").await;
     let ours = Secure::new(&authority);
@@ -28,7 +28,7 @@ async fn what_is_served_is_encrypted() {
 }
 
 #[tokio::test]
-async fn versions_of_tls() {
+async fn min_and_max_version_limit_tls() {
     let authority = Authority::new();
     for (config, old, new) in [
         ("", true, true),
@@ -45,7 +45,7 @@ async fn versions_of_tls() {
 }
 
 #[tokio::test]
-async fn clients_show_certificates() {
+async fn client_certificates_are_verified() {
     let (authority, other) = (Authority::new(), Authority::new());
     let known = Secure::as_client(&authority, &authority.identity("prometheus"));
     let stranger = Secure::as_client(&authority, &other.identity("prometheus"));
@@ -70,7 +70,7 @@ async fn clients_show_certificates() {
 }
 
 #[tokio::test]
-async fn certificates_change_without_a_restart() {
+async fn a_new_certificate_is_used_without_a_restart() {
     let (authority, next) = (Authority::new(), Authority::new());
     let server = Server::with_tls(&authority, "").await;
     let leaf = |stream: TlsStream<_>| stream.get_ref().1.peer_certificates().map(<[_]>::to_vec);
@@ -96,7 +96,7 @@ async fn certificates_change_without_a_restart() {
 }
 
 #[tokio::test]
-async fn tls_is_not_switched_off_by_a_change() {
+async fn a_reload_cannot_switch_tls_off() {
     let authority = Authority::new();
     let server = Server::with_tls(&authority, "").await;
     let ours = Secure::new(&authority);
@@ -107,7 +107,7 @@ async fn tls_is_not_switched_off_by_a_change() {
 }
 
 #[test]
-fn certificates_that_do_not_fit_are_refused() {
+fn invalid_tls_settings_are_refused_and_named() {
     let authority = Authority::new();
     let Identity { certificate, key } = authority.identity(NAME);
     let other = authority.identity(NAME).key;

@@ -1,19 +1,24 @@
-//! Alerts: one row each. `dashboards/pinwatch-alerts.yml` and `docs/runbook.md` are generated from them.
-//! `dashboards/pinwatch-alerts.test.yml` tests that each one fires, and that it does not fire without cause.
+//! The alerts: one row each. `dashboards/pinwatch-alerts.yml` and `docs/runbook.md` are generated from this
+//! table. `dashboards/pinwatch-alerts.test.yml` tests that each alert fires, and that it does not fire
+//! without cause.
 
+/// An alerting rule of Prometheus, with its section of the runbook.
 pub struct Alert {
     pub name: &'static str,
     /// PromQL expression to compare with the threshold in `is`.
     pub value: &'static str,
+    /// Operator and threshold, such as `> 0`.
     pub is: &'static str,
     /// How long the condition must hold, as a Prometheus duration.
     pub lasts: &'static str,
     pub severity: Severity,
-    /// One sentence, with Prometheus' templates.
+    /// One sentence. May contain Prometheus templates.
     pub summary: &'static str,
+    /// Meaning of the condition for the host.
     pub meaning: &'static str,
-    /// Where to look, a step each.
+    /// Steps of the diagnosis, in order.
     pub look: &'static [&'static str],
+    /// The remedy.
     pub act: &'static str,
 }
 
@@ -33,19 +38,19 @@ pub const ALERTS: &[Alert] = &[
         lasts: "1m",
         severity: Severity::Critical,
         summary: "{{ $value }} pin(s) on {{ $labels.instance }} do not return",
-        meaning: "A long-term pin has been in the kernel for longer than `--stuck-after` (10 s unless said otherwise), \
-                  and for a minute more. Whoever asked for it (a VM that starts, an RDMA registration) hangs, and so \
-                  does all that waits for the locks it holds.",
+        meaning: "A long-term pin has been in the kernel for longer than `--stuck-after` (default: 10 s), and for a \
+                  minute more. The caller (a VM that starts, an RDMA registration) hangs. Threads that wait for its \
+                  locks hang too.",
         look: &[
-            "`curl http://HOST:10746/in-flight`: `signature` says in words what each pin does, `comm` and `cgroup` whose it is.",
-            "\"looping on isolation\": passes count up and nothing is migrated. The pages are on no LRU list, or somebody else has isolated them.",
-            "\"inside migration\": a page is under writeback or locked; look at the storage that it belongs to.",
-            "\"faulting pages in\": the file system or the userfaultfd behind the memory does not answer.",
-            "`curl http://HOST:10746/in-flight/TID/stack`: where exactly, of a thread that runs.",
-            "`curl http://HOST:10746/readyz`: if attached hooks do not run, these pins may have returned unseen. See PinwatchProbeMissing.",
+            "`curl http://HOST:10746/in-flight`: `signature` describes the activity of each pin in words; `comm` and `cgroup` name its owner.",
+            "\"looping on isolation\": the number of passes grows and nothing is migrated. The pages are on no LRU list, or other kernel code has isolated them.",
+            "\"inside migration\": a page is under writeback or locked. Look at the storage behind it.",
+            "\"faulting pages in\": the file system or the userfaultfd behind the memory does not respond.",
+            "`curl http://HOST:10746/in-flight/TID/stack`: the kernel stack of a running thread.",
+            "`curl http://HOST:10746/readyz`: if attached hooks do not run, these pins may have returned without being counted. See PinwatchProbeMissing.",
         ],
-        act: "End the process; the loop looks at signals (but for `memfd_pin_folios`). What holds the pages on that \
-              host has to let go of them: `pinwatch check` lists the defects of its kernel that look like this.",
+        act: "End the process: the loop checks for signals, except in `memfd_pin_folios`. Then find the user of the \
+              pages and release them. `pinwatch check` lists the known defects of the kernel that cause this.",
     },
     Alert {
         name: "PinwatchPinsFailing",
@@ -55,17 +60,17 @@ pub const ALERTS: &[Alert] = &[
         lasts: "5m",
         severity: Severity::Warning,
         summary: "{{ $value | humanizePercentage }} of the {{ $labels.origin }} pins on {{ $labels.instance }} fail: {{ $labels.cause }}",
-        meaning: "More than one in twenty long-term pins of an origin returns an error, for one cause. What pins sees \
-                  ENOMEM for most causes, memory or not.",
+        meaning: "More than one in twenty long-term pins of an origin fails, for one cause. The caller gets ENOMEM for \
+                  most causes, even if memory is free.",
         look: &[
             "`migrate_busy`: a page stayed referenced, by a pipe, direct I/O, another pin or an LRU batch. `pinwatch tail --failed` names the processes.",
-            "`migrate_nomem`, `nomem`: no free memory outside ZONE_MOVABLE and CMA: compare `/proc/zoneinfo`.",
-            "`fault`: addresses that cannot be written, or a process that was killed meanwhile.",
-            "`isolate`: killed while it looped on isolation; see PinwatchPinStuck.",
-            "`dax`: memory of a file-system DAX mapping, which long-term pins may not have.",
+            "`migrate_nomem`, `nomem`: no memory is free outside ZONE_MOVABLE and CMA. Compare `/proc/zoneinfo`.",
+            "`fault`: an address is not mapped or not writable, or the process was killed during the pin.",
+            "`isolate`: the process was killed while its pin looped on isolation. See PinwatchPinStuck.",
+            "`dax`: the memory is a file-system DAX mapping. The kernel refuses long-term pins there.",
         ],
         act: "`migrate_busy`: let the application register its memory before it uses it for other I/O, or retry. \
-              `migrate_nomem`: less memory in ZONE_MOVABLE (`movablecore=`, `kernelcore=`), or fewer pins.",
+              `migrate_nomem`: make ZONE_MOVABLE smaller (`movablecore=`, `kernelcore=`), or pin less.",
     },
     Alert {
         name: "PinwatchManyPasses",
@@ -74,15 +79,15 @@ pub const ALERTS: &[Alert] = &[
         lasts: "5m",
         severity: Severity::Warning,
         summary: "one in a hundred pins on {{ $labels.instance }} takes more than {{ $value | humanize }} passes",
-        meaning: "Pins sweep the same pages again and again before they succeed. Each pass unpins everything and pins \
-                  it again, and may drain the LRU caches of all CPUs.",
+        meaning: "Pins collect unpinnable pages in the same range again and again before they succeed. Each retry unpins \
+                  the whole range and pins it again, and may drain the LRU batches of all CPUs.",
         look: &[
-            "`pinwatch tail --min-passes 10`: which processes, how many pages.",
-            "`pinwatch_isolate_failures_total` by `kind`: pages that cannot be taken off their list.",
+            "`pinwatch tail --min-passes 10`: the processes, and how many pages they pin.",
+            "`pinwatch_isolate_failures_total` by `kind`: pages that cannot be isolated.",
             "`pinwatch_lru_drains_total`: drains that do not help.",
         ],
-        act: "Look for what touches the same pages at the same time: page reclaim, compaction, another pin. A newer \
-              kernel may behave: compare two with the dashboard \"two kernels\".",
+        act: "Look for another user of the same pages at the same time: page reclaim, compaction, another pin. A newer \
+              kernel may need fewer passes: compare two kernels with the dashboard \"two kernels\".",
     },
     Alert {
         name: "PinwatchPinsWhereTheyMayNotStay",
@@ -91,11 +96,11 @@ pub const ALERTS: &[Alert] = &[
         is: "> 0",
         lasts: "15m",
         severity: Severity::Warning,
-        summary: "{{ $labels.instance }} pins pages in ZONE_MOVABLE for long",
-        meaning: "Pages were left in ZONE_MOVABLE by pins that succeeded. Memory there can then not be unplugged, nor \
-                  large contiguous areas be allocated. Kernels to 5.12 do that by design (their era is `cma`); stable \
-                  kernels of 2025 whose sweep returns nothing (`void`) do it by mistake.",
-        look: &["`pinwatch check`: the kernel's era, and its known defects."],
+        summary: "long-term pins on {{ $labels.instance }} leave pages in ZONE_MOVABLE",
+        meaning: "Pins succeeded and left their pages in ZONE_MOVABLE. Such memory cannot be unplugged, and large \
+                  contiguous areas cannot be allocated there. Kernels up to 5.12 do this by design (era `cma`). Stable \
+                  kernels of 2025 whose collect returns nothing (era `void`) do it by mistake.",
+        look: &["`pinwatch check`: the era of the kernel, and its known defects."],
         act: "Update the kernel.",
     },
     Alert {
@@ -104,18 +109,19 @@ pub const ALERTS: &[Alert] = &[
         is: "> 0",
         lasts: "5m",
         severity: Severity::Warning,
-        summary: "pinwatch on {{ $labels.instance }} did not measure something: {{ $labels.stage }}",
-        meaning: "Something happened in the pin path and was not counted, so that figures of that host are too low. \
-                  (`ring_full`, which is not counted here, concerns only those who follow live.)",
+        summary: "pinwatch on {{ $labels.instance }} lost events: {{ $labels.stage }}",
+        meaning: "pinwatch did not measure some events of the pin path. The figures of that host are too low. This alert \
+                  ignores the stage `ring_full`: only followers lose those events, and the metrics have them.",
         look: &[
-            "`slots_full`: more pins in flight at once than there are slots: `pinwatch_map_entries`.",
-            "`skipped:PROGRAM`: beside another BPF agent the kernel skips kprobe programs: \
-             `pinwatch_measurement_lower_bound` names the measurements. A program with a twin is not counted here.",
-            "`pinwatch_pins_lost_total`: pins that were not measured, by reason.",
-            "`missed:PROGRAM`: more threads inside a function than a kretprobe has room for.",
-            "docs/metrics.md has every stage.",
+            "`slots_full`: all four slots of a pin's set were taken. Compare `pinwatch_map_entries` with `pinwatch_map_capacity`.",
+            "`skipped:PROGRAM`: the kernel skips kprobe programs beside another BPF agent. \
+             `pinwatch_measurement_lower_bound` names the measurements. Programs with a twin are not counted here.",
+            "`pinwatch_pins_lost_total`: lost pins, by reason.",
+            "`missed:PROGRAM`: more threads were inside a function than a kretprobe has instances for.",
+            "docs/metrics.md describes every stage.",
         ],
-        act: "With `--attach kprobe` forced: leave the choice to pinwatch. Else the counter is the bound of the error.",
+        act: "If `--attach kprobe` is set, remove it: pinwatch then chooses the hooks. Otherwise no action is needed: \
+              the counter bounds the error.",
     },
     Alert {
         name: "PinwatchProbeMissing",
@@ -124,17 +130,17 @@ pub const ALERTS: &[Alert] = &[
         lasts: "5m",
         severity: Severity::Warning,
         summary: "pinwatch on {{ $labels.instance }} has no working hook at {{ $labels.hook }}: {{ $labels.measurement }} is not measured",
-        meaning: "The kernel refused a hook when pinwatch started, or a switch of the kernel has silenced it since. Its \
-                  counters stand still, which is not a finding.",
+        meaning: "The kernel refused a hook when pinwatch started, or a kernel switch has silenced it since. Its counters \
+                  stand still, even if the events happen.",
         look: &[
             "`curl http://HOST:10746/readyz`: the switch that silences attached hooks, and how to turn it on.",
-            "`journalctl -u pinwatch`: `attached hooks do not run` names the switch, `cannot attach` the reason of a refusal.",
-            "`pinwatch check`: what was planned, and what is lost for other reasons.",
+            "`journalctl -u pinwatch`: `attached hooks do not run` names the switch, `cannot attach` gives the reason for a refusal.",
+            "`pinwatch check`: the plan, and measurements that are lost for other reasons.",
         ],
-        act: "A switch: turn it on again. Do not stop or restart pinwatch before: docs/service.md says what breaks. \
-              Pins that returned unseen stay in flight until their threads pin again or end. A refusal: mostly another \
-              tool holds the function (live patching), or a security policy refuses. Restart pinwatch when that has \
-              changed.",
+        act: "If a switch is off, turn it on again. Do not stop or restart pinwatch before that: docs/service.md says what \
+              breaks. Pins whose return was not seen stay in flight until their threads pin again or end. If the kernel \
+              refused the hook, another tool probably holds the function (live patching), or a security policy forbids \
+              the hook. Remove the obstacle, then restart pinwatch.",
     },
     Alert {
         name: "PinwatchSlotsFillUp",
@@ -143,9 +149,9 @@ pub const ALERTS: &[Alert] = &[
         lasts: "5m",
         severity: Severity::Warning,
         summary: "{{ $value | humanizePercentage }} of the slots for pins in flight on {{ $labels.instance }} are taken",
-        meaning: "Pins in flight need a slot each; beyond the last one they are not measured (`slots_full`).",
+        meaning: "Each pin in flight needs a slot. A pin that gets no slot is lost (stage `slots_full`).",
         look: &[
-            "`curl http://HOST:10746/in-flight`: thousands of pins at once, or many that do not return?",
+            "`curl http://HOST:10746/in-flight`: check whether thousands of pins run at once, or many do not return.",
         ],
         act: "See PinwatchPinStuck.",
     },
@@ -156,13 +162,13 @@ pub const ALERTS: &[Alert] = &[
         lasts: "5m",
         severity: Severity::Warning,
         summary: "pinwatch on {{ $labels.instance }} does not answer",
-        meaning: "Prometheus gets no metrics from a host. That job has to be called `pinwatch`, as in \
+        meaning: "Prometheus gets no metrics from the host. The alert needs a scrape job with the name `pinwatch`, as in \
                   dashboards/prometheus.yml.",
         look: &[
             "`systemctl status pinwatch`, `journalctl -u pinwatch`.",
-            "Exit status 2: that kernel cannot be watched; the log says why.",
-            "Prometheus' page of targets: certificate, user name and password.",
+            "Exit status 2: pinwatch cannot watch that kernel. The log gives the reason.",
+            "The targets page of Prometheus: check certificate, user name and password.",
         ],
-        act: "Start it again: `systemctl start pinwatch`.",
+        act: "Start pinwatch: `systemctl start pinwatch`.",
     },
 ];

@@ -16,7 +16,7 @@ use crate::setup::{self, Purpose};
 
 /// Write the generated files: docs/metrics.md, probes.md, configuration.md, runbook.md, dashboards/
 ///
-/// The tables are in pinwatch and in xtask/src/generate. `cargo xtask test` fails while a generated
+/// The tables are in pinwatch and in xtask/src/generate. `cargo xtask test` fails if a generated
 /// file differs from its table.
 #[derive(clap::Args)]
 pub struct DocsArgs {}
@@ -27,7 +27,7 @@ pub fn main(DocsArgs {}: &DocsArgs) -> Result<ExitCode> {
     for (path, text) in generated() {
         fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
     }
-    // pinwatch's own tables are visible to its tests only.
+    // Only pinwatch's own tests can read its tables.
     setup::ensure(&Cache::open()?, Purpose::All)?;
     let mut cargo = build::cargo();
     cargo
@@ -61,13 +61,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn generated_files_are_current() {
+    fn generated_files_equal_their_tables() {
         for (path, text) in generated() {
             let there = fs::read_to_string(&path).unwrap_or_default();
             let path = path.display();
             assert!(
                 there == text,
-                "{path} is stale: run `cargo xtask docs` and commit it"
+                "{path} is stale: run `cargo xtask docs` and commit the result"
             );
         }
     }

@@ -1,10 +1,11 @@
-//! A dashboard in Grafana's JSON model.
+//! Writes a dashboard in the JSON model of Grafana.
 
 use super::dashboards::{Dashboard, Panel, Shape, Unit, Variable};
 use serde_json::{Value, json};
 
+/// Width of the grid.
 const COLUMNS: u32 = 24;
-/// Of Grafana 10.
+/// Schema version of Grafana 10.
 const SCHEMA: u32 = 39;
 
 pub fn json(dashboard: &Dashboard) -> String {
@@ -51,7 +52,7 @@ fn variable(
     })
 }
 
-/// Rows and panels from left to right; each row begins on a new line.
+/// All rows and panels with their grid positions: from left to right, each row on a new line.
 fn panels(dashboard: &Dashboard) -> Vec<Value> {
     let mut panels = Vec::new();
     let mut y = 0;
@@ -81,6 +82,7 @@ fn panels(dashboard: &Dashboard) -> Vec<Value> {
     panels
 }
 
+/// Width and height of a panel, in grid units.
 fn size(shape: Shape) -> (u32, u32) {
     match shape {
         Shape::Figure => (3, 4),

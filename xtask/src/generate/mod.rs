@@ -1,5 +1,4 @@
-//! Files that are generated from tables: Grafana's dashboards, the alerts with their runbook, and
-//! docs/kernels.md.
+//! Generates files from tables: Grafana dashboards, alerts with their runbook, and docs/kernels.md.
 
 mod alerts;
 mod command;

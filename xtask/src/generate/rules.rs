@@ -1,4 +1,4 @@
-//! Alerts as Prometheus rules, and as the runbook.
+//! Writes the alerts as Prometheus rules and as docs/runbook.md.
 
 use std::fmt::Write as _;
 
@@ -6,6 +6,7 @@ use super::alerts::{Alert, Severity};
 
 const FILE: &str = "Generated from `ALERTS` in xtask/src/generate/alerts.rs";
 
+/// The condition of an alert, in PromQL.
 pub fn expression(alert: &Alert) -> String {
     format!("{} {}", alert.value, alert.is)
 }
@@ -17,11 +18,12 @@ fn severity(alert: &Alert) -> &'static str {
     }
 }
 
-/// A quoted string: YAML accepts JSON's.
+/// A quoted string. YAML accepts JSON strings.
 fn quoted(text: &str) -> String {
     serde_json::to_string(text).expect("a string")
 }
 
+/// The text of `dashboards/pinwatch-alerts.yml`.
 pub fn yaml(alerts: &[Alert]) -> String {
     let mut text =
         format!("# {FILE}: cargo xtask docs.\ngroups:\n  - name: pinwatch\n    rules:\n");
@@ -43,6 +45,7 @@ pub fn yaml(alerts: &[Alert]) -> String {
     text
 }
 
+/// The text of `docs/runbook.md`.
 pub fn runbook(alerts: &[Alert]) -> String {
     let mut text = format!(
         "# Runbook\n\n{FILE}. The rules are in `dashboards/pinwatch-alerts.yml`.\n\

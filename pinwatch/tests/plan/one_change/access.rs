@@ -1,5 +1,5 @@
-//! What the kernel or an administrator refuses: kprobes, trampolines, perf events,
-//! capabilities, lockdown; and what preemption makes unwise.
+//! Plans where the kernel or the administrator refuses kprobes, trampolines, perf events or capabilities, and
+//! where the kernel preempts BPF programs.
 
 use std::iter;
 
@@ -10,13 +10,13 @@ use pinwatch::probe::decision::{Kind, Verdict};
 use pinwatch::probe::plan::{Plan, Prefer, UserRegs};
 use pinwatch::probe::table::Measurement;
 
-use super::{GLL, SWEEP, attached, kernel, lost};
+use super::{COLLECT, GLL, attached, kernel, lost};
 use crate::{LOWER_BOUND, PREFERENCES, SHEETS, verdict};
 
 #[test]
-fn where_perf_events_are_refused_fentry_takes_what_it_can() {
+fn without_perf_events_trampolines_take_what_they_can() {
     const WHY: &str = "perf_event_open: Permission denied";
-    // Each with whether it is lost for this reason, and not for want of passes.
+    // Lost measurements. True if the reason is `WHY`, false if it is the loss of passes.
     let old = [("passes", true), ("migrate_time", true), ("phases", true)];
     let inlined = [
         ("passes", true),
@@ -54,7 +54,7 @@ fn where_perf_events_are_refused_fentry_takes_what_it_can() {
 }
 
 #[test]
-fn kretprobes_without_tracefs_say_that_returns_may_be_lost() {
+fn without_tracefs_a_kretprobe_notes_that_returns_may_be_lost() {
     for sheet in ["5.10-cloud", "6.12-cloud", "7.3-cloud"] {
         let facts = kernel(sheet, |facts| facts.tracefs = None);
         let plan = Plan::new(&facts, Prefer::Kprobe);
@@ -68,11 +68,11 @@ fn kretprobes_without_tracefs_say_that_returns_may_be_lost() {
 }
 
 #[test]
-fn without_kprobes_what_has_no_other_hook_is_lost_by_name() {
+fn without_kprobes_measurements_that_need_them_are_lost() {
     use Measurement::*;
     const NEWER: &[Measurement] = &[];
     const OLD: &[Measurement] = &[Passes, MigrateTime, Phases];
-    // Its sweep is inlined: no function but one of seven arguments tells of it.
+    // 6.1: collect is inlined. Only a function with seven arguments is called in each pass.
     const INLINED: &[Measurement] = &[
         Passes,
         Unpinnable,
@@ -127,7 +127,7 @@ fn without_kprobes_what_has_no_other_hook_is_lost_by_name() {
 }
 
 #[test]
-fn where_trampolines_are_refused_kprobes_take_all_and_say_why() {
+fn without_trampolines_kprobes_take_all_hooks_and_note_the_reason() {
     let reason = "refused: Operation not permitted (os error 1)";
     for sheet in SHEETS.keys() {
         let facts = kernel(sheet, |facts| {
@@ -153,7 +153,7 @@ fn where_trampolines_are_refused_kprobes_take_all_and_say_why() {
 }
 
 #[test]
-fn with_neither_kprobes_nor_trampolines_both_are_named() {
+fn with_neither_kprobes_nor_trampolines_both_reasons_are_given() {
     let facts = kernel("6.12-cloud", |facts| {
         facts.kprobes = false;
         facts.no_trampolines = Some("no tracing programs".to_owned());
@@ -169,7 +169,7 @@ fn with_neither_kprobes_nor_trampolines_both_are_named() {
 }
 
 #[test]
-fn lockdown_for_confidentiality_refuses_kprobes_and_for_integrity_does_not() {
+fn only_lockdown_for_confidentiality_refuses_kprobes() {
     for sheet in SHEETS.keys() {
         let locked = |mode: &str| kernel(sheet, |facts| facts.lockdown = Some(mode.to_owned()));
         for prefer in PREFERENCES {
@@ -201,12 +201,12 @@ fn lockdown_for_confidentiality_refuses_kprobes_and_for_integrity_does_not() {
         attached(&plan, Measurement::MigrateResult),
         (vec![("migrate_ret_fexit7", "migrate_pages")], None)
     );
-    // It refuses programs that read kernel memory too.
+    // Lockdown refuses programs that read kernel memory too.
     let note =
         "repinned pages stay 0: pages_or_folios.nr_entries may not be read (kernel lockdown)";
     assert_eq!(
         attached(&plan, Measurement::Passes),
-        (vec![("pass_pofs_fentry", SWEEP)], Some(note))
+        (vec![("pass_pofs_fentry", COLLECT)], Some(note))
     );
     assert_eq!(plan.globals.nr_entries_offset, None);
     let plan = confidential("5.10-cloud");
@@ -238,7 +238,7 @@ fn missing_capabilities_are_named() {
 }
 
 #[test]
-fn where_a_program_can_be_preempted_tracing_programs_have_twins() {
+fn tracing_programs_have_twins_if_they_can_be_preempted() {
     for (preemption, preemptible) in [
         (Preemption::None, false),
         (Preemption::Voluntary, false),
@@ -261,7 +261,7 @@ fn where_a_program_can_be_preempted_tracing_programs_have_twins() {
             }
             assert_eq!(plan.globals.preempts, preemptible);
             assert_eq!(plan, Plan::new(&facts, Prefer::Fentry));
-            // Only what no trampoline takes is left to kprobes.
+            // Kprobes take only functions that no trampoline can take.
             let bounds: Vec<_> = plan.lower_bounds().collect();
             let by_probe: &[Measurement] = match sheet.split('-').next() {
                 Some("5.10") => &[
@@ -282,8 +282,8 @@ fn where_a_program_can_be_preempted_tracing_programs_have_twins() {
     }
 }
 
-/// The programs tell the calls of a thread apart by the stack: entry and return must look at it from
-/// the same place.
+/// Programs distinguish the calls of a thread by their place on the stack. Entry and return see equal places
+/// only if they are of one kind.
 #[test]
 fn entry_and_return_of_a_pin_are_of_one_kind() {
     use Measurement as M;
@@ -302,7 +302,7 @@ fn entry_and_return_of_a_pin_are_of_one_kind() {
             change(&mut facts);
             facts
         });
-        // What a change leaves as it was is no other kernel.
+        // A change may have no effect on a kernel.
         let others = changed.filter(|facts| facts != stock);
         for facts in iter::once(stock.clone()).chain(others) {
             let plan = Plan::new(&facts, prefer);
@@ -319,7 +319,7 @@ fn entry_and_return_of_a_pin_are_of_one_kind() {
 }
 
 #[test]
-fn with_ftrace_off_nothing_can_be_watched_and_one_sentence_says_what_to_do() {
+fn with_ftrace_off_the_kernel_is_unusable_and_the_remedy_is_given() {
     for (switch, cure) in [
         (Switch::Off, "run `sysctl kernel.ftrace_enabled=1`"),
         (Switch::Broken, "reboot this machine"),
@@ -342,13 +342,13 @@ fn with_ftrace_off_nothing_can_be_watched_and_one_sentence_says_what_to_do() {
     }
 }
 
-/// Whether a kernel has a hook that no trampoline takes.
+/// Whether a kernel has a hook that only kprobes can take.
 fn needs_kprobes(sheet: &str) -> bool {
     sheet.starts_with("5.10-") || sheet.starts_with("6.1-")
 }
 
 #[test]
-fn with_kprobes_off_the_plan_is_that_of_a_kernel_without_them() {
+fn kprobes_switched_off_give_the_plan_of_a_kernel_without_kprobes() {
     const WHY: &str = "kprobes are disabled: write 1 to /sys/kernel/debug/kprobes/enabled";
     for sheet in SHEETS.keys() {
         let off = kernel(sheet, |facts| facts.switches.kprobes = Switch::Off);
@@ -356,7 +356,7 @@ fn with_kprobes_off_the_plan_is_that_of_a_kernel_without_them() {
         for prefer in PREFERENCES {
             let [off, none] = [&off, &none].map(|facts| Plan::new(facts, prefer));
             let [said, expected] = [&off, &none].map(|plan| format!("{:?}", plan.decisions));
-            // From 6.12 on nothing needs one.
+            // From 6.12 on no hook needs a kprobe.
             let needed = prefer == Prefer::Kprobe || needs_kprobes(sheet);
             assert_eq!(said.contains(WHY), needed, "{sheet}: {said}");
             assert_eq!(said.replace(WHY, "no CONFIG_KPROBES"), expected, "{sheet}");
@@ -365,9 +365,9 @@ fn with_kprobes_off_the_plan_is_that_of_a_kernel_without_them() {
     }
 }
 
-/// Seven arguments are too many for a trampoline.
+/// A trampoline cannot take seven arguments on 6.1.
 #[test]
-fn with_kprobes_off_a_pin_of_seven_arguments_cannot_be_watched() {
+fn with_kprobes_off_a_pin_function_with_seven_arguments_is_unusable() {
     let facts = kernel("6.1-cloud", |facts| {
         let params = &mut facts.functions.get_mut(GLL).expect("it has it").params;
         params.insert(4, "locked".to_owned());

@@ -1,4 +1,4 @@
-//! Prototypes and layouts that differ.
+//! Plans where prototypes or structure layouts differ.
 
 use pinwatch::kernel::facts::Facts;
 use pinwatch::probe::plan::{Plan, Prefer, UserRegs};
@@ -7,7 +7,7 @@ use pinwatch::probe::table::Measurement;
 use super::{FOUND, GLL, attached, decided_otherwise, kernel, lost, params};
 use crate::PREFERENCES;
 
-/// 6.2 to 6.4: more arguments than an x86 trampoline took.
+/// 6.2 to 6.4 have this prototype: more arguments than an x86 trampoline took.
 #[test]
 fn the_flags_of_a_pin_with_seven_arguments_are_read_from_the_stack() {
     for sheet in ["6.1-cloud", "6.12-cloud", "7.3-cloud"] {
@@ -55,7 +55,7 @@ fn a_pin_with_arguments_in_another_order_is_refused() {
 }
 
 #[test]
-fn where_zones_are_is_not_guessed() {
+fn zones_are_lost_unless_all_facts_about_their_place_are_known() {
     for (without, missing) in [
         ("__MAX_NR_ZONES", "__MAX_NR_ZONES"),
         ("zonelist._zonerefs", "zonelist._zonerefs"),
@@ -72,7 +72,7 @@ fn where_zones_are_is_not_guessed() {
         assert!(lost(&plan, Measurement::Zones).ends_with(missing));
         assert_eq!(plan.globals.zone_bits, None);
     }
-    // A length that is no multiple of the number of zones.
+    // 1,000 is no multiple of the number of zones.
     let facts = kernel("6.12-cloud", |facts| {
         facts.lengths.insert("zonelist._zonerefs".to_owned(), 1000);
     });
@@ -80,7 +80,7 @@ fn where_zones_are_is_not_guessed() {
 }
 
 #[test]
-fn a_tracepoint_with_an_argument_that_is_not_known_is_not_read() {
+fn a_tracepoint_with_an_unknown_argument_is_not_read() {
     for (sheet, at) in [("6.12-cloud", 2), ("6.12-cloud", 8), ("7.3-full", 0)] {
         let facts = kernel(sheet, |facts| {
             let proto = facts.tracepoints.get_mut("mm_migrate_pages");
@@ -102,7 +102,7 @@ fn a_tracepoint_with_an_argument_that_is_not_known_is_not_read() {
     }
 }
 
-/// x86 took no more until 6.6.
+/// Up to 6.5 on x86.
 #[test]
 fn a_trampoline_takes_six_arguments() {
     for (names, program, note) in [
@@ -160,7 +160,7 @@ fn a_trampoline_takes_twelve_arguments_where_the_kernel_tests_that() {
     );
 }
 
-/// 5.8 and before.
+/// Up to 5.8.
 #[test]
 fn a_tracepoint_with_four_arguments_has_a_program_of_its_own() {
     let facts = kernel("5.10-cloud", |facts| {

@@ -1,8 +1,8 @@
-//! Kernels that are one change of the facts away from a stock kernel.
+//! Plans for kernels whose facts differ from a stock kernel by one change.
 
 mod access;
 mod arguments;
-mod sweep;
+mod collect;
 mod symbols;
 
 use pinwatch::kernel::facts::Facts;
@@ -13,14 +13,17 @@ use pinwatch::probe::table::Measurement;
 use super::{SHEETS, verdict};
 
 const GLL: &str = "__gup_longterm_locked";
-const SWEEP: &str = "collect_longterm_unpinnable_folios";
+const COLLECT: &str = "collect_longterm_unpinnable_folios";
 const FOUND: &str = "migrate_longterm_unpinnable_folios";
 
-/// A kernel that differs from that of a sheet by one change.
+/// The facts of a sheet with one change. Panics if nothing changes.
 fn kernel(sheet: &str, change: impl FnOnce(&mut Facts)) -> Facts {
     let mut facts = SHEETS[sheet].clone();
     change(&mut facts);
-    assert_ne!(facts, SHEETS[sheet], "the change changes something");
+    assert_ne!(
+        facts, SHEETS[sheet],
+        "the change has no effect on this sheet"
+    );
     facts
 }
 
@@ -28,6 +31,7 @@ fn params(names: &str) -> Vec<String> {
     names.split(' ').map(str::to_owned).collect()
 }
 
+/// Leaves a function only under a name with a compiler suffix, such as `.isra.0`.
 fn suffixed_only(facts: &mut Facts, function: &str, suffix: &str) {
     facts.symbols.remove(function);
     facts
@@ -35,7 +39,7 @@ fn suffixed_only(facts: &mut Facts, function: &str, suffix: &str) {
         .insert(function.to_owned(), vec![format!("{function}{suffix}")]);
 }
 
-/// Programs with their targets, and the note.
+/// Programs of a measurement with their targets, and the note. Panics if it is not attached.
 fn attached(plan: &Plan, measurement: Measurement) -> (Vec<(&str, &str)>, Option<&str>) {
     match verdict(plan, measurement) {
         Verdict::Attach { attachments, note } => {
@@ -46,7 +50,7 @@ fn attached(plan: &Plan, measurement: Measurement) -> (Vec<(&str, &str)>, Option
     }
 }
 
-/// Why a measurement is lost.
+/// The reason why a measurement is lost. Panics if it is not lost.
 fn lost(plan: &Plan, measurement: Measurement) -> &str {
     match verdict(plan, measurement) {
         Verdict::Lost { reason } => reason,
@@ -54,7 +58,7 @@ fn lost(plan: &Plan, measurement: Measurement) -> &str {
     }
 }
 
-/// The measurements on which a plan decides otherwise than that of a sheet.
+/// The measurements whose decision differs from the plan of the unchanged sheet.
 fn decided_otherwise(plan: &Plan, sheet: &str, prefer: Prefer) -> Vec<Measurement> {
     let original = Plan::new(&SHEETS[sheet], prefer);
     let pairs = plan.decisions.iter().zip(&original.decisions);

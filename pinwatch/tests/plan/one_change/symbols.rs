@@ -1,4 +1,4 @@
-//! Symbols and BTF that are missing, twice there, or renamed.
+//! Plans where symbols or BTF are missing, duplicated or renamed.
 
 use pinwatch::probe::decision::Verdict;
 use pinwatch::probe::plan::{Plan, Prefer};
@@ -8,7 +8,7 @@ use super::{GLL, attached, kernel, lost, suffixed_only};
 use crate::{PREFERENCES, SHEETS, verdict};
 
 #[test]
-fn a_kernel_nobody_has_seen_is_planned_by_what_it_has() {
+fn an_unknown_release_is_planned_by_its_facts() {
     for (name, facts) in SHEETS.iter() {
         for release in ["9.9.9", "2.6.32-754.el6.x86_64", ""] {
             let unseen = kernel(name, |facts| facts.release = release.to_owned());
@@ -24,7 +24,7 @@ fn a_kernel_nobody_has_seen_is_planned_by_what_it_has() {
 }
 
 #[test]
-fn without_btf_nothing_can_be_measured_and_that_is_the_reason() {
+fn without_btf_nothing_is_measured_and_the_reason_is_given() {
     for sheet in SHEETS.keys() {
         let facts = kernel(sheet, |facts| {
             facts.btf_error = Some("the kernel has no BTF (CONFIG_DEBUG_INFO_BTF)".to_owned());
@@ -63,7 +63,7 @@ fn without_btf_nothing_can_be_measured_and_that_is_the_reason() {
 }
 
 #[test]
-fn a_pin_function_with_a_suffix_only_makes_the_kernel_unusable() {
+fn a_pin_function_that_exists_only_with_a_suffix_makes_the_kernel_unusable() {
     let facts = kernel("6.12-cloud", |facts| suffixed_only(facts, GLL, ".isra.0"));
     for prefer in PREFERENCES {
         let plan = Plan::new(&facts, prefer);
@@ -84,7 +84,7 @@ fn a_symbol_that_occurs_twice_is_not_hooked() {
 }
 
 #[test]
-fn what_belongs_to_a_hook_and_cannot_be_hooked_is_named() {
+fn a_note_names_a_second_function_that_cannot_be_hooked() {
     let facts = kernel("6.1-cloud", |facts| {
         facts.symbols.insert("folio_isolate_hugetlb".to_owned(), 2);
     });
@@ -107,8 +107,8 @@ fn another_architecture_is_unusable() {
 }
 
 #[test]
-fn an_empty_kallsyms_is_said_to_be_that() {
-    // As `Facts::gather` has it then.
+fn an_empty_kallsyms_is_given_as_the_reason() {
+    // `Facts::gather` returns this if kallsyms shows no symbols.
     let facts = kernel("6.12-cloud", |facts| {
         facts.symbols.clear();
         facts.suffixed.clear();

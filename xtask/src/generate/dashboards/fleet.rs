@@ -1,4 +1,4 @@
-//! All hosts: which of them stand out.
+//! Dashboard of all hosts of a job, with those that stand out.
 
 use super::Unit::{Number, PerSecond, Seconds, Share};
 use super::{Dashboard, Variable, figure, lines, query, row, table};
@@ -18,19 +18,19 @@ pub const FLEET: Dashboard = Dashboard {
             &[
                 figure(
                     "Hosts",
-                    "Hosts that answer.",
+                    "Hosts that answer scrapes.",
                     Number,
                     &[query("", r#"sum(up{job="$job"})"#)],
                 ),
                 figure(
                     "Silent",
-                    "Hosts that do not answer.",
+                    "Hosts that do not answer scrapes.",
                     Number,
                     &[query("", r#"count(up{job="$job"}) - sum(up{job="$job"})"#)],
                 ),
                 figure(
                     "Pins",
-                    "On all hosts.",
+                    "Long-term pins that returned, on all hosts.",
                     PerSecond,
                     &[query(
                         "",
@@ -39,7 +39,7 @@ pub const FLEET: Dashboard = Dashboard {
                 ),
                 figure(
                     "Failed",
-                    "Of the pins on all hosts.",
+                    "Share of the returned pins that failed, on all hosts.",
                     Share,
                     &[query(
                         "",
@@ -62,8 +62,8 @@ pub const FLEET: Dashboard = Dashboard {
                     )],
                 ),
                 figure(
-                    "Hosts that lose",
-                    "Hosts on which something happened and was not measured.",
+                    "Hosts that lose events",
+                    "Hosts with a growing pinwatch_events_lost_total, of any stage.",
                     Number,
                     &[query(
                         "",
@@ -72,7 +72,7 @@ pub const FLEET: Dashboard = Dashboard {
                 ),
                 figure(
                     "Hosts without a hook",
-                    "Hosts on which a planned hook could not be attached.",
+                    "Hosts with a planned hook that is not attached or is silent.",
                     Number,
                     &[query(
                         "",
@@ -86,7 +86,7 @@ pub const FLEET: Dashboard = Dashboard {
             &[
                 lines(
                     "Pins",
-                    "The ten hosts with most.",
+                    "The ten hosts with the most pins.",
                     PerSecond,
                     &[query(
                         "{{instance}}",
@@ -95,7 +95,7 @@ pub const FLEET: Dashboard = Dashboard {
                 ),
                 lines(
                     "Failed",
-                    "The ten hosts with the largest share.",
+                    "The ten hosts with the largest share of failed pins.",
                     Share,
                     &[query(
                         "{{instance}}",
@@ -104,7 +104,7 @@ pub const FLEET: Dashboard = Dashboard {
                 ),
                 lines(
                     "Failures by cause",
-                    "On all hosts.",
+                    "Failed pins of all hosts, by cause.",
                     PerSecond,
                     &[query(
                         "{{cause}}",
@@ -121,7 +121,7 @@ pub const FLEET: Dashboard = Dashboard {
                 ),
                 lines(
                     "Duration, p99",
-                    "The ten slowest hosts.",
+                    "The ten hosts with the slowest pins: 99 of 100 take at most this long.",
                     Seconds,
                     &[query(
                         "{{instance}}",
@@ -130,7 +130,7 @@ pub const FLEET: Dashboard = Dashboard {
                 ),
                 lines(
                     "Passes, p99",
-                    "The ten hosts with most retries.",
+                    "The ten hosts with the most passes: 99 of 100 pins take at most this many.",
                     Number,
                     &[query(
                         "{{instance}}",
@@ -139,7 +139,7 @@ pub const FLEET: Dashboard = Dashboard {
                 ),
                 lines(
                     "Drains",
-                    "Calls of lru_add_drain_all inside pins: the ten hosts with most.",
+                    "The ten hosts with the most calls of lru_add_drain_all inside pins.",
                     PerSecond,
                     &[query(
                         "{{instance}}",
@@ -148,7 +148,7 @@ pub const FLEET: Dashboard = Dashboard {
                 ),
                 lines(
                     "Lost",
-                    "The ten hosts that lose most.",
+                    "The ten hosts that lose the most, by stage. docs/metrics.md describes each stage.",
                     PerSecond,
                     &[query(
                         "{{instance}} {{stage}}",
@@ -158,11 +158,11 @@ pub const FLEET: Dashboard = Dashboard {
             ],
         ),
         row(
-            "What runs where",
+            "Versions",
             &[
                 table(
                     "Kernels",
-                    "Hosts by kernel.",
+                    "Number of hosts by kernel release and era.",
                     &[query(
                         "{{release}} ({{era}})",
                         r#"count by (release, era) (pinwatch_kernel_info{job="$job"})"#,
@@ -170,7 +170,7 @@ pub const FLEET: Dashboard = Dashboard {
                 ),
                 table(
                     "Agents",
-                    "Hosts by version of pinwatch.",
+                    "Number of hosts by version of pinwatch.",
                     &[query(
                         "{{version}}",
                         r#"count by (version) (pinwatch_build_info{job="$job"})"#,

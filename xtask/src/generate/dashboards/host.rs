@@ -1,4 +1,4 @@
-//! One host: what its pins do, and whether the agent sees them all.
+//! Dashboard of one host: its pins, and the losses of the agent.
 
 use super::Unit::{Bytes, Number, PerSecond, Seconds, Share};
 use super::{Dashboard, Variable, figure, heatmap, lines, query, row, table};
@@ -18,7 +18,7 @@ pub const HOST: Dashboard = Dashboard {
             &[
                 figure(
                     "Pins",
-                    "Pins that returned.",
+                    "Long-term pins that returned.",
                     PerSecond,
                     &[query(
                         "",
@@ -27,7 +27,7 @@ pub const HOST: Dashboard = Dashboard {
                 ),
                 figure(
                     "Failed",
-                    "Of the pins that returned, those that returned an error.",
+                    "Share of the returned pins that failed.",
                     Share,
                     &[query(
                         "",
@@ -36,7 +36,7 @@ pub const HOST: Dashboard = Dashboard {
                 ),
                 figure(
                     "In flight",
-                    "Pins that have entered and not returned.",
+                    "Pins that have entered the kernel and not returned.",
                     Number,
                     &[query(
                         "",
@@ -45,7 +45,7 @@ pub const HOST: Dashboard = Dashboard {
                 ),
                 figure(
                     "Stuck",
-                    "Pins in flight for longer than --stuck-after. /in-flight says what each does.",
+                    "Pins in flight for longer than --stuck-after. /in-flight describes the activity of each.",
                     Number,
                     &[query("", r#"pinwatch_pins_stuck{instance="$instance"}"#)],
                 ),
@@ -60,7 +60,7 @@ pub const HOST: Dashboard = Dashboard {
                 ),
                 figure(
                     "Most passes",
-                    "Most passes of a pin in flight: a livelock counts up.",
+                    "Passes of the pin in flight that has the most. In a livelock they grow without end.",
                     Number,
                     &[query(
                         "",
@@ -69,7 +69,7 @@ pub const HOST: Dashboard = Dashboard {
                 ),
                 figure(
                     "Lost",
-                    "Things that happened and were not measured.",
+                    "Events that were not measured or not delivered, of any stage.",
                     PerSecond,
                     &[query(
                         "",
@@ -78,7 +78,7 @@ pub const HOST: Dashboard = Dashboard {
                 ),
                 figure(
                     "Hooks missing",
-                    "Hooks that were planned and could not be attached.",
+                    "Planned hooks that are not attached or are silent.",
                     Number,
                     &[query(
                         "",
@@ -92,7 +92,7 @@ pub const HOST: Dashboard = Dashboard {
             &[
                 lines(
                     "Pins by origin",
-                    "Who pins, told by the system call.",
+                    "Kernel interface that asked for the pin, found by its system call.",
                     PerSecond,
                     &[query(
                         "{{origin}}",
@@ -101,7 +101,7 @@ pub const HOST: Dashboard = Dashboard {
                 ),
                 lines(
                     "Failures by cause",
-                    "Why, not only the errno.",
+                    "Failed pins by cause and errno.",
                     PerSecond,
                     &[query(
                         "{{cause}} ({{errno}})",
@@ -110,7 +110,7 @@ pub const HOST: Dashboard = Dashboard {
                 ),
                 lines(
                     "Duration",
-                    "From entry to return; half, nine of ten, and 99 of 100 pins stay below.",
+                    "From entry to return. 50, 90 and 99 of 100 pins take at most this long.",
                     Seconds,
                     &[
                         query(
@@ -129,7 +129,7 @@ pub const HOST: Dashboard = Dashboard {
                 ),
                 heatmap(
                     "Durations",
-                    "How many pins took how long.",
+                    "Number of pins by duration.",
                     &[query(
                         "{{le}}",
                         r#"sum by (le) (increase(pinwatch_pin_duration_seconds_bucket{instance="$instance"}[$__rate_interval]))"#,
@@ -137,7 +137,7 @@ pub const HOST: Dashboard = Dashboard {
                 ),
                 lines(
                     "Passes",
-                    "Sweeps for unpinnable pages in a pin; 1 is a pin without a retry.",
+                    "Passes per pin. A pin without retries has 1.",
                     Number,
                     &[
                         query(
@@ -151,8 +151,8 @@ pub const HOST: Dashboard = Dashboard {
                     ],
                 ),
                 lines(
-                    "What pins spend their time on",
-                    "Seconds of pins in a second, by phase.",
+                    "Time of pins by phase",
+                    "Seconds that pins spend in each phase, per second.",
                     Number,
                     &[query(
                         "{{phase}}",
@@ -166,7 +166,7 @@ pub const HOST: Dashboard = Dashboard {
             &[
                 lines(
                     "Pages",
-                    "What pins asked for, got, had to move, and pinned again.",
+                    "Pages requested, returned, found unpinnable, and pinned again by retries.",
                     PerSecond,
                     &[
                         query(
@@ -188,8 +188,8 @@ pub const HOST: Dashboard = Dashboard {
                     ],
                 ),
                 lines(
-                    "Where returned pages lie",
-                    "Of a sample; movable is where no long-term pin may leave them.",
+                    "Zones of returned pages",
+                    "Share of sampled pages. Only kernels up to 5.12 may leave pages in movable.",
                     Share,
                     &[query(
                         "{{zone}}",
@@ -198,7 +198,7 @@ pub const HOST: Dashboard = Dashboard {
                 ),
                 lines(
                     "Pages migrated",
-                    "Moved, and left where they were.",
+                    "Pages that migrate_pages moved (succeeded) and left (failed).",
                     PerSecond,
                     &[query(
                         "{{result}}",
@@ -207,7 +207,7 @@ pub const HOST: Dashboard = Dashboard {
                 ),
                 lines(
                     "Duration of a migration",
-                    "One migrate_pages call of a pin.",
+                    "Calls of migrate_pages inside pins: 50 and 99 of 100 take at most this long.",
                     Seconds,
                     &[
                         query(
@@ -222,7 +222,7 @@ pub const HOST: Dashboard = Dashboard {
                 ),
                 lines(
                     "Isolation failures",
-                    "Pages that a sweep could not take off their list, by kind.",
+                    "Pages that pins could not isolate, by kind.",
                     PerSecond,
                     &[query(
                         "{{kind}}",
@@ -231,7 +231,7 @@ pub const HOST: Dashboard = Dashboard {
                 ),
                 lines(
                     "Migrations and drains",
-                    "Calls of migrate_pages, and of lru_add_drain_all, which interrupts every CPU.",
+                    "Calls inside pins. lru_add_drain_all interrupts every CPU.",
                     PerSecond,
                     &[
                         query(
@@ -246,7 +246,7 @@ pub const HOST: Dashboard = Dashboard {
                 ),
                 lines(
                     "GUP-fast",
-                    "Long-term calls by whether they needed the slow path; only --with fast_path.",
+                    "Long-term calls by path, and failures that the caller did not get. Needs --with fast_path.",
                     PerSecond,
                     &[
                         query(
@@ -261,7 +261,7 @@ pub const HOST: Dashboard = Dashboard {
                 ),
                 lines(
                     "Pins that ask to write",
-                    "Of the pins that returned, those with FOLL_WRITE.",
+                    "Share of the returned pins that had FOLL_WRITE.",
                     Share,
                     &[query(
                         "writing",
@@ -275,7 +275,7 @@ pub const HOST: Dashboard = Dashboard {
             &[
                 lines(
                     "Lost by stage",
-                    "docs/metrics.md says what each stage means.",
+                    "docs/metrics.md describes each stage. unmatched: an entry or a return without its pair.",
                     PerSecond,
                     &[
                         query(
@@ -290,7 +290,7 @@ pub const HOST: Dashboard = Dashboard {
                 ),
                 table(
                     "Hooks",
-                    "1 is attached, 0 is not.",
+                    "1: attached and running. 0: not attached, or silent.",
                     &[query(
                         "{{measurement}}: {{kind}} {{hook}}",
                         r#"pinwatch_probe_attached{instance="$instance"}"#,
@@ -298,7 +298,7 @@ pub const HOST: Dashboard = Dashboard {
                 ),
                 lines(
                     "Time in programs",
-                    "Seconds in a second; only while kernel.bpf_stats_enabled is 1.",
+                    "Seconds per second in each program. Needs kernel.bpf_stats_enabled=1.",
                     Number,
                     &[query(
                         "{{program}}",
@@ -307,7 +307,7 @@ pub const HOST: Dashboard = Dashboard {
                 ),
                 lines(
                     "Time of a run",
-                    "Only while kernel.bpf_stats_enabled is 1.",
+                    "Mean time of a run. Needs kernel.bpf_stats_enabled=1.",
                     Seconds,
                     &[query(
                         "{{program}}",
@@ -316,7 +316,7 @@ pub const HOST: Dashboard = Dashboard {
                 ),
                 lines(
                     "Room for pins in flight",
-                    "Share of the slots in use.",
+                    "Share of the slots that are taken.",
                     Share,
                     &[query(
                         "{{map}}",
@@ -334,7 +334,7 @@ pub const HOST: Dashboard = Dashboard {
                 ),
                 lines(
                     "Events sent",
-                    "Records for those who follow live; none while nobody does.",
+                    "Events for followers. 0 while no follower is connected.",
                     PerSecond,
                     &[query(
                         "records",
@@ -343,7 +343,7 @@ pub const HOST: Dashboard = Dashboard {
                 ),
                 table(
                     "Kernel and agent",
-                    "",
+                    "Release and era of the kernel, version and revision of pinwatch.",
                     &[
                         query(
                             "kernel {{release}}, era {{era}}",

@@ -1,21 +1,21 @@
-//! Two kernels side by side. A query stands here once, with `$kernel`; the dashboard
-//! has it for the variable `base` and for `new`. After a rate, `$of_kernel` leaves
-//! the hosts of that kernel.
+//! Dashboard of two kernels side by side. Each query is written once, with `$kernel`. The dashboard
+//! contains it twice: for the variable `base` and for `new`. After a rate, `$of_kernel` keeps only the
+//! hosts of that kernel.
 
 use super::Unit::{Number, PerSecond, Seconds, Share};
 use super::{Dashboard, Variable, figure, lines, query, row};
 
-/// The variables that a query with `$kernel` is repeated for.
+/// The variables that replace `$kernel`.
 pub const SIDES: [&str; 2] = ["base", "new"];
 
-/// What `$of_kernel` stands for.
+/// Replacement for `$of_kernel`: a join with the hosts of one kernel.
 pub const OF_KERNEL: &str =
     r#"* on (job, instance) group_left () pinwatch_kernel_info{release="$kernel"}"#;
 
 pub const KERNELS: Dashboard = Dashboard {
     uid: "pinwatch-kernels",
     title: "pinwatch: two kernels",
-    help: "The hosts of one kernel against those of another, by pinwatch_kernel_info.",
+    help: "Compares the hosts of two kernels, by the release in pinwatch_kernel_info.",
     variables: &[
         Variable {
             name: "base",
@@ -34,7 +34,7 @@ pub const KERNELS: Dashboard = Dashboard {
             &[
                 figure(
                     "Hosts",
-                    "",
+                    "Hosts that run this kernel.",
                     Number,
                     &[query(
                         "$kernel",
@@ -43,7 +43,7 @@ pub const KERNELS: Dashboard = Dashboard {
                 ),
                 figure(
                     "Pins on each",
-                    "Mean of the hosts.",
+                    "Long-term pins per second and host, mean.",
                     PerSecond,
                     &[query(
                         "$kernel",
@@ -52,7 +52,7 @@ pub const KERNELS: Dashboard = Dashboard {
                 ),
                 figure(
                     "Failed",
-                    "Of the pins that returned.",
+                    "Share of the returned pins that failed.",
                     Share,
                     &[query(
                         "$kernel",
@@ -61,7 +61,7 @@ pub const KERNELS: Dashboard = Dashboard {
                 ),
                 figure(
                     "Stuck",
-                    "",
+                    "Pins in flight for longer than --stuck-after.",
                     Number,
                     &[query("$kernel", r#"sum(pinwatch_pins_stuck $of_kernel)"#)],
                 ),
@@ -72,7 +72,7 @@ pub const KERNELS: Dashboard = Dashboard {
             &[
                 lines(
                     "Duration, p50",
-                    "",
+                    "Half of the pins take at most this long, from entry to return.",
                     Seconds,
                     &[query(
                         "$kernel",
@@ -81,7 +81,7 @@ pub const KERNELS: Dashboard = Dashboard {
                 ),
                 lines(
                     "Duration, p99",
-                    "",
+                    "99 of 100 pins take at most this long, from entry to return.",
                     Seconds,
                     &[query(
                         "$kernel",
@@ -90,7 +90,7 @@ pub const KERNELS: Dashboard = Dashboard {
                 ),
                 lines(
                     "Passes, mean",
-                    "1 is no retry.",
+                    "Passes per pin. 1 means no retries.",
                     Number,
                     &[query(
                         "$kernel",
@@ -99,7 +99,7 @@ pub const KERNELS: Dashboard = Dashboard {
                 ),
                 lines(
                     "Passes, p99",
-                    "",
+                    "99 of 100 pins take at most this many passes.",
                     Number,
                     &[query(
                         "$kernel",
@@ -108,7 +108,7 @@ pub const KERNELS: Dashboard = Dashboard {
                 ),
                 lines(
                     "Failures by cause",
-                    "Of the pins that returned.",
+                    "Share of the returned pins that failed, by cause.",
                     Share,
                     &[query(
                         "$kernel {{cause}}",
@@ -117,7 +117,7 @@ pub const KERNELS: Dashboard = Dashboard {
                 ),
                 lines(
                     "Time of a pin, by phase",
-                    "Mean of all pins.",
+                    "Mean time that a pin spends in each phase.",
                     Seconds,
                     &[query(
                         "$kernel {{phase}}",
@@ -130,8 +130,8 @@ pub const KERNELS: Dashboard = Dashboard {
             "Pages",
             &[
                 lines(
-                    "Pinned for each that is returned",
-                    "1 is no page pinned twice.",
+                    "Amplification",
+                    "Pages pinned over all passes, per page returned. 1 means that no page was pinned twice.",
                     Number,
                     &[query(
                         "$kernel",
@@ -140,7 +140,7 @@ pub const KERNELS: Dashboard = Dashboard {
                 ),
                 lines(
                     "Pages that could not be migrated",
-                    "Of those that had to be.",
+                    "Share of the pages that pins passed to migrate_pages.",
                     Share,
                     &[query(
                         "$kernel",
@@ -149,7 +149,7 @@ pub const KERNELS: Dashboard = Dashboard {
                 ),
                 lines(
                     "Migration, p99",
-                    "One migrate_pages call of a pin.",
+                    "99 of 100 calls of migrate_pages inside pins take at most this long.",
                     Seconds,
                     &[query(
                         "$kernel",
@@ -157,8 +157,8 @@ pub const KERNELS: Dashboard = Dashboard {
                     )],
                 ),
                 lines(
-                    "Drains of a pin",
-                    "Calls of lru_add_drain_all, mean of all pins.",
+                    "Drains per pin",
+                    "Calls of lru_add_drain_all per pin, mean.",
                     Number,
                     &[query(
                         "$kernel",
@@ -166,8 +166,8 @@ pub const KERNELS: Dashboard = Dashboard {
                     )],
                 ),
                 lines(
-                    "Isolation failures of a pin",
-                    "Mean of all pins, by kind.",
+                    "Isolation failures per pin",
+                    "Failed isolations per pin, mean, by kind of page.",
                     Number,
                     &[query(
                         "$kernel {{kind}}",
@@ -176,7 +176,7 @@ pub const KERNELS: Dashboard = Dashboard {
                 ),
                 lines(
                     "Pages left in ZONE_MOVABLE",
-                    "Of a sample of the returned ones.",
+                    "Share of the sampled returned pages that lie in ZONE_MOVABLE.",
                     Share,
                     &[query(
                         "$kernel",

@@ -1,5 +1,5 @@
-//! Grafana dashboards: a row per panel. `dashboards/*.json` is generated from these tables. A test of pinwatch runs
-//! every query against a Prometheus that scrapes every metric.
+//! Grafana dashboards as tables, one row per panel. `dashboards/*.json` is generated from them. The tests in
+//! `pinwatch/tests/dashboards` run every query against a Prometheus that scrapes every metric.
 //!
 //! Queries may use Grafana's `$__rate_interval` and the variables of their dashboard.
 
@@ -10,7 +10,7 @@ mod kernels;
 use kernels::{OF_KERNEL, SIDES};
 
 pub struct Dashboard {
-    /// Stable, since links contain it; also the name of the file.
+    /// Name of the file. Links contain it, so it must not change.
     pub uid: &'static str,
     pub title: &'static str,
     pub help: &'static str,
@@ -22,7 +22,7 @@ pub struct Dashboard {
 pub struct Variable {
     pub name: &'static str,
     pub label: &'static str,
-    /// Its values: a query for Grafana's Prometheus source.
+    /// Query for the values, in the syntax of Grafana's Prometheus data source.
     pub values: &'static str,
 }
 
@@ -41,13 +41,12 @@ pub struct Panel {
 
 pub struct Query {
     expr: &'static str,
-    /// May name labels of the result, as `{{label}}`.
+    /// May contain labels of the result, as `{{label}}`.
     legend: &'static str,
 }
 
 impl Query {
-    /// Expression and legend in Grafana's form. A query of one kernel appears once for each of the two
-    /// that are compared.
+    /// Expressions and legends for Grafana. A query with `$kernel` returns two: one for each compared kernel.
     #[must_use]
     pub fn targets(&self) -> Vec<(String, String)> {
         let expr = self.expr.replace("$of_kernel", OF_KERNEL);
@@ -64,7 +63,7 @@ impl Query {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
-    /// One figure; a quarter of half a row.
+    /// One figure; an eighth of a row.
     Figure,
     /// Lines over time; half a row.
     Lines,

@@ -1,23 +1,23 @@
-//! The sweep that collects unpinnable pages, in the shapes that kernels had.
+//! Plans for the forms that the kernel's collect function has had.
 
 use pinwatch::kernel::btf::{Prototype, Returns};
 use pinwatch::kernel::facts::Facts;
 use pinwatch::probe::plan::{Plan, Prefer};
 use pinwatch::probe::table::Measurement;
 
-use super::{FOUND, SWEEP, attached, decided_otherwise, kernel, params, suffixed_only};
+use super::{COLLECT, FOUND, attached, decided_otherwise, kernel, params, suffixed_only};
 use crate::PREFERENCES;
 
 #[test]
-fn a_sweep_that_cannot_be_hooked_is_replaced_by_what_it_calls() {
+fn passes_fall_back_to_get_user_pages_if_collect_cannot_be_hooked() {
     let changes: [fn(&mut Facts); 4] = [
-        |facts| suffixed_only(facts, SWEEP, ".constprop.0"),
-        |facts| *facts.symbols.get_mut(SWEEP).expect("the sweep") = 2,
+        |facts| suffixed_only(facts, COLLECT, ".constprop.0"),
+        |facts| *facts.symbols.get_mut(COLLECT).expect("collect") = 2,
         |facts| {
-            facts.symbols.remove(SWEEP);
+            facts.symbols.remove(COLLECT);
         },
         |facts| {
-            facts.functions.remove(SWEEP);
+            facts.functions.remove(COLLECT);
         },
     ];
     for change in changes {
@@ -42,10 +42,10 @@ fn a_sweep_that_cannot_be_hooked_is_replaced_by_what_it_calls() {
     }
 }
 
-/// Without the function that is called for what a sweep found, the sweep's own
-/// return is seen, and counts.
+/// Without a hook on the function that handles the collected folios, the return of collect ends the phase and
+/// counts the pages.
 #[test]
-fn a_sweep_ends_where_its_end_can_be_seen() {
+fn the_return_of_collect_ends_the_phase_if_no_later_function_can_be_hooked() {
     let changes: [fn(&mut Facts); 3] = [
         |facts| suffixed_only(facts, FOUND, ".isra.0"),
         |facts| {
@@ -66,29 +66,29 @@ fn a_sweep_ends_where_its_end_can_be_seen() {
             let changed = [Measurement::Unpinnable, Measurement::Phases];
             assert_eq!(decided_otherwise(&plan, "6.12-cloud", prefer), changed);
             for measurement in changed {
-                assert_eq!(attached(&plan, measurement).0, [(program, SWEEP)]);
+                assert_eq!(attached(&plan, measurement).0, [(program, COLLECT)]);
             }
             assert_eq!(plan.globals.isolate_counts, 0b0111);
         }
     }
 }
 
-/// What is counted by isolations would be lost with one that cannot be hooked.
+/// If one isolation function cannot be hooked, counts by isolations would be too low.
 #[test]
-fn a_sweep_that_isolates_out_of_sight_counts_by_its_return() {
+fn the_return_of_collect_counts_pages_if_an_isolation_cannot_be_hooked() {
     let facts = kernel("6.12-cloud", |facts| {
         facts.symbols.remove("folio_isolate_lru");
     });
     let plan = Plan::new(&facts, Prefer::Kprobe);
-    let by_return = [("unpinnable_kretprobe", SWEEP)];
+    let by_return = [("unpinnable_kretprobe", COLLECT)];
     assert_eq!(attached(&plan, Measurement::Unpinnable).0, by_return);
     assert_eq!(plan.globals.isolate_counts, 0b0110);
 }
 
 #[test]
-fn a_void_sweep_loses_nothing() {
+fn a_collect_that_returns_nothing_loses_no_measurement() {
     let facts = kernel("6.12-cloud", |facts| {
-        facts.functions.get_mut(SWEEP).expect("the sweep").returns = Returns::Nothing;
+        facts.functions.get_mut(COLLECT).expect("collect").returns = Returns::Nothing;
     });
     for prefer in PREFERENCES {
         let plan = Plan::new(&facts, prefer);
@@ -97,7 +97,7 @@ fn a_void_sweep_loses_nothing() {
         assert_eq!(decided_otherwise(&plan, "6.12-cloud", prefer), []);
     }
     let facts = kernel("6.12-cloud", |facts| {
-        facts.functions.get_mut(SWEEP).expect("the sweep").returns = Returns::Nothing;
+        facts.functions.get_mut(COLLECT).expect("collect").returns = Returns::Nothing;
         facts.symbols.remove(FOUND);
     });
     for (prefer, end, [isolate, hugetlb]) in [
@@ -114,7 +114,7 @@ fn a_void_sweep_loses_nothing() {
     ] {
         let plan = Plan::new(&facts, prefer);
         assert!(plan.unusable.is_empty() && !plan.is_degraded());
-        assert_eq!(attached(&plan, Measurement::Phases).0, [(end, SWEEP)]);
+        assert_eq!(attached(&plan, Measurement::Phases).0, [(end, COLLECT)]);
         assert_eq!(
             attached(&plan, Measurement::Unpinnable).0,
             [(isolate, "folio_isolate_lru"), (hugetlb, "isolate_hugetlb")]
@@ -122,9 +122,9 @@ fn a_void_sweep_loses_nothing() {
     }
 }
 
-/// 6.1.129 to 154, had Debian's compiler left the sweep out of line.
+/// 6.1.129 to 6.1.154, if the compiler does not inline collect (Debian's does).
 #[test]
-fn a_void_sweep_of_pages_is_the_same() {
+fn a_collect_of_pages_that_returns_nothing_has_era_void() {
     let facts = kernel("6.1-cloud", |facts| {
         let name = "collect_longterm_unpinnable_pages".to_owned();
         let params = params("movable_page_list nr_pages pages");
@@ -147,16 +147,16 @@ fn a_void_sweep_of_pages_is_the_same() {
         (Measurement::Passes, "pass_nr_fentry"),
         (Measurement::Phases, "swept_fexit"),
     ] {
-        let sweep = "collect_longterm_unpinnable_pages";
-        assert_eq!(attached(&plan, measurement).0, [(program, sweep)]);
+        let collect = "collect_longterm_unpinnable_pages";
+        assert_eq!(attached(&plan, measurement).0, [(program, collect)]);
     }
 }
 
-/// 6.11: the sweep takes an array of folios and its length.
+/// 6.11: collect takes an array of folios and its length.
 #[test]
-fn a_sweep_with_three_arguments_has_programs_of_its_own() {
+fn a_collect_with_three_arguments_has_programs_of_its_own() {
     let facts = kernel("6.12-cloud", |facts| {
-        facts.functions.get_mut(SWEEP).expect("the sweep").params =
+        facts.functions.get_mut(COLLECT).expect("collect").params =
             params("movable_folio_list nr_folios folios");
         facts.symbols.remove(FOUND);
     });
@@ -165,14 +165,14 @@ fn a_sweep_with_three_arguments_has_programs_of_its_own() {
         (Prefer::Kprobe, "pass_nr_kprobe", "unpinnable_kretprobe"),
     ] {
         let plan = Plan::new(&facts, prefer);
-        assert_eq!(attached(&plan, Measurement::Passes).0, [(pass, SWEEP)]);
-        assert_eq!(attached(&plan, Measurement::Unpinnable).0, [(end, SWEEP)]);
-        assert_eq!(attached(&plan, Measurement::Phases).0, [(end, SWEEP)]);
+        assert_eq!(attached(&plan, Measurement::Passes).0, [(pass, COLLECT)]);
+        assert_eq!(attached(&plan, Measurement::Unpinnable).0, [(end, COLLECT)]);
+        assert_eq!(attached(&plan, Measurement::Phases).0, [(end, COLLECT)]);
     }
 }
 
 #[test]
-fn an_old_kernel_with_cma_has_unpinnable_pages() {
+fn a_kernel_up_to_5_12_with_cma_counts_unpinnable_pages() {
     let facts = kernel("5.10-cloud", |facts| {
         facts.symbols.insert("cma_alloc".to_owned(), 1);
     });
@@ -200,9 +200,9 @@ fn an_old_kernel_with_cma_has_unpinnable_pages() {
     }
 }
 
-/// 5.13 to 5.17, had Debian's compiler inlined the sweep there.
+/// 5.13 to 5.17, if the compiler inlines collect.
 #[test]
-fn a_kernel_that_moves_pages_without_folios_has_unpinnable_pages() {
+fn a_kernel_that_migrates_pages_before_folios_counts_unpinnable_pages() {
     let facts = kernel("5.10-cloud", |facts| {
         facts.constants.insert("MR_LONGTERM_PIN".to_owned(), 7);
     });

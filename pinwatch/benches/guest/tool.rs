@@ -1,5 +1,4 @@
-//! The tools that people use for this today, and pinwatch's own commands, run as
-//! people run them.
+//! Other tools for this purpose, and pinwatch's own commands, run as a user runs them.
 
 use std::io::Read as _;
 use std::process::{Child, Stdio};
@@ -13,24 +12,23 @@ use pinwatch::kernel::facts::Facts;
 use pinwatch::probe::plan::{Plan, Prefer};
 
 use super::hooks::PIN_PATH;
-use super::pins::{Pin, Pins};
+use super::pins::{PinKind, Pins};
 
-/// A program with its arguments.
-pub type Command = fn(&Facts) -> std::process::Command;
+/// Makes the command line of a tool.
+pub type ToolCommand = fn(&Facts) -> std::process::Command;
 
-/// Under emulation compiling a script takes tens of seconds, of the host's time.
+/// Compiling a script takes tens of seconds under emulation.
 const PATIENCE: Duration = Duration::from_secs(300);
 const TICK: Duration = Duration::from_millis(500);
-/// Looks in a row at which a pin has to cost the same, and more than before.
+/// Number of successive prices that must be equal and higher than without the tool.
 const STEADY: u32 = 4;
 
-/// A running tool.
-pub struct Peer {
+/// A running tool. Killed when dropped.
+pub struct Tool {
     child: Child,
 }
 
-/// Time from entry to return as a histogram by result, and what was migrated, of
-/// long-term pins.
+/// Long-term pins: histograms of the time from entry to return, by result, and migrated pages.
 pub fn bpftrace_kprobe(facts: &Facts) -> std::process::Command {
     let longterm = Plan::new(facts, Prefer::Auto).globals.foll_longterm;
     bpftrace(&format!(
@@ -58,7 +56,7 @@ fn bpftrace(script: &str) -> std::process::Command {
     bpftrace
 }
 
-/// Time from entry to return as one histogram, of all pins.
+/// All pins: one histogram of the time from entry to return.
 pub fn funclatency_fentry(_facts: &Facts) -> std::process::Command {
     let mut funclatency = std::process::Command::new("funclatency-libbpf");
     funclatency.arg(PIN_PATH);
@@ -71,12 +69,12 @@ pub fn funclatency_kprobe(facts: &Facts) -> std::process::Command {
     funclatency
 }
 
-/// Every pin as a line, into nothing.
+/// Prints every pin to /dev/null.
 pub fn tail_fentry(_facts: &Facts) -> std::process::Command {
     shell("exec pinwatch tail --attach fentry >/dev/null")
 }
 
-/// Every pin into a file in memory.
+/// Records every pin to a file in memory.
 pub fn record_fentry(_facts: &Facts) -> std::process::Command {
     shell("exec pinwatch record --attach fentry -o /tmp/overhead.pw")
 }
@@ -87,14 +85,14 @@ fn shell(script: &str) -> std::process::Command {
     shell
 }
 
-/// What each tool says at its end, if it has seen pins and lost none.
+/// Output of the tools at their end if they have seen pins and lost none.
 const PROOFS: [&str; 4] = ["|@", "|*", "; none lost", ", 0 lost"];
 
-impl Peer {
-    /// Starts a tool and waits until its probes are attached. Neither tool says so
-    /// reliably; the price of a pin does.
+impl Tool {
+    /// Starts a tool and waits until its probes are attached: until the price of a pin is higher and
+    /// steady. No tool reports that reliably.
     pub fn start(mut command: std::process::Command, pins: &mut Pins) -> Result<Self> {
-        let without = pins.price(Pin::One, || {})?.ticks;
+        let without = pins.price(PinKind::One, || {})?.ticks;
         let name = command.get_program().to_string_lossy().into_owned();
         let child = command
             .stdin(Stdio::null())
@@ -102,37 +100,41 @@ impl Peer {
             .stderr(Stdio::piped())
             .spawn()
             .with_context(|| format!("cannot start {name}"))?;
-        let mut peer = Self { child };
+        let mut tool = Self { child };
         let deadline = Instant::now() + PATIENCE;
         let (mut last, mut steady) = (0, 0);
         while steady < STEADY {
-            if peer.child.try_wait()?.is_some() {
-                bail!("{name} ended: {}", peer.output()?.trim());
+            if tool.child.try_wait()?.is_some() {
+                bail!("{name} ended: {}", tool.output()?.trim());
             }
-            ensure!(Instant::now() < deadline, "{name} attaches nothing");
+            ensure!(
+                Instant::now() < deadline,
+                "{name} has attached nothing after {} s",
+                PATIENCE.as_secs()
+            );
             sleep(TICK);
-            let with = pins.price(Pin::One, || {})?.ticks;
+            let with = pins.price(PinKind::One, || {})?.ticks;
             let same = with.abs_diff(last) <= with / 100;
             let more = with > without + without / 50;
             steady = if same && more { steady + 1 } else { 0 };
             last = with;
         }
-        Ok(peer)
+        Ok(tool)
     }
 
-    /// Ends it as Ctrl-C does, and fails unless it shows what it has seen.
+    /// Ends the tool as Ctrl-C does. Fails unless its output shows pins and no losses.
     pub fn stop(mut self) -> Result<()> {
         kill(Pid::from_raw(self.child.id() as i32), Signal::SIGINT)?;
         let said = self.output()?;
         ensure!(
             PROOFS.iter().any(|proof| said.contains(proof)),
-            "nothing seen, or some lost: {}",
+            "the tool saw no pins or lost some: {}",
             said.trim()
         );
         Ok(())
     }
 
-    /// All that it says until it ends.
+    /// Reads the whole output of the tool, until it ends.
     fn output(&mut self) -> Result<String> {
         let mut said = String::new();
         let mut pipe = self.child.stdout.take().context("no stdout")?;
@@ -144,9 +146,9 @@ impl Peer {
     }
 }
 
-impl Drop for Peer {
+impl Drop for Tool {
     fn drop(&mut self) {
-        // It has ended, unless something went wrong.
+        // It is still running only after an error.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
