@@ -1,4 +1,5 @@
-//! What every output shows, as plain data and pure functions: no I/O, no clock, no aya.
+//! Data types that the outputs share, and pure functions on them: no I/O, no clock, no aya.
+#![forbid(unsafe_code)]
 
 pub mod agent_status;
 pub mod errno;

@@ -84,7 +84,7 @@ async fn keep_comparing(
                 }
                 // What had ended a tick ago has long been sent: a program that was
                 // just between counting and sending is not taken for a loss.
-                board.series().compare(before);
+                board.series().count_unseen(before);
                 before = ended();
             }
         }
