@@ -30,8 +30,8 @@ pub struct AgentStatus {
     pub plan: Vec<view::HookLine>,
     /// Counts by [`Loss`](pinwatch_common::loss::Loss).
     pub losses: [u64; LOSSES],
-    /// Long-term calls of GUP-fast: those that finish alone, those that take the slow path, and hidden
-    /// failures.
+    /// Long-term calls of GUP-fast: those that finished alone, those that took the slow path, and the
+    /// hidden failures among the latter.
     pub gup_fast: [u64; 3],
     pub before_start: u64,
     pub claimed: usize,

@@ -14,7 +14,7 @@ pub fn name(comm: &[u8]) -> String {
     String::from_utf8_lossy(&comm[..end]).into_owned()
 }
 
-/// Escapes invisible characters: control characters, and those that change the text direction.
+/// Escapes backslashes, control characters, and characters that change the text direction.
 #[must_use]
 pub fn printable(text: &str) -> String {
     let mut out = String::with_capacity(text.len());

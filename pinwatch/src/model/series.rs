@@ -89,7 +89,7 @@ impl AddAssign for Sums {
 /// Label names and values that identify the pinning process or cgroup. Unknown values have no label.
 pub type Labels = Vec<(&'static str, String)>;
 
-/// The series of `--per`, least recently used first out.
+/// The series of `--per`, in an LRU cache.
 #[derive(Debug)]
 pub struct Series {
     per: Per,

@@ -1,4 +1,5 @@
-//! The series of `--per`: who pinned, as far as procfs says, and how often.
+//! Series of `--per`: counts of pins by process or cgroup, as procfs identifies them.
+#![forbid(unsafe_code)]
 
 pub mod collect;
 pub mod process;
