@@ -22,7 +22,7 @@ pub struct Key {
     /// Name of the thread, with `#` for each number.
     pub comm: String,
     pub origin: &'static str,
-    /// Maximum of the requested pages, a power of two. The minimum is half of it plus 1.
+    /// Maximum number of requested pages, a power of two. The minimum is half the maximum plus 1.
     pub pages: u64,
 }
 

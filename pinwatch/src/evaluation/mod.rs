@@ -2,7 +2,6 @@
 //! ([`what_if`]), and compares two kernels ([`compare`]).
 //!
 //! [`capture`] reads each recording once, into sums and samples of bounded size.
-#![forbid(unsafe_code)]
 
 pub mod capture;
 pub mod claims;

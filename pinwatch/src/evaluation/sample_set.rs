@@ -81,8 +81,8 @@ impl SampleSet {
 
     /// The share with its interval, computed from the effective number of pins.
     ///
-    /// The variance between pieces divided by that of independent pins is the design effect. If it is
-    /// above 1, it divides the number of pins.
+    /// The design effect is the variance between pieces divided by that of independent pins. A design
+    /// effect above 1 divides the number of pins.
     #[must_use]
     pub fn share(&self, level: f64) -> Option<Estimate> {
         let p = self.value;

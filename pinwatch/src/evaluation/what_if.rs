@@ -1,7 +1,7 @@
 //! Model of the recorded pins under other rules for retries (`--what-if`).
 //!
-//! It is no measurement. It knows neither the caller's reaction to an earlier failure, nor whether the
-//! obstacle would have gone meanwhile.
+//! The results are no measurement: the model ignores the caller's reaction to an earlier failure, and
+//! whether the obstacle would have gone meanwhile.
 #![forbid(unsafe_code)]
 
 use std::str::FromStr;
@@ -30,8 +30,8 @@ impl FromStr for Rule {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        const HINT: &str = "a rule is migrate-max=N, isolate-max=N, both with a comma between them, immediate, \
-                            or forward-progress";
+        const HINT: &str = "give migrate-max=N, isolate-max=N, both with a comma between them, immediate, or \
+                            forward-progress";
         match text {
             "immediate" => {
                 return Ok(Self::Limits {

@@ -1,4 +1,4 @@
-//! A pin in the form that recordings hold. It is independent of the BPF layout, and small: postcard
+//! A pin in the form that recordings hold: independent of the BPF layout, and small, since postcard
 //! encodes small numbers in few bytes.
 #![forbid(unsafe_code)]
 

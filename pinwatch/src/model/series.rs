@@ -99,7 +99,7 @@ pub struct Series {
     evicted: u64,
     /// Sums of all added pins.
     total: Sums,
-    /// Pins that ended and were never added: label value `unseen`. Never decreases.
+    /// Pins that ended and were not added, in the series `unseen`. Only grows.
     unseen: Sums,
 }
 

@@ -4,7 +4,6 @@
 //! frames of a damaged or truncated file.
 //!
 //! Files are untrusted. No length in a file makes the reader allocate more than one frame, 1 MiB.
-#![forbid(unsafe_code)]
 
 mod format;
 mod read;

@@ -208,8 +208,8 @@ fn header(json: &str) -> Result<Header> {
     let Version { format, version } = serde_json::from_str(json).context(damaged)?;
     if format > FORMAT {
         bail!(
-            "the recording has format {format}, of pinwatch {version}; pinwatch {} reads up to format {FORMAT}; \
-             use pinwatch {version} or later",
+            "the recording has format {format}, of pinwatch {version}; pinwatch {} reads up to format \
+             {FORMAT}; use pinwatch {version} or later",
             env!("CARGO_PKG_VERSION")
         );
     }

@@ -1,3 +1,5 @@
+#![forbid(unsafe_code)]
+
 use bytemuck::Zeroable as _;
 use pinwatch_common::abi::ABI_VERSION;
 use pinwatch_common::record::{Pin, PinEvent};

@@ -27,7 +27,8 @@ pub type SyncRequest = oneshot::Sender<()>;
 #[derive(Debug, thiserror::Error)]
 pub enum Refused {
     #[error(
-        "the daemon already has {MAX_FOLLOWERS} followers, its maximum; end a connected `tail`, `top` or `record`"
+        "the daemon already has {MAX_FOLLOWERS} followers, its maximum; \
+         end a connected `tail`, `top` or `record`"
     )]
     TooMany,
     #[error("pinwatch is stopping: its reader of the ring buffer has ended")]

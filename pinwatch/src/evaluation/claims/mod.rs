@@ -2,7 +2,6 @@
 //!
 //! The thread is on <https://lore.kernel.org/linux-mm/> ("limit number of gup migration failures, honor
 //! failures", version 4).
-#![forbid(unsafe_code)]
 
 mod cost;
 mod outcome;

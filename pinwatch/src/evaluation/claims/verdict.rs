@@ -39,8 +39,8 @@ fn percent(estimate: Estimate) -> String {
     }
 }
 
-/// Supported if the whole interval is above `limit`, refuted if it is below. Otherwise there is too little
-/// data: `seen` is the number of data so far, `kind` names them.
+/// Supported if the whole interval is above `limit`, refuted if it is below, otherwise [`too_little`] data.
+/// `seen` is the number of data so far, `kind` names them.
 pub fn supported_above(estimate: Option<Estimate>, limit: f64, seen: u64, kind: &str) -> Verdict {
     match estimate.and_then(|estimate| estimate.interval) {
         Some((low, _)) if low > limit => Verdict::Supported,
@@ -49,7 +49,8 @@ pub fn supported_above(estimate: Option<Estimate>, limit: f64, seen: u64, kind: 
     }
 }
 
-/// Supported if the whole interval is below `limit`, refuted if it is above. Parameters as for [`supported_above`].
+/// Supported if the whole interval is below `limit`, refuted if it is above. Parameters as for
+/// [`supported_above`].
 pub fn supported_below(estimate: Option<Estimate>, limit: f64, seen: u64, kind: &str) -> Verdict {
     match supported_above(estimate, limit, seen, kind) {
         Verdict::Supported => Verdict::Refuted,
