@@ -38,7 +38,7 @@ pub enum Change {
     Different,
     /// The whole interval is within the threshold.
     Same,
-    /// The interval reaches beyond the threshold, and includes changes within it.
+    /// The interval includes changes within the threshold and beyond it, or there is no interval.
     Unclear,
 }
 

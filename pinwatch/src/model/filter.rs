@@ -38,7 +38,7 @@ pub struct Filter {
     #[arg(long, value_name = "CAUSES", value_delimiter = ',', value_parser = PossibleValuesParser::new(CAUSE_NAMES))]
     pub cause: Vec<String>,
 
-    /// Pins that took at least this long, or are in flight for this long: 500us, 10ms, 2s, ...
+    /// Pins that took, or have been in flight, at least this long: 500us, 10ms, 2s, ...
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub min_latency: Option<Duration>,
 

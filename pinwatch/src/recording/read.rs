@@ -123,7 +123,7 @@ impl<R: Read> Reader<R> {
         }
     }
 
-    /// Damage found so far, final at the end of the file; `None` if the recording is whole.
+    /// Damage of the recording; `None` if it is whole. Valid once the file has been read to its end.
     #[must_use]
     pub fn damage(&self) -> Option<Damage> {
         let damage = Damage {

@@ -80,7 +80,7 @@ impl<R: Read> Replay<R> {
         Ok(None)
     }
 
-    /// Damage found so far, as [`Reader::damage`].
+    /// Damage of the recording, as [`Reader::damage`].
     #[must_use]
     pub fn damage(&self) -> Option<Damage> {
         self.reader.damage()

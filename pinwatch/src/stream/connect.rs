@@ -20,7 +20,7 @@ pub async fn connect(path: &Path, filter: &Filter) -> Result<Feed> {
     let stream = UnixStream::connect(path).await.map_err(|error| {
         let hint = match error.kind() {
             ErrorKind::NotFound | ErrorKind::ConnectionRefused => {
-                "; start `pinwatch run`, or leave out --connect to attach without a daemon"
+                "; is `pinwatch run` running? Start it, or leave out --connect to attach without a daemon"
             }
             ErrorKind::PermissionDenied => {
                 "; only root may follow it: run this command as root, or as the daemon's user"

@@ -24,7 +24,7 @@ const TICK: Duration = Duration::from_millis(500);
 /// Sends updates to `sink` until its view finishes or disappears.
 pub async fn follow(hub: Arc<Hub>, state: impl Fn() -> State, filter: Filter, sink: Sink) {
     let before = state();
-    // Read before the subscription, so that each event lost after it is counted.
+    // Read before the subscription, so that every later loss is counted.
     let ring_full = before.lost(Loss::RingFull);
     let lost = |state: &State, pins: &Subscription| Lost {
         ring: state.lost(Loss::RingFull) - ring_full,

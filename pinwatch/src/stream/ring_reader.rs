@@ -17,7 +17,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::hub::{Hub, SyncRequest, WAITING};
 use crate::source::events::Events;
 
-/// Interval between two reads, so the maximum delay of an event.
+/// Interval between two reads, the maximum delay of an event.
 const POLL: Duration = Duration::from_millis(100);
 
 /// Maximum number of events per read. More than the ring buffer holds, so that one read empties it.
