@@ -1,4 +1,5 @@
-//! A recording, read for evaluation.
+//! Reads a recording for the evaluation.
+#![forbid(unsafe_code)]
 
 use std::path::{Path, PathBuf};
 
@@ -12,22 +13,24 @@ use crate::model::state::State;
 use crate::recording::replay::Replay;
 use crate::recording::{Damage, End, Header};
 
-/// All that is kept of a recording.
+/// Sums and samples of one recording.
 pub struct Capture {
     pub path: PathBuf,
     pub header: Header,
-    /// The state at its end, as live had it.
+    /// State at the end of the recording.
     pub state: State,
     pub groups: Groups,
     pub evidence: Evidence,
+    /// One per `--what-if`, in the given order.
     pub outcomes: Vec<Outcome>,
+    /// Events that the recorder lost.
     pub lost: Lost,
-    /// None if it was cut short.
+    /// `None` if the recording was cut short.
     pub end: Option<Box<End>>,
     pub damage: Option<Damage>,
 }
 
-/// Reads a recording to its end. `read` is told of the pins so far now and then.
+/// Reads a recording to its end. Calls `read` with the number of pins so far, once per frame.
 pub fn read(path: &Path, rules: &[Rule], mut read: impl FnMut(u64)) -> Result<Capture> {
     let name = || path.display().to_string();
     let mut replay = Replay::open(path)?;

@@ -1,5 +1,7 @@
-//! Whether two recordings can be compared: what has to be alike, one row each. What a
-//! comparison is about, the kernel and its configuration, may differ.
+//! Aspects in which two recordings must agree before they can be compared, one row each.
+//!
+//! The kernel and its configuration may differ: they are the object of the comparison.
+#![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
 
@@ -9,7 +11,7 @@ use serde::Serialize;
 use super::capture::Capture;
 use crate::host::machine::Machine;
 
-/// What two recordings can differ in.
+/// Property in which two recordings can differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ValueEnum)]
 #[serde(rename_all = "snake_case")]
 #[value(rename_all = "snake_case")]
@@ -28,7 +30,7 @@ pub enum Aspect {
     Version,
 }
 
-/// In which way they do.
+/// An aspect in which two recordings differ, with both values.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Difference {
     pub aspect: Aspect,
@@ -36,30 +38,32 @@ pub struct Difference {
     pub new: String,
 }
 
-/// Sizes that differ by less are alike: a kernel takes its own memory from them.
+/// Relative difference up to which sizes of memory agree. Kernels reserve different amounts for
+/// themselves.
 const TOLERANCE: f64 = 0.05;
 
-struct Row {
+struct AspectRow {
     aspect: Aspect,
+    /// Value of a recording, as text.
     of: fn(&Capture) -> String,
-    /// Where being alike is not being equal.
+    /// Whether two machines agree; `None` compares the texts.
     alike: Option<fn(&Machine, &Machine) -> bool>,
 }
 
-const fn row(aspect: Aspect, of: fn(&Capture) -> String) -> Row {
-    Row {
+const fn row(aspect: Aspect, of: fn(&Capture) -> String) -> AspectRow {
+    AspectRow {
         aspect,
         of,
         alike: None,
     }
 }
 
-const ROWS: &[Row] = &[
+const ROWS: &[AspectRow] = &[
     row(Aspect::Cpu, |capture| {
         let Machine { cpu, cpus, .. } = &capture.header.machine;
         format!("{cpus} x {cpu}")
     }),
-    Row {
+    AspectRow {
         alike: Some(|base, new| near(base.memory_kib, new.memory_kib)),
         ..row(Aspect::Memory, |capture| {
             format!("{} MiB", capture.header.machine.memory_kib / 1024)
@@ -68,7 +72,7 @@ const ROWS: &[Row] = &[
     row(Aspect::Nodes, |capture| {
         capture.header.machine.nodes.to_string()
     }),
-    Row {
+    AspectRow {
         alike: Some(|base, new| {
             base.zones.keys().eq(new.zones.keys())
                 && base
@@ -85,7 +89,7 @@ const ROWS: &[Row] = &[
         })
     },
     row(Aspect::Thp, |capture| {
-        // A size that is never used is as good as one that the kernel does not know.
+        // Older kernels lack sizes that newer ones list and do not use.
         let settings = capture.header.machine.thp.iter();
         let settings = settings.filter(|(file, chosen)| {
             !(file.starts_with("hugepages-") && matches!(chosen.as_str(), "never" | "inherit"))
@@ -114,7 +118,7 @@ const ROWS: &[Row] = &[
     }),
     row(Aspect::CommandLine, |capture| {
         let words = capture.header.machine.command_line.split_whitespace();
-        // Which image was booted is what the comparison is about.
+        // The booted image is the object of the comparison.
         let words =
             words.filter(|word| !word.starts_with("BOOT_IMAGE=") && !word.starts_with("initrd="));
         words.collect::<Vec<_>>().join(" ")
@@ -153,7 +157,7 @@ fn list(settings: &BTreeMap<String, String>) -> String {
     settings.collect::<Vec<_>>().join(", ")
 }
 
-/// All in which two recordings are not alike.
+/// All aspects in which two recordings differ.
 #[must_use]
 pub fn differences(base: &Capture, new: &Capture) -> Vec<Difference> {
     let rows = ROWS.iter().filter_map(|row| {
@@ -171,7 +175,7 @@ pub fn differences(base: &Capture, new: &Capture) -> Vec<Difference> {
     rows.collect()
 }
 
-/// What a comparison is about, and what has to be alike, of one recording.
+/// Names and values of the kernel's properties and of all aspects of a recording.
 pub fn environment(capture: &Capture) -> impl Iterator<Item = (String, String)> + '_ {
     let machine = &capture.header.machine;
     let digest = |digest: &Option<String>| digest.clone().unwrap_or_else(|| "unknown".to_owned());
@@ -192,7 +196,7 @@ pub fn environment(capture: &Capture) -> impl Iterator<Item = (String, String)> 
 }
 
 impl Aspect {
-    /// As `--allow` takes it.
+    /// Value of `--allow`.
     #[must_use]
     pub fn words(self) -> String {
         let value = self.to_possible_value();

@@ -1,15 +1,16 @@
-//! Base against new, figure by figure and group by group.
+//! Compares two kernels, base and new, by the figures of each group.
 //!
-//! Pins that follow each other are not independent: the same pages, the same caches, the
-//! same neighbours. So intervals come from batches: the pins of a side in their order, cut
-//! into [`BATCHES`](super::sample_set::BATCHES) pieces, each of which gives one value. Where neighbouring batches are alike as
-//! well, as when the machine gets busier meanwhile, intervals are wider for it. With three runs or more on both sides each
-//! run gives one value instead, which also covers what differs between boots; with fewer, what
-//! differs between runs is not in them, and intervals of durations are wider by what it is
-//! taken to be ([`Rules::run_spread`]), or by what the machine's speed differed by meanwhile.
+//! Consecutive pins are not independent: they share pages, caches and neighbours. So intervals come from
+//! [`BATCHES`](super::sample_set::BATCHES) batches of consecutive pins, each with one value. Correlated
+//! batches, as on a machine that gets busier, widen the interval ([`stats::inflation`]).
 //!
-//! Of a hundred figures some differ by chance. What is shown are intervals of 95 % each;
-//! what is judged are wider ones, all of which together are right in 95 % (Bonferroni).
+//! With three runs or more on both sides each run gives one value instead. That includes the differences
+//! between boots. With fewer runs the data do not show these differences. Intervals of durations are then
+//! widened by [`Rules::run_spread`], or by the change of the machine's speed if that is larger.
+//!
+//! Of a hundred figures some differ by chance. The output shows intervals of 95 % each. Verdicts use wider
+//! ones, which together hold with 95 % (Bonferroni).
+#![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,31 +18,31 @@ use std::fmt;
 use serde::Serialize;
 
 use super::capture::Capture;
-use super::figures::{Better, FAILED, FIGURES, Figure, How, Unit};
+use super::figures::{Aggregate, Better, FAILED, FIGURES, Figure, Unit};
 use super::group::{Group, Key};
 use super::sample_set::SampleSet;
 use super::stats::{self, Errors, Estimate, LEVEL};
 
-/// A difference of shares matters when it is this part of a ratio that does.
+/// Divisor of [`Rules::threshold`] for differences of shares.
 const SHARE: f64 = 5.0;
-/// Runs of a side from which they, not batches, are what is compared.
+/// Minimum number of runs per side to compare runs instead of batches.
 const RUNS: usize = 3;
 
-/// What became of a figure.
+/// Verdict on one figure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Change {
     Worse,
     Better,
-    /// A figure that only explains others is not what it was.
+    /// Changed, in a figure that only explains others.
     Different,
-    /// Any difference is smaller than what matters.
+    /// The whole interval is within the threshold.
     Same,
-    /// The interval has room for a difference that matters.
+    /// The interval includes changes within the threshold and beyond it, or there is no interval.
     Unclear,
 }
 
-/// A figure of a group, on both sides.
+/// A figure of a group on both sides, with its verdict.
 #[derive(Clone, Debug, Serialize)]
 pub struct Line {
     pub group: String,
@@ -50,23 +51,23 @@ pub struct Line {
     pub better: Better,
     pub base: f64,
     pub new: f64,
-    /// New divided by base; where that makes no sense, new minus base.
+    /// New divided by base if [`Line::is_ratio`], otherwise new minus base.
     pub change: f64,
-    /// Of 95 %.
+    /// Interval of the change, of 95 %.
     pub interval: Option<(f64, f64)>,
+    /// False for shares, and for values that are not all positive.
     pub is_ratio: bool,
     pub verdict: Change,
-    /// Of failed pins, why they failed in new, or in base where none did.
+    /// In the line of failed pins: errnos and causes in new, or in base if no pin failed in new.
     pub failures: Vec<String>,
 }
 
-/// When a difference is one.
+/// Limits of a comparison.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Rules {
-    /// The smallest ratio that matters, less one; of shares, a fifth of it.
+    /// Smallest relative change that matters, such as 0.05. For shares a fifth of it, as a difference.
     pub threshold: f64,
-    /// By which part durations differ, as a standard deviation, between runs of one kernel: what a
-    /// single run cannot tell of itself.
+    /// Relative standard deviation of durations between runs of one kernel, which a single run cannot show.
     pub run_spread: f64,
 }
 
@@ -87,8 +88,7 @@ impl fmt::Display for Rules {
     }
 }
 
-/// How many times longer the same work took at one time of these recordings than at another; 1
-/// where they do not tell.
+/// Longest time of the fixed work in these recordings divided by the shortest; 1 if they have none.
 fn unsteadiness(base: &[Capture], new: &[Capture]) -> f64 {
     let measured = base.iter().chain(new).flat_map(|capture| {
         let end = capture.end.as_ref().and_then(|end| end.yardstick_ns);
@@ -99,15 +99,16 @@ fn unsteadiness(base: &[Capture], new: &[Capture]) -> f64 {
     ends.map_or(1.0, |(most, least)| *most as f64 / *least as f64)
 }
 
-/// A comparison.
+/// Result of a comparison.
 #[derive(Clone, Debug, Serialize)]
 pub struct Comparison {
     pub lines: Vec<Line>,
-    /// Groups that only one side has, with their pins.
+    /// Groups that only base has, with their numbers of pins.
     pub only_base: Vec<(String, u64)>,
+    /// Groups that only new has, with their numbers of pins.
     pub only_new: Vec<(String, u64)>,
     pub rules: Rules,
-    /// How many times slower the machine was at one time of the recordings than at another.
+    /// Longest time of the fixed work divided by the shortest, over all recordings; 1 if they have none.
     pub unsteadiness: f64,
 }
 
@@ -122,7 +123,7 @@ pub fn compare(base: &[Capture], new: &[Capture], rules: Rules) -> Comparison {
         rules,
         unsteadiness: unsteadiness(base, new),
     };
-    // Of each side, in the logarithm.
+    // Squared error of the logarithm of a duration, for each side.
     let shared = f64::max(
         rules.run_spread.ln_1p().powi(2),
         comparison.unsteadiness.ln().powi(2) / 2.0,
@@ -183,7 +184,7 @@ fn only(these: &ByGroup, others: &ByGroup) -> Vec<(String, u64)> {
         .collect()
 }
 
-/// Why pins failed in new, or in base if none did there.
+/// Errnos and causes of the failed pins in new, or in base if no pin failed in new.
 fn failures(new: &[&Group], base: &[&Group]) -> Vec<String> {
     let mut sums = BTreeMap::new();
     let failed = |runs: &[&Group]| runs.iter().any(|group| group.failed > 0);
@@ -196,27 +197,27 @@ fn failures(new: &[&Group], base: &[&Group]) -> Vec<String> {
     lines.collect()
 }
 
-/// A figure of a group, before it is judged.
+/// A figure of a group on both sides, before its verdict.
 struct Pair {
     group: String,
     figure: &'static Figure,
     base: SampleSet,
     new: SampleSet,
-    /// The square of the error of a duration's logarithm that a single run shares.
+    /// Squared error of a duration's logarithm that all pins of a run share.
     shared: f64,
     failures: Vec<String>,
 }
 
 impl Pair {
     fn is_share(&self) -> bool {
-        self.figure.how == How::Share
+        self.figure.aggregate == Aggregate::Share
     }
 
     fn is_ratio(&self) -> bool {
         !self.is_share() && self.base.is_positive() && self.new.is_positive()
     }
 
-    /// New divided by base, or less base.
+    /// New divided by base, or new minus base: see [`Line::change`].
     fn change(&self) -> f64 {
         if self.is_ratio() {
             self.new.value / self.base.value
@@ -225,16 +226,16 @@ impl Pair {
         }
     }
 
-    /// Of the change. Batches tell how wide it is; it lies around the figure of all pins.
+    /// Interval of the change. Batches give its width; the figure over all pins gives its position.
     fn interval(&self, level: f64) -> Option<(f64, f64)> {
         let around =
             |estimate: Estimate, middle: f64| estimate.map(|value| value - estimate.value + middle);
         let Self { base, new, .. } = self;
         let errors = || {
-            let unseen = self.figure.unit.is_time() && !(base.by_run && new.by_run);
+            let varies_by_run = self.figure.unit.is_time() && !(base.by_run && new.by_run);
             Errors {
                 inflations: [base.inflation(), new.inflation()],
-                shared: if unseen { self.shared } else { 0.0 },
+                shared: if varies_by_run { self.shared } else { 0.0 },
             }
         };
         let estimate = if self.is_share() {
@@ -245,7 +246,7 @@ impl Pair {
             around(log, self.change().ln()).map(f64::exp)
         } else {
             let errors = Errors {
-                // Of a ratio, which this is not.
+                // `self.shared` applies to the logarithm of a ratio.
                 shared: 0.0,
                 ..errors()
             };
@@ -255,7 +256,7 @@ impl Pair {
         estimate.interval
     }
 
-    /// Changes between these do not matter.
+    /// Range of changes within the threshold.
     fn bounds(&self, threshold: f64) -> (f64, f64) {
         let matters = if self.is_ratio() {
             return (1.0 / (1.0 + threshold), 1.0 + threshold);
@@ -298,13 +299,14 @@ impl Pair {
 }
 
 impl Comparison {
-    /// Lines with one verdict.
+    /// Lines with the given verdict.
     pub fn with(&self, verdict: Change) -> impl Iterator<Item = &Line> {
         self.lines
             .iter()
             .filter(move |line| line.verdict == verdict)
     }
 
+    /// Whether any figure is worse.
     #[must_use]
     pub fn is_worse(&self) -> bool {
         self.with(Change::Worse).next().is_some()

@@ -1,9 +1,10 @@
-//! A sample of bounded size: all of a series while it is short, then every second,
-//! every fourth, ... of it, in order.
+//! Systematic sample of bounded size: every value, then every second, every fourth, and so on.
+#![forbid(unsafe_code)]
 
-/// Kept at most: one more doubles the step.
+/// Maximum number of kept values. One more doubles the step.
 pub const KEPT: usize = 1 << 14;
 
+/// Evenly spaced sample of the pushed values, in their order.
 #[derive(Clone, Debug)]
 pub struct Decimated<T> {
     kept: Vec<T>,
@@ -39,7 +40,7 @@ impl<T> Decimated<T> {
         self.seen += 1;
     }
 
-    /// How many there were, kept or not.
+    /// Number of pushed values, kept or not.
     #[must_use]
     pub fn seen(&self) -> u64 {
         self.seen
@@ -59,18 +60,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn evenly_from_all_of_it() {
-        let mut thinned = Decimated::default();
+    fn the_sample_is_evenly_spaced() {
+        let mut sample = Decimated::default();
         for n in 0..100_000u64 {
-            thinned.push(n);
+            sample.push(n);
         }
-        assert_eq!(thinned.seen(), 100_000);
-        assert!((KEPT / 2..=KEPT).contains(&thinned.len()));
-        assert!(
-            thinned
-                .iter()
-                .enumerate()
-                .all(|(at, n)| *n == 8 * at as u64)
-        );
+        assert_eq!(sample.seen(), 100_000);
+        assert!((KEPT / 2..=KEPT).contains(&sample.len()));
+        assert!(sample.iter().enumerate().all(|(at, n)| *n == 8 * at as u64));
     }
 }

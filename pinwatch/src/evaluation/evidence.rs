@@ -1,4 +1,5 @@
-//! What the claims are judged by: sums and samples over all pins of a recording.
+//! Sums and samples over all pins of a recording, by which the claims are judged.
+#![forbid(unsafe_code)]
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,12 +11,12 @@ use crate::model::trace::{Pass, Traced};
 
 /// `FOLL_WRITE`, on all kernels.
 const FOLL_WRITE: u32 = 1;
-/// Threads whose last failure is remembered.
-const THREADS: usize = 4096;
-/// Slowest pins that are kept.
+/// Maximum number of kept failures, by thread and size.
+const LAST_FAILURES: usize = 4096;
+/// Number of slowest pins that are kept.
 pub const SLOWEST: usize = 10;
 
-/// How often something was tried, and how often it was.
+/// Number of trials, and of those with the property in question.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tries {
     pub n: u64,
@@ -29,52 +30,63 @@ impl Tries {
     }
 }
 
-/// Pins of one size, and what each phase cost them.
+/// Sums over the successful pins of one size.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Cost {
     pub pins: u64,
+    /// Pages returned.
     pub pages: u64,
     pub phase_ns: [u64; PHASES],
 }
 
+/// Sums and samples over all pins of a recording. Its size is bounded.
 #[derive(Clone, Debug, Default)]
 pub struct Evidence {
     pub pins: u64,
     pub failed: u64,
     /// Failures by cause.
     pub causes: BTreeMap<&'static str, u64>,
+    /// Failures with the cause `migrate_busy`.
     pub busy: u64,
+    /// Failures with the cause `migrate_nomem`.
     pub nomem: u64,
-    /// Passes that began after a pass whose migration failed, and left nothing behind.
+    /// Passes after a pass with a failed migration; hits: those without a failed migration.
     pub after_failure: Tries,
-    /// Pins of a thread whose last of the same size failed in migration, and that
-    /// succeeded; with the gap between them.
+    /// Pins after a pin of the same thread and size that failed in migration; hits: those that
+    /// succeeded.
     pub again: Tries,
+    /// Nanoseconds from the return of the failed pin to the entry of the next, for each of `again`.
     pub gaps_ns: Decimated<f64>,
-    /// Passes after one in which isolation failed, and where it did not.
+    /// Passes after a pass with a failed isolation; hits: those without a failed isolation.
     pub after_isolation: Tries,
+    /// Passes per pin.
     pub passes: Decimated<f64>,
     pub most_passes: u32,
-    /// From the second pass on, and all.
+    /// Nanoseconds of all pins after their first pass.
     pub looping_ns: u64,
+    /// Nanoseconds of all pins.
     pub duration_ns: u64,
-    /// Pages and nanoseconds of first sweeps that isolated nothing.
-    pub sweeps: Decimated<(f64, f64)>,
-    /// Pages returned, and pinned for that, of pins that succeeded.
+    /// Requested pages, and nanoseconds of the first collect, where it found no unpinnable page.
+    pub clean_collects: Decimated<(f64, f64)>,
+    /// Pages returned, and pages pinned over all passes, of each successful pin.
     pub pinned: Decimated<(f64, f64)>,
-    /// Pages unpinned for a retry, and of those the ones that had to move.
+    /// Pages unpinned for a retry.
     pub unpinned_pages: u64,
-    pub unfit_pages: u64,
-    /// Failures, and retries, without and with FOLL_WRITE.
+    /// Pages among `unpinned_pages` that were unpinnable.
+    pub unpinnable_pages: u64,
+    /// Pins without and with `FOLL_WRITE`; hits: those that failed.
     pub failed_by_write: [Tries; 2],
+    /// Pins without and with `FOLL_WRITE`; hits: those with retries.
     pub retried_by_write: [Tries; 2],
-    /// Passes that drained, and failed to isolate a page all the same.
+    /// Passes with a drain; hits: those that failed to isolate an LRU page.
     pub after_drain: Tries,
-    /// By pages asked for, rounded up to a power of two.
+    /// Costs by requested pages, rounded up to a power of two.
     pub costs: BTreeMap<u64, Cost>,
+    /// Slowest pins, slowest first.
     pub slowest: Vec<Traced>,
+    /// Return of the last pin that failed in migration, by thread and requested pages.
     last_failed: BTreeMap<(u32, u64), u64>,
-    /// Sizes of first sweeps.
+    /// Distinct sizes in `clean_collects`; at most 64.
     pub sizes: BTreeSet<u64>,
 }
 
@@ -113,7 +125,7 @@ impl Evidence {
         self.keep_slowest(traced);
     }
 
-    /// Whether the caller's own second try helped.
+    /// Counts retries by the caller: the thread's next pin after one that failed in migration.
     fn tried_again(&mut self, traced: &Traced, why: Option<Cause>) {
         let pin = &traced.event.pin;
         let key = (pin.tid, pin.requested);
@@ -123,7 +135,7 @@ impl Evidence {
                 .push(pin.start_ns.saturating_sub(ended_ns) as f64);
         }
         if matches!(why, Some(Cause::MigrateBusy | Cause::MigrateNomem))
-            && self.last_failed.len() < THREADS
+            && self.last_failed.len() < LAST_FAILURES
         {
             let ended_ns = pin.start_ns.saturating_add(pin.duration_ns);
             self.last_failed.insert(key, ended_ns);
@@ -155,7 +167,7 @@ impl Evidence {
                 self.looping_ns = self.looping_ns.saturating_add(total.saturating_sub(own));
                 if pass.unpinnable == 0 && pass.passes == 1 && pin.returned > 0 {
                     let ns = pass.phase_ns[Phase::Collect as usize];
-                    self.sweeps.push((pin.requested as f64, ns as f64));
+                    self.clean_collects.push((pin.requested as f64, ns as f64));
                     if self.sizes.len() < 64 {
                         self.sizes.insert(pin.requested);
                     }
@@ -165,19 +177,19 @@ impl Evidence {
                 self.after_drain
                     .add(pass.isolate_failures[Isolate::Lru as usize] > 0);
             }
-            // Only a pass that is told alone says how many pages it had.
+            // A sum of several passes does not give the pages of each.
             if pass.passes == 1 && pass.unpinnable > 0 {
-                let unfit = pass.moved.saturating_add(pass.failed).max(pass.unpinnable);
+                let unpinnable = pass.moved.saturating_add(pass.failed).max(pass.unpinnable);
                 self.unpinned_pages = self.unpinned_pages.saturating_add(pages);
-                self.unfit_pages = self.unfit_pages.saturating_add(unfit.min(pages));
+                self.unpinnable_pages = self.unpinnable_pages.saturating_add(unpinnable.min(pages));
             }
             pages = pass.repinned;
             before = Some(pass);
         }
     }
 
-    /// Pages asked for (rounded up to a power of two), pins of that size, and the
-    /// nanoseconds per page of each phase.
+    /// Rows of requested pages (rounded up to a power of two), number of successful pins, and nanoseconds
+    /// per page by phase.
     pub fn costs_per_page(&self) -> impl Iterator<Item = (u64, u64, [f64; PHASES])> {
         let rows = self.costs.iter().filter(|(_, cost)| cost.pages > 0);
         rows.map(|(size, cost)| {

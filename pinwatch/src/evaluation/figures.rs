@@ -1,30 +1,31 @@
-//! What is compared, one row per figure.
+//! Figures that `compare` compares, one row each.
+#![forbid(unsafe_code)]
 
 use pinwatch_common::record::Phase;
 use serde::Serialize;
 
 use super::group::Sample;
 
-/// What a difference means.
+/// Direction in which a figure is better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Better {
     Lower,
-    /// Explains others, and is no verdict of its own.
+    /// No direction: the figure explains others and never decides the verdict.
     Neither,
 }
 
-/// How the values of single pins become one figure.
+/// Aggregation of the pins' values to one figure.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum How {
-    /// The share of pins with 1 instead of 0.
+pub enum Aggregate {
+    /// Share of pins with the value 1; the others have 0.
     Share,
     Mean,
-    /// The value that this share of the pins stays within.
+    /// Quantile, from 0 to 1.
     Quantile(f64),
 }
 
-/// What a figure counts.
+/// Unit of a figure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Unit {
@@ -35,7 +36,7 @@ pub enum Unit {
 }
 
 impl Unit {
-    /// Whether it depends on how fast the machine is.
+    /// Whether the figure is a time, which depends on the speed of the machine.
     #[must_use]
     pub fn is_time(self) -> bool {
         match self {
@@ -45,13 +46,13 @@ impl Unit {
     }
 }
 
-/// A row.
+/// One figure: its name, and how it is computed.
 pub struct Figure {
     pub name: &'static str,
     pub unit: Unit,
     pub better: Better,
-    pub how: How,
-    /// Of one pin; none for a pin that does not count here.
+    pub aggregate: Aggregate,
+    /// Value of one pin; `None` if the figure leaves out the pin.
     pub of: fn(&Sample) -> Option<f64>,
 }
 
@@ -59,14 +60,14 @@ const fn figure(
     name: &'static str,
     unit: Unit,
     better: Better,
-    how: How,
+    aggregate: Aggregate,
     of: fn(&Sample) -> Option<f64>,
 ) -> Figure {
     Figure {
         name,
         unit,
         better,
-        how,
+        aggregate,
         of,
     }
 }
@@ -76,16 +77,16 @@ const fn each_page(name: &'static str, of: fn(&Sample) -> Option<f64>) -> Figure
         name,
         Unit::NanosecondsPerPage,
         Better::Neither,
-        How::Mean,
+        Aggregate::Mean,
         of,
     )
 }
 
 const fn each_pin(name: &'static str, of: fn(&Sample) -> Option<f64>) -> Figure {
-    figure(name, Unit::Number, Better::Neither, How::Mean, of)
+    figure(name, Unit::Number, Better::Neither, Aggregate::Mean, of)
 }
 
-/// Per page returned, of pins that succeeded.
+/// `value` per returned page; `None` for a failed pin.
 fn page(sample: &Sample, value: f64) -> Option<f64> {
     (sample.returned > 0.0).then(|| value / sample.returned)
 }
@@ -94,48 +95,57 @@ fn phase(sample: &Sample, phase: Phase) -> Option<f64> {
     page(sample, sample.phase_ns[phase as usize].into())
 }
 
-/// The figure whose lines say why.
+/// Name of the figure whose lines list errnos and causes.
 pub const FAILED: &str = "failed pins";
 
+/// All figures, in the order of the output.
 pub const FIGURES: &[Figure] = &[
-    figure(FAILED, Unit::Share, Better::Lower, How::Share, |pin| {
-        Some(f64::from(u8::from(pin.failed)))
-    }),
+    figure(
+        FAILED,
+        Unit::Share,
+        Better::Lower,
+        Aggregate::Share,
+        |pin| Some(f64::from(u8::from(pin.failed))),
+    ),
     figure(
         "pages left in ZONE_MOVABLE",
         Unit::Share,
         Better::Lower,
-        How::Share,
+        Aggregate::Share,
         |pin| pin.movable.map(|movable| f64::from(u8::from(movable))),
     ),
     figure(
         "duration, median",
         Unit::Nanoseconds,
         Better::Lower,
-        How::Quantile(0.5),
+        Aggregate::Quantile(0.5),
         |pin| Some(pin.duration_ns),
     ),
     figure(
         "duration, p99",
         Unit::Nanoseconds,
         Better::Lower,
-        How::Quantile(0.99),
+        Aggregate::Quantile(0.99),
         |pin| Some(pin.duration_ns),
     ),
     figure(
         "duration per page",
         Unit::NanosecondsPerPage,
         Better::Lower,
-        How::Mean,
+        Aggregate::Mean,
         |pin| page(pin, pin.duration_ns),
     ),
     each_page("gup per page", |pin| phase(pin, Phase::Gup)),
     each_page("collect per page", |pin| phase(pin, Phase::Collect)),
     each_page("drain per page", |pin| phase(pin, Phase::Drain)),
     each_page("migrate per page", |pin| phase(pin, Phase::Migrate)),
-    figure("passes", Unit::Number, Better::Lower, How::Mean, |pin| {
-        Some(pin.passes.into())
-    }),
+    figure(
+        "passes",
+        Unit::Number,
+        Better::Lower,
+        Aggregate::Mean,
+        |pin| Some(pin.passes.into()),
+    ),
     each_pin("amplification", |pin| {
         page(pin, pin.returned + f64::from(pin.repinned))
     }),

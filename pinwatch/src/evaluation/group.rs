@@ -1,5 +1,5 @@
-//! Pins that can be compared with each other: of one kind of thread, one origin and
-//! about one size.
+//! Groups of comparable pins: one thread name without its digits, one origin, one size class.
+#![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,20 +13,21 @@ use crate::model::format::name;
 use crate::model::labels;
 use crate::model::trace::Traced;
 
-/// Kinds of pins that are told apart; what comes later is [`Key::others`].
+/// Maximum number of groups. Pins of later groups go to [`Key::others`].
 pub const GROUPS: usize = 32;
 
-/// What pins of a group have in common.
+/// Properties that the pins of a group share.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Key {
-    /// The thread's name, with `#` for numbers in it.
+    /// Name of the thread, with `#` for each number.
     pub comm: String,
     pub origin: &'static str,
-    /// Pages asked for: up to so many, and more than half of it.
+    /// Maximum number of requested pages, a power of two. The minimum is half the maximum plus 1.
     pub pages: u64,
 }
 
 impl Key {
+    /// Group of a pin.
     #[must_use]
     pub fn of(traced: &Traced) -> Self {
         let pin = &traced.event.pin;
@@ -37,7 +38,7 @@ impl Key {
         }
     }
 
-    /// What has no group of its own.
+    /// Group of all pins beyond the first [`GROUPS`] groups.
     #[must_use]
     pub fn others() -> Self {
         Self {
@@ -74,12 +75,12 @@ fn without_numbers(name: &str) -> String {
     text
 }
 
-/// What a comparison looks at, of one pin.
+/// Values of one pin that the figures need.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sample {
     pub duration_ns: f64,
     pub requested: f64,
-    /// Pages pinned; 0 if it failed.
+    /// Pages returned; 0 if the pin failed.
     pub returned: f64,
     pub failed: bool,
     pub passes: u32,
@@ -91,12 +92,12 @@ pub struct Sample {
     pub drains: u32,
     pub isolate_failures: u32,
     pub phase_ns: [f32; PHASES],
-    /// Whether the page that was looked at lies in ZONE_MOVABLE.
+    /// Whether the sampled page is in ZONE_MOVABLE; `None` without a sampled page or zone names.
     pub movable: Option<bool>,
 }
 
 impl Sample {
-    /// `movable` is the number of that zone, where it is known.
+    /// Values of a pin. `movable` is the number of ZONE_MOVABLE, if it is known.
     #[must_use]
     pub fn of(traced: &Traced, movable: Option<u8>) -> Self {
         let pin = &traced.event.pin;
@@ -120,12 +121,12 @@ impl Sample {
     }
 }
 
-/// The pins of a group.
+/// Pins of one group in one recording.
 #[derive(Clone, Debug, Default)]
 pub struct Group {
     pub pins: u64,
     pub failed: u64,
-    /// By errno and cause.
+    /// Failed pins by errno and cause.
     pub failures: BTreeMap<(String, &'static str), u64>,
     pub samples: Decimated<Sample>,
 }
@@ -146,7 +147,7 @@ impl Groups {
         group.pins += 1;
         if pin.returned < 0 {
             group.failed += 1;
-            // An errno of a made-up file can be anything.
+            // A forged file can have any value here.
             let errno = i32::try_from(-i128::from(pin.returned)).unwrap_or(i32::MAX);
             let class = if (1..4096).contains(&errno) {
                 errno_name(errno)
@@ -165,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_without_their_numbers() {
+    fn numbers_in_names_become_hashes() {
         assert_eq!(without_numbers("CPU 12/KVM"), "CPU #/KVM");
         assert_eq!(without_numbers("kworker/u8:3"), "kworker/u#:#");
         assert_eq!(without_numbers("qemu"), "qemu");

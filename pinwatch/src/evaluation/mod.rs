@@ -1,8 +1,7 @@
-//! The evaluation: what a recording says of the claims that were made about the path
-//! ([`claims`]), what limits would have done ([`what_if`]), and whether one recording is
-//! worse than another ([`compare`]).
+//! Evaluation of recordings: judges the claims about the path ([`claims`]), models other limits
+//! ([`what_if`]), and compares two kernels ([`compare`]).
 //!
-//! A recording is read once ([`capture`]), into sums and samples of bounded size.
+//! [`capture`] reads each recording once, into sums and samples of bounded size.
 
 pub mod capture;
 pub mod claims;

@@ -1,11 +1,12 @@
-//! Estimates with their uncertainty.
+//! Estimates with their intervals: means, shares, quantiles, exponents, and differences.
+#![forbid(unsafe_code)]
 
 use statrs::distribution::{ContinuousCDF as _, Normal, StudentsT};
 
-/// How often an interval that is shown is right.
+/// Confidence level of the intervals in the output.
 pub const LEVEL: f64 = 0.95;
 
-/// A figure, with an interval where there is enough to make one from.
+/// An estimate. The interval is `None` if there are too few values.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Estimate {
     pub value: f64,
@@ -13,19 +14,20 @@ pub struct Estimate {
 }
 
 impl Estimate {
-    /// Both ends and the value, by a function that keeps their order.
+    /// Applies an increasing function to the value and to both ends of the interval.
     #[must_use]
-    pub fn map(self, of: impl Fn(f64) -> f64) -> Self {
+    pub fn map(self, f: impl Fn(f64) -> f64) -> Self {
         Self {
-            value: of(self.value),
-            interval: self.interval.map(|(low, high)| (of(low), of(high))),
+            value: f(self.value),
+            interval: self.interval.map(|(low, high)| (f(low), f(high))),
         }
     }
 }
 
-/// Student's t, two-sided.
+/// Two-sided critical value of Student's t with `degrees` degrees of freedom.
 fn t(degrees: f64, level: f64) -> f64 {
-    /// From so many on it is the normal distribution's to five digits, and takes statrs for ever.
+    /// From here on t equals the normal quantile to five digits, and statrs does not finish in
+    /// reasonable time.
     const MANY: f64 = 1e6;
     if degrees >= MANY {
         return z(level);
@@ -34,7 +36,7 @@ fn t(degrees: f64, level: f64) -> f64 {
     StudentsT::new(0.0, 1.0, degrees).map_or(f64::INFINITY, |t| t.inverse_cdf(upper))
 }
 
-/// The normal distribution's quantile, two-sided.
+/// Two-sided critical value of the normal distribution.
 fn z(level: f64) -> f64 {
     Normal::standard().inverse_cdf((1.0 + level) / 2.0)
 }
@@ -44,7 +46,7 @@ pub fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
 
-/// The square of the standard error of the mean; none with less than two values.
+/// Squared standard error of the mean; `None` with fewer than two values.
 fn error_squared(values: &[f64]) -> Option<f64> {
     let n = values.len() as f64;
     let mean = mean(values);
@@ -52,12 +54,14 @@ fn error_squared(values: &[f64]) -> Option<f64> {
     (values.len() > 1).then(|| squares / (n - 1.0) / n)
 }
 
-/// How much larger the square of the mean's standard error is than that of independent
-/// values, by the correlation of neighbours (a process of order one). Never less than 1.
+/// Variance inflation of the mean of serially correlated values, at least 1.
+///
+/// The squared standard error is that of independent values times (1 + r) / (1 - r), where r is the
+/// lag-1 autocorrelation. This holds for a first-order autoregressive process.
 #[must_use]
 pub fn inflation(values: &[f64]) -> f64 {
-    /// With few values the correlation is not better known than that.
-    const MOST: f64 = 0.8;
+    /// Upper limit of r. Few values do not determine a larger correlation.
+    const MAX_CORRELATION: f64 = 0.8;
     let mean = mean(values);
     let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
     let neighbours = values.windows(2);
@@ -67,11 +71,11 @@ pub fn inflation(values: &[f64]) -> f64 {
     if squares <= 0.0 {
         return 1.0;
     }
-    let correlation = (products / squares).clamp(0.0, MOST);
+    let correlation = (products / squares).clamp(0.0, MAX_CORRELATION);
     (1.0 + correlation) / (1.0 - correlation)
 }
 
-/// The mean, by Student's t.
+/// Mean with Student's interval; `None` without values.
 #[must_use]
 pub fn of_mean(values: &[f64]) -> Option<Estimate> {
     let value = (!values.is_empty()).then(|| mean(values))?;
@@ -85,21 +89,21 @@ pub fn of_mean(values: &[f64]) -> Option<Estimate> {
 /// Known error terms of a two-sample comparison that the samples cannot show.
 #[derive(Clone, Copy, Debug)]
 pub struct Errors {
-    /// How much larger their squares are than those of independent values: see [`inflation`].
+    /// Variance inflation of base and new: see [`inflation`].
     pub inflations: [f64; 2],
-    /// The square of the one that all values of a side share.
+    /// Squared error that all values of one side share.
     pub shared: f64,
 }
 
 impl Errors {
-    /// As of values that were drawn one by one.
+    /// No error terms: all values are independent.
     pub const INDEPENDENT: Self = Self {
         inflations: [1.0; 2],
         shared: 0.0,
     };
 }
 
-/// The difference of two means, new minus base: Welch's interval.
+/// Difference of two means, new minus base, with Welch's interval; `None` if a side has no values.
 #[must_use]
 pub fn of_difference(base: &[f64], new: &[f64], errors: Errors, level: f64) -> Option<Estimate> {
     if base.is_empty() || new.is_empty() {
@@ -111,7 +115,7 @@ pub fn of_difference(base: &[f64], new: &[f64], errors: Errors, level: f64) -> O
         let (b, n) = (b * base_inflation, n * new_inflation);
         let all = b + n + 2.0 * errors.shared;
         let share = |error: f64, values: &[f64]| error.powi(2) / (values.len() as f64 - 1.0);
-        // Of what the values show; what is given is known.
+        // Degrees of freedom come from the samples alone: `shared` is known, not estimated.
         let below = share(b, base) + share(n, new);
         let degrees = if below > 0.0 {
             all.powi(2) / below
@@ -124,7 +128,7 @@ pub fn of_difference(base: &[f64], new: &[f64], errors: Errors, level: f64) -> O
     Some(Estimate { value, interval })
 }
 
-/// A share, `hits` of `n`: Wilson's interval (1927). `n` may be an effective number.
+/// Share of `hits` in `n`, with Wilson's interval (1927). `n` may be an effective sample size.
 #[must_use]
 pub fn of_share(hits: f64, n: f64, level: f64) -> Option<Estimate> {
     if n <= 0.0 {
@@ -140,7 +144,7 @@ pub fn of_share(hits: f64, n: f64, level: f64) -> Option<Estimate> {
     })
 }
 
-/// The difference of two shares, new minus base: Newcombe's interval (1998, method 10).
+/// Difference of two shares, new minus base, with Newcombe's interval (1998, method 10).
 #[must_use]
 pub fn of_share_difference(base: Estimate, new: Estimate) -> Option<Estimate> {
     let ((base_low, base_high), (new_low, new_high)) = base.interval.zip(new.interval)?;
@@ -153,23 +157,23 @@ pub fn of_share_difference(base: Estimate, new: Estimate) -> Option<Estimate> {
     })
 }
 
-/// A quantile of sorted values, between order statistics.
+/// Quantile `q` of sorted values, with an interval between order statistics.
 #[must_use]
 pub fn of_quantile(sorted: &[f64], q: f64) -> Option<Estimate> {
     let n = sorted.len() as f64;
     let at = |rank: f64| sorted[(rank.floor().max(0.0) as usize).min(sorted.len() - 1)];
     let value = (!sorted.is_empty()).then(|| at(n * q))?;
     let half = z(LEVEL) * (n * q * (1.0 - q)).sqrt();
-    // Ranks beyond the last value tell nothing of how far it goes.
-    let told = n * q - half >= 0.0 && n * q + half < n;
+    // An interval whose ranks lie beyond the values has an unknown end.
+    let inside = n * q - half >= 0.0 && n * q + half < n;
     Some(Estimate {
         value,
-        interval: told.then(|| (at(n * q - half), at(n * q + half))),
+        interval: inside.then(|| (at(n * q - half), at(n * q + half))),
     })
 }
 
-/// The exponent of a power law: least squares over logarithms. None with less than
-/// three points, or with points that do not differ in x.
+/// Exponent of a power law, by least squares over logarithms. `None` with fewer than three positive
+/// points, or if all have the same x.
 #[must_use]
 pub fn of_exponent(points: &[(f64, f64)]) -> Option<Estimate> {
     let usable = points.iter().filter(|(x, y)| *x > 0.0 && *y > 0.0);
@@ -202,7 +206,8 @@ mod tests {
         }
     }
 
-    /// By hand from tables of t (2.7764 of 4, 2.4469 of 6 degrees), and Newcombe's own example.
+    /// Computed by hand from tables of t (2.7764 for 4, 2.4469 for 6 degrees of freedom), and
+    /// Newcombe's own example.
     #[test]
     fn textbook_examples() {
         let values = [5.1, 4.9, 5.6, 5.8, 6.0];
@@ -222,7 +227,7 @@ mod tests {
             1.7663,
             6.2337,
         );
-        // Nothing but a shared error of 1 each: the normal distribution's 1.9600, times root two.
+        // Only a shared error of 1 on each side: the normal quantile 1.9600 times the root of two.
         let shared = Errors {
             shared: 1.0,
             ..Errors::INDEPENDENT
@@ -233,17 +238,17 @@ mod tests {
             1.0 - 2.7718,
             1.0 + 2.7718,
         );
-        // And all but nothing beside it.
-        let hardly = [4.0, 4.0 + 1e-9, 4.0, 4.0];
-        let got = of_difference(&[3.0; 4], &hardly, shared, LEVEL);
+        // The same with values that differ by almost nothing: many degrees of freedom.
+        let nearly_equal = [4.0, 4.0 + 1e-9, 4.0, 4.0];
+        let got = of_difference(&[3.0; 4], &nearly_equal, shared, LEVEL);
         near(got.unwrap(), 1.0, 1.0 - 2.7718, 1.0 + 2.7718);
     }
 
     #[test]
-    fn values_that_drift_are_worth_fewer_than_values_that_do_not() {
+    fn drift_inflates_the_variance() {
         let drift: Vec<f64> = (0..10).map(f64::from).collect();
         let back_and_forth: Vec<f64> = (0..10).map(|n| f64::from(n % 2)).collect();
-        // Of ten in a row the correlation is exactly 0.7.
+        // The lag-1 autocorrelation of 0 to 9 is exactly 0.7.
         assert!((inflation(&drift) - 1.7 / 0.3).abs() < 1e-9);
         assert_eq!(inflation(&back_and_forth), 1.0);
         assert_eq!(inflation(&[3.0; 5]), 1.0);
@@ -271,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn quantiles_have_an_interval_only_inside_of_what_was_seen() {
+    fn quantiles_have_an_interval_only_within_the_values() {
         let sorted: Vec<f64> = (0..1000).map(f64::from).collect();
         near(of_quantile(&sorted, 0.5).unwrap(), 500.0, 469.0, 530.0);
         assert_eq!(of_quantile(&sorted[..50], 0.99).unwrap().interval, None);

@@ -1,6 +1,8 @@
-//! What other rules would have made of the recorded pins. A model, not a measurement:
-//! nobody knows what a caller that failed would have done next, nor whether what stood in
-//! the way would have gone meanwhile.
+//! Model of the recorded pins under other rules for retries (`--what-if`).
+//!
+//! The results are no measurement: the model ignores the caller's reaction to an earlier failure, and
+//! whether the obstacle would have gone meanwhile.
+#![forbid(unsafe_code)]
 
 use std::str::FromStr;
 
@@ -9,17 +11,18 @@ use serde::Serialize;
 
 use crate::model::trace::Traced;
 
-/// A rule that the path could have.
+/// A rule that the kernel's path could have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Rule {
-    /// Give up once migration, or isolation, has failed in more passes than this. None: never.
-    /// The proposal of 2020 had 10 and 100 (`PINNABLE_MIGRATE_MAX`, `PINNABLE_ISOLATE_MAX`).
+    /// Limits on the passes with a failed migration or a failed isolation. The pin fails when a count
+    /// exceeds its limit; `None` is unlimited. The proposal of 2020 had 10 and 100
+    /// (`PINNABLE_MIGRATE_MAX`, `PINNABLE_ISOLATE_MAX`).
     Limits {
         migrate_max: Option<u32>,
         isolate_max: Option<u32>,
     },
-    /// Keep the pages that are fine, and pin only the others again.
+    /// Keep pinnable pages pinned over a retry, and pin only the others again.
     ForwardProgress,
 }
 
@@ -27,7 +30,8 @@ impl FromStr for Rule {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        const HINT: &str = "migrate-max=N, isolate-max=N (or both), immediate, or forward-progress";
+        const HINT: &str = "give migrate-max=N, isolate-max=N, both with a comma between them, immediate, or \
+                            forward-progress";
         match text {
             "immediate" => {
                 return Ok(Self::Limits {
@@ -55,19 +59,21 @@ impl FromStr for Rule {
     }
 }
 
-/// What a rule would have made of all pins.
+/// Outcome of all pins of a recording under one rule.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Outcome {
     pub rule: Rule,
     pub pins: u64,
-    /// Pins that succeeded and would have failed.
+    /// Pins that succeeded, and would have failed under the rule.
     pub would_fail: u64,
-    /// Nanoseconds of pins that would not have been spent.
+    /// Nanoseconds in pins that the rule would have saved.
     pub saved_ns: f64,
+    /// Nanoseconds of all pins, as recorded.
     pub total_ns: f64,
 }
 
 impl Outcome {
+    /// Outcome without pins.
     #[must_use]
     pub fn new(rule: Rule) -> Self {
         Self {
@@ -98,12 +104,12 @@ impl Outcome {
     }
 }
 
-/// Nanoseconds until a limit is passed; none if none is.
+/// Nanoseconds from the pin's entry until it exceeds a limit; `None` if it exceeds neither.
 fn given_up(traced: &Traced, migrate_max: Option<u32>, isolate_max: Option<u32>) -> Option<f64> {
     let (mut migrate, mut isolate, mut spent_ns) = (0u64, 0u64, 0.0);
     let beyond = |count: u64, max: Option<u32>| max.is_some_and(|max| count > u64::from(max));
     for pass in traced.each_pass() {
-        // A sum of several is taken to be alike in all.
+        // Passes recorded as a sum count as equal.
         let several = u64::from(pass.passes.max(1));
         let ns: f64 = pass.phase_ns.iter().map(|ns| *ns as f64).sum();
         let step = |happened: bool| if happened { several } else { 0 };
@@ -124,18 +130,18 @@ fn given_up(traced: &Traced, migrate_max: Option<u32>, isolate_max: Option<u32>)
     None
 }
 
-/// Nanoseconds spent on pinning again pages that were fine: the part of `gup` that pages
-/// pinned again have of all pages pinned, times the share of those that were fine.
+/// Estimated nanoseconds of repinning pinnable pages: time in phase `gup` times the share of such pages
+/// among all pages pinned over all passes.
 fn repinning(traced: &Traced) -> f64 {
     let pin = &traced.event.pin;
     let gup_ns = pin.phase_ns[Phase::Gup as usize] as f64;
     let repinned = pin.repinned as f64;
     let pinned = pin.requested as f64 + repinned;
-    let unfit = (pin.moved as f64).max(pin.unpinnable as f64);
+    let unpinnable = (pin.moved as f64).max(pin.unpinnable as f64);
     if pinned <= 0.0 || repinned <= 0.0 {
         return 0.0;
     }
-    gup_ns * (repinned - unfit).max(0.0) / pinned
+    gup_ns * (repinned - unpinnable).max(0.0) / pinned
 }
 
 #[cfg(test)]
@@ -179,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_end_a_loop_where_they_say() {
+    fn limits_end_a_loop_at_the_next_failure() {
         let done = Pass {
             passes: 1,
             phase_ns: [1000, 0, 0, 0, 0],
@@ -195,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn forward_progress_saves_what_was_pinned_again_for_nothing() {
+    fn forward_progress_saves_the_repinning_of_pinnable_pages() {
         let traced = looping(vec![isolating(1), isolating(1)]);
         let (failed, saved_ns) = after("forward-progress", &traced);
         assert_eq!(

@@ -1,5 +1,7 @@
-//! Agent status that cannot be recomputed from pins: plan, hooks, losses, pins in flight. It
-//! goes with a stream of pins, so that a follower that has both has the whole state.
+//! Agent status that cannot be recomputed from pins: plan, hooks, losses, pins in flight.
+//!
+//! Feeds and recordings carry it beside the pins. Both together give the whole [`State`].
+#![forbid(unsafe_code)]
 
 use pinwatch_common::fold::FastCells;
 use pinwatch_common::loss::LOSSES;
@@ -13,38 +15,39 @@ use crate::model::portable_pin::PortablePin;
 use crate::model::state::{Hook, ProgramStats, State};
 use crate::model::view;
 
-/// Pins in flight that are kept; a frame has room for more, and the oldest matter.
+/// Maximum length of [`AgentStatus::in_flight`]. They fit into one frame. Hung pins are the oldest.
 const IN_FLIGHT: usize = 500;
 
-/// At one moment.
+/// Agent status at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AgentStatus {
-    /// By `enum zone_type`.
+    /// Zone names by `enum zone_type`.
     pub zones: [Option<String>; ZONES],
     pub stuck_after_ns: u64,
     pub hooks: Vec<Hook>,
     pub programs: Vec<ProgramStats>,
-    /// What became of each measurement.
+    /// Status of each hook and measurement.
     pub plan: Vec<view::HookLine>,
-    /// By [`Loss`](pinwatch_common::loss::Loss).
+    /// Counts by [`Loss`](pinwatch_common::loss::Loss).
     pub losses: [u64; LOSSES],
-    /// Calls of GUP-fast: without the slow path, with it, and with its errno hidden.
+    /// Long-term calls of GUP-fast: those that finished alone, those that took the slow path, and the
+    /// hidden failures among the latter.
     pub gup_fast: [u64; 3],
     pub before_start: u64,
     pub claimed: usize,
     pub events_sent: u64,
-    /// `CLOCK_MONOTONIC`, in nanoseconds.
+    /// Time of the status, in nanoseconds of `CLOCK_MONOTONIC`.
     pub now_ns: u64,
-    /// The oldest pins in flight.
+    /// The oldest pins in flight, oldest first.
     pub in_flight: Vec<InFlight>,
 }
 
-/// A pin in flight: what is kept of one that ended, and what only one in flight has.
+/// A recorded pin in flight: the fields of a pin that ended, and its phase.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InFlight {
     #[serde(flatten)]
     pin: PortablePin,
-    /// [`Phase`](pinwatch_common::record::Phase), by number; older recordings have none.
+    /// Number of the running [`Phase`](pinwatch_common::record::Phase); 0 in older recordings.
     #[serde(default)]
     phase: u8,
 }
@@ -71,6 +74,7 @@ impl InFlight {
 }
 
 impl AgentStatus {
+    /// Status of the agent in a state, with the oldest 500 pins in flight.
     #[must_use]
     pub fn of(state: &State) -> Self {
         let FastCells { fast, slow, hidden } = state.cells.fast;
@@ -97,7 +101,7 @@ impl AgentStatus {
         }
     }
 
-    /// Puts it into a state, beside its statistics of pins.
+    /// Overwrites the agent status of a state. Keeps its statistics of pins.
     pub fn apply(&self, state: &mut State) {
         let [fast, slow, hidden] = self.gup_fast;
         state.cells.fast = FastCells { fast, slow, hidden };
@@ -136,7 +140,7 @@ mod tests {
     use super::*;
     use crate::model::in_flight::rows;
 
-    /// A pin of a thread that this machine has too.
+    /// A state with a pin in flight whose thread id exists on this machine.
     fn state() -> State {
         let tid = std::process::id();
         let pin = Pin {

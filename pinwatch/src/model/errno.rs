@@ -1,9 +1,10 @@
-//! Names of errnos, those that only the kernel has included.
+//! Names of errnos, including those that only the kernel uses, such as `ERESTARTSYS`.
+#![forbid(unsafe_code)]
 
 use nix::errno::Errno;
 use pinwatch_common::fold::ERRNO_CLASSES;
 
-/// The name of an errno, as a pin returns it.
+/// Name of a positive errno; its number if it has no name.
 #[must_use]
 pub fn errno_name(errno: i32) -> String {
     if let Some((_, name)) = ERRNO_CLASSES.iter().find(|(number, _)| *number == errno) {
@@ -15,7 +16,7 @@ pub fn errno_name(errno: i32) -> String {
     }
 }
 
-/// The errno of a name or a number.
+/// Parses an errno given as a name, in any case, or as a number.
 pub fn parse_errno(text: &str) -> Result<i32, String> {
     if let Ok(number) = text.parse() {
         return Ok(number);
@@ -28,7 +29,9 @@ pub fn parse_errno(text: &str) -> Result<i32, String> {
         .unwrap_or(0);
     known
         .find(|number| errno_name(*number) == upper)
-        .ok_or_else(|| format!("{text} is not the name of an errno, such as ENOMEM"))
+        .ok_or_else(|| {
+            format!("{text} is not an errno; give a name such as ENOMEM, or a number such as 12")
+        })
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! Which pins somebody wants to see: one field per flag, all of which must match.
+//! Filter of a follower: selects pins by process, origin, result, duration and passes.
+#![forbid(unsafe_code)]
 
 use std::time::Duration;
 
@@ -13,35 +14,35 @@ use super::labels;
 use crate::model::errno::{errno_name, parse_errno};
 use crate::model::format::name;
 
-/// The flags; those that can be are applied in the kernel ([`Filter::kernel`]).
+/// Filter flags. A pin must match each given one. [`Filter::kernel`] has those that the kernel applies.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[command(next_help_heading = "Filters, all of which must match; lists are separated by commas")]
+#[command(next_help_heading = "Filters (a pin must match each one; separate list items by commas)")]
 pub struct Filter {
-    /// Processes
+    /// Pins of these process ids, as in the initial pid namespace
     #[arg(long, value_name = "PIDS", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
     pub pid: Vec<u32>,
 
-    /// Threads with one of these names, as in /proc/TID/comm
+    /// Pins of threads with one of these exact names, as in /proc/TID/comm
     #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = comm)]
     pub comm: Vec<String>,
 
-    /// Who pins: io_uring, rdma, vfio, ...
+    /// Pins from one of these kernel interfaces: io_uring, rdma, vfio, ...
     #[arg(long, value_name = "ORIGINS", value_delimiter = ',', value_parser = PossibleValuesParser::new(ORIGIN_NAMES))]
     pub origin: Vec<String>,
 
-    /// Pins that failed with one of these, such as ENOMEM
+    /// Pins that failed with one of these errnos, by name (ENOMEM) or number
     #[arg(long, value_name = "ERRNOS", value_delimiter = ',', value_parser = parse_errno)]
     pub errno: Vec<i32>,
 
-    /// Pins that failed for one of these reasons
+    /// Pins that failed for one of these causes
     #[arg(long, value_name = "CAUSES", value_delimiter = ',', value_parser = PossibleValuesParser::new(CAUSE_NAMES))]
     pub cause: Vec<String>,
 
-    /// Pins that took, or are taking, at least as long (such as 500us, 10ms, 2s)
+    /// Pins that took, or have been in flight, at least this long: 500us, 10ms, 2s, ...
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub min_latency: Option<Duration>,
 
-    /// Pins with at least as many passes
+    /// Pins with at least N passes
     #[arg(long, value_name = "N")]
     pub min_passes: Option<u32>,
 
@@ -49,32 +50,33 @@ pub struct Filter {
     #[arg(long)]
     pub failed: bool,
 
-    /// Whether pins that begin a retry are wanted as well.
+    /// Whether to select events at the beginning of retries too. No flag: the recorder sets it.
     #[arg(skip)]
     #[serde(default)]
     pub passes: bool,
 }
 
-fn one_of<T: PartialEq<U>, U: ?Sized>(wanted: &[T], is: &U) -> bool {
-    wanted.is_empty() || wanted.iter().any(|wanted| wanted == is)
+/// Whether `value` is in the list; true for an empty list, a flag that was not given.
+fn one_of<T: PartialEq<U>, U: ?Sized>(list: &[T], value: &U) -> bool {
+    list.is_empty() || list.iter().any(|item| item == value)
 }
 
 impl Filter {
-    /// Whether an event is wanted: of an ended pin, or of one that begins a retry.
+    /// Whether the filter selects an event: a pin that ended, or one that begins a retry.
     #[must_use]
     pub fn event(&self, event: &PinEvent) -> bool {
         if event.pin.ended == 0 {
-            return self.passes && self.whose(event);
+            return self.passes && self.matches_owner(event);
         }
         self.ended(event)
     }
 
-    /// Whether an ended pin is wanted.
+    /// Whether the filter selects a pin that ended.
     #[must_use]
     pub fn ended(&self, event: &PinEvent) -> bool {
         let PinEvent { pin, .. } = event;
         let failed = pin.returned < 0;
-        self.whose(event)
+        self.matches_owner(event)
             && (!self.wants_failures() || failed)
             && one_of(&self.errno, &(-pin.returned as i32))
             && one_of(&self.cause, labels::cause(pin))
@@ -82,14 +84,15 @@ impl Filter {
             && pin.passes >= self.min_passes.unwrap_or(0)
     }
 
-    fn whose(&self, PinEvent { pin, comm }: &PinEvent) -> bool {
+    /// Whether the pin's process, thread name and origin match.
+    fn matches_owner(&self, PinEvent { pin, comm }: &PinEvent) -> bool {
         one_of(&self.pid, &pin.tgid)
             && one_of(&self.origin, labels::origin(pin))
             && (self.comm.is_empty() || one_of(&self.comm, name(comm).as_str()))
     }
 
-    /// Whether a pin in flight is wanted. It has not failed: with a filter on
-    /// results it is not.
+    /// Whether the filter selects a pin in flight. Such a pin has not failed, so `--failed`,
+    /// `--errno` and `--cause` exclude it.
     #[must_use]
     pub fn in_flight(&self, row: &Row) -> bool {
         one_of(&self.pid, &row.pid)
@@ -100,7 +103,7 @@ impl Filter {
             && one_of(&self.comm, row.thread.comm.as_deref().unwrap_or_default())
     }
 
-    /// The flags that are set, as they are given; none for a filter that lets all through.
+    /// The given flags as command-line arguments; empty for a filter that selects every pin.
     #[must_use]
     pub fn words(&self) -> Vec<String> {
         let Self {
@@ -139,7 +142,8 @@ impl Filter {
         self.failed || !self.errno.is_empty() || !self.cause.is_empty()
     }
 
-    /// What the kernel can apply of it: wants every pin that this filter wants.
+    /// Filter for the kernel. It selects every pin that this filter selects, and maybe more: the kernel
+    /// compares one process id and one name, and no passes.
     #[must_use]
     pub fn kernel(&self) -> Listening {
         let mut listening = Listening::ALL;
@@ -163,13 +167,16 @@ impl Filter {
     }
 }
 
-/// The kernel keeps 15 bytes of a name.
+/// `TASK_COMM_LEN` without the final NUL.
 const COMM_BYTES: usize = 15;
 
 fn comm(text: &str) -> Result<String, String> {
     match text.len() {
         1..=COMM_BYTES => Ok(text.to_owned()),
-        _ => Err(format!("a thread's name has 1 to {COMM_BYTES} bytes")),
+        length => Err(format!(
+            "the kernel keeps 1 to {COMM_BYTES} bytes of a thread's name, this name has {length}; \
+             give it as in /proc/TID/comm"
+        )),
     }
 }
 
@@ -209,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn each_flag_alone_lets_through_and_keeps_out() {
+    fn each_flag_selects_and_rejects() {
         let rows: &[(&[&str], &[&str])] = &[
             (&["--pid", "7"], &["--pid", "8"]),
             (&["--pid", "8,7"], &["--pid", "8,9"]),
@@ -221,13 +228,13 @@ mod tests {
             (&["--min-passes", "3"], &["--min-passes", "4"]),
             (&["--failed", "--pid", "7"], &["--failed", "--pid", "8"]),
         ];
-        for (through, out) in rows {
-            for (args, expected) in [(through, true), (out, false)] {
+        for (selects, rejects) in rows {
+            for (args, expected) in [(selects, true), (rejects, false)] {
                 let filter = filter(args);
                 assert_eq!(filter.ended(&event()), expected, "{args:?}");
                 let comm = name_words(event().comm);
                 let kernel = filter.kernel().wants(&event().pin, comm);
-                assert!(kernel || !expected, "the kernel keeps out {args:?}");
+                assert!(kernel || !expected, "the kernel rejects {args:?}");
             }
         }
         let mut fine = event();
@@ -239,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn the_kernel_keeps_out_what_it_can() {
+    fn the_kernel_filter_rejects_other_pins() {
         for args in [
             ["--pid", "8"],
             ["--comm", "qem"],

@@ -1,19 +1,20 @@
-//! Figures and names as people read them on a terminal. Names are of a process's
-//! choosing: what a terminal would act upon is escaped.
+//! Formats figures and names for a terminal.
+//!
+//! A process chooses its name freely. [`printable`] escapes characters that control a terminal.
+#![forbid(unsafe_code)]
 
 use std::borrow::Cow;
 
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
-/// A thread's name: up to the first NUL, what is no UTF-8 replaced.
+/// A thread's name, up to the first NUL. Bytes that are not UTF-8 become U+FFFD.
 #[must_use]
 pub fn name(comm: &[u8]) -> String {
     let end = comm.iter().position(|b| *b == 0).unwrap_or(comm.len());
     String::from_utf8_lossy(&comm[..end]).into_owned()
 }
 
-/// The text with everything escaped that is not plainly visible: control
-/// characters, and those that change the direction of text.
+/// Escapes backslashes, control characters, and characters that change the text direction.
 #[must_use]
 pub fn printable(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -27,7 +28,7 @@ pub fn printable(text: &str) -> String {
     out
 }
 
-/// Cut to a width, with an ellipsis where something is missing.
+/// Truncates text to `width` terminal columns. An ellipsis marks the cut.
 #[must_use]
 pub fn fit(text: &str, width: usize) -> Cow<'_, str> {
     if text.width() <= width {
@@ -41,7 +42,7 @@ pub fn fit(text: &str, width: usize) -> Cow<'_, str> {
     Cow::Owned(kept.chain(['…']).collect())
 }
 
-/// Filled up with spaces to a width, on the left or on the right.
+/// Pads text with spaces to `width` terminal columns. `right` aligns it to the right.
 #[must_use]
 pub fn pad(text: &str, width: usize, right: bool) -> String {
     let space = " ".repeat(width.saturating_sub(text.width()));
@@ -52,7 +53,8 @@ pub fn pad(text: &str, width: usize, right: bool) -> String {
     }
 }
 
-/// Three digits and a unit: `812ns`, `1.23ms`, `12.3s`; from ten minutes on `65m02s`.
+/// A duration with three digits and a unit: `812ns`, `1.23ms`, `12.3s`. From ten minutes on `10m02s`,
+/// from an hour on `1h05m`.
 #[must_use]
 pub fn duration(ns: u64) -> String {
     const SECOND: u64 = 1_000_000_000;
@@ -83,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_terminal_acts_upon_is_escaped() {
+    fn terminal_controls_are_escaped() {
         assert_eq!(printable("qemu \"x\""), "qemu \"x\"");
         assert_eq!(printable("\x1b[31mred"), "\\u{1b}[31mred");
         assert_eq!(printable("a\nb\tc\\"), "a\\nb\\tc\\\\");

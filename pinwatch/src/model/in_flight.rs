@@ -1,5 +1,6 @@
-//! Pins in flight as JSON, oldest first: the first thing to look at when
-//! something hangs. docs/metrics.md documents the fields.
+//! Pins in flight as JSON, oldest first: the place to look first when something hangs.
+//! docs/metrics.md documents the fields.
+#![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
 
@@ -9,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::labels;
 use super::state::{State, activity};
 
-/// A thread, as far as it is known.
+/// Name and cgroup of a thread; unknown fields are `None`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Thread {
     pub comm: Option<String>,
@@ -17,37 +18,38 @@ pub struct Thread {
     pub container: Option<String>,
 }
 
-/// Where the names of threads come from. A state has the source's own, so that threads of a
-/// recording are never looked up on the machine that replays it.
+/// Source of thread names. Each state has its own, so that a replay never looks up the threads of a
+/// recording on the local machine.
 #[derive(Clone, Debug, Default)]
 pub enum Threads {
     #[default]
     Unknown,
-    /// The machine that is watched, which is asked only when somebody looks at pins in flight.
+    /// Reads a thread of this machine by its id. Called only when an output lists pins in flight.
     Live(fn(u32) -> Thread),
-    /// A recording, by thread id.
+    /// Threads of a recording, by thread id.
     Recorded(BTreeMap<u32, Thread>),
 }
 
 impl Threads {
+    /// Looks up a thread; all fields are `None` if it is unknown.
     #[must_use]
     pub fn get(&self, tid: u32) -> Thread {
         match self {
             Self::Unknown => Thread::default(),
-            Self::Live(ask) => ask(tid),
+            Self::Live(look_up) => look_up(tid),
             Self::Recorded(threads) => threads.get(&tid).cloned().unwrap_or_default(),
         }
     }
 }
 
-/// A pin in flight, and who it belongs to.
+/// A pin in flight with its thread, as JSON has it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Row {
-    /// Entry, `CLOCK_MONOTONIC`, in nanoseconds.
+    /// Time of entry, in nanoseconds of `CLOCK_MONOTONIC`.
     pub start_ns: u64,
     pub age_seconds: f64,
     pub stuck: bool,
-    /// What it is doing, in words.
+    /// The pin's activity, in words.
     #[serde(rename = "signature")]
     pub activity: String,
     pub origin: String,
@@ -75,7 +77,7 @@ pub fn rows(state: &State, limit: usize) -> Vec<Row> {
     pins.into_iter().map(|pin| row(state, pin)).collect()
 }
 
-/// All pins in flight.
+/// All pins in flight as a JSON array.
 pub fn json(state: &State) -> serde_json::Result<String> {
     serde_json::to_string_pretty(&rows(state, usize::MAX))
 }

@@ -1,27 +1,28 @@
-//! Names of the numbers that BPF writes.
+//! Label values for the enum numbers that BPF programs write.
+#![forbid(unsafe_code)]
 
 use pinwatch_common::fold;
 use pinwatch_common::record::{CAUSE_NAMES, ORIGIN_NAMES, PHASE_NAMES, Pin};
 
-/// The name of a pin's origin.
+/// Label value of a pin's origin.
 #[must_use]
 pub fn origin(pin: &Pin) -> &'static str {
     label(&ORIGIN_NAMES, pin.origin)
 }
 
-/// The name of the phase that a pin in flight is in.
+/// Label value of the running phase of a pin in flight.
 #[must_use]
 pub fn phase(pin: &Pin) -> &'static str {
     label(&PHASE_NAMES, pin.phase)
 }
 
-/// Why a pin failed.
+/// Label value of the cause of a failed pin.
 #[must_use]
 pub fn cause(pin: &Pin) -> &'static str {
     CAUSE_NAMES[fold::cause(pin) as usize]
 }
 
-/// `other` for a number without a name, as in a recording of a later version.
+/// Name at index `n`. A number without a name, as in a recording of a later version, is `other`.
 fn label(names: &[&'static str], n: u8) -> &'static str {
     names.get(usize::from(n)).copied().unwrap_or("other")
 }

@@ -1,4 +1,4 @@
-//! What every output shows, as plain data and pure functions: no I/O, no clock, no aya.
+//! Data types that the outputs share, and pure functions of such data: no I/O, no clock, no aya.
 
 pub mod agent_status;
 pub mod errno;

@@ -1,5 +1,5 @@
-//! An ended pin in words and plain numbers: a line of `pinwatch tail --json`, whose
-//! fields docs/tail.md documents.
+//! A line of `pinwatch tail --json`: a pin that ended. docs/tail.md documents the fields.
+#![forbid(unsafe_code)]
 
 use jiff::Timestamp;
 use pinwatch_common::record::{ISOLATE_NAMES, ISOLATES, PHASE_NAMES, PHASES, Pin, PinEvent};
@@ -10,10 +10,10 @@ use super::labels;
 use crate::model::errno::errno_name;
 use crate::model::format::name;
 
-/// One pin.
+/// A pin that ended, as JSON.
 #[derive(Clone, Debug, Serialize)]
 pub struct Ended {
-    /// When it returned.
+    /// Time of return.
     pub time: Timestamp,
     pub comm: String,
     pub pid: u32,
@@ -21,7 +21,7 @@ pub struct Ended {
     pub origin: &'static str,
     pub duration_ns: u64,
     pub ok: bool,
-    /// The errno's name.
+    /// Name of the errno of a failed pin.
     pub errno: Option<String>,
     pub cause: Option<&'static str>,
     pub pages_requested: u64,
@@ -41,7 +41,7 @@ pub struct Ended {
 }
 
 impl Ended {
-    /// `wall_offset_ns` is what to add to `CLOCK_MONOTONIC` for the time of day.
+    /// Converts a pin. `wall_offset_ns` is the time of day minus `CLOCK_MONOTONIC`, in nanoseconds.
     #[must_use]
     pub fn new(PinEvent { pin, comm }: &PinEvent, wall_offset_ns: i64) -> Self {
         let Pin {

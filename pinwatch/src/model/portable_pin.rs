@@ -1,15 +1,17 @@
-//! A pin as it is written: independent of the layout that BPF uses, and small,
-//! since postcard writes small numbers in few bytes.
+//! A pin in the form that recordings hold: independent of the BPF layout, and small, since postcard
+//! encodes small numbers in few bytes.
+#![forbid(unsafe_code)]
 
 use pinwatch_common::record::{ISOLATES, PHASES, Pin, PinEvent};
 use serde::{Deserialize, Serialize};
 
 use crate::model::trace::{Pass, Traced};
 
-/// Fields are in the order of the format; a change of any is a new format.
+/// A recorded pin. The order of its fields is part of the format: any change makes a new format.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortablePin {
-    /// After the start of the pin before in the same frame; of the first, since boot.
+    /// Nanoseconds from the entry of the previous pin in the frame to this entry. In the first pin of a
+    /// frame the time of entry, in nanoseconds of `CLOCK_MONOTONIC`.
     start_after_ns: i64,
     duration_ns: u64,
     tgid: u32,
@@ -30,14 +32,15 @@ pub struct PortablePin {
     gup_flags: u32,
     origin: u8,
     sampled_zone: u8,
-    /// Without the padding.
+    /// Name of the thread, without the padding.
     comm: Vec<u8>,
-    /// Of a pin with several.
+    /// Recorded passes; empty for a pin without a reported retry.
     passes_told: Vec<Pass>,
 }
 
 impl PortablePin {
-    /// `before_ns` is the start of the pin before, and becomes that of this one.
+    /// Converts a pin. `before_ns` holds the entry of the previous pin in the frame, and is set to the
+    /// entry of this one.
     #[must_use]
     pub fn new(event: &PinEvent, passes: &[Pass], before_ns: &mut u64) -> Self {
         let PinEvent { pin, comm } = event;
@@ -69,7 +72,7 @@ impl PortablePin {
         }
     }
 
-    /// The pin as it was, with its passes.
+    /// Restores the pin with its passes. `before_ns` as in [`PortablePin::new`].
     pub fn traced(self, before_ns: &mut u64) -> Traced {
         Traced {
             event: self.event(before_ns),
@@ -77,7 +80,7 @@ impl PortablePin {
         }
     }
 
-    /// The pin as it was.
+    /// Restores the pin. `before_ns` as in [`PortablePin::new`].
     #[must_use]
     pub fn event(&self, before_ns: &mut u64) -> PinEvent {
         let start_ns = before_ns.wrapping_add(self.start_after_ns as u64);

@@ -1,6 +1,8 @@
-//! Pins added up by who pinned, in a bounded number of series. The one that has not
-//! pinned for longest makes room: what it had is added to `other`, so that the sum
-//! over all stays what it was. No clock, no I/O.
+//! Sums of pins by process or cgroup, in a bounded number of series (`--per`). No clock, no I/O.
+//!
+//! A new series beyond the limit evicts the least recently used one. The sums of evicted series
+//! are added to `other`, so that the total over all series never shrinks.
+#![forbid(unsafe_code)]
 
 use std::num::NonZeroUsize;
 use std::ops::AddAssign;
@@ -9,29 +11,29 @@ use lru::LruCache;
 use pinwatch_common::fold::PinCells;
 use pinwatch_common::record::Pin;
 
-/// What has a series of its own.
+/// Value of `--per`: the property of a pin that has a series of its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Per {
-    /// Nothing: pins are told apart by origin alone.
+    /// Nothing: metrics distinguish pins by origin alone.
     #[default]
     None,
-    /// Threads of one name in one container, pod and systemd unit.
+    /// Threads with the same name in the same container, pod and systemd unit.
     Process,
     /// A cgroup.
     Cgroup,
 }
 
-/// What is added up.
+/// Sums over the pins of one series.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sums {
     pub pins: u64,
     pub failures: u64,
-    /// From entry to return, in nanoseconds.
+    /// Nanoseconds from entry to return.
     pub duration_ns: u64,
 }
 
 impl Sums {
-    /// Of everything that was folded.
+    /// Sums over all pins in the cells.
     #[must_use]
     pub fn of(cells: &PinCells) -> Self {
         let mut sums = Self::default();
@@ -45,9 +47,9 @@ impl Sums {
         sums
     }
 
-    /// By how much each is more than in another; 0 where it is not.
+    /// Difference of each field, at least 0.
     #[must_use]
-    pub fn beyond(self, other: Self) -> Self {
+    pub fn excess_over(self, other: Self) -> Self {
         Self {
             pins: self.pins.saturating_sub(other.pins),
             failures: self.failures.saturating_sub(other.failures),
@@ -55,7 +57,7 @@ impl Sums {
         }
     }
 
-    /// The greater of each.
+    /// Maximum of each field.
     #[must_use]
     pub fn max(self, other: Self) -> Self {
         Self {
@@ -84,25 +86,25 @@ impl AddAssign for Sums {
     }
 }
 
-/// Who pinned, as far as it is known: labels with their values. What is not
-/// known has no label.
+/// Label names and values that identify the pinning process or cgroup. Unknown values have no label.
 pub type Labels = Vec<(&'static str, String)>;
 
-/// All series.
+/// The series of `--per`, in an LRU cache.
 #[derive(Debug)]
 pub struct Series {
     per: Per,
     all: LruCache<Labels, Sums>,
-    /// Of series that are gone.
+    /// Sums of the evicted series.
     other: Sums,
     evicted: u64,
-    /// Of all pins that were added.
+    /// Sums of all added pins.
     total: Sums,
-    /// Pins that ended and were never added; grows only.
+    /// Pins that ended and were not added, in the series `unseen`. Only grows.
     unseen: Sums,
 }
 
 impl Series {
+    /// No series yet; at most `most`, besides `other` and `unseen`.
     #[must_use]
     pub fn new(per: Per, most: NonZeroUsize) -> Self {
         Self {
@@ -120,30 +122,32 @@ impl Series {
         self.per
     }
 
-    /// Adds a pin.
-    pub fn add(&mut self, who: Labels, pin: Sums) {
+    /// Adds a pin to its series. May evict another series.
+    pub fn add(&mut self, labels: Labels, pin: Sums) {
         self.total += pin;
-        if let Some(sums) = self.all.get_mut(&who) {
+        if let Some(sums) = self.all.get_mut(&labels) {
             *sums += pin;
-        } else if let Some((_, gone)) = self.all.push(who, pin) {
-            self.other += gone;
+        } else if let Some((_, evicted)) = self.all.push(labels, pin) {
+            self.other += evicted;
             self.evicted += 1;
         }
     }
 
-    /// Compares with what had ended before all that has been added was asked for:
-    /// what is missing was lost on the way.
-    pub fn compare(&mut self, ended: Sums) {
-        self.unseen = self.unseen.max(ended.beyond(self.total));
+    /// Counts lost pins: the excess of `ended` over the added pins becomes `unseen`.
+    ///
+    /// The caller reads `ended` from the cells before it takes the last events. Otherwise pins that
+    /// are still on their way would count as lost.
+    pub fn count_unseen(&mut self, ended: Sums) {
+        self.unseen = self.unseen.max(ended.excess_over(self.total));
     }
 
-    /// Everything for a scrape.
+    /// Copy of all series for a scrape.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         let all = self.all.iter();
         Snapshot {
             per: self.per,
-            all: all.map(|(who, sums)| (who.clone(), *sums)).collect(),
+            all: all.map(|(labels, sums)| (labels.clone(), *sums)).collect(),
             other: self.other,
             unseen: self.unseen,
             evicted: self.evicted,
@@ -152,17 +156,19 @@ impl Series {
     }
 }
 
-/// The series at one moment.
+/// Copy of the series for one scrape.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     pub per: Per,
-    /// The most recently used first.
+    /// Most recently used first.
     pub all: Vec<(Labels, Sums)>,
+    /// Sums of the evicted series.
     pub other: Sums,
+    /// Pins that ended and were added to no series.
     pub unseen: Sums,
-    /// How many series have been moved to `other`.
+    /// Number of evictions.
     pub evicted: u64,
-    /// How many there can be.
+    /// Maximum number of series, besides `other` and `unseen`.
     pub most: usize,
 }
 
@@ -171,7 +177,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn who(n: u8) -> Labels {
+    fn labels(n: u8) -> Labels {
         vec![("comm", n.to_string())]
     }
 
@@ -198,8 +204,8 @@ mod tests {
                 ended += pin;
                 if !lost {
                     seen += pin;
-                    series.add(who(n), pin);
-                    prop_assert_eq!(&series.snapshot().all[0].0, &who(n));
+                    series.add(labels(n), pin);
+                    prop_assert_eq!(&series.snapshot().all[0].0, &labels(n));
                 }
                 let now = series.snapshot();
                 prop_assert!(now.all.len() <= most);
@@ -207,25 +213,26 @@ mod tests {
                 prop_assert_eq!(sum(&now), seen);
                 before = now;
             }
-            series.compare(ended);
-            prop_assert_eq!(sum(&series.snapshot()), ended, "what is lost is named");
-            series.compare(Sums::default());
-            prop_assert_eq!(sum(&series.snapshot()), ended, "and never less");
+            series.count_unseen(ended);
+            prop_assert_eq!(sum(&series.snapshot()), ended, "lost pins are unseen");
+            series.count_unseen(Sums::default());
+            prop_assert_eq!(sum(&series.snapshot()), ended, "no sum decreases");
         }
     }
 
     #[test]
-    fn the_least_recently_used_goes() {
+    fn the_least_recently_used_series_is_evicted() {
         let mut series = Series::new(Per::Process, NonZeroUsize::new(2).unwrap());
         let pin = Sums {
             pins: 1,
             ..Sums::default()
         };
         for n in [1, 2, 1, 3] {
-            series.add(who(n), pin);
+            series.add(labels(n), pin);
         }
         let snapshot = series.snapshot();
-        let names: Vec<_> = snapshot.all.iter().map(|(who, _)| &who[0].1[..]).collect();
+        let all = snapshot.all.iter();
+        let names: Vec<_> = all.map(|(labels, _)| &labels[0].1[..]).collect();
         assert_eq!(
             (names, snapshot.other.pins, snapshot.evicted),
             (vec!["3", "1"], 1, 1)

@@ -1,31 +1,32 @@
-//! What surrounds the pins that a follower gets: the beginning, and what was lost.
+//! First message to a follower, and its counts of lost events.
+#![forbid(unsafe_code)]
 
 use serde::{Deserialize, Serialize};
 
 use super::agent_status::AgentStatus;
 
-/// The first thing a follower learns.
+/// First message of a feed. The header of a recording contains it too.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Start {
-    /// Of the pinwatch that watches.
+    /// Version of the pinwatch that measures.
     pub version: String,
-    /// Of its records.
+    /// `ABI_VERSION` of its events.
     pub abi: u32,
     pub release: String,
     pub era: String,
-    /// What to add to `CLOCK_MONOTONIC` for the time of day, in nanoseconds.
+    /// Time of day minus `CLOCK_MONOTONIC`, in nanoseconds.
     pub wall_offset_ns: i64,
-    /// Before the first pin.
+    /// Agent status before the first pin.
     #[serde(default, rename = "rest")]
     pub status: Box<AgentStatus>,
 }
 
-/// Pins that ended and that a follower was not given, since it began.
+/// Events that a follower lost since it connected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lost {
-    /// The ring buffer was full.
+    /// Events that found the ring buffer full.
     pub ring: u64,
-    /// The follower fell behind.
+    /// Events that the follower was too slow to take.
     pub behind: u64,
 }
 

@@ -1,6 +1,6 @@
-//! The state that every output shows: statistics, pins in flight, losses, and
-//! the verdicts of the hooks. Plain data, made by a source, without a clock and
-//! without I/O.
+//! The state that all outputs render: statistics, pins in flight, losses and hooks. A source makes it.
+//! Plain data, without a clock and without I/O.
+#![forbid(unsafe_code)]
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -27,66 +27,64 @@ use crate::probe::table::Measurement;
 pub struct Hook {
     pub measurement: Measurement,
     pub kind: Kind,
-    /// The function or tracepoint.
+    /// Name of the function or tracepoint.
     pub target: Cow<'static, str>,
-    /// Whether it is attached, and no switch of the kernel silences it.
+    /// Whether the hook runs: it is attached, and no kernel switch silences it.
     pub attached: bool,
-    /// Whether what it counts is a lower bound: beside another BPF agent the kernel skips it.
+    /// Whether its counts are a lower bound: the kernel can skip it beside another BPF agent.
     #[serde(default)]
     pub lower_bound: bool,
 }
 
-/// What one BPF program has done.
+/// Run counters of one BPF program.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProgramStats {
     pub program: Cow<'static, str>,
-    /// Whether another program at the same hook does the work where this one is skipped.
+    /// Whether a twin at the same hook does the work when the kernel skips this program.
     #[serde(default)]
     pub has_twin: bool,
-    /// Runs, and nanoseconds in them, where the kernel counts them
-    /// (`kernel.bpf_stats_enabled`).
+    /// Number of runs and their total nanoseconds; `None` unless `kernel.bpf_stats_enabled` is 1.
     pub runs: Option<(u64, u64)>,
-    /// Runs skipped because the program was running on that CPU; `None` before
+    /// Runs that the kernel skipped because the program was running on that CPU. `None` before
     /// 5.12, which has no such protection.
     pub skipped: Option<u64>,
-    /// Hits of a kprobe that could not be handled.
+    /// Kprobe hits that the kernel could not handle.
     pub missed: Option<u64>,
 }
 
-/// Everything at one moment.
+/// The agent's state at one moment.
 #[derive(Clone, Debug)]
 pub struct State {
     pub release: String,
     pub era: String,
-    /// Pins that were in flight when the agent attached: their returns have no
-    /// entry.
+    /// Pins that were in flight when the agent attached. Their entries were not seen.
     pub before_start: u64,
-    /// Names by `enum zone_type`; none where zones are not sampled.
+    /// Zone names by `enum zone_type`; `None` where zones are not sampled.
     pub zones: [Option<&'static str>; ZONES],
     pub cells: Box<CpuCells>,
     pub in_flight: Vec<Pin>,
-    /// Where the names of their threads come from.
+    /// Source of the names of the threads in `in_flight`.
     pub threads: Threads,
-    /// Slots of the table of pins in flight that are taken.
+    /// Number of taken slots.
     pub claimed: usize,
-    /// `CLOCK_MONOTONIC`, in nanoseconds.
+    /// Time of the state, in nanoseconds of `CLOCK_MONOTONIC`.
     pub now_ns: u64,
     /// Age in nanoseconds from which a pin in flight is stuck.
     pub stuck_after_ns: u64,
-    /// What became of each measurement.
+    /// The plan: one decision per measurement.
     pub decisions: Arc<[Decision]>,
     pub hooks: Vec<Hook>,
-    /// Switches that silence attached hooks.
+    /// Kernel switches that can silence attached hooks.
     pub switches: Switches,
     pub programs: Vec<ProgramStats>,
-    /// Records that were put into the ring buffer for listeners.
+    /// Events that the BPF programs put into the ring buffer for followers.
     pub events_sent: u64,
-    /// By who pinned; none without `--per`.
+    /// Series of `--per`; `None` without it.
     pub series: Option<Snapshot>,
 }
 
 impl State {
-    /// Nothing seen yet, and nothing attached.
+    /// State of an agent that has no hooks and saw no pins.
     #[must_use]
     pub fn empty(release: &str, era: &str) -> Self {
         Self {
@@ -109,13 +107,13 @@ impl State {
         }
     }
 
-    /// How often a loss has happened.
+    /// Count of one kind of loss.
     #[must_use]
     pub fn lost(&self, loss: Loss) -> u64 {
         self.cells.losses[loss as usize]
     }
 
-    /// Whether a measurement has hooks of its own that work.
+    /// Whether a measurement has a hook that runs.
     #[must_use]
     pub fn takes(&self, measurement: Measurement) -> bool {
         let mut hooks = self.hooks.iter();
@@ -131,20 +129,20 @@ impl State {
         Measurement::ALL.into_iter().filter(is_bound)
     }
 
-    /// Why attached hooks do not run, and what to do; empty if all of them run.
+    /// Reasons why attached hooks do not run, each with its remedy; empty if all of them run.
     #[must_use]
     pub fn silenced(&self) -> Vec<&'static str> {
         let silent = self.hooks.iter().filter(|hook| !hook.attached);
         reasons(silent.map(|hook| hook.kind), &self.switches)
     }
 
-    /// The age of a pin in flight, in nanoseconds.
+    /// Age of a pin in flight, in nanoseconds.
     #[must_use]
     pub fn age_ns(&self, pin: &Pin) -> u64 {
         self.now_ns.saturating_sub(pin.start_ns)
     }
 
-    /// How many pins are in flight for too long.
+    /// Number of pins in flight that are stuck.
     #[must_use]
     pub fn stuck(&self) -> usize {
         self.in_flight
@@ -154,7 +152,7 @@ impl State {
     }
 }
 
-/// Failures that happened, of one origin with one errno for one cause.
+/// Number of failed pins of one origin, errno and cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Failures {
     pub origin: &'static str,
@@ -163,7 +161,7 @@ pub struct Failures {
     pub count: u64,
 }
 
-/// Only what happened: the product of all labels would be a thousand zeros.
+/// Failures with a count above 0. The product of all labels would be a thousand zeros.
 pub fn failures(cells: &PinCells) -> impl Iterator<Item = Failures> + '_ {
     let origins = ORIGIN_NAMES.into_iter().zip(&cells.origins);
     origins.flat_map(|(origin, cells)| {
@@ -181,8 +179,7 @@ pub fn failures(cells: &PinCells) -> impl Iterator<Item = Failures> + '_ {
     })
 }
 
-/// Pins that were not measured, by reason. A pin that began is counted here, has ended, or is in
-/// flight.
+/// Lost pins by the label `reason`. Each pin that began is lost, ended, or in flight.
 #[must_use]
 pub fn pins_lost(state: &State) -> [(&'static str, u64); 3] {
     let returns = state.lost(Loss::EntryStale) + state.lost(Loss::EntryReaped);
@@ -193,7 +190,7 @@ pub fn pins_lost(state: &State) -> [(&'static str, u64); 3] {
     ]
 }
 
-/// What happened and was not measured, by stage.
+/// Losses by the label `stage`: slots, events, GUP-fast calls, and runs of programs without a twin.
 #[must_use]
 pub fn losses(state: &State) -> Vec<(String, u64)> {
     let mut losses = vec![
@@ -206,7 +203,7 @@ pub fn losses(state: &State) -> Vec<(String, u64)> {
         losses.push(("fast_full".to_owned(), state.lost(Loss::FastFull)));
         losses.push(("fast_unmatched".to_owned(), unmatched));
     }
-    // What a twin does instead is not lost.
+    // A twin does the work of a skipped run, so that nothing is lost.
     for program in state.programs.iter().filter(|program| !program.has_twin) {
         for (what, count) in [("skipped", program.skipped), ("missed", program.missed)] {
             losses.extend(count.map(|count| (format!("{what}:{}", program.program), count)));
@@ -215,8 +212,9 @@ pub fn losses(state: &State) -> Vec<(String, u64)> {
     losses
 }
 
-/// The duration that a share `q` of the pins stays within, in nanoseconds: the
-/// middle of its bucket. None without pins.
+/// Quantile `q` (0 to 1) of a duration histogram, in nanoseconds; `None` without pins.
+///
+/// The value is the harmonic mean of the edges of its bucket.
 #[must_use]
 pub fn quantile_ns(buckets: &[u64; DURATION_BUCKETS], q: f64) -> Option<f64> {
     let total: u64 = buckets.iter().sum();
@@ -229,11 +227,11 @@ pub fn quantile_ns(buckets: &[u64; DURATION_BUCKETS], q: f64) -> Option<f64> {
     let edge = |bucket| duration_upper_ns(bucket).map(|ns| ns as f64);
     let lower = bucket.checked_sub(1).and_then(edge).unwrap_or(1.0);
     let upper = edge(bucket).unwrap_or(lower);
-    // The point nearest to all of the bucket, by ratio.
+    // The harmonic mean minimises the largest relative error within the bucket.
     Some(2.0 * lower * upper / (lower + upper))
 }
 
-/// What a pin in flight is doing, in words.
+/// Activity of a pin in flight, in words. The texts are the values of `signature` in JSON.
 #[must_use]
 pub fn activity(pin: &Pin) -> String {
     let Pin {
@@ -269,8 +267,7 @@ pub fn activity(pin: &Pin) -> String {
     }
 }
 
-/// Cumulative counts of a duration histogram at the edges that are shown, in
-/// seconds.
+/// Upper edges in seconds and cumulative counts of a duration histogram, as `/metrics` has them.
 pub fn duration_edges(buckets: &[u64]) -> impl Iterator<Item = (f64, u64)> + '_ {
     let mut next = 0;
     let mut below = 0;
@@ -283,7 +280,7 @@ pub fn duration_edges(buckets: &[u64]) -> impl Iterator<Item = (f64, u64)> + '_ 
     })
 }
 
-/// Cumulative counts of a passes histogram at its edges.
+/// Upper edges and cumulative counts of a passes histogram.
 pub fn pass_edges(buckets: &[u64; PASS_BUCKETS]) -> impl Iterator<Item = (f64, u64)> + '_ {
     let below = buckets.iter().scan(0, |sum, n| {
         *sum += n;
@@ -297,7 +294,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn signatures_tell_hangs_apart() {
+    fn activities_distinguish_hangs() {
         let pin = |phase: Phase, passes, unpinnable, migrate_calls| {
             let pin = Pin {
                 phase: phase as u8,
@@ -347,7 +344,7 @@ mod tests {
         assert_eq!(
             edges.last().unwrap().1,
             4,
-            "the longest is beyond every edge"
+            "the longest duration is beyond every edge"
         );
     }
 }

@@ -1,5 +1,5 @@
-//! What a pin did pass by pass, put together from what the kernel told of it at
-//! the beginning of each retry.
+//! Passes of a pin, assembled from the events at its retries and at its return.
+#![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
 
@@ -8,12 +8,13 @@ use pinwatch_common::limits::{RETRIES_REPORTED, SLOTS};
 use pinwatch_common::record::{ISOLATES, PHASES, Phase, Pin, PinEvent};
 use serde::{Deserialize, Serialize};
 
-/// From the beginning of one sweep to that of the next; the first also has what
-/// was before its sweep, the last what is behind it.
+/// One pass of a pin, from the beginning of its collect to the beginning of the next collect.
+///
+/// The first pass includes the time before its collect, the last the time up to the return.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pass {
-    /// Passes that this is the sum of: 1, but for those that were not told one by one
-    /// ([`RETRIES_REPORTED`]).
+    /// Number of passes in this sum. More than 1 where the kernel did not report each retry
+    /// ([`RETRIES_REPORTED`]) and beyond [`PASSES_KEPT`].
     pub passes: u32,
     pub unpinnable: u64,
     pub moved: u64,
@@ -26,22 +27,23 @@ pub struct Pass {
     pub phase_ns: [u64; PHASES],
 }
 
-/// A pin that ended, with its passes where it has several: together they are the pin.
+/// A pin that ended, with its passes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Traced {
     pub event: PinEvent,
+    /// Empty if the kernel reported no retry. Otherwise the passes add up to the pin.
     pub passes: Vec<Pass>,
 }
 
-/// Passes of a pin that are kept one by one; what is beyond is in the last.
+/// Maximum number of passes kept for a pin. The last one then sums all later passes.
 pub const PASSES_KEPT: usize = 64;
 const _: () = assert!(PASSES_KEPT > RETRIES_REPORTED as usize);
 
 impl Pass {
-    /// What happened between two moments of a pin.
+    /// Difference between two reports of the same pin.
     fn between(before: &Pin, after: &Pin, passes: u32) -> Self {
-        let since = |now: u64, then: u64| now.wrapping_sub(then);
-        let count = |now: u32, then: u32| now.wrapping_sub(then);
+        let since = |after: u64, before: u64| after.wrapping_sub(before);
+        let count = |after: u32, before: u32| after.wrapping_sub(before);
         let mut pass = Self {
             passes,
             unpinnable: since(after.unpinnable, before.unpinnable),
@@ -61,21 +63,23 @@ impl Pass {
         pass
     }
 
-    /// All of a pin that was in one piece.
+    /// The whole pin as one pass.
     fn whole(pin: &Pin) -> Self {
         Self::between(&bytemuck::Zeroable::zeroed(), pin, pin.passes)
     }
 }
 
 impl Traced {
-    /// The passes, also of a pin that has only one.
+    /// The passes. A pin without reported retries yields one [`Pass`] for the whole pin.
     pub fn each_pass(&self) -> impl Iterator<Item = Pass> + '_ {
         let whole = self.passes.is_empty().then(|| Pass::whole(&self.event.pin));
         whole.into_iter().chain(self.passes.iter().copied())
     }
 
-    /// Folds its calls of `migrate_pages`. Returns how many have no time of their own:
-    /// those that were not told one by one, and all where that time is not measured.
+    /// Adds the duration of each call of `migrate_pages` to the cells.
+    ///
+    /// Returns the number of calls whose own duration is unknown: those that share a [`Pass`] with
+    /// other calls, and all of them where the phase `migrate` is not measured.
     pub fn fold_migrations(&self, cells: &mut DurationCells) -> u64 {
         let mut untimed = 0;
         for pass in self.each_pass() {
@@ -89,59 +93,61 @@ impl Traced {
     }
 }
 
-/// Puts pins together from events. Bounded: as many pins as can be in flight, and
-/// [`PASSES_KEPT`] passes of each.
+/// Assembles pins with their passes from events.
+///
+/// Holds at most [`SLOTS`] pins in flight, and [`PASSES_KEPT`] passes of each.
 #[derive(Debug, Default)]
 pub struct Assembler {
-    /// By thread: the last that was told of its pin, and the passes before.
-    running: BTreeMap<u32, (Pin, Vec<Pass>)>,
+    /// By thread id: the last report of the thread's pin, and the passes before that report.
+    in_flight: BTreeMap<u32, (Pin, Vec<Pass>)>,
 }
 
 impl Assembler {
-    /// Takes an event; gives the pin if it has ended.
+    /// Takes an event. Returns the pin if the event reports its return.
     pub fn take(&mut self, event: PinEvent) -> Option<Traced> {
         let now = event.pin;
-        let known = self.running.remove(&now.tid);
-        // Another pin of the thread was not told to its end.
-        let known = known.filter(|(then, _)| then.start_ns == now.start_ns);
+        let known = self.in_flight.remove(&now.tid);
+        // An earlier pin of the thread is dropped: its last event was lost.
+        let known = known.filter(|(before, _)| before.start_ns == now.start_ns);
         if now.ended == 0 {
-            self.retried(known, now);
+            self.keep_retry(known, now);
             return None;
         }
         let passes = match known {
             None => Vec::new(),
-            Some((then, mut passes)) => {
-                // The last told sweep has begun and is one of these.
-                let rest = now.passes.saturating_sub(then.passes).saturating_add(1);
-                passes.push(Pass::between(&then, &now, rest));
+            Some((before, mut passes)) => {
+                // A retry is reported at its beginning, so the last reported pass counts here too.
+                let rest = now.passes.saturating_sub(before.passes).saturating_add(1);
+                passes.push(Pass::between(&before, &now, rest));
                 passes
             }
         };
         Some(Traced { event, passes })
     }
 
-    fn retried(&mut self, known: Option<(Pin, Vec<Pass>)>, now: Pin) {
-        let (then, mut passes) = known.unwrap_or_else(|| {
-            let mut none: Pin = bytemuck::Zeroable::zeroed();
-            none.passes = 1;
-            (none, Vec::new())
+    fn keep_retry(&mut self, known: Option<(Pin, Vec<Pass>)>, now: Pin) {
+        let (before, mut passes) = known.unwrap_or_else(|| {
+            let mut first: Pin = bytemuck::Zeroable::zeroed();
+            first.passes = 1;
+            (first, Vec::new())
         });
-        let kept = if passes.len() + 1 < PASSES_KEPT {
+        let last = if passes.len() + 1 < PASSES_KEPT {
             passes.push(Pass::between(
-                &then,
+                &before,
                 &now,
-                now.passes.saturating_sub(then.passes),
+                now.passes.saturating_sub(before.passes),
             ));
             now
         } else {
-            then
+            before
         };
-        if self.running.len() >= SLOTS as usize {
-            let oldest = self.running.iter().min_by_key(|(_, (pin, _))| pin.start_ns);
+        if self.in_flight.len() >= SLOTS as usize {
+            let in_flight = self.in_flight.iter();
+            let oldest = in_flight.min_by_key(|(_, (pin, _))| pin.start_ns);
             let oldest = oldest.map(|(tid, _)| *tid);
-            oldest.map(|tid| self.running.remove(&tid));
+            oldest.map(|tid| self.in_flight.remove(&tid));
         }
-        self.running.insert(now.tid, (kept, passes));
+        self.in_flight.insert(now.tid, (last, passes));
     }
 }
 
@@ -180,7 +186,7 @@ mod tests {
         let mut assembler = Assembler::default();
         for last in [1u32, 2, 3, 17, 63, 64, 65, 500] {
             for retry in 2..=last {
-                // Another thread's events come in between.
+                // Events of two threads alternate.
                 assert_eq!(assembler.take(event(8, 1, retry, 0)), None);
                 assert_eq!(assembler.take(event(7, 5, retry, 0)), None);
             }
@@ -190,8 +196,8 @@ mod tests {
                 sum(&traced),
                 (last, 10 * all, last - 1, 3 * all + 100 * (all - 1))
             );
-            let told = (last as usize).min(PASSES_KEPT);
-            assert_eq!(traced.each_pass().count(), told);
+            let kept = (last as usize).min(PASSES_KEPT);
+            assert_eq!(traced.each_pass().count(), kept);
             let mut cells = DurationCells::zeroed();
             let untimed = traced.fold_migrations(&mut cells);
             let timed: u64 = cells.buckets.iter().sum();
@@ -201,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pin_without_its_end_belongs_to_no_other() {
+    fn retries_of_a_pin_whose_return_was_lost_are_dropped() {
         let mut assembler = Assembler::default();
         assembler.take(event(7, 5, 2, 0));
         let traced = assembler.take(event(7, 6, 1, 1)).expect("it ended");
@@ -209,11 +215,11 @@ mod tests {
         for tid in 0..2 * SLOTS {
             assembler.take(event(tid, u64::from(tid), 2, 0));
         }
-        assert_eq!(assembler.running.len(), SLOTS as usize);
+        assert_eq!(assembler.in_flight.len(), SLOTS as usize);
     }
 
     #[test]
-    fn retries_that_were_not_told_are_in_the_next() {
+    fn unreported_retries_are_summed_in_the_next_pass() {
         let mut assembler = Assembler::default();
         assembler.take(event(7, 5, 2, 0));
         assembler.take(event(7, 5, 90, 0));

@@ -1,5 +1,6 @@
-//! The state in words and plain numbers, as it leaves the process: to the page,
-//! to `top`, and over the socket. The figures are those of `/metrics`.
+//! Serialisable summary of the state, for the web page, `top` and the socket. Its figures agree with
+//! `/metrics`.
+#![forbid(unsafe_code)]
 
 use pinwatch_common::fold::OriginCells;
 use pinwatch_common::histogram::{
@@ -14,21 +15,21 @@ use crate::probe::decision::Verdict;
 use crate::probe::silence::silence;
 use crate::probe::table::Measurement;
 
-/// Pins in flight that are listed; the oldest are what matters.
+/// Maximum length of [`View::oldest`]. Hung pins are the oldest.
 const LISTED: usize = 100;
 
-/// Everything at one moment.
+/// Summary of the state at one moment.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct View {
     pub version: String,
     pub release: String,
     pub era: String,
-    /// `CLOCK_MONOTONIC`, in nanoseconds.
+    /// Time of the state, in nanoseconds of `CLOCK_MONOTONIC`.
     pub now_ns: u64,
-    /// Those that have pinned.
+    /// Origins with at least one pin.
     pub origins: Vec<Origin>,
     pub failures: Vec<Failures>,
-    /// Seconds by what pins were doing.
+    /// Seconds that all pins spent in each phase.
     pub phases: Vec<(String, f64)>,
     pub pages: Pages,
     pub in_flight: u64,
@@ -36,32 +37,33 @@ pub struct View {
     /// The oldest pins in flight, oldest first.
     pub oldest: Vec<Row>,
     pub hooks: Vec<HookLine>,
-    /// Why attached hooks do not run, and what to do.
+    /// Reasons why attached hooks do not run, each with its remedy.
     #[serde(default)]
     pub silenced: Vec<String>,
-    /// By stage, those that happened.
+    /// Losses by stage; without zeros.
     pub lost: Vec<(String, u64)>,
     pub events_sent: u64,
 }
 
-/// The pins of one origin.
+/// Statistics of the pins of one origin.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Origin {
     pub origin: String,
     pub pins: u64,
     pub seconds: f64,
-    /// Nanoseconds that half of the pins, and 99 of 100, stay within.
+    /// Median duration in nanoseconds, from the histogram.
     pub p50_ns: Option<f64>,
+    /// 99th percentile of the duration in nanoseconds, from the histogram.
     pub p99_ns: Option<f64>,
-    /// The histogram's buckets that hold any: inclusive upper edge in
-    /// nanoseconds (none of the last), and how many pins.
+    /// Non-empty buckets of the duration histogram: inclusive upper edge in nanoseconds (`None` for
+    /// the last bucket), and number of pins.
     pub durations: Vec<(Option<u64>, u64)>,
-    /// Likewise by passes.
+    /// Non-empty buckets of the passes histogram: inclusive upper edge, and number of pins.
     pub passes: Vec<(Option<u32>, u64)>,
     pub passes_sum: u64,
 }
 
-/// Failures with one errno for one cause.
+/// Number of failed pins of one origin, errno and cause.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Failures {
     pub origin: String,
@@ -70,33 +72,40 @@ pub struct Failures {
     pub count: u64,
 }
 
-/// Base pages, but for migration's (`migrate:mm_migrate_pages`).
+/// Pages of all pins that ended.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Pages {
+    /// In base pages.
     pub requested: u64,
+    /// In base pages.
     pub returned: u64,
+    /// In base pages, from 6.11 on in folios.
     pub unpinnable: u64,
+    /// In the unit of the tracepoint `migrate:mm_migrate_pages`.
     pub migrated: u64,
+    /// In the unit of the tracepoint `migrate:mm_migrate_pages`.
     pub migrate_failed: u64,
 }
 
-/// What became of a hook, or of a measurement that has none.
+/// Status of a hook, or of a measurement without a hook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HookStatus {
     Attached,
-    /// The kernel refused it.
+    /// The kernel refused to attach it.
     Failed,
-    /// Attached, and a switch of the kernel keeps it from running.
+    /// Attached, but a kernel switch that is off keeps it from running.
     Silent,
+    /// This kernel does not allow the measurement.
     Lost,
-    /// The user does not want it.
+    /// The selection leaves the measurement out.
     Off,
+    /// This kernel has nothing to measure here.
     NotApplicable,
 }
 
 impl HookStatus {
-    /// As JSON has it.
+    /// Name in JSON.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -110,7 +119,7 @@ impl HookStatus {
     }
 }
 
-/// What became of a measurement: one line per hook, or one for none.
+/// Status of one hook of a measurement. A measurement without hooks has one line too.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HookLine {
     pub measurement: Measurement,
@@ -159,13 +168,13 @@ impl View {
         }
     }
 
-    /// All pins that ended.
+    /// Number of pins that ended.
     #[must_use]
     pub fn pins(&self) -> u64 {
         self.origins.iter().map(|origin| origin.pins).sum()
     }
 
-    /// All pins that failed.
+    /// Number of pins that failed.
     #[must_use]
     pub fn failed(&self) -> u64 {
         self.failures.iter().map(|failures| failures.count).sum()
@@ -193,7 +202,7 @@ impl Origin {
         }
     }
 
-    /// The histogram of durations as it was counted.
+    /// The full duration histogram, with its empty buckets.
     #[must_use]
     pub fn buckets(&self) -> [u64; DURATION_BUCKETS] {
         let mut buckets = [0; DURATION_BUCKETS];
@@ -217,7 +226,7 @@ impl From<crate::model::state::Failures> for Failures {
     }
 }
 
-/// The lines of [`View::hooks`].
+/// Status of each hook of the plan, for [`View::hooks`].
 #[must_use]
 pub fn hooks(state: &State) -> Vec<HookLine> {
     let lines = state.decisions.iter().flat_map(|decision| {

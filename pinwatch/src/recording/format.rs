@@ -1,4 +1,5 @@
-//! What the frames of a recording hold.
+//! Frames of a recording and their contents.
+#![forbid(unsafe_code)]
 
 use serde::{Deserialize, Serialize};
 
@@ -7,36 +8,36 @@ use crate::model::agent_status::AgentStatus;
 use crate::model::portable_pin::PortablePin;
 use crate::model::session::{Lost, Start};
 
-/// The format's version. A reader refuses a later one.
+/// Version of the format. A reader refuses later versions.
 pub const FORMAT: u32 = 1;
 
-/// What a file begins with.
+/// First bytes of a file.
 pub(super) const MAGIC: [u8; 8] = *b"PINWATCH";
 
-/// What each frame begins with, to find the next behind a damaged one.
+/// First bytes of each frame. A reader searches for them after a damaged frame.
 pub(super) const MARK: [u8; 4] = *b"\xf5PwF";
 
-/// Bytes before a frame's body: mark, length, CRC-32.
+/// Bytes before a frame's body: mark, length and CRC-32, 4 bytes each.
 pub(super) const FRAME_HEAD: usize = 12;
 
-/// Longest body of a frame.
-pub(super) const FRAME: usize = 1 << 20;
+/// Maximum length of a frame's body, in bytes.
+pub(super) const MAX_BODY: usize = 1 << 20;
 
-/// The first frame.
+/// First frame of a recording: the agent, the machine, the command and the filter.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Header {
     pub format: u32,
     #[serde(flatten)]
     pub start: Start,
-    /// What was run while it was recorded, if anything.
+    /// Command that `pinwatch record` ran, with its arguments; `None` without a command.
     pub command: Option<Vec<String>>,
-    /// What else of the machine bears on pins.
+    /// Hardware and settings that two recordings must agree in.
     #[serde(default)]
     pub machine: Machine,
-    /// Which pins were wanted, as arguments; empty for all.
+    /// Filter of the recorder, as command-line arguments; empty for all pins.
     #[serde(default)]
     pub filter: Vec<String>,
-    /// How fast the machine was before it began: [`crate::host::calibration`].
+    /// Nanoseconds of the fixed work before the recording: [`crate::host::calibration`].
     #[serde(default)]
     pub yardstick_ns: Option<u64>,
 }
@@ -55,15 +56,15 @@ impl Header {
     }
 }
 
-/// What is known at the end of a recording.
+/// Last frame of a recording: losses and agent status after the last pin.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct End {
     pub lost: Lost,
     #[serde(rename = "rest")]
     pub status: AgentStatus,
-    /// Pages pinned and unpinned on the whole machine since it booted.
+    /// Pages pinned and unpinned on the whole machine since boot; `None` if it has no such counters.
     pub foll_pins: Option<FollPins>,
-    /// How fast the machine was after it ended.
+    /// Nanoseconds of the fixed work after the recording: [`crate::host::calibration`].
     #[serde(default)]
     pub yardstick_ns: Option<u64>,
 }
@@ -71,16 +72,16 @@ pub struct End {
 /// A frame's body, encoded by postcard.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Body {
-    /// A [`Header`] as JSON, which later versions can extend.
+    /// A [`Header`] as JSON, so that later versions can add fields.
     Header(String),
     Pins(Vec<PortablePin>),
-    /// Since the beginning, up to here.
+    /// Events lost since the beginning: see [`Lost`].
     Lost {
         ring: u64,
         behind: u64,
     },
-    /// Nothing is missing behind this: an [`End`] as JSON.
+    /// An [`End`] as JSON. A file without it was cut short.
     End(String),
-    /// [`Body::Pins`], as zstd compressed them.
+    /// [`Body::Pins`], compressed by zstd.
     Compressed(Vec<u8>),
 }

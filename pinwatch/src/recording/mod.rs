@@ -1,9 +1,9 @@
-//! Pins in a file: a mark, then frames, each with a length and a checksum, so that
-//! whatever is whole can be read, however the rest was cut or damaged.
-//! docs/recording.md describes the format.
+//! Recordings: files of pins. docs/recording.md describes the format.
 //!
-//! A file may come from anybody: nothing in it is trusted, and no length in it
-//! makes the reader take more memory than one frame's limit, 1 MiB.
+//! A file is a magic number and frames, each with a length and a checksum. A reader recovers all whole
+//! frames of a damaged or truncated file.
+//!
+//! Files are untrusted. No length in a file makes the reader allocate more than one frame, 1 MiB.
 
 mod format;
 mod read;

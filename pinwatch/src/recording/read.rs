@@ -1,41 +1,45 @@
-//! Reads a recording: every whole frame, and where something is missing.
+//! Reads a recording: all whole frames, and the amount of damage.
+#![forbid(unsafe_code)]
 
 use std::fmt;
 use std::io::{self, BufReader, Read};
 
 use anyhow::{Context as _, Result, bail};
 
-use super::format::{Body, End, FORMAT, FRAME, FRAME_HEAD, Header, MAGIC, MARK};
+use super::format::{Body, End, FORMAT, FRAME_HEAD, Header, MAGIC, MARK, MAX_BODY};
 use crate::model::portable_pin::PortablePin;
 use crate::model::session::Lost;
 use crate::model::trace::Traced;
 
-/// What a recording holds, in its order.
+/// Content of one frame after the header.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Item {
     Pins(Vec<Traced>),
-    /// Since the beginning.
+    /// Events lost since the beginning.
     Lost(Lost),
-    /// The recording was brought to its end.
+    /// Last frame of a complete recording.
     End(Box<End>),
 }
 
-/// What is wrong with a file.
+/// Damage of a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Damage {
     /// Bytes that belong to no whole frame.
     pub skipped: u64,
-    /// It stops without an end: whoever recorded was killed, or the file was cut.
+    /// Whether the last frame is missing: the recorder was killed, or the file was truncated.
     pub cut: bool,
 }
 
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.skipped, self.cut) {
-            (0, _) => write!(f, "the recording was cut short; all whole frames were read"),
+            (0, _) => write!(
+                f,
+                "the recording was cut short: its last frame is missing; all whole frames were read"
+            ),
             (n, true) => write!(
                 f,
-                "the recording was cut short, and {n} bytes of it are damaged; all whole frames were read"
+                "the recording was cut short, and {n} of its bytes are damaged; all whole frames were read"
             ),
             (n, false) => write!(
                 f,
@@ -45,7 +49,7 @@ impl fmt::Display for Damage {
     }
 }
 
-/// A recording that is being read. Holds one frame at a time.
+/// Reader of a recording. Holds one frame at a time.
 pub struct Reader<R> {
     header: Header,
     frames: Frames<R>,
@@ -54,19 +58,20 @@ pub struct Reader<R> {
 
 struct Frames<R> {
     input: BufReader<R>,
-    /// Read and not yet taken: behind a damaged frame, where the next may begin.
+    /// Bytes that were read and belong to no frame yet. After a damaged frame the next frame may begin
+    /// among them.
     ahead: Vec<u8>,
     /// Bytes that belong to no whole frame.
     skipped: u64,
 }
 
 impl<R: Read> Reader<R> {
-    /// Begins to read, up to the header.
+    /// Reads the header. Fails if the input is no recording, or of a later format.
     pub fn new(input: R) -> Result<Self> {
         let mut input = BufReader::new(input);
         let mut magic = [0; MAGIC.len()];
         if input.read_exact(&mut magic).is_err() || magic != MAGIC {
-            bail!("not a recording of pinwatch");
+            bail!("the file is no recording; give a file that `pinwatch record` wrote");
         }
         let mut frames = Frames {
             input,
@@ -79,7 +84,7 @@ impl<R: Read> Reader<R> {
                 frames,
                 ended: false,
             }),
-            _ => bail!("the recording's header is missing or damaged"),
+            _ => bail!("the recording's header is missing or damaged; its pins cannot be read"),
         }
     }
 
@@ -88,15 +93,15 @@ impl<R: Read> Reader<R> {
         &self.header
     }
 
-    /// The next item; none at the end of the file.
+    /// Reads the next item; `None` at the end of the file. Skips damaged frames.
     pub fn next_item(&mut self) -> io::Result<Option<Item>> {
         loop {
             return Ok(Some(match self.frames.next_body()? {
                 Some(Body::Pins(recorded)) => Item::Pins(traced(recorded)),
-                Some(Body::Compressed(small)) => match expand(&small) {
+                Some(Body::Compressed(compressed)) => match expand(&compressed) {
                     Some(recorded) => Item::Pins(traced(recorded)),
                     None => {
-                        self.frames.skipped += (FRAME_HEAD + small.len()) as u64;
+                        self.frames.skipped += (FRAME_HEAD + compressed.len()) as u64;
                         continue;
                     }
                 },
@@ -111,14 +116,14 @@ impl<R: Read> Reader<R> {
                         continue;
                     }
                 },
-                // A second header belongs to nothing.
+                // Only the first frame is the header.
                 Some(Body::Header(_)) => continue,
                 None => return Ok(None),
             }));
         }
     }
 
-    /// What is wrong with what was read, once it is read to its end.
+    /// Damage of the recording; `None` if it is whole. Valid once the file has been read to its end.
     #[must_use]
     pub fn damage(&self) -> Option<Damage> {
         let damage = Damage {
@@ -130,7 +135,7 @@ impl<R: Read> Reader<R> {
 }
 
 impl<R: Read> Frames<R> {
-    /// The next whole frame's body.
+    /// Reads the body of the next whole frame; `None` at the end of the file.
     fn next_body(&mut self) -> io::Result<Option<Body>> {
         loop {
             if self.fill(FRAME_HEAD)? < FRAME_HEAD {
@@ -148,16 +153,16 @@ impl<R: Read> Frames<R> {
                     return Ok(Some(body));
                 }
             }
-            // No frame here: the next begins with the next mark.
+            // No whole frame begins here: search for the next mark.
             let rest = self.ahead.get(1..).unwrap_or_default();
             let next = rest.windows(MARK.len()).position(|bytes| bytes == MARK);
-            // The last bytes may be the beginning of a mark.
+            // Keep the last bytes: a mark may begin there.
             let next = next.unwrap_or_else(|| rest.len().saturating_sub(MARK.len() - 1));
             self.skip(next + 1);
         }
     }
 
-    /// Makes so many bytes be ahead, fewer at the end of the file.
+    /// Reads until `wanted` bytes are ahead. Returns their number, smaller only at the end of the file.
     fn fill(&mut self, wanted: usize) -> io::Result<usize> {
         let missing = wanted.saturating_sub(self.ahead.len()) as u64;
         (&mut self.input)
@@ -178,19 +183,19 @@ fn traced(recorded: Vec<PortablePin>) -> Vec<Traced> {
     pins.map(|pin| pin.traced(&mut before_ns)).collect()
 }
 
-/// What was compressed; none if it is damaged, or grows beyond a frame.
-fn expand(small: &[u8]) -> Option<Vec<PortablePin>> {
-    let body = zstd::bulk::decompress(small, FRAME).ok()?;
+/// Decompresses pins; `None` if they are damaged, or larger than one frame.
+fn expand(compressed: &[u8]) -> Option<Vec<PortablePin>> {
+    let body = zstd::bulk::decompress(compressed, MAX_BODY).ok()?;
     match postcard::from_bytes(&body).ok()? {
         Body::Pins(recorded) => Some(recorded),
         _ => None,
     }
 }
 
-/// The length in a frame's head, if it can be one.
+/// Length of the body that begins after a frame's head; `None` without a mark, or if it is too large.
 fn length(head: &[u8]) -> Option<usize> {
     let length = u32::from_le_bytes(*head.get(4..)?.first_chunk()?) as usize;
-    (head.starts_with(&MARK) && length <= FRAME).then_some(length)
+    (head.starts_with(&MARK) && length <= MAX_BODY).then_some(length)
 }
 
 fn header(json: &str) -> Result<Header> {
@@ -199,11 +204,12 @@ fn header(json: &str) -> Result<Header> {
         format: u32,
         version: String,
     }
-    let damaged = "the recording's header is damaged";
+    let damaged = "the recording's header cannot be parsed";
     let Version { format, version } = serde_json::from_str(json).context(damaged)?;
     if format > FORMAT {
         bail!(
-            "it was recorded by pinwatch {version} in format {format}; this pinwatch ({}) reads up to format {FORMAT}",
+            "the recording has format {format}, of pinwatch {version}; pinwatch {} reads up to format \
+             {FORMAT}; use pinwatch {version} or later",
             env!("CARGO_PKG_VERSION")
         );
     }

@@ -1,4 +1,5 @@
-//! A recording as a source: the state that its pins add up to, by the same fold as live.
+//! Replays a recording: folds its pins into a state, with the fold of the live daemon.
+#![forbid(unsafe_code)]
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -13,20 +14,21 @@ use crate::model::session::Lost;
 use crate::model::state::State;
 use crate::model::trace::Traced;
 
-/// A recording, read pin by pin, and what its pins add up to so far.
+/// A recording and the state of the pins read so far.
 pub struct Replay<R> {
     reader: Reader<R>,
     pub state: State,
-    /// Calls of `migrate_pages` that live gave a time to and the recording does not:
-    /// those of passes that were not told one by one. Their histogram misses them.
+    /// Calls of `migrate_pages` without a duration of their own. The migration histogram of the live
+    /// daemon includes them, the one of the replay does not.
     pub untimed: u64,
+    /// Events that the recorder lost, up to the last frame read.
     pub lost: Lost,
-    /// `None` until the end is read, and of a recording that was cut short.
+    /// Last frame; `None` until it is read, and in a recording that was cut short.
     pub end: Option<Box<End>>,
 }
 
 impl Replay<File> {
-    /// Opens a recording.
+    /// Opens a recording and reads its header.
     pub fn open(path: &Path) -> Result<Self> {
         let name = || path.display().to_string();
         let file = File::open(path).with_context(name)?;
@@ -41,7 +43,7 @@ impl<R: Read> Replay<R> {
         let start = &reader.header().start;
         let mut state = State::empty(&start.release, &start.era);
         start.status.apply(&mut state);
-        // Those in flight then are among the pins to come.
+        // Pins that were in flight at the beginning follow as recorded pins.
         state.in_flight.clear();
         state.claimed = 0;
         Ok(Self {
@@ -58,8 +60,8 @@ impl<R: Read> Replay<R> {
         self.reader.header()
     }
 
-    /// The next pins, which the state has by now. `None` at the end of the file, when the state
-    /// is that of the end.
+    /// Reads the next pins and adds them to the state. `None` at the end of the file; the state then
+    /// includes the agent status of the last frame.
     pub fn next_pins(&mut self) -> io::Result<Option<Vec<Traced>>> {
         while let Some(item) = self.reader.next_item()? {
             match item {
@@ -78,7 +80,7 @@ impl<R: Read> Replay<R> {
         Ok(None)
     }
 
-    /// What is wrong with the file, as far as it is read.
+    /// Damage of the recording, as [`Reader::damage`].
     #[must_use]
     pub fn damage(&self) -> Option<Damage> {
         self.reader.damage()

@@ -1,3 +1,5 @@
+#![forbid(unsafe_code)]
+
 use bytemuck::Zeroable as _;
 use pinwatch_common::abi::ABI_VERSION;
 use pinwatch_common::record::{Pin, PinEvent};
@@ -22,7 +24,7 @@ fn header() -> Header {
     Header::new(start, command, Machine::default())
 }
 
-/// A pin of 16 touched pages, as most are.
+/// A plain pin of 256 pages: one pass, no retry.
 fn pin(n: u64) -> Traced {
     let event = PinEvent {
         pin: Pin {
@@ -63,20 +65,20 @@ fn recording(frames: u64) -> Vec<u8> {
     file
 }
 
-/// Pins of a file, and what is wrong with it; none where it cannot be read at all.
+/// Pins and damage of a file; `None` if its header cannot be read.
 fn read(file: &[u8]) -> Option<(Vec<Traced>, Option<Damage>)> {
     let mut reader = Reader::new(file).ok()?;
     let mut pins = Vec::new();
     while let Some(item) = reader.next_item().unwrap() {
-        if let Item::Pins(some) = item {
-            pins.extend(some);
+        if let Item::Pins(read) = item {
+            pins.extend(read);
         }
     }
     Some((pins, reader.damage()))
 }
 
 #[test]
-fn what_is_written_is_read() {
+fn a_written_recording_is_read_back() {
     let file = recording(3);
     let mut reader = Reader::new(&file[..]).unwrap();
     assert_eq!(*reader.header(), header());
@@ -132,7 +134,7 @@ fn the_largest_pins_fit_into_frames() {
 fn cut_anywhere_all_whole_frames_are_read() {
     let file = recording(40);
     let json = serde_json::to_string(&end()).unwrap().len();
-    // Behind its kind and its length.
+    // The kind takes 1 byte, the length of the text 2.
     let end_frame = FRAME_HEAD + 1 + 2 + json;
     let ends: Vec<_> = (1..=40).map(|n| recording(n).len() - end_frame).collect();
     for length in 0..file.len() {
@@ -149,7 +151,7 @@ fn cut_anywhere_all_whole_frames_are_read() {
 }
 
 #[test]
-fn a_version_from_the_future_is_a_sentence() {
+fn a_later_format_is_refused_with_both_versions() {
     let mut newer = header();
     newer.format = FORMAT + 1;
     newer.start.version = "9.9.9".to_owned();
@@ -172,7 +174,7 @@ proptest! {
         let at = at % file.len();
         file[at] ^= bits;
         if let Some((pins, damage)) = read(&file) {
-            // The frame that it is in, or a length that reaches into the next.
+            // The byte damages its own frame, or a length that reaches into the next frame.
             prop_assert!(pins.len() >= 2 * 39, "{} pins", pins.len());
             prop_assert!(pins.len() == 80 || damage.is_some());
         } else {

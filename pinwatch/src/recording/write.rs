@@ -1,22 +1,25 @@
-//! Writes a recording, frame by frame: what a frame holds is safe once it is
-//! written, whatever becomes of the writer.
+//! Writes a recording. One call writes each frame, so that a recorder that is killed leaves whole frames
+//! and at most one partial frame.
+#![forbid(unsafe_code)]
 
 use std::io::{self, Write};
 
-use super::format::{Body, End, FRAME, FRAME_HEAD, Header, MAGIC, MARK};
+use super::format::{Body, End, FRAME_HEAD, Header, MAGIC, MARK, MAX_BODY};
 use crate::model::portable_pin::PortablePin;
 use crate::model::session::Lost;
 use crate::model::trace::{PASSES_KEPT, Traced};
 
-/// Pins and passes in a frame: with every number at its largest, still below [`FRAME`].
-const BATCH: usize = 1024;
-const PASSES: usize = 3 * BATCH;
-const _: () = assert!(BATCH * 300 + (PASSES + PASSES_KEPT) * 150 < FRAME);
+/// Maximum number of pins in a frame. A frame of the largest pins and passes stays below [`MAX_BODY`].
+const MAX_PINS: usize = 1024;
+/// Maximum number of passes in a frame.
+const MAX_PASSES: usize = 3 * MAX_PINS;
+// A pin encodes to at most 300 bytes, a pass to at most 150.
+const _: () = assert!(MAX_PINS * 300 + (MAX_PASSES + PASSES_KEPT) * 150 < MAX_BODY);
 
-/// zstd's own default.
+/// zstd's own default level.
 const LEVEL: i32 = 3;
 
-/// A recording that is being made.
+/// Writer of a recording.
 pub struct Writer<W> {
     out: W,
     compress: bool,
@@ -25,7 +28,7 @@ pub struct Writer<W> {
 }
 
 impl<W: Write> Writer<W> {
-    /// Begins one, whose pins are compressed or not.
+    /// Writes the header. `compress` applies to the frames of pins.
     pub fn new(mut out: W, header: &Header, compress: bool) -> io::Result<Self> {
         out.write_all(&MAGIC)?;
         let mut writer = Self {
@@ -39,7 +42,7 @@ impl<W: Write> Writer<W> {
         Ok(writer)
     }
 
-    /// Adds pins.
+    /// Writes pins, in as many frames as they need.
     pub fn pins(&mut self, mut pins: &[Traced]) -> io::Result<()> {
         while !pins.is_empty() {
             let (batch, rest) = pins.split_at(batch(pins));
@@ -59,7 +62,7 @@ impl<W: Write> Writer<W> {
         Ok(())
     }
 
-    /// Says what has been lost up to here, if it is more than before.
+    /// Writes the number of events lost since the beginning, if it has changed.
     pub fn lost(&mut self, lost: Lost) -> io::Result<()> {
         if lost == self.lost {
             return Ok(());
@@ -69,14 +72,14 @@ impl<W: Write> Writer<W> {
         self.frame(&Body::Lost { ring, behind })
     }
 
-    /// Ends it; returns how many pins it has.
+    /// Writes the last frame. Returns the number of pins in the recording.
     pub fn end(mut self, end: &End) -> io::Result<u64> {
         let end = serde_json::to_string(end).map_err(io::Error::other)?;
         self.frame(&Body::End(end))?;
         Ok(self.pins)
     }
 
-    /// Pins so far.
+    /// Number of pins written so far.
     pub fn written(&self) -> u64 {
         self.pins
     }
@@ -92,12 +95,12 @@ impl<W: Write> Writer<W> {
     }
 }
 
-/// How many of these pins go into one frame.
+/// Number of pins, from the first on, that fit into one frame.
 fn batch(pins: &[Traced]) -> usize {
     let mut passes = 0;
-    let fits = pins.iter().take(BATCH).take_while(|pin| {
+    let fits = pins.iter().take(MAX_PINS).take_while(|pin| {
         passes += pin.passes.len();
-        passes <= PASSES
+        passes <= MAX_PASSES
     });
     fits.count().max(1)
 }

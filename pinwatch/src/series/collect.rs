@@ -1,6 +1,7 @@
-//! Keeps the series of `--per`: one more follower of the ring buffer, in the daemon
-//! itself. Only while it is on are records of pins made for it, and what is lost on
-//! the way is named in the series `unseen`.
+//! Collects the series of `--per`: a follower inside the daemon.
+//!
+//! Only `--per` makes the kernel send events for it. The series `unseen` counts pins whose event was lost.
+#![forbid(unsafe_code)]
 
 use std::convert::Infallible;
 use std::num::NonZeroUsize;
@@ -18,18 +19,18 @@ use crate::model::series::{Labels, Per, Series, Snapshot, Sums};
 use crate::model::state::State;
 use crate::stream::hub::{Hub, Refused};
 
-/// Between two comparisons with what the kernel has counted.
+/// Interval between two comparisons of the series with the kernel's counts.
 const TICK: Duration = Duration::from_secs(1);
-/// How long what procfs says of a process is believed: it may change its cgroup.
-const BELIEVED: Duration = Duration::from_secs(1);
-/// Processes of which that is remembered.
+/// Lifetime of a cached process: it may move to another cgroup.
+const CACHE_TTL: Duration = Duration::from_secs(1);
+/// Maximum number of cached processes.
 const PROCESSES: NonZeroUsize = NonZeroUsize::new(1024).expect("not 0");
 
-/// The series, for whoever scrapes them.
+/// The series, shared between [`keep`] and the scrapes.
 pub struct Board(Mutex<Series>);
 
 impl Board {
-    /// `most` series besides `other` and `unseen`.
+    /// No series yet; at most `most`, besides `other` and `unseen`.
     #[must_use]
     pub fn new(per: Per, most: NonZeroUsize) -> Self {
         Self(Mutex::new(Series::new(per, most)))
@@ -45,7 +46,7 @@ impl Board {
     }
 }
 
-/// Adds every pin to the board, for ever.
+/// Adds every pin to the board until the future is dropped. Fails if the hub refuses the follower or ends.
 pub async fn keep(
     board: &Board,
     hub: Arc<Hub>,
@@ -61,12 +62,12 @@ async fn keep_comparing(
     every: Duration,
 ) -> Result<Infallible, Refused> {
     let mut pins = hub.subscribe(Listening::ALL).await?;
-    let mut who = Who::new(process);
+    let mut cache = LabelCache::new(process);
     let mut add = |pins: Vec<PinEvent>| {
         let mut series = board.series();
-        // Whoever follows passes gets more than ended pins.
+        // A follower with `Filter::passes` makes the kernel send retries to all followers.
         for event in pins.into_iter().filter(|event| event.pin.ended != 0) {
-            let labels = who.pinned(series.per(), &event);
+            let labels = cache.labels(series.per(), &event);
             series.add(labels, Sums::from(&event.pin));
         }
     };
@@ -82,43 +83,44 @@ async fn keep_comparing(
                 while let Some(batch) = pins.try_next() {
                     add(batch);
                 }
-                // What had ended a tick ago has long been sent: a program that was
-                // just between counting and sending is not taken for a loss.
-                board.series().compare(before);
+                // `before` is one tick old. A BPF program that has counted a pin and not yet sent
+                // its event would otherwise look like a loss.
+                board.series().count_unseen(before);
                 before = ended();
             }
         }
     }
 }
 
-/// Tells who pinned.
-struct Who<F> {
-    ask: F,
-    known: LruCache<u32, (Instant, Option<Process>)>,
+/// Labels of pinning processes, with a cache of processes in front of procfs.
+struct LabelCache<F> {
+    read: F,
+    cached: LruCache<u32, (Instant, Option<Process>)>,
 }
 
-impl<F: Fn(u32) -> Option<Process>> Who<F> {
-    fn new(ask: F) -> Self {
+impl<F: Fn(u32) -> Option<Process>> LabelCache<F> {
+    fn new(read: F) -> Self {
         Self {
-            ask,
-            known: LruCache::new(PROCESSES),
+            read,
+            cached: LruCache::new(PROCESSES),
         }
     }
 
-    /// Nothing of a process that is gone, or whose id another has by now.
-    fn pinned(&mut self, per: Per, PinEvent { pin, comm }: &PinEvent) -> Labels {
+    /// Labels of a pin. Without those of its cgroup if the process has exited, or if a process that
+    /// started after the pin has its id now.
+    fn labels(&mut self, per: Per, PinEvent { pin, comm }: &PinEvent) -> Labels {
         let now = Instant::now();
-        let known = self.known.get(&pin.tgid);
-        if known.is_none_or(|(asked, _)| now - *asked > BELIEVED) {
-            let process = (self.ask)(pin.tgid);
-            self.known.put(pin.tgid, (now, process));
+        let cached = self.cached.get(&pin.tgid);
+        if cached.is_none_or(|(read_at, _)| now - *read_at > CACHE_TTL) {
+            let process = (self.read)(pin.tgid);
+            self.cached.put(pin.tgid, (now, process));
         }
-        let process = self.known.peek(&pin.tgid);
+        let process = self.cached.peek(&pin.tgid);
         let process = process.and_then(|(_, process)| process.as_ref());
         let process = process.filter(|process| process.started_ns <= pin.start_ns);
         let cgroup = process.map(|process| &process.cgroup);
         let mut labels = Labels::new();
-        let mut say = |name, value: Option<String>| {
+        let mut add = |name, value: Option<String>| {
             labels.extend(
                 value
                     .filter(|value| !value.is_empty())
@@ -126,14 +128,14 @@ impl<F: Fn(u32) -> Option<Process>> Who<F> {
             );
         };
         match per {
-            Per::Process => say("comm", Some(name(comm))),
+            Per::Process => add("comm", Some(name(comm))),
             Per::None => {}
-            Per::Cgroup => say("cgroup", cgroup.and_then(|cgroup| cgroup.path.clone())),
+            Per::Cgroup => add("cgroup", cgroup.and_then(|cgroup| cgroup.path.clone())),
         }
         if let Some(cgroup) = cgroup {
-            say("container_id", cgroup.container.clone());
-            say("pod_uid", cgroup.pod.clone());
-            say("unit", cgroup.unit.clone());
+            add("container_id", cgroup.container.clone());
+            add("pod_uid", cgroup.pod.clone());
+            add("unit", cgroup.unit.clone());
         }
         labels
     }
@@ -178,50 +180,50 @@ mod tests {
         }
     }
 
-    fn says(labels: &Labels) -> String {
+    fn text(labels: &Labels) -> String {
         let pairs = labels.iter().map(|(name, value)| format!("{name}={value}"));
         pairs.collect::<Vec<_>>().join(" ")
     }
 
     #[test]
-    fn who_pinned_as_far_as_it_is_known() {
-        let asked = Cell::new(0);
-        let mut who = Who::new(|pid| {
-            asked.set(asked.get() + 1);
+    fn labels_omit_unknown_values() {
+        let reads = Cell::new(0);
+        let mut cache = LabelCache::new(|pid| {
+            reads.set(reads.get() + 1);
             (pid == 1).then(|| process(100))
         });
-        let mut pinned = |per, tgid, start| says(&who.pinned(per, &event(tgid, b"qemu", start)));
+        let mut labels = |per, tgid, start| text(&cache.labels(per, &event(tgid, b"qemu", start)));
         assert_eq!(
-            pinned(Per::Process, 1, 100),
+            labels(Per::Process, 1, 100),
             "comm=qemu container_id=c unit=u.service"
         );
         assert_eq!(
-            pinned(Per::Cgroup, 1, 101),
+            labels(Per::Cgroup, 1, 101),
             "cgroup=/a container_id=c unit=u.service"
         );
         assert_eq!(
-            pinned(Per::Process, 1, 99),
+            labels(Per::Process, 1, 99),
             "comm=qemu",
-            "another had the id then"
+            "another process had the id then"
         );
-        assert_eq!(pinned(Per::Process, 2, 100), "comm=qemu", "it is gone");
-        assert_eq!(pinned(Per::Cgroup, 2, 100), "", "nothing is known");
-        assert_eq!(asked.get(), 2, "each is asked about once a second");
+        assert_eq!(labels(Per::Process, 2, 100), "comm=qemu", "it has exited");
+        assert_eq!(labels(Per::Cgroup, 2, 100), "", "nothing is known");
+        assert_eq!(reads.get(), 2, "each process is read once a second");
     }
 
     #[test]
-    fn what_is_remembered_of_processes_is_bounded() {
-        let mut who = Who::new(|_| Some(process(0)));
+    fn the_cache_is_bounded() {
+        let mut cache = LabelCache::new(|_| Some(process(0)));
         for pid in 0..3000 {
-            who.pinned(Per::Process, &event(pid, b"x", 1));
+            cache.labels(Per::Process, &event(pid, b"x", 1));
         }
-        assert_eq!(who.known.len(), PROCESSES.get());
+        assert_eq!(cache.cached.len(), PROCESSES.get());
     }
 
-    /// Pins of which each third is lost, some before anybody listened, and retries,
-    /// which are none.
+    /// One pin before the first follower, then 600 pins. Every third event is lost. The others are
+    /// sent together with a retry, which counts as no pin.
     #[tokio::test]
-    async fn what_is_lost_on_the_way_is_unseen() {
+    async fn lost_pins_are_unseen() {
         let state = Arc::new(Mutex::new(State::empty("6.12", "folios")));
         let fold = |event: &PinEvent| fold_pin(&mut state.lock().unwrap().cells.pins, &event.pin);
         fold(&event(7, b"early", 1));
@@ -254,14 +256,14 @@ mod tests {
         }
         let ended = Sums::of(&state.lock().unwrap().cells.pins);
         assert_eq!((ended.pins, ended.failures), (601, 300));
-        // Two comparisons later at most; without an end if it is never so.
+        // The sums agree after two comparisons at the latest.
         loop {
             let Snapshot {
                 all, other, unseen, ..
             } = board.snapshot();
             let mut sum = other;
             all.iter().for_each(|(_, sums)| sum += *sums);
-            assert!(unseen.pins <= 201, "never more than is missing: {unseen:?}");
+            assert!(unseen.pins <= 201, "more unseen than lost: {unseen:?}");
             if sum.pins + unseen.pins == ended.pins {
                 assert_eq!((sum.pins, unseen.pins, all.len()), (400, 201, 3));
                 sum += unseen;

@@ -1,4 +1,4 @@
-//! The series of `--per`: who pinned, as far as procfs says, and how often.
+//! Series of `--per`: counts of pins by process or cgroup, as procfs identifies them.
 
 pub mod collect;
 pub mod process;

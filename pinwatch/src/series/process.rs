@@ -1,6 +1,8 @@
-//! The cgroup of a process, from procfs. A process may end meanwhile, and another may take its
-//! id: nothing is reported rather than a guess. Paths are of the process's choosing: outputs
-//! must escape them.
+//! Reads the cgroup of a process from procfs.
+//!
+//! A process may exit during the read, and another may take its id. In that case nothing is reported.
+//! Processes choose their cgroup paths, so outputs must escape them.
+#![forbid(unsafe_code)]
 
 use nix::unistd::{SysconfVar, sysconf};
 
@@ -8,16 +10,16 @@ use crate::host::clock::suspended_ns;
 use crate::kernel::cgroup::{self, Cgroup};
 use crate::kernel::procfs;
 
-/// A process.
+/// Start time and cgroup of a process.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Process {
-    /// `CLOCK_MONOTONIC`, in nanoseconds; rounded down to a clock tick.
+    /// Time of start in nanoseconds of `CLOCK_MONOTONIC`, rounded down to a clock tick.
     pub started_ns: u64,
     pub cgroup: Cgroup,
 }
 
-/// Reads a process of the initial pid namespace; `None` if it has ended, or if this process
-/// is in another namespace.
+/// Reads a process by its id in the initial pid namespace. `None` if the process has exited, or if
+/// pinwatch itself runs in another pid namespace.
 #[must_use]
 pub fn process(pid: u32) -> Option<Process> {
     if !procfs::in_initial_pid_namespace() {
@@ -25,14 +27,14 @@ pub fn process(pid: u32) -> Option<Process> {
     }
     let before = procfs::start_ticks(pid)?;
     let cgroup = cgroup::parse(&procfs::text(pid, "cgroup")?);
-    // Else another has taken its id in between.
+    // A different start means that another process took the id during the read.
     (procfs::start_ticks(pid)? == before).then(|| Process {
         started_ns: monotonic_ns(before),
         cgroup,
     })
 }
 
-/// Clock ticks since the boot, as `CLOCK_MONOTONIC`.
+/// Converts clock ticks since boot to nanoseconds of `CLOCK_MONOTONIC`, which excludes suspends.
 fn monotonic_ns(ticks: u64) -> u64 {
     let hz = sysconf(SysconfVar::CLK_TCK).ok().flatten().unwrap_or(100);
     let tick_ns = 1_000_000_000 / hz.max(1) as u64;
@@ -46,7 +48,7 @@ mod tests {
 
     #[test]
     fn this_process() {
-        // Nothing is known in a pid namespace of its own.
+        // In a pid namespace other than the initial one the result is `None`.
         if let Some(this) = process(std::process::id()) {
             assert!(this.started_ns <= clock::monotonic_ns(), "{this:?}");
             assert!(this.cgroup.path.is_some(), "{this:?}");

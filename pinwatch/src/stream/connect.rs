@@ -1,4 +1,5 @@
-//! The other end of the daemon's socket.
+//! Client of the daemon's socket.
+#![forbid(unsafe_code)]
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -14,17 +15,22 @@ use super::feed::{Feed, Sink, Update, feed};
 use super::wire;
 use crate::model::filter::Filter;
 
-/// Follows the daemon that listens on a socket.
+/// Follows the daemon that listens on the Unix socket at `path`.
 pub async fn connect(path: &Path, filter: &Filter) -> Result<Feed> {
     let stream = UnixStream::connect(path).await.map_err(|error| {
         let hint = match error.kind() {
             ErrorKind::NotFound | ErrorKind::ConnectionRefused => {
-                "; is `pinwatch run` running? Without --connect this command attaches by itself"
+                "; is `pinwatch run` running? Start it, or leave out --connect to attach without a daemon"
             }
-            ErrorKind::PermissionDenied => "; only root may follow it",
+            ErrorKind::PermissionDenied => {
+                "; only root may follow it: run this command as root, or as the daemon's user"
+            }
             _ => "",
         };
-        anyhow!("no daemon to follow on {}: {error}{hint}", path.display())
+        anyhow!(
+            "cannot connect to the daemon's socket {}: {error}{hint}",
+            path.display()
+        )
     })?;
     let mut frames = Framed::new(stream, wire::codec());
     frames
@@ -48,7 +54,7 @@ async fn read(mut frames: Framed<UnixStream, wire::Codec>, sink: Sink) {
             }
             () = sink.finished(), if !finishing => {
                 finishing = true;
-                // A daemon that is gone shows at the next read.
+                // If the daemon has exited, the next read reports that.
                 let _ = frames.get_mut().shutdown().await;
             }
         }
@@ -56,7 +62,9 @@ async fn read(mut frames: Framed<UnixStream, wire::Codec>, sink: Sink) {
 }
 
 fn update<B: AsRef<[u8]>>(frame: Option<std::io::Result<B>>) -> Result<Update> {
-    let frame = frame.ok_or_else(|| Error::msg("the daemon ended"))?;
-    let frame = frame.context("the daemon's socket")?;
-    wire::decode(frame.as_ref()).context("the daemon's answer")
+    let frame = frame.ok_or_else(|| {
+        Error::msg("the daemon closed the connection: it has stopped; its log says why")
+    })?;
+    let frame = frame.context("cannot read from the daemon's socket")?;
+    wire::decode(frame.as_ref()).context("cannot follow the daemon")
 }

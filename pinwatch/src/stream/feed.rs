@@ -1,4 +1,6 @@
-//! What a view is fed with. A view knows only [`Feed`]; whatever fills one can be watched.
+//! Channel from a source of updates to a view. A view knows only [`Feed`]; the source may be this
+//! process, a daemon or a recording.
+#![forbid(unsafe_code)]
 
 use std::sync::Arc;
 
@@ -10,44 +12,44 @@ use crate::model::agent_status::AgentStatus;
 use crate::model::session::{Lost, Start};
 use crate::model::view::View;
 
-/// What a view is fed with: `Start`, then any number of `Pins` and `Tick`, then `End`.
+/// Message to a view. A feed has one `Start`, any number of `Pins` and `Tick`, then one `End`.
 #[derive(Clone, Debug)]
 pub enum Update {
     Start(Start),
-    /// Pins that ended, in the order in which they did on each CPU; with
+    /// Pins that ended, in the order of their returns on each CPU. With
     /// [`Filter::passes`](crate::model::filter::Filter::passes) also pins that begin a retry.
     Pins(Vec<PinEvent>),
-    /// Twice a second: everything else.
+    /// Summary of the state, and the losses so far: twice a second.
     Tick {
         view: Box<View>,
         lost: Lost,
     },
-    /// What is known after the last pin.
+    /// Losses and agent status after the last pin.
     End {
         lost: Lost,
         status: Box<AgentStatus>,
     },
 }
 
-/// Updates between a source and its view that may wait.
-const WAITING: usize = 2;
+/// Capacity of the channel, in updates.
+const CAPACITY: usize = 2;
 
-/// A view's end.
+/// The view's end of the channel.
 pub struct Feed {
     updates: mpsc::Receiver<Result<Update>>,
     finish: Arc<Notify>,
 }
 
-/// A source's end.
+/// The source's end of the channel.
 pub struct Sink {
     updates: mpsc::Sender<Result<Update>>,
     finish: Arc<Notify>,
 }
 
-/// Both ends.
+/// Makes a channel and returns both ends.
 #[must_use]
 pub fn feed() -> (Sink, Feed) {
-    let (sender, updates) = mpsc::channel(WAITING);
+    let (sender, updates) = mpsc::channel(CAPACITY);
     let finish = Arc::new(Notify::new());
     let sink = Sink {
         updates: sender,
@@ -57,24 +59,24 @@ pub fn feed() -> (Sink, Feed) {
 }
 
 impl Feed {
-    /// The next update; none after the last. Can be dropped and called again.
+    /// Returns the next update, `None` after the last. Cancel-safe.
     pub async fn next(&mut self) -> Option<Result<Update>> {
         self.updates.recv().await
     }
 
-    /// Asks for the end: what has happened until now still comes.
+    /// Asks the source to finish. Updates about earlier pins, and `End`, still arrive.
     pub fn finish(&self) {
         self.finish.notify_one();
     }
 }
 
 impl Sink {
-    /// Hands an update over; false when nobody takes it any more.
+    /// Sends an update. Waits while the channel is full; returns false once the view is dropped.
     pub async fn send(&self, update: Result<Update>) -> bool {
         self.updates.send(update).await.is_ok()
     }
 
-    /// Waits until the view asks for the end, or is gone.
+    /// Waits until the view finishes or is dropped.
     pub async fn finished(&self) {
         tokio::select! {
             () = self.finish.notified() => {}

@@ -1,4 +1,5 @@
-//! Makes a follower's updates: its pins from the hub, and the state at intervals.
+//! Produces the updates of one follower: its events from the hub, and a summary twice a second.
+#![forbid(unsafe_code)]
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,13 +18,13 @@ use crate::model::session::{Lost, Start};
 use crate::model::state::State;
 use crate::model::view::View;
 
-/// Between two looks at the state.
+/// Interval between two [`Update::Tick`]s.
 const TICK: Duration = Duration::from_millis(500);
 
-/// Feeds a view until it has enough.
+/// Sends updates to `sink` until its view finishes or disappears.
 pub async fn follow(hub: Arc<Hub>, state: impl Fn() -> State, filter: Filter, sink: Sink) {
     let before = state();
-    // Before the first record is asked for, so that none is lost uncounted.
+    // Read before the subscription, so that every later loss is counted.
     let ring_full = before.lost(Loss::RingFull);
     let lost = |state: &State, pins: &Subscription| Lost {
         ring: state.lost(Loss::RingFull) - ring_full,

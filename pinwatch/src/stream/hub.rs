@@ -1,6 +1,8 @@
-//! Hands ended pins to followers. What waits for the slowest of them is bounded:
-//! [`WAITING`] pins for all together, 1.6 MiB, which exist only while somebody
-//! follows. Who falls behind further loses the oldest, counted.
+//! Passes events from the ring-buffer reader to all followers.
+//!
+//! The followers share one queue of [`WAITING`] events (1.6 MiB). It exists only while at least one is
+//! connected. A follower that falls further behind loses the oldest events, and they are counted.
+#![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,90 +12,101 @@ use pinwatch_common::record::PinEvent;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
-/// Pins that may wait. A power of two, and more than the ring buffer holds.
+/// Capacity of the queue, in events. A power of two, and more than the ring buffer holds.
 pub const WAITING: usize = 1 << 13;
-/// Pins that a follower takes together.
+/// Maximum number of events that a follower takes at once.
 const BATCH: usize = 256;
-/// Followers at a time.
-const FOLLOWERS: usize = 16;
+/// Maximum number of followers.
+const MAX_FOLLOWERS: usize = 16;
 
-/// Asks the ring-buffer reader to apply the followers' filters and publish everything queued;
-/// replies when done.
-pub type Sync = oneshot::Sender<()>;
+/// Asks the ring-buffer reader to apply the followers' filters and publish everything queued. It replies
+/// when done.
+pub type SyncRequest = oneshot::Sender<()>;
 
-/// There are [`FOLLOWERS`] already, or the source has ended.
+/// Reason why the hub does not accept or keep a follower.
 #[derive(Debug, thiserror::Error)]
 pub enum Refused {
-    #[error("{FOLLOWERS} follow already")]
+    #[error(
+        "the daemon already has {MAX_FOLLOWERS} followers, its maximum; \
+         end a connected `tail`, `top` or `record`"
+    )]
     TooMany,
-    #[error("it is ending")]
+    #[error("pinwatch is stopping: its reader of the ring buffer has ended")]
     Ending,
 }
 
-/// The place where followers meet the ring-buffer reader.
+/// Connects the ring-buffer reader with the followers.
 pub struct Hub {
-    state: Mutex<State>,
-    syncs: mpsc::Sender<Sync>,
+    followers: Mutex<Followers>,
+    syncs: mpsc::Sender<SyncRequest>,
 }
 
 #[derive(Default)]
-struct State {
-    /// None while nobody follows.
-    log: Option<broadcast::Sender<PinEvent>>,
+struct Followers {
+    /// The queue; `None` without followers.
+    queue: Option<broadcast::Sender<PinEvent>>,
+    /// Filter of each follower, by its id.
     filters: BTreeMap<u64, Listening>,
     next_id: u64,
 }
 
 impl Hub {
-    /// A hub, and what its ring-buffer reader has to answer.
+    /// Returns a hub, and the requests that its ring-buffer reader must answer.
     #[must_use]
-    pub fn new() -> (Arc<Self>, mpsc::Receiver<Sync>) {
-        let (syncs, receiver) = mpsc::channel(FOLLOWERS);
+    pub fn new() -> (Arc<Self>, mpsc::Receiver<SyncRequest>) {
+        let (syncs, receiver) = mpsc::channel(MAX_FOLLOWERS);
         let hub = Self {
-            state: Mutex::default(),
+            followers: Mutex::default(),
             syncs,
         };
         (Arc::new(hub), receiver)
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn followers(&self) -> MutexGuard<'_, Followers> {
+        self.followers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What all followers together want.
+    /// Union of all followers' filters.
     #[must_use]
     pub fn wanted(&self) -> Listening {
-        let filters = self.state().filters.values().copied().collect::<Vec<_>>();
+        let filters = self
+            .followers()
+            .filters
+            .values()
+            .copied()
+            .collect::<Vec<_>>();
         filters
             .into_iter()
             .fold(Listening::NOBODY, Listening::union)
     }
 
-    /// Hands pins to all followers. Never waits.
+    /// Passes events to all followers. Never waits.
     pub fn publish(&self, pins: impl IntoIterator<Item = PinEvent>) {
-        let state = self.state();
+        let followers = self.followers();
         for pin in pins {
-            if let Some(log) = &state.log {
-                // An error is that the last follower is just leaving.
-                let _ = log.send(pin);
+            if let Some(queue) = &followers.queue {
+                // Fails only while the last follower disconnects.
+                let _ = queue.send(pin);
             }
         }
     }
 
-    /// Follows; returns when the kernel applies the filter.
+    /// Adds a follower. Returns once the kernel applies its filter.
     pub async fn subscribe(self: &Arc<Self>, filter: Listening) -> Result<Subscription, Refused> {
         let subscription = {
-            let mut state = self.state();
-            if state.filters.len() >= FOLLOWERS {
+            let mut followers = self.followers();
+            if followers.filters.len() >= MAX_FOLLOWERS {
                 return Err(Refused::TooMany);
             }
-            let id = state.next_id;
-            state.next_id += 1;
-            state.filters.insert(id, filter);
+            let id = followers.next_id;
+            followers.next_id += 1;
+            followers.filters.insert(id, filter);
             Subscription {
                 id,
-                pins: state
-                    .log
+                pins: followers
+                    .queue
                     .get_or_insert_with(|| broadcast::Sender::new(WAITING))
                     .subscribe(),
                 behind: 0,
@@ -104,7 +117,8 @@ impl Hub {
         Ok(subscription)
     }
 
-    /// Waits until everything that ended before this call is published.
+    /// Waits until all pins that ended before this call are published. `None` if the ring-buffer
+    /// reader has stopped.
     pub async fn sync(&self) -> Option<()> {
         let (done, answer) = oneshot::channel();
         self.syncs.send(done).await.ok()?;
@@ -112,7 +126,7 @@ impl Hub {
     }
 }
 
-/// A follower's place.
+/// A follower's connection to the hub. Dropping it removes the follower's filter.
 pub struct Subscription {
     hub: Arc<Hub>,
     id: u64,
@@ -121,13 +135,13 @@ pub struct Subscription {
 }
 
 impl Subscription {
-    /// The next pins; none when there is no hub any more. Can be dropped and called again.
+    /// Waits for the next events; `None` once the hub is gone. Cancel-safe.
     pub async fn next(&mut self) -> Option<Vec<PinEvent>> {
         loop {
             match self.pins.recv().await {
                 Ok(first) => {
                     let mut pins = vec![first];
-                    self.more(&mut pins);
+                    self.take_queued(&mut pins);
                     return Some(pins);
                 }
                 Err(RecvError::Lagged(n)) => self.behind += n,
@@ -136,15 +150,15 @@ impl Subscription {
         }
     }
 
-    /// The next pins, if some wait.
+    /// Returns the next events if some are queued.
     pub fn try_next(&mut self) -> Option<Vec<PinEvent>> {
         let mut pins = Vec::new();
-        self.more(&mut pins);
+        self.take_queued(&mut pins);
         Some(pins).filter(|pins| !pins.is_empty())
     }
 
-    /// Adds what waits, up to a batch.
-    fn more(&mut self, pins: &mut Vec<PinEvent>) {
+    /// Appends queued events until `pins` has [`BATCH`].
+    fn take_queued(&mut self, pins: &mut Vec<PinEvent>) {
         while pins.len() < BATCH {
             match self.pins.try_recv() {
                 Ok(pin) => pins.push(pin),
@@ -154,7 +168,7 @@ impl Subscription {
         }
     }
 
-    /// Pins that were overwritten before they were taken.
+    /// Number of events that this follower lost because it was too slow.
     #[must_use]
     pub fn behind(&self) -> u64 {
         self.behind
@@ -163,13 +177,13 @@ impl Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        let mut state = self.hub.state();
-        state.filters.remove(&self.id);
-        if state.filters.is_empty() {
-            state.log = None;
+        let mut followers = self.hub.followers();
+        followers.filters.remove(&self.id);
+        if followers.filters.is_empty() {
+            followers.queue = None;
         }
-        drop(state);
-        // A reader whose queue is full applies the filters anyway, for the requests in it.
+        drop(followers);
+        // If the request queue is full, the reader applies the filters for the requests in it.
         let (done, _) = oneshot::channel();
         let _ = self.hub.syncs.try_send(done);
     }
@@ -196,16 +210,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_slow_follower_loses_its_own_pins_counted() {
+    async fn a_slow_follower_loses_and_counts_only_its_own_events() {
         let hub = hub();
         hub.publish(pins(3));
         let mut slow = hub.subscribe(Listening::ALL).await.unwrap();
         let mut quick = hub.subscribe(Listening::ALL).await.unwrap();
         let (mut sent, mut got) = (0, 0);
         while sent < 3 * WAITING {
-            let some = sent % BATCH + 1;
-            hub.publish(pins(some));
-            sent += some;
+            let n = sent % BATCH + 1;
+            hub.publish(pins(n));
+            sent += n;
             got += quick.next().await.unwrap().len();
         }
         assert_eq!((got, quick.behind()), (sent, 0));
@@ -214,12 +228,12 @@ mod tests {
             assert!(pins.len() <= BATCH);
             late += pins.len();
         }
-        assert_eq!(late, WAITING, "what waits is bounded");
+        assert_eq!(late, WAITING, "the queue is bounded");
         assert_eq!(late as u64 + slow.behind(), sent as u64);
     }
 
     #[tokio::test]
-    async fn wishes_come_and_go_with_followers() {
+    async fn the_union_of_filters_follows_the_followers() {
         let hub = hub();
         assert_eq!(hub.wanted(), Listening::NOBODY);
         let failed = Listening {
@@ -240,7 +254,7 @@ mod tests {
     async fn followers_are_bounded() {
         let hub = hub();
         let mut all = Vec::new();
-        for _ in 0..FOLLOWERS {
+        for _ in 0..MAX_FOLLOWERS {
             all.push(hub.subscribe(Listening::ALL).await.unwrap());
         }
         assert!(matches!(

@@ -1,7 +1,8 @@
-//! Pins for whoever watches them live. [`ring_reader`] reads the ring buffer, and
-//! only while somebody follows; [`hub`] hands what it read to any number of
-//! followers, none of which can hold it up. [`follow`] makes of that what a view
-//! is fed with, in this process or, through [`serve`] and [`connect`], in another.
+//! Delivers events to followers.
+//!
+//! [`ring_reader`] reads the ring buffer while at least one follower is connected. [`hub`] passes the
+//! events to all followers; a slow one delays nobody. [`follow`] turns events and states into the
+//! updates of a view. [`serve`] and [`connect`] carry these updates to another process.
 
 pub mod connect;
 pub mod feed;

@@ -1,5 +1,5 @@
-//! A recording as a feed: its pins at the pace at which they came, or as fast as
-//! they can be read, and the state that they add up to.
+//! Replays a recording as a feed: its pins at the recorded pace or without waiting, and the state.
+#![forbid(unsafe_code)]
 
 use std::fs::File;
 use std::path::Path;
@@ -15,18 +15,17 @@ use crate::model::trace::Traced;
 use crate::model::view::View;
 use crate::recording::replay::Replay;
 
-/// Between two looks at the state, in the time of the recording.
+/// Interval between two [`Update::Tick`]s, in nanoseconds of the recording.
 const TICK_NS: u64 = 500_000_000;
 
-/// Opens a recording. `speed` is how many seconds of it pass in one; none is no
-/// waiting at all.
+/// Opens a recording and replays it at `speed` recorded seconds per second; `None` does not wait.
 pub fn replay(path: &Path, speed: Option<f64>, filter: Filter) -> Result<Feed> {
     let name = path.display().to_string();
     let recording = Replay::open(path)?;
     let (sink, feed) = feed();
     let replay = Paced {
         recording,
-        clock: Clock { speed, began: None },
+        clock: ReplayClock { speed, began: None },
         filter,
         ticked_ns: 0,
     };
@@ -40,9 +39,9 @@ pub fn replay(path: &Path, speed: Option<f64>, filter: Filter) -> Result<Feed> {
 
 struct Paced {
     recording: Replay<File>,
-    clock: Clock,
+    clock: ReplayClock,
     filter: Filter,
-    /// When the state was last looked at.
+    /// Time of the last tick, in nanoseconds of the recorded `CLOCK_MONOTONIC`.
     ticked_ns: u64,
 }
 
@@ -74,7 +73,7 @@ impl Paced {
         Ok(())
     }
 
-    /// False when nobody watches any more.
+    /// Sends pins that the filter selects, and a tick if one is due. False once the view is dropped.
     async fn show(&mut self, pins: Vec<Traced>, sink: &Sink) -> bool {
         let pins = pins.into_iter().map(|pin| pin.event);
         let pins: Vec<_> = pins.filter(|pin| self.filter.ended(pin)).collect();
@@ -97,19 +96,20 @@ impl Paced {
     }
 }
 
-/// The time of the recording against that of the clock.
-struct Clock {
+/// Maps the time of the recording to the time of this machine.
+struct ReplayClock {
     speed: Option<f64>,
+    /// The same moment in both: nanoseconds of the recorded `CLOCK_MONOTONIC`, and this machine's time.
     began: Option<(u64, Instant)>,
 }
 
-impl Clock {
-    /// Waits until a moment of the recording.
+impl ReplayClock {
+    /// Waits until the moment `now_ns` of the recording.
     async fn wait(&mut self, now_ns: u64) {
         let Some(speed) = self.speed else { return };
         let (first_ns, began) = *self.began.get_or_insert_with(|| (now_ns, Instant::now()));
-        let there = Duration::from_nanos(now_ns - first_ns);
-        sleep_until(began + there.div_f64(speed)).await;
+        let recorded = Duration::from_nanos(now_ns - first_ns);
+        sleep_until(began + recorded.div_f64(speed)).await;
     }
 }
 
@@ -125,10 +125,10 @@ mod tests {
     use crate::model::state::State;
     use crate::recording::{End, Header, Writer};
 
-    /// `top --replay` shows what these updates hold.
+    /// `top --replay` shows these updates.
     #[tokio::test]
-    async fn a_pin_in_flight_is_shown_as_recorded_not_as_this_machine_has_it() {
-        // A thread that this machine has too, under another name.
+    async fn a_replayed_pin_in_flight_has_the_recorded_thread_name() {
+        // This machine has a thread with this id, under another name.
         let tid = std::process::id();
         let pin = Pin {
             tid,

@@ -1,6 +1,8 @@
-//! The one reader of the ring buffer. Without followers it waits for one and
-//! nothing else; with some it looks at intervals, and when the kernel says that
+//! The only reader of the ring buffer.
+//!
+//! Without followers it sleeps. With followers it reads every 100 ms, and when the kernel signals that
 //! the buffer fills.
+#![forbid(unsafe_code)]
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,22 +14,23 @@ use pinwatch_common::record::PinEvent;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::hub::{Hub, Sync, WAITING};
+use super::hub::{Hub, SyncRequest, WAITING};
 use crate::source::events::Events;
 
-/// How late a pin may be seen.
+/// Interval between two reads, the maximum delay of an event.
 const POLL: Duration = Duration::from_millis(100);
 
-/// Pins read in one go: more than the ring buffer holds, so that everything that
-/// waited is read, and an end, so that others get their turn.
+/// Maximum number of events per read. More than the ring buffer holds, so that one read empties it.
+/// Finite, so that other tasks run while events keep arriving.
 const AT_ONCE: usize = WAITING;
 const _: () = assert!(AT_ONCE * size_of::<PinEvent>() > RING_BYTES as usize);
 
-/// Publishes pins for as long as the hub is there.
+/// Publishes events until the hub is dropped. Fails if the ring buffer cannot be polled, or the filter
+/// cannot be set.
 pub async fn read_ring(
     events: Events,
     hub: Arc<Hub>,
-    mut syncs: mpsc::Receiver<Sync>,
+    mut syncs: mpsc::Receiver<SyncRequest>,
 ) -> Result<()> {
     let mut events = events.readable()?;
     let mut poll = interval(POLL);
@@ -37,15 +40,15 @@ pub async fn read_ring(
         tokio::select! {
             sync = syncs.recv() => {
                 let Some(done) = sync else { return Ok(()) };
-                // With nobody listening, these are what a program was still
-                // writing when the last one left.
+                // Without followers this drops events that a BPF program was still writing when the
+                // last follower disconnected.
                 drain(events.get_mut(), &hub);
                 let filters = hub.wanted();
                 if filters != wanted {
                     events.get_mut().listen(&filters)?;
                     wanted = filters;
                 }
-                // Whoever left is not waiting for an answer.
+                // Fails for a follower that disconnected: it waits for no reply.
                 let _ = done.send(());
             }
             _ = poll.tick(), if wanted.listeners > 0 => drain(events.get_mut(), &hub),

@@ -1,5 +1,6 @@
-//! The daemon's socket: each connection is a follower of its own, in a task of
-//! its own. One that does not read waits alone.
+//! The daemon's Unix socket. Each connection is a follower in a task of its own, so that a client that
+//! does not read delays only itself.
+#![forbid(unsafe_code)]
 
 use std::convert::Infallible;
 use std::fs;
@@ -23,38 +24,44 @@ use super::wire;
 use crate::model::filter::Filter;
 use crate::model::state::State;
 
-/// Where a daemon listens unless told otherwise.
+/// Default path of the daemon's socket.
 pub const DEFAULT_SOCKET: &str = "/run/pinwatch/pinwatch.sock";
 
-/// How long a connection may take to say what it wants.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Time limit for a client to send its filter.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// After a connection that could not be taken.
-const PAUSE: Duration = Duration::from_secs(1);
+/// Pause after a failed `accept`.
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
-/// A socket that only root can connect to; removed when dropped.
+/// Unix socket with mode 0600: only root and the daemon's user can connect. Dropping it removes the file.
 pub struct Socket {
     listener: UnixListener,
     path: PathBuf,
 }
 
 impl Socket {
-    /// Listens, with the place of a daemon that is gone taken over.
+    /// Listens on `path`. Replaces the socket file of a daemon that has exited.
     pub fn bind(path: &Path) -> Result<Self> {
+        let shown = path.display();
         match StdStream::connect(path) {
-            Ok(_) => bail!("another pinwatch listens on {}", path.display()),
+            Ok(_) => {
+                bail!(
+                    "another pinwatch listens on {shown}; stop it, or set another path by --socket"
+                )
+            }
             Err(error) if error.kind() == ErrorKind::ConnectionRefused => fs::remove_file(path)
-                .with_context(|| format!("cannot replace {}", path.display()))?,
+                .with_context(|| format!("cannot remove the unused socket file {shown}"))?,
             Err(_) => {}
         }
         let listener = bind_private(path);
         Ok(Self {
-            listener: listener.with_context(|| format!("cannot listen on {}", path.display()))?,
+            listener: listener
+                .with_context(|| format!("cannot listen on {shown} (--socket sets the path)"))?,
             path: path.to_owned(),
         })
     }
 
-    /// Serves followers for ever.
+    /// Serves followers until the future is dropped.
     pub async fn serve<F>(&self, hub: Arc<Hub>, state: F) -> Infallible
     where
         F: Fn() -> State + Clone + Send + 'static,
@@ -63,16 +70,19 @@ impl Socket {
             let stream = match self.listener.accept().await {
                 Ok((stream, _)) => stream,
                 Err(error) => {
-                    tracing::warn!("cannot take a follower: {error}");
-                    // Mostly too many descriptors: others have to close theirs first.
-                    tokio::time::sleep(PAUSE).await;
+                    tracing::warn!(
+                        "a follower cannot connect: accept(2) on {} failed: {error}",
+                        self.path.display()
+                    );
+                    // Mostly for want of file descriptors: other connections must close first.
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
                     continue;
                 }
             };
             let (hub, state) = (Arc::clone(&hub), state.clone());
             tokio::spawn(async move {
                 if let Err(error) = serve_one(stream, hub, state).await {
-                    tracing::debug!("a follower: {error:#}");
+                    tracing::debug!("the connection to a follower ended: {error:#}");
                 }
             });
         }
@@ -92,7 +102,7 @@ fn bind_private(path: &Path) -> io::Result<UnixListener> {
             .mode(0o755)
             .create(folder)?;
     }
-    // So that the socket never has another mode than 0600.
+    // chmod(2) after bind(2) would leave a moment in which others can connect.
     let before = umask(Mode::from_bits_truncate(0o177));
     let listener = UnixListener::bind(path);
     umask(before);
@@ -104,8 +114,11 @@ where
     F: Fn() -> State + Send + 'static,
 {
     let mut frames = Framed::new(stream, wire::codec());
-    let request = tokio::time::timeout(PATIENCE, frames.next()).await?;
-    let filter: Filter = serde_json::from_slice(&request.context("it said nothing")??)?;
+    let request = tokio::time::timeout(REQUEST_TIMEOUT, frames.next()).await?;
+    let request =
+        request.context("the client closed the connection before it sent its filter")??;
+    let filter: Filter =
+        serde_json::from_slice(&request).context("the client's filter cannot be read")?;
     let (sink, mut updates) = feed();
     tokio::spawn(follow(hub, state, filter, sink));
     let mut finishing = false;
@@ -115,7 +128,7 @@ where
                 let Some(update) = update else { return Ok(()) };
                 frames.send(wire::encode(&update)?).await?;
             }
-            // It has nothing more to say: the end of its side asks for the rest.
+            // The client shuts down its side to ask for the remaining updates.
             _ = frames.next(), if !finishing => {
                 finishing = true;
                 updates.finish();

@@ -1,6 +1,8 @@
-//! Updates as frames on a socket: a length, a byte for the kind, and a body. Pins
-//! are as the kernel wrote them, everything else is JSON; [`Start`] comes first and
-//! says whether the reader can read the rest.
+//! Encoding of updates on the socket: frames with a length, a byte for the kind, and a body.
+//!
+//! Events keep the kernel's layout; other bodies are JSON. [`Start`] comes first. It has the ABI version
+//! that decides whether the client can read the events.
+#![forbid(unsafe_code)]
 
 use anyhow::{Context as _, Result, bail};
 use bytes::{BufMut as _, Bytes, BytesMut};
@@ -13,18 +15,18 @@ use super::feed::Update;
 use crate::model::session::{Lost, Start};
 use crate::model::view::View;
 
-/// Longest frame: a state with its oldest pins in flight is some 60 KiB.
-const FRAME: usize = 1 << 20;
+/// Maximum size of a frame, in bytes. A summary with 100 pins in flight takes some 60 KiB.
+const MAX_FRAME: usize = 1 << 20;
 
 const START: u8 = 0;
 const PINS: u8 = 1;
 const TICK: u8 = 2;
 const END: u8 = 3;
-/// Instead of everything else: why not, as text.
+/// The daemon's only frame if it refuses a follower: the reason as text.
 const REFUSED: u8 = 4;
 
 pub fn codec() -> Codec {
-    Codec::builder().max_frame_length(FRAME).new_codec()
+    Codec::builder().max_frame_length(MAX_FRAME).new_codec()
 }
 
 pub fn encode(update: &Result<Update>) -> Result<Bytes> {
@@ -50,13 +52,13 @@ fn framed(kind: u8, body: &[u8]) -> Bytes {
 }
 
 pub fn decode(frame: &[u8]) -> Result<Update> {
-    let (kind, body) = frame.split_first().context("an empty frame")?;
+    let (kind, body) = frame.split_first().context("the frame is empty")?;
     Ok(match *kind {
         START => {
             let start: Start = serde_json::from_slice(body)?;
             if start.abi != ABI_VERSION {
                 bail!(
-                    "it is pinwatch {}, whose records this pinwatch ({}) cannot read; use the same version",
+                    "the daemon is pinwatch {}, and pinwatch {} cannot read its events; use the same version",
                     start.version,
                     env!("CARGO_PKG_VERSION")
                 );
@@ -73,14 +75,16 @@ pub fn decode(frame: &[u8]) -> Result<Update> {
             Update::End { lost, status }
         }
         REFUSED => bail!("{}", String::from_utf8_lossy(body)),
-        kind => bail!("a frame of the unknown kind {kind}"),
+        kind => {
+            bail!("the frame has the unknown kind {kind}; use the daemon's version of pinwatch")
+        }
     })
 }
 
 fn pins(body: &[u8]) -> Result<Vec<PinEvent>> {
     let records = body.chunks_exact(size_of::<PinEvent>());
     if !records.remainder().is_empty() {
-        bail!("a frame with part of a pin");
+        bail!("the frame ends inside an event");
     }
     Ok(records.map(bytemuck::pod_read_unaligned).collect())
 }
@@ -105,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_in_comes_out() {
+    fn updates_survive_encoding() {
         let pin = PinEvent {
             pin: Pin {
                 tgid: 7,
@@ -136,8 +140,8 @@ mod tests {
         assert!(
             matches!(tick, Update::Tick { view, lost: got } if view.in_flight == 5 && got == lost)
         );
-        let mine = start(ABI_VERSION);
-        assert!(matches!(round(Update::Start(mine.clone())), Update::Start(got) if got == mine));
+        let own = start(ABI_VERSION);
+        assert!(matches!(round(Update::Start(own.clone())), Update::Start(got) if got == own));
     }
 
     #[test]
@@ -148,11 +152,9 @@ mod tests {
             error.contains("9.9.9") && error.contains("same version"),
             "{error}"
         );
-        let refusal = encode(&Err(anyhow::anyhow!("16 follow already"))).unwrap();
-        assert_eq!(
-            decode(&refusal).unwrap_err().to_string(),
-            "16 follow already"
-        );
+        let reason = "the daemon already has 16 followers";
+        let refusal = encode(&Err(anyhow::anyhow!(reason))).unwrap();
+        assert_eq!(decode(&refusal).unwrap_err().to_string(), reason);
     }
 
     proptest! {

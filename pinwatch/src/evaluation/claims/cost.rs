@@ -1,23 +1,27 @@
-//! C4, C5 and C6: what sweeping and going round cost.
+//! Claims C4, C5 and C6: the cost of collect and of retries.
+#![forbid(unsafe_code)]
 
-use super::verdict::{below, lost, of, row, share};
+use super::verdict::{fraction, not_measured, row, share, supported_below};
 use super::{Judged, RARE, Verdict};
 use crate::evaluation::capture::Capture;
 use crate::evaluation::evidence::{Evidence, Tries};
 use crate::evaluation::stats;
 use crate::probe::table::Measurement;
 
-/// An exponent below which a cost is linear.
+/// Exponents below this count as linear.
 const LINEAR: f64 = 1.1;
-/// A sweep of less is mostly what it costs whatever the size.
+/// Minimum number of pages for the fit. In a smaller collect the fixed cost dominates.
 const LARGE: f64 = 64.0;
-/// Sizes, and the ratio of the largest to the smallest, that a fit needs.
+/// Minimum number of distinct sizes for the fit.
 const SIZES: usize = 3;
+/// Minimum ratio of the largest to the smallest size.
 const SPAN: f64 = 8.0;
 
+/// C4: collect is O(N).
 pub fn linear(capture: &Capture) -> Judged {
     let evidence = &capture.evidence;
-    let large = evidence.sweeps.iter().filter(|(pages, _)| *pages >= LARGE);
+    let collects = evidence.clean_collects.iter();
+    let large = collects.filter(|(pages, _)| *pages >= LARGE);
     let points: Vec<_> = large.copied().collect();
     let sizes = evidence
         .sizes
@@ -44,8 +48,8 @@ pub fn linear(capture: &Capture) -> Judged {
         row("time per page", format!("{each:.1} ns")),
         row("exponent of pages in the time", text),
     ];
-    if let Some(lost) = lost(capture, &[Measurement::Phases]) {
-        return (figures, lost);
+    if let Some(verdict) = not_measured(capture, &[Measurement::Phases]) {
+        return (figures, verdict);
     }
     if sizes < SIZES || most < SPAN * least {
         let needs = format!(
@@ -55,10 +59,11 @@ pub fn linear(capture: &Capture) -> Judged {
     }
     (
         figures,
-        below(exponent, LINEAR, points.len() as u64, "pins of other sizes"),
+        supported_below(exponent, LINEAR, points.len() as u64, "pins of other sizes"),
     )
 }
 
+/// C5: pages are not pinned over and over.
 pub fn amplification(capture: &Capture) -> Judged {
     let pins = &capture.evidence.pinned;
     let each = pins.iter().filter(|(returned, _)| *returned > 0.0);
@@ -81,39 +86,40 @@ pub fn amplification(capture: &Capture) -> Judged {
         ),
         row("the same, mean over pins", text),
     ];
-    if let Some(lost) = lost(capture, &[Measurement::Passes]) {
-        return (figures, lost);
+    if let Some(verdict) = not_measured(capture, &[Measurement::Passes]) {
+        return (figures, verdict);
     }
     (
         figures,
-        below(mean, 1.0 + RARE, pins.seen(), "pins that succeed"),
+        supported_below(mean, 1.0 + RARE, pins.seen(), "pins that succeed"),
     )
 }
 
+/// C6: keeping the pinnable pages over a retry would gain nothing.
 pub fn forward_progress(capture: &Capture) -> Judged {
     let Evidence {
         unpinned_pages,
-        unfit_pages,
+        unpinnable_pages,
         ..
     } = capture.evidence;
-    let fine = Tries {
+    let pinnable = Tries {
         n: unpinned_pages,
-        hits: unpinned_pages - unfit_pages,
+        hits: unpinned_pages - unpinnable_pages,
     };
     let figures = vec![
         row(
             "pages unpinned by passes that found some unfit",
             unpinned_pages,
         ),
-        row("of those, pages that were fine", of(fine)),
+        row("of those, pages that were fine", fraction(pinnable)),
     ];
-    if let Some(lost) = lost(capture, &[Measurement::Passes, Measurement::Unpinnable]) {
-        return (figures, lost);
+    if let Some(verdict) = not_measured(capture, &[Measurement::Passes, Measurement::Unpinnable]) {
+        return (figures, verdict);
     }
     (
         figures,
-        below(
-            share(fine),
+        supported_below(
+            share(pinnable),
             RARE,
             unpinned_pages,
             "pages unpinned for a retry",

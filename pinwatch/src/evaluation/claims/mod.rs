@@ -1,6 +1,7 @@
-//! The claims of the review of December 2020 about the path, one row each, and what a
-//! recording says of them. <https://lore.kernel.org/linux-mm/> has the thread ("limit
-//! number of gup migration failures, honor failures", version 4).
+//! The claims of the review of December 2020 about the path, and the verdicts of a recording.
+//!
+//! The thread is on <https://lore.kernel.org/linux-mm/> ("limit number of gup migration failures, honor
+//! failures", version 4).
 
 mod cost;
 mod outcome;

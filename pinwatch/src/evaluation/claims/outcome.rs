@@ -1,18 +1,20 @@
-//! C7, C8 and C9: which pins fail, and what they leave.
+//! Claims C7, C8 and C9: which pins fail, and whether failed pins leave pages pinned.
+#![forbid(unsafe_code)]
 
-use super::verdict::{above, more, of, row, share};
+use super::verdict::{fraction, row, share, supported_above, too_little};
 use super::{Judged, RARE, Verdict};
 use crate::evaluation::capture::Capture;
 use crate::evaluation::evidence::Tries;
 use crate::evaluation::stats;
 
+/// C7: pins do not fail at random.
 pub fn flaky(capture: &Capture) -> Judged {
     let evidence = &capture.evidence;
     let failed = Tries {
         n: evidence.pins,
         hits: evidence.failed,
     };
-    let mut figures = vec![row("failed pins", of(failed))];
+    let mut figures = vec![row("failed pins", fraction(failed))];
     let mut mixed = 0;
     for (key, group) in &capture.groups.0 {
         if group.failed > 0 {
@@ -30,7 +32,7 @@ pub fn flaky(capture: &Capture) -> Judged {
     }
     let verdict = match mixed {
         0 if evidence.failed > 0 => Verdict::Supported,
-        0 => more(evidence.pins, 0.001, "pins"),
+        0 => too_little(evidence.pins, 0.001, "pins"),
         _ => Verdict::Refuted,
     };
     figures.push(row(
@@ -40,6 +42,7 @@ pub fn flaky(capture: &Capture) -> Judged {
     (figures, verdict)
 }
 
+/// C8: without `FOLL_WRITE` the zero page breaks the pin.
 pub fn zero_page(capture: &Capture) -> Judged {
     let evidence = &capture.evidence;
     let [read, write] = evidence.failed_by_write;
@@ -48,18 +51,19 @@ pub fn zero_page(capture: &Capture) -> Judged {
         .zip(share(read))
         .and_then(|(write, read)| stats::of_share_difference(write, read));
     let figures = vec![
-        row("failed, without FOLL_WRITE", of(read)),
-        row("failed, with it", of(write)),
-        row("with retries, without FOLL_WRITE", of(read_again)),
-        row("with retries, with it", of(write_again)),
+        row("failed, without FOLL_WRITE", fraction(read)),
+        row("failed, with it", fraction(write)),
+        row("with retries, without FOLL_WRITE", fraction(read_again)),
+        row("with retries, with it", fraction(write_again)),
     ];
-    let verdict = match above(difference, 0.0, read.n, "") {
-        Verdict::NotEnoughData { .. } => more(read.n, RARE, "pins without FOLL_WRITE"),
+    let verdict = match supported_above(difference, 0.0, read.n, "") {
+        Verdict::NotEnoughData { .. } => too_little(read.n, RARE, "pins without FOLL_WRITE"),
         clear => clear,
     };
     (figures, verdict)
 }
 
+/// C9: after a failure no page stays pinned.
 pub fn leaks(capture: &Capture) -> Judged {
     let before = capture.header.machine.foll_pins;
     let after = capture.end.as_ref().and_then(|end| end.foll_pins);
@@ -69,18 +73,18 @@ pub fn leaks(capture: &Capture) -> Judged {
     };
     let acquired = after.acquired.wrapping_sub(before.acquired);
     let released = after.released.wrapping_sub(before.released);
-    let still = acquired.wrapping_sub(released) as i64;
+    let still_pinned = acquired.wrapping_sub(released) as i64;
     let figures = vec![
         row("pages pinned on the machine meanwhile", acquired),
         row("pages unpinned meanwhile", released),
-        row("more pinned at the end", still),
+        row("more pinned at the end", still_pinned),
         row("failed pins", capture.evidence.failed),
     ];
     let verdict = if capture.evidence.failed == 0 {
         Verdict::NotEnoughData {
             needs: "pins that fail".to_owned(),
         }
-    } else if still <= 0 {
+    } else if still_pinned <= 0 {
         Verdict::Supported
     } else {
         Verdict::NotEnoughData {

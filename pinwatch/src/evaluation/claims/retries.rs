@@ -1,12 +1,14 @@
-//! C1, C2, C3 and C10: why pins go round, and whether another pass helps.
+//! Claims C1, C2, C3 and C10: causes of failures and retries, and whether another pass helps.
+#![forbid(unsafe_code)]
 
-use super::verdict::{above, below, lost, of, row, share};
+use super::verdict::{fraction, not_measured, row, share, supported_above, supported_below};
 use super::{Judged, RARE};
 use crate::evaluation::capture::Capture;
 use crate::evaluation::evidence::{Evidence, Tries};
 use crate::evaluation::stats;
 use crate::probe::table::Measurement;
 
+/// C1: migration fails only for want of memory.
 pub fn only_under_stress(capture: &Capture) -> Judged {
     let Evidence {
         pins,
@@ -23,18 +25,21 @@ pub fn only_under_stress(capture: &Capture) -> Judged {
     let figures = vec![
         row(
             "failed pins",
-            of(Tries {
+            fraction(Tries {
                 n: pins,
                 hits: failed,
             }),
         ),
         row("failed in migration", migration),
-        row("of those, a page stayed referenced", of(still_referenced)),
+        row(
+            "of those, a page stayed referenced",
+            fraction(still_referenced),
+        ),
         row("of those, no page to move to", nomem),
     ];
     (
         figures,
-        below(
+        supported_below(
             share(still_referenced),
             RARE,
             migration,
@@ -43,6 +48,7 @@ pub fn only_under_stress(capture: &Capture) -> Judged {
     )
 }
 
+/// C2: after a failed migration another try is unlikely to help.
 pub fn trying_again(capture: &Capture) -> Judged {
     let Evidence {
         after_failure,
@@ -60,11 +66,11 @@ pub fn trying_again(capture: &Capture) -> Judged {
     let figures = vec![
         row(
             "passes after a failure, inside the pin, that left nothing",
-            of(after_failure),
+            fraction(after_failure),
         ),
         row(
             "pins of the same thread and size after a failure that succeeded",
-            of(again),
+            fraction(again),
         ),
         row(
             "gap to that pin, median",
@@ -73,10 +79,11 @@ pub fn trying_again(capture: &Capture) -> Judged {
     ];
     (
         figures,
-        below(share(both), 0.5, both.n, "tries after a failed migration"),
+        supported_below(share(both), 0.5, both.n, "tries after a failed migration"),
     )
 }
 
+/// C3: failed isolations are transient.
 pub fn transient(capture: &Capture) -> Judged {
     let evidence = &capture.evidence;
     let mut passes = evidence.passes.to_vec();
@@ -100,7 +107,7 @@ pub fn transient(capture: &Capture) -> Judged {
         ),
         row(
             "passes after a failed isolation without another",
-            of(evidence.after_isolation),
+            fraction(evidence.after_isolation),
         ),
     ];
     if let Some(in_flight) = in_flight {
@@ -109,27 +116,28 @@ pub fn transient(capture: &Capture) -> Judged {
             in_flight.len(),
         ));
     }
-    if let Some(lost) = lost(capture, &[Measurement::IsolateLru]) {
-        return (figures, lost);
+    if let Some(verdict) = not_measured(capture, &[Measurement::IsolateLru]) {
+        return (figures, verdict);
     }
     let tries = evidence.after_isolation;
     (
         figures,
-        above(share(tries), 0.5, tries.n, "failures to isolate"),
+        supported_above(share(tries), 0.5, tries.n, "failures to isolate"),
     )
 }
 
+/// C10: pages return to the per-CPU LRU batches after a drain.
 pub fn slip_back(capture: &Capture) -> Judged {
     let tries = capture.evidence.after_drain;
     let figures = vec![row(
         "passes that drained and failed to isolate a page",
-        of(tries),
+        fraction(tries),
     )];
-    if let Some(lost) = lost(capture, &[Measurement::Drains, Measurement::IsolateLru]) {
-        return (figures, lost);
+    if let Some(verdict) = not_measured(capture, &[Measurement::Drains, Measurement::IsolateLru]) {
+        return (figures, verdict);
     }
     (
         figures,
-        above(share(tries), RARE, tries.n, "passes that drain"),
+        supported_above(share(tries), RARE, tries.n, "passes that drain"),
     )
 }

@@ -1,27 +1,28 @@
-//! Every claim, and how it is judged.
+//! Table of the claims, one row each.
+#![forbid(unsafe_code)]
 
 use serde::Serialize;
 
 use super::{cost, outcome, retries};
 use crate::evaluation::capture::Capture;
 
-/// What became of a claim.
+/// Verdict on a claim.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "verdict")]
 pub enum Verdict {
     Supported,
     Refuted,
-    /// `needs` says of what, and about how many more.
+    /// The interval includes the limit. `needs` has the kind and the estimated number of missing data.
     NotEnoughData {
         needs: String,
     },
-    /// This recording cannot tell, whatever its length.
+    /// The recording lacks a measurement that the claim needs. More data would not help.
     NotMeasured {
         reason: String,
     },
 }
 
-/// A claim and what was found.
+/// A claim with its figures and its verdict.
 #[derive(Clone, Debug, Serialize)]
 pub struct Finding {
     pub id: &'static str,
@@ -31,10 +32,10 @@ pub struct Finding {
     pub verdict: Verdict,
 }
 
-/// Names and values, and what they say.
+/// Figures by name, and the verdict on the claim.
 pub(super) type Judged = (Vec<(String, String)>, Verdict);
 
-/// A share below which something does not happen, for the purpose of a claim.
+/// Shares below this count as "does not happen".
 pub(super) const RARE: f64 = 0.05;
 
 struct Claim {
@@ -96,7 +97,7 @@ const CLAIMS: &[Claim] = &[
     },
 ];
 
-/// All claims, judged.
+/// Judges all claims by one recording.
 #[must_use]
 pub fn findings(capture: &Capture) -> Vec<Finding> {
     let rows = CLAIMS.iter().map(|Claim { id, claim, judge }| {

@@ -1,4 +1,5 @@
-//! Figures in words, and a verdict where their interval is clear of a limit.
+//! Texts of figures, and verdicts by comparing an interval with a limit.
+#![forbid(unsafe_code)]
 
 use super::Verdict;
 use crate::evaluation::capture::Capture;
@@ -7,15 +8,18 @@ use crate::evaluation::stats::{Estimate, LEVEL, of_share};
 use crate::model::view::HookStatus;
 use crate::probe::table::Measurement;
 
+/// A figure by name.
 pub fn row(name: &str, value: impl ToString) -> (String, String) {
     (name.to_owned(), value.to_string())
 }
 
+/// Share of hits, with Wilson's interval; `None` without tries.
 pub fn share(tries: Tries) -> Option<Estimate> {
     of_share(tries.hits as f64, tries.n as f64, LEVEL)
 }
 
-pub fn of(tries: Tries) -> String {
+/// Text of a share, such as `3 of 12 = 25.0 % (8.9 to 53.2)`.
+pub fn fraction(tries: Tries) -> String {
     match share(tries) {
         Some(estimate) => format!("{} of {} = {}", tries.hits, tries.n, percent(estimate)),
         None => "none seen".to_owned(),
@@ -35,43 +39,48 @@ fn percent(estimate: Estimate) -> String {
     }
 }
 
-/// Supported if surely above `than`, refuted if surely below.
-pub fn above(estimate: Option<Estimate>, than: f64, seen: u64, what: &str) -> Verdict {
+/// Supported if the whole interval is above `limit`, refuted if it is below, otherwise [`too_little`] data.
+/// `seen` is the number of data so far, `kind` names them.
+pub fn supported_above(estimate: Option<Estimate>, limit: f64, seen: u64, kind: &str) -> Verdict {
     match estimate.and_then(|estimate| estimate.interval) {
-        Some((low, _)) if low > than => Verdict::Supported,
-        Some((_, high)) if high < than => Verdict::Refuted,
-        _ => more(seen, than, what),
+        Some((low, _)) if low > limit => Verdict::Supported,
+        Some((_, high)) if high < limit => Verdict::Refuted,
+        _ => too_little(seen, limit, kind),
     }
 }
 
-/// As [`above`], the other way round.
-pub fn below(estimate: Option<Estimate>, than: f64, seen: u64, what: &str) -> Verdict {
-    match above(estimate, than, seen, what) {
+/// Supported if the whole interval is below `limit`, refuted if it is above. Parameters as for
+/// [`supported_above`].
+pub fn supported_below(estimate: Option<Estimate>, limit: f64, seen: u64, kind: &str) -> Verdict {
+    match supported_above(estimate, limit, seen, kind) {
         Verdict::Supported => Verdict::Refuted,
         Verdict::Refuted => Verdict::Supported,
         other => other,
     }
 }
 
-/// How many more it takes until Wilson's interval around what is clearly on one side of a
-/// share leaves it: none of them, or twice as many.
-pub fn more(seen: u64, than: f64, what: &str) -> Verdict {
-    let clear = |n: u64, share: f64| {
+/// Too little data, with an estimate of the missing number.
+///
+/// The estimate is the smallest power of two for which Wilson's interval around a share of 0 or 1,
+/// whichever is farther from `limit`, excludes `limit`. If `seen` is larger, it is twice `seen`.
+pub fn too_little(seen: u64, limit: f64, kind: &str) -> Verdict {
+    let excludes_limit = |n: u64, share: f64| {
         let interval =
             of_share(share * n as f64, n as f64, LEVEL).and_then(|estimate| estimate.interval);
-        interval.is_some_and(|(low, high)| low > than || high < than)
+        interval.is_some_and(|(low, high)| low > limit || high < limit)
     };
-    let likely = if than < 0.5 { 0.0 } else { 1.0 };
-    let enough = (1..=20).map(|exp| 1u64 << exp).find(|n| clear(*n, likely));
+    let likely = if limit < 0.5 { 0.0 } else { 1.0 };
+    let mut powers = (1..=20).map(|exp| 1u64 << exp);
+    let enough = powers.find(|n| excludes_limit(*n, likely));
     let needs = match enough {
-        Some(enough) if enough > seen => format!("about {} more {what}", enough - seen),
-        _ => format!("twice as many {what} ({seen} were seen)"),
+        Some(enough) if enough > seen => format!("about {} more {kind}", enough - seen),
+        _ => format!("twice as many {kind} ({seen} were seen)"),
     };
     Verdict::NotEnoughData { needs }
 }
 
-/// Why a claim cannot be judged, where a measurement that it needs was not taken.
-pub fn lost(capture: &Capture, needed: &[Measurement]) -> Option<Verdict> {
+/// [`Verdict::NotMeasured`] if the recording lacks a measurement that a claim needs.
+pub fn not_measured(capture: &Capture, needed: &[Measurement]) -> Option<Verdict> {
     let plan = &capture.header.start.status.plan;
     let missing = plan.iter().find(|line| {
         needed.contains(&line.measurement)
