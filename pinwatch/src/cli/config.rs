@@ -7,17 +7,10 @@ mod file;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::builder::ArgAction;
 use clap::{Arg, ArgMatches, Command, CommandFactory as _, FromArgMatches as _};
 
+use self::file::{COMMAND, FILE, ONLY_FLAG, in_file, is_list};
 use crate::cli::Cli;
-
-/// The command that can be configured.
-const COMMAND: &str = "run";
-/// Names the file, so that it cannot be in it.
-const FILE: &str = "config";
-/// What is asked for once is asked for by a flag.
-const ONLY_FLAG: &str = "check-config";
 
 /// Why there is nothing to run.
 #[derive(Debug, thiserror::Error)]
@@ -101,15 +94,6 @@ fn configured(arg: Arg) -> Arg {
         return arg.value_delimiter(',');
     }
     arg
-}
-
-fn in_file(arg: &Arg) -> bool {
-    arg.get_long()
-        .is_some_and(|long| ![FILE, ONLY_FLAG].contains(&long))
-}
-
-fn is_list(arg: &Arg) -> bool {
-    matches!(arg.get_action(), ArgAction::Append)
 }
 
 #[cfg(test)]

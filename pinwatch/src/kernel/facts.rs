@@ -9,11 +9,11 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::btf::{self, Prototype};
+use super::files::{bracketed, read};
 use super::kallsyms::SymbolCounts;
 use super::perf_event;
 use super::preemption::Preemption;
 use super::switches::{SwitchFiles, Switches};
-use super::zones;
 
 /// What is known of a kernel and of what this process may do there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,11 +79,14 @@ const TELLING: [&str; 6] = [
     "register_kprobe",
     "register_ftrace_direct",
     "bpf_trampoline_link_prog",
-    zones::VMEMMAP,
+    VMEMMAP,
 ];
 
 /// Where the kernel tests that trampolines take more than six arguments (6.6).
 pub const MANY_ARGUMENTS: &str = "bpf_modify_return_test2";
+
+/// Only there with a virtual memmap.
+pub const VMEMMAP: &str = "vmemmap_populate";
 
 /// Newer kernels have `register_ftrace_direct_multi` or only `register_ftrace_direct`.
 const DIRECT_CALLS: &str = "register_ftrace_direct";
@@ -134,10 +137,6 @@ impl Facts {
     }
 }
 
-pub(super) fn read(path: &str) -> Option<String> {
-    Some(fs::read_to_string(path).ok()?.trim().to_owned())
-}
-
 fn read_btf(wanted: &Wanted) -> Result<btf::Found, String> {
     let wanted = btf::Wanted {
         functions: &wanted.functions,
@@ -184,10 +183,6 @@ fn find_tracefs() -> Option<String> {
         .into_iter()
         .find(may_define)
         .map(str::to_owned)
-}
-
-pub(super) fn bracketed(text: &str, open: char, close: char) -> Option<String> {
-    Some(text.split_once(open)?.1.split_once(close)?.0.to_owned())
 }
 
 fn capabilities() -> BTreeSet<String> {

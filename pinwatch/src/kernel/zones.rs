@@ -5,7 +5,7 @@
 
 use pinwatch_common::record::ZONES;
 
-use super::facts::Facts;
+use super::facts::{Facts, VMEMMAP};
 
 /// How to read the zone of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -28,8 +28,6 @@ const HOW_MANY: &str = "__MAX_NR_ZONES";
 /// `MAX_NUMNODES * MAX_NR_ZONES + 1` elements long.
 const ZONEREFS: &str = "zonelist._zonerefs";
 const FLAGS: &str = "page.flags";
-/// Only there with a virtual memmap.
-pub const VMEMMAP: &str = "vmemmap_populate";
 
 /// Constants that this needs.
 pub const CONSTANTS: [&str; 7] = [

@@ -2,6 +2,7 @@
 //! made from it and from the facts, and the attaching itself.
 
 pub mod attach;
+mod attachment;
 pub mod decision;
 mod hook_choice;
 mod params;

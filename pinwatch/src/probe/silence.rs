@@ -1,6 +1,6 @@
 //! Silent hooks: attached, and never run, since a switch of the kernel is off.
 
-use super::decision::Kind;
+use super::attachment::Kind;
 use crate::kernel::switches::{Switch, Switches};
 
 pub const FTRACE_OFF: &str = "kernel.ftrace_enabled is 0: run `sysctl kernel.ftrace_enabled=1`";

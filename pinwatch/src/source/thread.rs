@@ -3,7 +3,7 @@
 //! choosing: outputs must escape them.
 
 use crate::kernel::{cgroup, procfs};
-use crate::model::in_flight::Thread;
+use crate::model::thread::Thread;
 
 /// Reads a thread of the initial pid namespace; empty if it has ended, or if this process is
 /// in another namespace.

@@ -9,8 +9,14 @@ use clap::{Arg, ArgMatches, Command};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{COMMAND, in_file, is_list};
 use crate::host::bounded_file;
+
+/// The command that can be configured.
+pub const COMMAND: &str = "run";
+/// Names the file, so that it cannot be in it.
+pub const FILE: &str = "config";
+/// What is asked for once is asked for by a flag.
+pub const ONLY_FLAG: &str = "check-config";
 
 /// One key.
 struct Entry<'a> {
@@ -115,4 +121,13 @@ fn brief(error: &clap::Error) -> String {
         .split_whitespace()
         .collect();
     words.join(" ")
+}
+
+pub fn in_file(arg: &Arg) -> bool {
+    arg.get_long()
+        .is_some_and(|long| ![FILE, ONLY_FLAG].contains(&long))
+}
+
+pub fn is_list(arg: &Arg) -> bool {
+    matches!(arg.get_action(), ArgAction::Append)
 }

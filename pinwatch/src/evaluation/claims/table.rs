@@ -2,24 +2,9 @@
 
 use serde::Serialize;
 
+use super::verdict::{Judged, Verdict};
 use super::{cost, outcome, retries};
 use crate::evaluation::capture::Capture;
-
-/// What became of a claim.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case", tag = "verdict")]
-pub enum Verdict {
-    Supported,
-    Refuted,
-    /// `needs` says of what, and about how many more.
-    NotEnoughData {
-        needs: String,
-    },
-    /// This recording cannot tell, whatever its length.
-    NotMeasured {
-        reason: String,
-    },
-}
 
 /// A claim and what was found.
 #[derive(Clone, Debug, Serialize)]
@@ -30,12 +15,6 @@ pub struct Finding {
     #[serde(flatten)]
     pub verdict: Verdict,
 }
-
-/// Names and values, and what they say.
-pub(super) type Judged = (Vec<(String, String)>, Verdict);
-
-/// A share below which something does not happen, for the purpose of a claim.
-pub(super) const RARE: f64 = 0.05;
 
 struct Claim {
     id: &'static str,

@@ -1,11 +1,34 @@
 //! Figures in words, and a verdict where their interval is clear of a limit.
 
-use super::Verdict;
+use serde::Serialize;
+
 use crate::evaluation::capture::Capture;
 use crate::evaluation::evidence::Tries;
 use crate::evaluation::stats::{Estimate, LEVEL, of_share};
 use crate::model::view::HookStatus;
 use crate::probe::table::Measurement;
+
+/// What became of a claim.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "verdict")]
+pub enum Verdict {
+    Supported,
+    Refuted,
+    /// `needs` says of what, and about how many more.
+    NotEnoughData {
+        needs: String,
+    },
+    /// This recording cannot tell, whatever its length.
+    NotMeasured {
+        reason: String,
+    },
+}
+
+/// Names and values, and what they say.
+pub type Judged = (Vec<(String, String)>, Verdict);
+
+/// A share below which something does not happen, for the purpose of a claim.
+pub const RARE: f64 = 0.05;
 
 pub fn row(name: &str, value: impl ToString) -> (String, String) {
     (name.to_owned(), value.to_string())

@@ -6,30 +6,15 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use prometheus::{Histogram, HistogramOpts, Registry, TextEncoder, exponential_buckets};
-use std::sync::Arc;
+use prometheus::{Histogram, HistogramOpts, TextEncoder, exponential_buckets};
 use std::time::Instant;
 
 use super::page;
+use super::web::Web;
 use crate::model::in_flight;
 use crate::model::state::State;
 use crate::model::view::View;
 use crate::output::metrics::openmetrics;
-use crate::source::stack::{Stack, StackError};
-
-/// Gives the state; `None` until the kernel is being watched.
-pub type Source = Arc<dyn Fn() -> Option<State> + Send + Sync>;
-
-/// Gives the kernel stack of a thread; blocks for a moment.
-pub type StackSource = Arc<dyn Fn(u32) -> Option<Result<Stack, StackError>> + Send + Sync>;
-
-/// What the handlers need.
-#[derive(Clone)]
-pub struct Web {
-    pub registry: Registry,
-    pub source: Source,
-    pub stacks: StackSource,
-}
 
 /// Name and meaning of the histogram that is not made from a state.
 pub const SCRAPE_SECONDS: (&str, &str) = (

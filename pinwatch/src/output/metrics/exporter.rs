@@ -3,8 +3,8 @@
 use prometheus::core::{Collector, Desc};
 use prometheus::proto;
 
-use super::samples::Samples;
-use super::table::{Kind, METRICS, Metric};
+use super::samples::{Kind, Samples};
+use super::table::{METRICS, Metric};
 use crate::model::state::State;
 
 /// Turns a state into metric families.

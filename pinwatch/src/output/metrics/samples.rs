@@ -3,8 +3,15 @@
 use pinwatch_common::histogram::{DURATION_BUCKETS, PASS_BUCKETS};
 use prometheus::proto;
 
-use super::table::Kind;
 use crate::model::state::{duration_edges, pass_edges};
+
+/// The type that Prometheus is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
 
 /// The samples of one metric while they are collected.
 pub struct Samples {

@@ -6,7 +6,7 @@ use pinwatch_common::limits::SLOTS;
 use pinwatch_common::loss::Loss;
 use pinwatch_common::record::{ISOLATE_NAMES, ORIGIN_NAMES, PHASE_NAMES};
 
-use super::samples::Samples;
+use super::samples::{Kind, Samples};
 use super::series;
 use crate::model::series::Per;
 use crate::model::state::{Failures, State, failures, losses, pins_lost};
@@ -18,14 +18,6 @@ pub struct Metric {
     pub help: &'static str,
     pub kind: Kind,
     pub(super) samples: fn(&State, &mut Samples),
-}
-
-/// The type that Prometheus is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    Counter,
-    Gauge,
-    Histogram,
 }
 
 const fn counter(
