@@ -397,7 +397,7 @@ fn circle(arrows: &BTreeMap<usize, BTreeSet<usize>>, start: usize) -> Option<Vec
     None
 }
 
-/// Lines without the tests at the end.
+/// Lines without tests at the end.
 fn too_long(file: &File) -> Option<String> {
     if file.is_tests() || TABLES.contains(&file.path.as_str()) {
         return None;
@@ -405,7 +405,15 @@ fn too_long(file: &File) -> Option<String> {
     let lines: Vec<_> = file.text.lines().collect();
     let mut pairs = lines.windows(2);
     let tests = pairs.position(|pair| pair[0] == "#[cfg(test)]" && pair[1].contains("mod tests"));
-    let count = tests.unwrap_or(lines.len());
+    let ends = |tests: usize| {
+        lines[tests..]
+            .iter()
+            .position(|line| ["}", "mod tests;"].contains(line))
+    };
+    let count = match tests {
+        Some(tests) if ends(tests) == Some(lines.len() - tests - 1) => tests,
+        _ => lines.len(),
+    };
     let finding = format!(
         "{}: {count} lines; more than {MOST_LINES} only in tables (TABLES)",
         file.path
@@ -521,8 +529,10 @@ fn each_rule_finds_its_violation() {
     let long = "x\n".repeat(MOST_LINES + 1);
     let found = too_long(&File::new("x", "a.rs", &long)).unwrap_or_default();
     assert!(found.starts_with("x/src/a.rs: 401 lines"), "{found}");
-    let tests = format!("#[cfg(test)]\nmod tests {{{long}}}");
+    let tests = format!("#[cfg(test)]\nmod tests {{\n{long}}}");
     assert_eq!(too_long(&File::new("x", "a.rs", &tests)), None);
+    let behind = File::new("x", "a.rs", &(tests + "\nfn f() {}"));
+    assert!(too_long(&behind).is_some());
 
     let files = ["lib.rs", "a/mod.rs", "a/b.rs"].map(|name| File::new("x", name, ""));
     let found = wrongly_listed(
