@@ -10,7 +10,7 @@ use core::sync::atomic::{Ordering, compiler_fence};
 use pinwatch_common::limits::{SLOT_WAYS, slot_set};
 use pinwatch_common::record::{Call, Flight, ONE_PASS, Phase, Pin, Seen, Slot};
 
-use crate::kernel::Thread;
+use crate::kernel::{self, Thread};
 use crate::maps::{SLOTS, add_atomically};
 
 /// Slot that the running thread owns.
@@ -196,6 +196,20 @@ pub fn progress(slot: &Flight) -> u64 {
 pub fn begin_first_pass(slot: &mut Flight, now: u64) {
     slot.mark_ns = now;
     set_word(&mut slot.pin, PROGRESS, ONE_PASS);
+}
+
+/// Begins a phase now and marks the pin as eventful.
+#[inline(always)]
+pub fn enter_phase(slot: &mut Held, next: Phase) {
+    slot.begin_events();
+    let Flight { pin, mark_ns, .. } = &mut **slot;
+    pin.enter_phase(mark_ns, kernel::now(), next);
+}
+
+/// Whether the first program has counted an unpinnable page since the second last ran.
+#[inline(always)]
+pub fn first_counted_unpinnable(slot: &Flight) -> bool {
+    slot.pin.unpinnable != slot.seen.unpinnable
 }
 
 /// Calls a function with each number. LLVM would compile a `for` over them to a loop, which old

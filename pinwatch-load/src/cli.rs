@@ -1,4 +1,4 @@
-//! The command line of `pinwatch load`. `plan` combines the flags.
+//! The command line of `pinwatch load`, and the plan that its flags make.
 #![forbid(unsafe_code)]
 
 use std::path::PathBuf;
@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use clap::builder::{BoolishValueParser, PossibleValuesParser, TypedValueParser};
 
+use crate::error::Unavailable;
+use crate::plan::Plan;
 use crate::report::Style;
 use crate::scenarios::{self, Scenario};
-use crate::spec::{Company, Hold, Memory, Via};
+use crate::spec::{Company, Hold, Memory, Pages, Via};
 
 /// The end of `pinwatch load --help`.
 pub const EXAMPLES: &str = "\
@@ -158,6 +160,43 @@ impl Args {
             (false, false) => Style::Text,
         }
     }
+
+    /// The plan of the scenario with the flags applied to it. Contradictory flags are refused.
+    pub fn plan(self) -> anyhow::Result<Plan> {
+        let base = self
+            .scenario
+            .map_or(scenarios::DEFAULTS, |row| row.plan.clone());
+        let via = self.via.unwrap_or(base.via);
+        // A udmabuf consists of memfd pages only, so --via udmabuf implies --memory memfd.
+        let memory = match (via, base.memory) {
+            (Via::Udmabuf, Memory::Touched) => Memory::Memfd,
+            (_, memory) => memory,
+        };
+        let plan = Plan {
+            via,
+            pages: self
+                .pages
+                .map_or(base.pages, |pages| Pages::Count(pages as usize)),
+            repeat: self.repeat.unwrap_or(base.repeat),
+            threads: self
+                .threads
+                .map_or(base.threads, |threads| threads as usize),
+            memory: self.memory.unwrap_or(memory),
+            hold: self.hold.unwrap_or(base.hold),
+            company: self.company.unwrap_or(base.company),
+            same_range: self.same_range.unwrap_or(base.same_range),
+            fresh: self.fresh.unwrap_or(base.fresh),
+            in_child: self.in_child.unwrap_or(base.in_child),
+            hold_for: self.hold_for.unwrap_or(base.hold_for),
+            stall_for: self.stall_for.unwrap_or(base.stall_for),
+            file: self.file.or(base.file),
+            device: self.device.or(base.device),
+        };
+        match plan.contradiction() {
+            Some(why) => Err(Unavailable::because(why)),
+            None => Ok(plan),
+        }
+    }
 }
 
 /// The kernel's clocks can add this to any time without overflow.
@@ -173,6 +212,8 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
 
     #[test]
@@ -183,6 +224,49 @@ mod tests {
         assert_eq!(duration("1h"), Ok(Duration::from_secs(3600)));
         for bad in ["", "5", "-1s", "s", "1e9h", "366days"] {
             assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn plan(line: &str) -> anyhow::Result<Plan> {
+        let words = ["load"].into_iter().chain(line.split_whitespace());
+        Cli::try_parse_from(words)?.args.plan()
+    }
+
+    #[test]
+    fn flags_override_the_scenario() {
+        let plan = plan("held-one --pages 16 --hold vmsplice:3").unwrap();
+        assert_eq!((plan.pages, plan.hold), (Pages::Count(16), Hold::Pages(3)));
+        assert_eq!(plan.memory, Memory::Touched);
+    }
+
+    #[test]
+    fn udmabuf_brings_its_memory() {
+        assert_eq!(plan("--via udmabuf").unwrap().memory, Memory::Memfd);
+        assert_eq!(
+            plan("held-one --via udmabuf").unwrap().memory,
+            Memory::Memfd
+        );
+        assert!(plan("--via udmabuf --memory thp").is_err());
+        assert!(plan("thp --via udmabuf").is_err());
+    }
+
+    #[test]
+    fn huge_pages_are_whole() {
+        let mut plan = plan("thp --pages 513").unwrap();
+        plan.settle(None).unwrap();
+        assert_eq!(plan.pages(), 1024);
+    }
+
+    #[test]
+    fn every_scenario_is_a_plan() {
+        for name in scenarios::names() {
+            assert!(plan(name).is_ok(), "{name}");
         }
     }
 }

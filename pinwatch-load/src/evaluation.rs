@@ -9,8 +9,7 @@ use nix::sys::prctl;
 
 use crate::cli::Args;
 use crate::error::Unavailable;
-use crate::plan::Plan;
-use crate::run_plan;
+use crate::execute::run_plan;
 use crate::scenarios;
 use crate::signals;
 use crate::spec::Pages;
@@ -79,10 +78,11 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 impl Row {
     /// Makes the pins of one round.
     fn run(&self, args: &Args) -> Result<ExitCode> {
-        let mut plan = Plan::from_args(Args {
+        let mut plan = Args {
             scenario: Some(scenarios::find(self.scenario)),
             ..args.clone()
-        })?;
+        }
+        .plan()?;
         plan.pages = self.pages.map_or(plan.pages, Pages::Count);
         plan.repeat = self.repeat;
         let name = std::ffi::CString::new(self.scenario)?;

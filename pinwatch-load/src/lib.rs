@@ -1,6 +1,6 @@
 //! `pinwatch load`: makes long-term page pins on this machine, the ground truth of pinwatch's tests.
 //!
-//! A [`Plan`] (the row of a scenario with the flags applied to it) describes a load. The [`runner`] prepares the
+//! A [`Plan`](plan::Plan) (the row of a scenario with the flags applied to it) describes a load. The [`runner`] prepares the
 //! memory and the contention, then makes the pins. [`report`] prints the result of each system call and the zones of
 //! the pages before and after it. A pin that fails with an errno is a result like any other.
 //!
@@ -11,6 +11,7 @@ mod cli;
 mod contention;
 mod error;
 mod evaluation;
+mod execute;
 mod host;
 mod memory;
 mod oom_child;
@@ -31,15 +32,10 @@ use std::process::ExitCode;
 pub use cli::{Args, EXAMPLES};
 
 use error::Unavailable;
-use host::device::DeviceLease;
+use execute::run_plan;
 use host::files::Host;
-use host::session::{self, Session};
-use host::{disruption, hugetlb_pool, recovery, rt_throttling, state_file};
-use memory::placement::PlacementReader;
-use plan::Plan;
-use report::Style;
+use host::{recovery, session, state_file};
 use signals::Second;
-use spec::{Company, HUGE, Memory};
 
 /// Exit status of a load that is impossible here, or that needs `--disruptive`.
 const UNAVAILABLE: u8 = 2;
@@ -68,42 +64,5 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 fn run_one(args: &Args) -> anyhow::Result<ExitCode> {
-    run_plan(
-        Plan::from_args(args.clone())?,
-        args.style(),
-        args.disruptive,
-    )
-}
-
-fn run_plan(mut plan: Plan, style: Style, disruptive: bool) -> anyhow::Result<ExitCode> {
-    sys::raise_memlock_limit();
-    let placement = PlacementReader::open()?;
-    if placement.is_none() {
-        eprintln!(
-            "pinwatch load: the zones of pages are left out: page frame numbers and /proc/zoneinfo need root (CAP_SYS_ADMIN)"
-        );
-    }
-    let zones = placement.as_ref().map(PlacementReader::zones);
-    plan.settle(zones)?;
-    disruption::consent(&plan, &Host::this(), disruptive)?;
-    preflight::fits(&plan, zones)?;
-    preflight::warn_of_memlock_limit(&plan);
-    // Restores the host when dropped, after everything below.
-    let session = Session::begin(disruptive);
-    let device = prepare_host(&plan, &session)?;
-    if plan.in_child {
-        return oom_child::run(&plan, &device, style);
-    }
-    runner::run(&plan, &device, placement.as_ref(), style)
-}
-
-/// Makes the changes to the host that a plan needs.
-fn prepare_host(plan: &Plan, session: &Session) -> anyhow::Result<DeviceLease> {
-    if plan.memory == Memory::Hugetlb {
-        hugetlb_pool::ensure_free(session, (plan.resident_pages() / HUGE) as u64)?;
-    }
-    if plan.company == Company::Hog {
-        rt_throttling::switch_off(session)?;
-    }
-    DeviceLease::take(plan, session)
+    run_plan(args.clone().plan()?, args.style(), args.disruptive)
 }

@@ -1,4 +1,4 @@
-//! A plan: the row of a scenario with the flags applied to it. Contradictory flags are refused here.
+//! A plan: what one load does. A scenario has one, and `cli` applies the flags to it.
 //!
 //! A `Plan` is data and touches nothing. `preflight` decides whether this machine can run it.
 #![forbid(unsafe_code)]
@@ -6,10 +6,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::cli::Args;
 use crate::error::Unavailable;
 use crate::memory::zones::Zones;
-use crate::scenarios;
 use crate::spec::{ALIAS_WINDOW, Company, HUGE, Hold, Memory, Pages, Via};
 
 #[derive(Clone, Debug)]
@@ -31,44 +29,8 @@ pub struct Plan {
 }
 
 impl Plan {
-    pub fn from_args(args: Args) -> anyhow::Result<Self> {
-        let base = args
-            .scenario
-            .map_or(scenarios::DEFAULTS, |row| row.plan.clone());
-        let via = args.via.unwrap_or(base.via);
-        // A udmabuf consists of memfd pages only, so --via udmabuf implies --memory memfd.
-        let memory = match (via, base.memory) {
-            (Via::Udmabuf, Memory::Touched) => Memory::Memfd,
-            (_, memory) => memory,
-        };
-        let plan = Self {
-            via,
-            pages: args
-                .pages
-                .map_or(base.pages, |pages| Pages::Count(pages as usize)),
-            repeat: args.repeat.unwrap_or(base.repeat),
-            threads: args
-                .threads
-                .map_or(base.threads, |threads| threads as usize),
-            memory: args.memory.unwrap_or(memory),
-            hold: args.hold.unwrap_or(base.hold),
-            company: args.company.unwrap_or(base.company),
-            same_range: args.same_range.unwrap_or(base.same_range),
-            fresh: args.fresh.unwrap_or(base.fresh),
-            in_child: args.in_child.unwrap_or(base.in_child),
-            hold_for: args.hold_for.unwrap_or(base.hold_for),
-            stall_for: args.stall_for.unwrap_or(base.stall_for),
-            file: args.file.or(base.file),
-            device: args.device.or(base.device),
-        };
-        match plan.contradiction() {
-            Some(why) => Err(Unavailable::because(why)),
-            None => Ok(plan),
-        }
-    }
-
     /// Why these settings contradict each other.
-    fn contradiction(&self) -> Option<&'static str> {
+    pub fn contradiction(&self) -> Option<&'static str> {
         let userfault = self.memory == Memory::Userfault;
         if self.via == Via::Udmabuf && self.memory != Memory::Memfd {
             Some("--via udmabuf pins a memfd: use it with --memory memfd only")
@@ -140,56 +102,5 @@ fn all_non_movable(zones: Option<&Zones>) -> anyhow::Result<usize> {
         false => Err(Unavailable::because(
             "a shortage outside ZONE_MOVABLE needs a ZONE_MOVABLE: boot with movablecore=",
         )),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use clap::Parser;
-
-    use super::*;
-
-    #[derive(Parser)]
-    struct Cli {
-        #[command(flatten)]
-        args: Args,
-    }
-
-    fn plan(line: &str) -> anyhow::Result<Plan> {
-        Plan::from_args(
-            Cli::try_parse_from(["load"].into_iter().chain(line.split_whitespace()))?.args,
-        )
-    }
-
-    #[test]
-    fn flags_override_the_scenario() {
-        let plan = plan("held-one --pages 16 --hold vmsplice:3").unwrap();
-        assert_eq!((plan.pages, plan.hold), (Pages::Count(16), Hold::Pages(3)));
-        assert_eq!(plan.memory, Memory::Touched);
-    }
-
-    #[test]
-    fn udmabuf_brings_its_memory() {
-        assert_eq!(plan("--via udmabuf").unwrap().memory, Memory::Memfd);
-        assert_eq!(
-            plan("held-one --via udmabuf").unwrap().memory,
-            Memory::Memfd
-        );
-        assert!(plan("--via udmabuf --memory thp").is_err());
-        assert!(plan("thp --via udmabuf").is_err());
-    }
-
-    #[test]
-    fn huge_pages_are_whole() {
-        let mut plan = plan("thp --pages 513").unwrap();
-        plan.settle(None).unwrap();
-        assert_eq!(plan.pages(), 1024);
-    }
-
-    #[test]
-    fn every_scenario_is_a_plan() {
-        for name in scenarios::names() {
-            assert!(plan(name).is_ok(), "{name}");
-        }
     }
 }

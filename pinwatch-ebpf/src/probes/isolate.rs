@@ -10,12 +10,11 @@
 //!
 //! All have other callers too. An isolation counts only inside a collect, a drain only inside a pin.
 
-use pinwatch_common::record::{Flight, Isolate, Phase};
+use pinwatch_common::record::{Isolate, Phase};
 
-use super::pass::enter_phase;
 use super::programs::programs;
 use crate::kernel;
-use crate::slot::{self, Held};
+use crate::slot::{self, Held, enter_phase, first_counted_unpinnable};
 
 programs! {
     /// For kernels whose collect does not return its count: it isolates each unpinnable folio once.
@@ -122,12 +121,6 @@ fn count_failure(slot: &mut Held, kind: Isolate) {
     slot.begin_events();
     let failures = &mut slot.pin.isolate_failures[kind as usize];
     *failures = failures.saturating_add(1);
-}
-
-/// Whether the first program has counted an unpinnable page since the second last ran.
-#[inline(always)]
-pub fn first_counted_unpinnable(slot: &Flight) -> bool {
-    slot.pin.unpinnable != slot.seen.unpinnable
 }
 
 #[inline(always)]

@@ -12,11 +12,10 @@
 use pinwatch_common::fold::fold_migrate;
 use pinwatch_common::record::Phase;
 
-use super::pass::enter_phase;
 use super::programs::programs;
 use crate::kernel;
 use crate::maps::{Shared, cells};
-use crate::slot::{self, Held};
+use crate::slot::{self, Held, enter_phase};
 
 programs! {
     raw_tracepoint("mm_migrate_pages_start") migrate_start_tp(ctx) { start(ctx.arg(1)) }

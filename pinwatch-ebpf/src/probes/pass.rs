@@ -13,13 +13,12 @@
 
 use aya_ebpf::programs::{FExitContext, RetProbeContext};
 use pinwatch_common::limits::RETRIES_REPORTED;
-use pinwatch_common::record::{Flight, Phase};
+use pinwatch_common::record::Phase;
 
-use super::isolate::first_counted_unpinnable;
 use super::programs::programs;
 use crate::event;
 use crate::kernel;
-use crate::slot::{self, Held};
+use crate::slot::{self, Held, enter_phase, first_counted_unpinnable};
 
 programs! {
     /// Collect with the number of pages or folios as argument.
@@ -189,12 +188,4 @@ fn end_collect_second(next: Phase) {
 fn end_collect_in(slot: &mut Held, unpinnable: u64, next: Phase) {
     enter_phase(slot, next);
     slot.pin.unpinnable = slot.pin.unpinnable.wrapping_add(unpinnable);
-}
-
-/// Begins a phase now and marks the pin as eventful.
-#[inline(always)]
-pub fn enter_phase(slot: &mut Held, next: Phase) {
-    slot.begin_events();
-    let Flight { pin, mark_ns, .. } = &mut **slot;
-    pin.enter_phase(mark_ns, kernel::now(), next);
 }

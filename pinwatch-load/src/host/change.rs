@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::effect::State;
 use super::files::Host;
 use super::{hugetlb_pool, pci, rt_throttling, soft_roce};
 
@@ -25,19 +26,6 @@ pub enum Change {
     },
     /// A network interface has the soft RoCE device [`soft_roce::NAME`].
     SoftRoce { interface: String },
-}
-
-/// Whether a change is still in effect.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum State {
-    /// The host is as it was before.
-    AsBefore,
-    /// The host is as the load left it.
-    Ours,
-    /// Somebody has changed it since, as this text says.
-    Changed(String),
-    /// It cannot be undone yet, for this reason.
-    InUse(String),
 }
 
 impl Change {
@@ -76,8 +64,8 @@ impl Change {
 
     pub fn undo(&self, host: &Host) -> anyhow::Result<()> {
         match self {
-            Self::RtThrottling { before } => rt_throttling::undo(host, *before),
-            Self::HugetlbPool { before, .. } => hugetlb_pool::undo(host, *before),
+            Self::RtThrottling { before } => rt_throttling::write(host, *before),
+            Self::HugetlbPool { before, .. } => hugetlb_pool::resize(host, *before),
             Self::PciDriver {
                 address,
                 driver,

@@ -4,7 +4,7 @@
 use anyhow::Context;
 
 use super::session::Session;
-use super::{pci, rdma_devices, soft_roce};
+use super::{pci, prepare, rdma_devices, soft_roce};
 use crate::error::Unavailable;
 use crate::plan::Plan;
 use crate::spec::Via;
@@ -55,7 +55,7 @@ fn take_pci(name: Option<&str>, session: &Session) -> anyhow::Result<pci::Addres
             "{name:?} is not a PCI address: --via vfio needs one such as 0000:00:05.0"
         ))
     })?;
-    pci::take(session, &address)?;
+    prepare::take_pci_device(session, &address)?;
     Ok(address)
 }
 
@@ -64,7 +64,7 @@ fn take_rdma(name: Option<&str>, session: &Session) -> anyhow::Result<String> {
         None => rdma_devices::first(),
         Some(name) if rdma_devices::is_device(name) => Ok(name.to_owned()),
         Some(name) if soft_roce::is_interface(name) => {
-            soft_roce::add(session, name)?;
+            prepare::add_soft_roce(session, name)?;
             Ok(soft_roce::NAME.to_owned())
         }
         Some(name) => Err(Unavailable::because(format!(

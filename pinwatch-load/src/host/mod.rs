@@ -7,12 +7,18 @@
 pub mod change;
 pub mod device;
 pub mod disruption;
+pub mod effect;
+#[cfg(test)]
+mod fake;
 pub mod files;
 pub mod hugetlb_pool;
 pub mod pci;
+pub mod prepare;
 pub mod rdma_devices;
 pub mod recovery;
 pub mod rt_throttling;
 pub mod session;
 pub mod soft_roce;
 pub mod state_file;
+#[cfg(test)]
+mod tests;

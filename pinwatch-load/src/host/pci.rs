@@ -1,4 +1,4 @@
-//! PCI devices that vfio-pci has: found, or taken from their driver until the session ends.
+//! PCI devices that vfio-pci has: found, or taken from their driver.
 #![forbid(unsafe_code)]
 
 use std::fs::{self, File};
@@ -6,9 +6,8 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 
-use super::change::{Change, State};
+use super::effect::State;
 use super::files::Host;
-use super::session::Session;
 use crate::error::Unavailable;
 
 const BUS: &str = "sys/bus/pci";
@@ -50,11 +49,11 @@ impl Address {
         Path::new(BUS).join("devices").join(&self.0).join(name)
     }
 
-    fn driver(&self, host: &Host) -> Option<String> {
+    pub fn driver(&self, host: &Host) -> Option<String> {
         host.link_name(self.file("driver"))
     }
 
-    fn driver_override(&self, host: &Host) -> Option<String> {
+    pub fn driver_override(&self, host: &Host) -> Option<String> {
         let text = host.text(self.file("driver_override")).ok()?;
         (!text.is_empty() && text != NO_OVERRIDE).then_some(text)
     }
@@ -99,9 +98,8 @@ pub fn first_bound(host: &Host) -> anyhow::Result<Address> {
     })
 }
 
-/// Gives a device to vfio-pci until the session ends.
-pub fn take(session: &Session, address: &Address) -> anyhow::Result<()> {
-    let host = session.host();
+/// Why the machine has no such device, or vfio-pci cannot have it.
+pub fn ensure_can_be_taken(host: &Host, address: &Address) -> anyhow::Result<()> {
     if !host.path(address.file("")).exists() {
         return Err(Unavailable::because(format!(
             "this machine has no PCI device {}: `ls /sys/bus/pci/devices` lists them",
@@ -109,31 +107,24 @@ pub fn take(session: &Session, address: &Address) -> anyhow::Result<()> {
         )));
     }
     vfio_pci(host)?;
-    address.iommu_group(host)?;
-    if address.has_vfio_pci(host) {
-        return Ok(());
+    address.iommu_group(host).map(drop)
+}
+
+/// Gives a device to vfio-pci.
+pub fn take(host: &Host, address: &Address) -> anyhow::Result<()> {
+    let had_driver = address.driver(host).is_some();
+    host.write(address.file("driver_override"), VFIO_PCI)?;
+    if had_driver {
+        host.write(address.file("driver/unbind"), &address.0)?;
     }
-    let driver = address.driver(host);
-    let had_driver = driver.is_some();
-    let change = Change::PciDriver {
-        address: address.0.clone(),
-        driver,
-        driver_override: address.driver_override(host),
-    };
-    session.make(change, |host| {
-        host.write(address.file("driver_override"), VFIO_PCI)?;
-        if had_driver {
-            host.write(address.file("driver/unbind"), &address.0)?;
-        }
-        probe(host, address)?;
-        match address.has_vfio_pci(host) {
-            true => Ok(()),
-            false => Err(Unavailable::because(format!(
-                "vfio-pci refused the PCI device {}: the kernel log has the reason",
-                address.0
-            ))),
-        }
-    })
+    probe(host, address)?;
+    match address.has_vfio_pci(host) {
+        true => Ok(()),
+        false => Err(Unavailable::because(format!(
+            "vfio-pci refused the PCI device {}: the kernel log has the reason",
+            address.0
+        ))),
+    }
 }
 
 pub fn state(
@@ -211,11 +202,11 @@ fn probe(host: &Host, address: &Address) -> anyhow::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
-    use crate::host::session::tests::Fake;
+    use crate::host::fake::Fake;
 
     #[test]
     fn addresses() {
@@ -237,12 +228,12 @@ mod tests {
     }
 
     /// A PCI device in a folder, with an IOMMU group that nobody uses.
-    struct FakeDevice(Fake);
+    pub struct FakeDevice(pub Fake);
 
-    const ADDRESS: &str = "0000:00:05.0";
+    pub const ADDRESS: &str = "0000:00:05.0";
 
     impl FakeDevice {
-        fn new() -> Self {
+        pub fn new() -> Self {
             let device = Self(Fake::new());
             device.0.set("sys/bus/pci/drivers_probe", "");
             for driver in ["virtio-pci", VFIO_PCI] {
@@ -256,7 +247,7 @@ mod tests {
             device
         }
 
-        fn file(name: &str) -> String {
+        pub fn file(name: &str) -> String {
             format!("sys/bus/pci/devices/{ADDRESS}/{name}")
         }
 
@@ -308,16 +299,5 @@ mod tests {
         undo(&device.0.host, ADDRESS, Some("virtio-pci"), None).unwrap();
         assert_eq!(device.0.get(&FakeDevice::file("driver_override")), "");
         assert_eq!(device.0.get("sys/bus/pci/drivers_probe"), ADDRESS);
-    }
-
-    #[test]
-    fn a_device_that_vfio_pci_refuses_is_given_back() {
-        let device = FakeDevice::new();
-        let session = device.0.session(true);
-        // The fake kernel binds no driver.
-        let refused = take(&session, &Address(ADDRESS.to_owned())).unwrap_err();
-        assert!(refused.to_string().contains("refused"), "{refused:#}");
-        assert_eq!(device.0.get(&FakeDevice::file("driver_override")), "");
-        assert!(!device.0.has_state());
     }
 }

@@ -3,7 +3,8 @@
 
 use std::path::Path;
 
-use super::change::{Change, State};
+use super::change::Change;
+use super::effect::State;
 use super::files::Host;
 use super::session;
 use super::state_file::{self, Content, Locked, StateFile};

@@ -1,9 +1,8 @@
 //! Real-time throttling (`kernel.sched_rt_runtime_us`): the share of each second that real-time tasks may take.
 #![forbid(unsafe_code)]
 
-use super::change::{Change, State};
+use super::effect::State;
 use super::files::Host;
-use super::session::Session;
 
 pub const SYSCTL: &str = "proc/sys/kernel/sched_rt_runtime_us";
 
@@ -13,17 +12,6 @@ pub const OFF: i64 = -1;
 /// Microseconds per period. The kernel accepts no longer period than this.
 pub const LONGEST: i64 = 1 << 31;
 
-/// Switches throttling off until the session ends.
-pub fn switch_off(session: &Session) -> anyhow::Result<()> {
-    let before = session.host().number(SYSCTL)?;
-    if before == OFF {
-        return Ok(());
-    }
-    session.make(Change::RtThrottling { before }, |host| {
-        host.write(SYSCTL, &OFF.to_string())
-    })
-}
-
 pub fn state(host: &Host, before: i64) -> anyhow::Result<State> {
     Ok(match host.number::<i64>(SYSCTL)? {
         OFF => State::Ours,
@@ -32,6 +20,6 @@ pub fn state(host: &Host, before: i64) -> anyhow::Result<State> {
     })
 }
 
-pub fn undo(host: &Host, before: i64) -> anyhow::Result<()> {
-    host.write(SYSCTL, &before.to_string())
+pub fn write(host: &Host, microseconds: i64) -> anyhow::Result<()> {
+    host.write(SYSCTL, &microseconds.to_string())
 }

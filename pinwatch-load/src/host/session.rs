@@ -10,8 +10,9 @@ use std::time::Duration;
 use anyhow::Context;
 use nix::unistd::{Pid, getpid};
 
-use super::change::{Change, State};
+use super::change::Change;
 use super::disruption;
+use super::effect::State;
 use super::files::Host;
 use super::state_file::{FOLDER, StateFile, path};
 use crate::error::Unavailable;
@@ -26,7 +27,7 @@ static CURRENT: Mutex<Option<Arc<Mutex<Changes>>>> = Mutex::new(None);
 pub struct Session {
     host: Host,
     /// A forked child has a copy of this, and must not restore anything.
-    owner: Pid,
+    pub(super) owner: Pid,
     changes: Arc<Mutex<Changes>>,
 }
 
@@ -44,11 +45,11 @@ impl Session {
     /// A session on this machine, which [`restore_now`] restores too.
     pub fn begin(allowed: bool) -> Self {
         let session = Self::new(Host::this(), Path::new(FOLDER), allowed);
-        *locked(&CURRENT) = Some(session.changes.clone());
+        session.become_current();
         session
     }
 
-    fn new(host: Host, folder: &Path, allowed: bool) -> Self {
+    pub(super) fn new(host: Host, folder: &Path, allowed: bool) -> Self {
         let changes = Changes {
             host: host.clone(),
             folder: folder.into(),
@@ -61,6 +62,11 @@ impl Session {
             owner: getpid(),
             changes: Arc::new(Mutex::new(changes)),
         }
+    }
+
+    /// Makes this the session that [`restore_now`] restores.
+    pub(super) fn become_current(&self) {
+        *locked(&CURRENT) = Some(self.changes.clone());
     }
 
     pub fn host(&self) -> &Host {
@@ -243,241 +249,4 @@ pub fn restore_now() {
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[cfg(test)]
-pub mod tests {
-    use std::fs;
-
-    use tempfile::TempDir;
-
-    use super::*;
-    use crate::host::{hugetlb_pool, recovery, rt_throttling};
-
-    /// A host with files in a temporary folder.
-    pub struct Fake {
-        root: TempDir,
-        pub host: Host,
-        pub folder: PathBuf,
-    }
-
-    impl Fake {
-        pub fn new() -> Self {
-            let root = TempDir::new().unwrap();
-            let fake = Self {
-                host: Host::under(root.path()),
-                folder: root.path().join("state"),
-                root,
-            };
-            fake.set("proc/sys/kernel/random/boot_id", "this-boot\n");
-            fake.set(rt_throttling::SYSCTL, "950000\n");
-            fake.set(hugetlb_pool::SIZE, "1\n");
-            let pool = Path::new(hugetlb_pool::SIZE).parent().unwrap();
-            fake.set(pool.join("free_hugepages"), "1\n");
-            fake.set(pool.join("resv_hugepages"), "0\n");
-            fake
-        }
-
-        pub fn set(&self, path: impl AsRef<Path>, text: &str) {
-            let path = self.root.path().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        }
-
-        pub fn get(&self, path: &str) -> String {
-            self.host.text(path).unwrap()
-        }
-
-        pub fn session(&self, allowed: bool) -> Session {
-            Session::new(self.host.clone(), &self.folder, allowed)
-        }
-
-        /// A load that makes its changes and is killed.
-        pub fn killed(&self, changes: impl FnOnce(&Session)) {
-            let mut session = self.session(true);
-            changes(&session);
-            session.owner = Pid::from_raw(1);
-        }
-
-        pub fn has_state(&self) -> bool {
-            path(&self.folder).exists()
-        }
-    }
-
-    #[test]
-    fn the_host_is_restored_at_the_end() {
-        let fake = Fake::new();
-        let session = fake.session(true);
-        rt_throttling::switch_off(&session).unwrap();
-        assert_eq!(fake.get(rt_throttling::SYSCTL), "-1");
-        assert!(fake.has_state());
-        drop(session);
-        assert_eq!(fake.get(rt_throttling::SYSCTL), "950000");
-        assert!(!fake.has_state());
-    }
-
-    #[test]
-    fn nothing_changes_without_consent() {
-        let fake = Fake::new();
-        let session = fake.session(false);
-        let refused = rt_throttling::switch_off(&session).unwrap_err();
-        assert!(refused.is::<Unavailable>());
-        assert!(refused.to_string().contains("--disruptive"), "{refused}");
-        assert_eq!(fake.get(rt_throttling::SYSCTL), "950000");
-        assert!(!fake.folder.exists());
-    }
-
-    #[test]
-    fn the_old_value_is_recorded_before_the_change() {
-        let fake = Fake::new();
-        let session = fake.session(true);
-        let change = Change::RtThrottling { before: 950_000 };
-        session
-            .make(change, |_| {
-                assert!(fake.has_state());
-                assert_eq!(fake.get(rt_throttling::SYSCTL), "950000");
-                Ok(())
-            })
-            .unwrap();
-    }
-
-    #[test]
-    fn throttling_that_is_off_stays_off() {
-        let fake = Fake::new();
-        fake.set(rt_throttling::SYSCTL, "-1\n");
-        let session = fake.session(false);
-        rt_throttling::switch_off(&session).unwrap();
-        drop(session);
-        assert_eq!(fake.get(rt_throttling::SYSCTL), "-1");
-    }
-
-    #[test]
-    fn a_value_that_somebody_changed_since_stays() {
-        let fake = Fake::new();
-        let session = fake.session(true);
-        rt_throttling::switch_off(&session).unwrap();
-        fake.set(rt_throttling::SYSCTL, "700000\n");
-        drop(session);
-        assert_eq!(fake.get(rt_throttling::SYSCTL), "700000");
-        assert!(!fake.has_state());
-    }
-
-    #[test]
-    fn a_pool_that_grows_too_little_is_restored() {
-        let fake = Fake::new();
-        let session = fake.session(true);
-        // The fake kernel adds no free page.
-        let refused = hugetlb_pool::ensure_free(&session, 3).unwrap_err();
-        assert!(refused.is::<Unavailable>(), "{refused:#}");
-        assert_eq!(fake.get(hugetlb_pool::SIZE), "3");
-        drop(session);
-        assert_eq!(fake.get(hugetlb_pool::SIZE), "1");
-    }
-
-    #[test]
-    fn a_pool_with_free_pages_stays() {
-        let fake = Fake::new();
-        hugetlb_pool::ensure_free(&fake.session(false), 1).unwrap();
-        assert_eq!(fake.get(hugetlb_pool::SIZE), "1");
-    }
-
-    #[test]
-    fn a_second_disruptive_load_waits() {
-        let fake = Fake::new();
-        let first = fake.session(true);
-        rt_throttling::switch_off(&first).unwrap();
-        let refused = hugetlb_pool::ensure_free(&fake.session(true), 3).unwrap_err();
-        assert!(refused.to_string().contains("running"), "{refused}");
-    }
-
-    #[test]
-    fn the_next_start_restores_after_a_kill() {
-        let fake = Fake::new();
-        fake.killed(|session| {
-            rt_throttling::switch_off(session).unwrap();
-            let _ = hugetlb_pool::ensure_free(session, 3);
-        });
-        assert_eq!(fake.get(rt_throttling::SYSCTL), "-1");
-        recovery::recover(&fake.host, &fake.folder);
-        assert_eq!(fake.get(rt_throttling::SYSCTL), "950000");
-        assert_eq!(fake.get(hugetlb_pool::SIZE), "1");
-        assert!(!fake.has_state());
-    }
-
-    #[test]
-    fn a_change_that_cannot_be_undone_stays_recorded() {
-        let fake = Fake::new();
-        fake.killed(|session| rt_throttling::switch_off(session).unwrap());
-        let text = fs::read_to_string(path(&fake.folder)).unwrap();
-        let text = text.replace(&format!("\"pid\":{}", std::process::id()), "\"pid\":7");
-        fs::write(path(&fake.folder), &text).unwrap();
-        fs::remove_file(fake.host.path(rt_throttling::SYSCTL)).unwrap();
-        recovery::recover(&fake.host, &fake.folder);
-        assert_eq!(fs::read_to_string(path(&fake.folder)).unwrap(), text);
-    }
-
-    #[test]
-    fn changes_of_an_earlier_boot_are_not_restored() {
-        let fake = Fake::new();
-        fake.killed(|session| rt_throttling::switch_off(session).unwrap());
-        fake.set("proc/sys/kernel/random/boot_id", "next-boot\n");
-        recovery::recover(&fake.host, &fake.folder);
-        assert_eq!(fake.get(rt_throttling::SYSCTL), "-1");
-        assert!(!fake.has_state());
-    }
-
-    #[test]
-    fn an_unreadable_state_file_stays_and_blocks_changes() {
-        let fake = Fake::new();
-        fake.killed(|session| rt_throttling::switch_off(session).unwrap());
-        fs::write(path(&fake.folder), "{").unwrap();
-        recovery::recover(&fake.host, &fake.folder);
-        assert_eq!(fake.get(rt_throttling::SYSCTL), "-1");
-        assert!(fake.has_state());
-        fake.set(rt_throttling::SYSCTL, "950000\n");
-        let refused = rt_throttling::switch_off(&fake.session(true)).unwrap_err();
-        assert!(refused.is::<Unavailable>(), "{refused:#}");
-    }
-
-    #[test]
-    fn a_second_signal_restores_the_current_session() {
-        let fake = Fake::new();
-        let session = fake.session(true);
-        *locked(&CURRENT) = Some(session.changes.clone());
-        rt_throttling::switch_off(&session).unwrap();
-        restore_now();
-        assert_eq!(fake.get(rt_throttling::SYSCTL), "950000");
-        assert!(!fake.has_state());
-    }
-
-    #[test]
-    fn a_forked_child_restores_nothing() {
-        let fake = Fake::new();
-        fake.killed(|session| rt_throttling::switch_off(session).unwrap());
-        assert_eq!(fake.get(rt_throttling::SYSCTL), "-1");
-        assert!(fake.has_state());
-    }
-
-    #[test]
-    fn a_failed_change_is_undone_and_forgotten() {
-        let fake = Fake::new();
-        let session = fake.session(true);
-        let change = Change::RtThrottling { before: 950_000 };
-        let failed = session.make(change, |host| {
-            host.write(rt_throttling::SYSCTL, "-1")?;
-            anyhow::bail!("half-way")
-        });
-        assert_eq!(failed.unwrap_err().to_string(), "half-way");
-        assert_eq!(fake.get(rt_throttling::SYSCTL), "950000");
-        assert!(!fake.has_state());
-    }
-
-    #[test]
-    fn a_running_load_is_left_alone() {
-        let fake = Fake::new();
-        let session = fake.session(true);
-        rt_throttling::switch_off(&session).unwrap();
-        recovery::recover(&fake.host, &fake.folder);
-        assert_eq!(fake.get(rt_throttling::SYSCTL), "-1");
-    }
 }

@@ -1,4 +1,4 @@
-//! A soft RoCE device on a network interface until the session ends: `rdma link add` and `rdma link delete`, as
+//! A soft RoCE device on a network interface: `rdma link add` and `rdma link delete`, as
 //! netlink messages.
 #![forbid(unsafe_code)]
 
@@ -12,9 +12,8 @@ use nix::sys::socket::{
 };
 use nix::sys::time::TimeVal;
 
-use super::change::{Change, State};
+use super::effect::State;
 use super::files::Host;
-use super::session::Session;
 use crate::error::Unavailable;
 
 /// The name of the device.
@@ -31,23 +30,13 @@ const DEVICE_NAME: u16 = 2;
 const INTERFACE_NAME: u16 = 51;
 const LINK_TYPE: u16 = 65;
 
-/// Adds the device to a network interface until the session ends.
-pub fn add(session: &Session, interface: &str) -> anyhow::Result<()> {
-    if exists(session.host()) {
-        return Err(Unavailable::because(format!(
-            "the RDMA device {NAME} exists already: use it with --device {NAME}, or delete it with `rdma link delete {NAME}`"
-        )));
-    }
+/// Adds the device to a network interface.
+pub fn add(interface: &str) -> anyhow::Result<()> {
     let message = Message::new(NEW_LINK, libc::NLM_F_ACK)
         .text(DEVICE_NAME, NAME)
         .text(LINK_TYPE, "rxe")
         .text(INTERFACE_NAME, interface);
-    let change = Change::SoftRoce {
-        interface: interface.to_owned(),
-    };
-    session.make(change, |_| {
-        ask(&message, |_, _| ()).map_err(|errno| why_not(interface, errno))
-    })
+    ask(&message, |_, _| ()).map_err(|errno| why_not(interface, errno))
 }
 
 fn why_not(interface: &str, errno: Errno) -> anyhow::Error {
@@ -80,7 +69,7 @@ pub fn state(host: &Host) -> State {
     }
 }
 
-fn exists(host: &Host) -> bool {
+pub fn exists(host: &Host) -> bool {
     host.path(Path::new("sys/class/infiniband").join(NAME))
         .exists()
 }

@@ -4,7 +4,7 @@ use io_uring::IoUring;
 use libc::iovec;
 use nix::errno::Errno;
 
-use super::{Attempt, Pinner};
+use super::attempt::{Attempt, Pinner};
 use crate::error::Unavailable;
 use crate::memory::buffer::Buffer;
 use crate::spec::PAGE;

@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use nix::errno::Errno;
 use nix::request_code_readwrite;
 
-use super::{Attempt, Pinner};
+use super::attempt::{Attempt, Pinner};
 use crate::error::Unavailable;
 use crate::host::rdma_devices;
 use crate::memory::buffer::Buffer;

@@ -12,7 +12,7 @@ use libc::iovec;
 use nix::errno::Errno;
 use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
 
-use super::{Attempt, Pinner};
+use super::attempt::{Attempt, Pinner};
 use crate::error::Unavailable;
 use crate::memory::buffer::Buffer;
 use crate::plan::Plan;

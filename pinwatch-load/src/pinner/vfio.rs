@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 use anyhow::Context;
 use nix::errno::Errno;
 
-use super::{Attempt, Pinner};
+use super::attempt::{Attempt, Pinner};
 use crate::error::Unavailable;
 use crate::host::files::Host;
 use crate::host::pci::Address;

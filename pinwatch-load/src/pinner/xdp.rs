@@ -8,7 +8,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use libc::{AF_XDP, SOCK_CLOEXEC, SOCK_RAW, SOL_XDP, XDP_UMEM_REG, xdp_umem_reg};
 use nix::errno::Errno;
 
-use super::{Attempt, Pinner};
+use super::attempt::{Attempt, Pinner};
 use crate::error::Unavailable;
 use crate::memory::buffer::Buffer;
 use crate::spec::PAGE;

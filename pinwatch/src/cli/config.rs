@@ -9,17 +9,10 @@ mod file;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::builder::ArgAction;
 use clap::{Arg, ArgMatches, Command, CommandFactory as _, FromArgMatches as _};
 
+use self::file::{COMMAND, FILE, ONLY_FLAG, in_file, is_list};
 use crate::cli::Cli;
-
-/// The one command that has settings.
-const COMMAND: &str = "run";
-/// Flag that names the file. It is not a key of that file.
-const FILE: &str = "config";
-/// Flag that is neither a variable nor a key: it requests a single check.
-const ONLY_FLAG: &str = "check-config";
 
 /// Reason why the arguments give no command to run.
 #[derive(Debug, thiserror::Error)]
@@ -81,7 +74,9 @@ pub fn command() -> Command {
 #[must_use]
 pub fn settings() -> Vec<Setting> {
     let command = command();
-    let run = command.find_subcommand(COMMAND).expect("the command run exists");
+    let run = command
+        .find_subcommand(COMMAND)
+        .expect("the command run exists");
     run.get_arguments().filter_map(setting).collect()
 }
 
@@ -109,15 +104,6 @@ fn configured(arg: Arg) -> Arg {
         return arg.value_delimiter(',');
     }
     arg
-}
-
-fn in_file(arg: &Arg) -> bool {
-    arg.get_long()
-        .is_some_and(|long| ![FILE, ONLY_FLAG].contains(&long))
-}
-
-fn is_list(arg: &Arg) -> bool {
-    matches!(arg.get_action(), ArgAction::Append)
 }
 
 #[cfg(test)]

@@ -11,8 +11,10 @@ mod replay;
 mod report;
 mod run;
 mod runtime;
+mod status;
 mod tail;
 mod top;
 mod watch;
 
-pub use dispatch::{UNUSABLE, dispatch, is_broken_pipe, status_of};
+pub use dispatch::dispatch;
+pub use status::{UNUSABLE, is_broken_pipe, status_of};

@@ -11,11 +11,11 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::btf::{self, Prototype};
+use super::files::{bracketed, read_trimmed};
 use super::kallsyms::SymbolCounts;
 use super::perf_event;
 use super::preemption::Preemption;
 use super::switches::{SwitchFiles, Switches};
-use super::zones;
 
 /// Fact sheet: features of a kernel, and permissions of this process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,11 +81,14 @@ const FEATURE_SYMBOLS: [&str; 6] = [
     "register_kprobe",
     "register_ftrace_direct",
     "bpf_trampoline_link_prog",
-    zones::VMEMMAP,
+    VMEMMAP,
 ];
 
 /// Test function of the kernel for trampolines with more than six arguments (6.6).
 pub const MANY_ARGUMENTS: &str = "bpf_modify_return_test2";
+
+/// A function that exists only with a virtual memmap.
+pub const VMEMMAP: &str = "vmemmap_populate";
 
 /// Present with CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS. Some kernels have `..._multi` as well.
 const DIRECT_CALLS: &str = "register_ftrace_direct";
@@ -137,10 +140,6 @@ impl Facts {
     }
 }
 
-pub(super) fn read_trimmed(path: &str) -> Option<String> {
-    Some(fs::read_to_string(path).ok()?.trim().to_owned())
-}
-
 fn read_btf(wanted: &Wanted) -> Result<btf::BtfMatches, String> {
     let wanted = btf::BtfQuery {
         functions: &wanted.functions,
@@ -188,11 +187,6 @@ fn find_tracefs() -> Option<String> {
         .into_iter()
         .find(may_define)
         .map(str::to_owned)
-}
-
-/// Text between the first pair of brackets.
-pub(super) fn bracketed(text: &str, open: char, close: char) -> Option<String> {
-    Some(text.split_once(open)?.1.split_once(close)?.0.to_owned())
 }
 
 fn capabilities() -> BTreeSet<String> {

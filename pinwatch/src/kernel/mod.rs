@@ -5,6 +5,7 @@ pub mod btf;
 pub mod cgroup;
 pub mod defects;
 pub mod facts;
+mod files;
 pub mod kallsyms;
 pub mod perf_event;
 pub mod preemption;

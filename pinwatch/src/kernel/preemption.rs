@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::facts::{bracketed, read_trimmed};
+use super::files::{bracketed, read_trimmed};
 
 /// Preemption model: whether another task can preempt kernel code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

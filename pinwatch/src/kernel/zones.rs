@@ -6,7 +6,7 @@
 
 use pinwatch_common::record::ZONES;
 
-use super::facts::Facts;
+use super::facts::{Facts, VMEMMAP};
 
 /// Bit field that holds the zone of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -30,8 +30,6 @@ const MAX_NR_ZONES: &str = "__MAX_NR_ZONES";
 /// An array of `MAX_NUMNODES * MAX_NR_ZONES + 1` elements.
 const ZONEREFS: &str = "zonelist._zonerefs";
 const FLAGS: &str = "page.flags";
-/// A function that exists only with a virtual memmap.
-pub const VMEMMAP: &str = "vmemmap_populate";
 
 /// Enum constants that [`zone_bits`] and [`zone_names`] need.
 pub const CONSTANTS: [&str; 7] = [

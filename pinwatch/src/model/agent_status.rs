@@ -9,7 +9,7 @@ use pinwatch_common::record::{Pin, PinEvent, ZONES};
 use serde::{Deserialize, Serialize};
 
 use super::format::name;
-use super::in_flight::{Thread, Threads};
+use super::thread::{Thread, Threads};
 use crate::kernel::zones;
 use crate::model::portable_pin::PortablePin;
 use crate::model::state::{Hook, ProgramStats, State};

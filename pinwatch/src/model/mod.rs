@@ -11,5 +11,6 @@ pub mod portable_pin;
 pub mod series;
 pub mod session;
 pub mod state;
+pub mod thread;
 pub mod trace;
 pub mod view;

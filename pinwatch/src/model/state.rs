@@ -15,8 +15,8 @@ use pinwatch_common::loss::Loss;
 use pinwatch_common::record::{CAUSE_NAMES, ORIGIN_NAMES, Phase, Pin, ZONES};
 use serde::{Deserialize, Serialize};
 
-use super::in_flight::Threads;
 use super::series::Snapshot;
+use super::thread::Threads;
 use crate::kernel::switches::Switches;
 use crate::probe::decision::{Decision, Kind};
 use crate::probe::silence::reasons;

@@ -16,7 +16,7 @@ use aya::programs::{Program, ProgramError};
 use aya::{Btf, Ebpf};
 use thiserror::Error;
 
-use super::decision::{Attachment, Kind};
+use super::attachment::{Attachment, Kind};
 use super::plan::Plan;
 use super::table::Measurement;
 use super::tracefs::{KprobeEvent, Tracefs, TracefsError};

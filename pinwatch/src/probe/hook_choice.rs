@@ -3,8 +3,8 @@
 
 use pinwatch_common::abi::KFUNCS;
 
-use super::decision::{Attachment, Kind};
-use super::plan::Prefer;
+use super::attachment::{Attachment, Kind};
+use super::selection::Prefer;
 use super::silence::silence;
 use super::table::{Hook, HookRow, KprobePrograms, TracingPrograms};
 use crate::kernel::btf::Prototype;

@@ -1,6 +1,7 @@
 //! From facts to attached programs: the table of hooks, the planner, and the code that attaches.
 
 pub mod attach;
+mod attachment;
 pub mod decision;
 mod hook_choice;
 mod params;

@@ -1,7 +1,7 @@
 //! Silent hooks: attached, but never run, because a switch of the kernel is off.
 #![forbid(unsafe_code)]
 
-use super::decision::Kind;
+use super::attachment::Kind;
 use crate::kernel::switches::{Switch, Switches};
 
 pub const FTRACE_OFF: &str = "kernel.ftrace_enabled is 0: run `sysctl kernel.ftrace_enabled=1`";

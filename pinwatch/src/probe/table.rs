@@ -9,7 +9,7 @@ use pinwatch_common::abi::KFUNCS;
 use pinwatch_common::record::ISOLATES;
 use serde::{Deserialize, Serialize};
 
-use super::decision::{Attachment, Kind};
+use super::attachment::{Attachment, Kind};
 use crate::kernel::btf::{Prototype, Returns};
 use crate::kernel::facts::Wanted;
 use crate::kernel::zones;

@@ -7,6 +7,9 @@ use pinwatch_common::abi::{KFUNCS, NO_OPERATION, kernel_call, kfunc_call};
 
 use super::error::LiveError;
 
+/// The BPF programs, built by the build script.
+pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/pinwatch-ebpf"));
+
 /// The object as 64-bit words, with each kfunc call resolved to the function's id in the kernel's BTF.
 ///
 /// Without BTF each call becomes an instruction without effect. [`LiveError::Kfunc`] if BTF lacks a function.
@@ -52,11 +55,11 @@ mod tests {
 
     #[test]
     fn the_object_has_each_call() {
-        let object = replace(super::super::live::OBJECT, &[]);
+        let object = replace(OBJECT, &[]);
         for (number, name) in (0..).zip(KFUNCS) {
             assert!(object.contains(&kfunc_call(number)), "{name}");
         }
-        let resolved = resolve(super::super::live::OBJECT, None).unwrap();
+        let resolved = resolve(OBJECT, None).unwrap();
         for number in 0..KFUNCS.len() as u32 {
             assert!(!resolved.contains(&kfunc_call(number)));
         }

@@ -23,7 +23,7 @@ use pinwatch_common::record::{Flight, PHASES, Pin, Slot, ZONES};
 
 use super::error::LiveError;
 use super::events::{EventCount, Events};
-use super::kfuncs;
+use super::kfuncs::{self, OBJECT};
 use super::shared_memory::{share, word_at};
 use super::skips::SkipCounts;
 use super::stack::Stacks;
@@ -34,17 +34,14 @@ use crate::kernel::facts::Facts;
 use crate::kernel::procfs::threads_inside_a_pin;
 use crate::kernel::switches::SwitchFiles;
 use crate::kernel::zones::zone_names;
-use crate::model::in_flight::Threads;
 use crate::model::state::{Hook, ProgramStats, State};
+use crate::model::thread::Threads;
 use crate::probe::attach::{Attached, attach_all};
 use crate::probe::decision::{Decision, Kind};
 use crate::probe::plan::Plan;
 use crate::probe::silence::silence;
 use crate::probe::table::Measurement;
 use crate::probe::tracefs::{Profile, Tracefs};
-
-/// The BPF programs, built by the build script.
-pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/pinwatch-ebpf"));
 
 /// Settings of the source.
 #[derive(Clone, Copy, Debug)]

@@ -5,7 +5,7 @@
 #![forbid(unsafe_code)]
 
 use crate::kernel::{cgroup, procfs};
-use crate::model::in_flight::Thread;
+use crate::model::thread::Thread;
 
 /// Name and cgroup of a thread in the initial pid namespace. Empty if the thread has ended, or if this
 /// process is in another namespace.

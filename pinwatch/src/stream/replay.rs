@@ -120,9 +120,9 @@ mod tests {
 
     use super::*;
     use crate::host::machine::Machine;
-    use crate::model::in_flight::{Thread, Threads};
     use crate::model::session::{Lost, Start};
     use crate::model::state::State;
+    use crate::model::thread::{Thread, Threads};
     use crate::recording::{End, Header, Writer};
 
     /// `top --replay` shows these updates.

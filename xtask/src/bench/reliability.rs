@@ -4,6 +4,7 @@
 //! `pinwatch/benches/guest/reliability.rs` measures in the guest.
 
 mod measured;
+mod variants;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -13,12 +14,13 @@ use anyhow::Result;
 use clap::builder::PossibleValuesParser;
 
 use self::measured::Measured;
+use self::variants::{NEIGHBOURS, VARIANTS, Variant};
 use super::other_tools::{NEIGHBOURS as TOOLS, OtherTools};
 use crate::build;
 use crate::cache::Cache;
 use crate::child::Interrupted;
 use crate::debian::apt::MirrorArgs;
-use crate::debian::kernels::{self, Flavour};
+use crate::debian::kernels;
 use crate::guest::collected::collect_out;
 use crate::guest::qemu::{self, Accel, Tcg};
 use crate::guest::{Guest, Placed};
@@ -56,52 +58,6 @@ pub struct ReliabilityArgs {
 const ROUNDS: u32 = 3;
 const TIMEOUT: Duration = Duration::from_secs(3600);
 const PROGRAM: &str = "/usr/bin/pinwatch-bench";
-
-/// A kernel and the arguments that set its preemption model.
-struct Variant {
-    name: &'static str,
-    series: &'static str,
-    flavour: Flavour,
-    append: &'static str,
-}
-
-const fn stock(series: &'static str) -> Variant {
-    Variant {
-        name: series,
-        series,
-        flavour: Flavour::Cloud,
-        append: "",
-    }
-}
-
-const VARIANTS: [Variant; 8] = [
-    stock("5.10"),
-    stock("6.1"),
-    Variant {
-        name: "6.1-preempt",
-        append: "preempt=full",
-        ..stock("6.1")
-    },
-    stock("6.12"),
-    Variant {
-        name: "6.12-rt",
-        flavour: Flavour::Rt,
-        ..stock("6.12")
-    },
-    stock("6.18"),
-    stock("7.2"),
-    stock("7.3"),
-];
-
-/// Neighbours: the guest's name, and the name in the table.
-const NEIGHBOURS: [(&str, &str); 6] = [
-    ("none", "none"),
-    ("updates", "map updates"),
-    ("lookups", "map look-ups and batches"),
-    ("bpftrace", "bpftrace"),
-    ("perf", "perf record"),
-    ("pinwatch", "a second pinwatch"),
-];
 
 pub fn main(args: &ReliabilityArgs) -> Result<ExitCode> {
     let cache = Cache::open()?;

@@ -11,8 +11,14 @@ use clap::{Arg, ArgMatches, Command};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{COMMAND, in_file, is_list};
 use crate::host::bounded_file;
+
+/// The one command that has settings.
+pub const COMMAND: &str = "run";
+/// Flag that names the file. It is not a key of that file.
+pub const FILE: &str = "config";
+/// Flag that is neither a variable nor a key: it requests a single check.
+pub const ONLY_FLAG: &str = "check-config";
 
 /// One key of the file with its value.
 struct Entry<'a> {
@@ -48,7 +54,9 @@ pub fn arguments(
     flatten(table.get_ref(), "", &mut entries);
     entries.sort_by_key(|entry| entry.at);
 
-    let run = command.find_subcommand(COMMAND).expect("the command run exists");
+    let run = command
+        .find_subcommand(COMMAND)
+        .expect("the command run exists");
     let known = || run.get_arguments().filter(|arg| in_file(arg));
     let mut arguments = Vec::new();
     for Entry { key, at, value } in &entries {
@@ -127,4 +135,13 @@ fn brief(error: &clap::Error) -> String {
         .split_whitespace()
         .collect();
     words.join(" ")
+}
+
+pub fn in_file(arg: &Arg) -> bool {
+    arg.get_long()
+        .is_some_and(|long| ![FILE, ONLY_FLAG].contains(&long))
+}
+
+pub fn is_list(arg: &Arg) -> bool {
+    matches!(arg.get_action(), ArgAction::Append)
 }

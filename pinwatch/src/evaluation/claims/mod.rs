@@ -9,5 +9,6 @@ mod retries;
 mod table;
 mod verdict;
 
-pub use table::{Finding, Verdict, findings};
-use table::{Judged, RARE};
+pub use table::{Finding, findings};
+pub use verdict::Verdict;
+use verdict::{Judged, RARE};

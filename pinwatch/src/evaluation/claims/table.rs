@@ -3,24 +3,9 @@
 
 use serde::Serialize;
 
+use super::verdict::{Judged, Verdict};
 use super::{cost, outcome, retries};
 use crate::evaluation::capture::Capture;
-
-/// Verdict on a claim.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case", tag = "verdict")]
-pub enum Verdict {
-    Supported,
-    Refuted,
-    /// The interval includes the limit. `needs` has the kind and the estimated number of missing data.
-    NotEnoughData {
-        needs: String,
-    },
-    /// The recording lacks a measurement that the claim needs. More data would not help.
-    NotMeasured {
-        reason: String,
-    },
-}
 
 /// A claim with its figures and its verdict.
 #[derive(Clone, Debug, Serialize)]
@@ -31,12 +16,6 @@ pub struct Finding {
     #[serde(flatten)]
     pub verdict: Verdict,
 }
-
-/// Figures by name, and the verdict on the claim.
-pub(super) type Judged = (Vec<(String, String)>, Verdict);
-
-/// Shares below this count as "does not happen".
-pub(super) const RARE: f64 = 0.05;
 
 struct Claim {
     id: &'static str,

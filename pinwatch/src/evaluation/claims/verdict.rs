@@ -1,12 +1,35 @@
 //! Texts of figures, and verdicts by comparing an interval with a limit.
 #![forbid(unsafe_code)]
 
-use super::Verdict;
+use serde::Serialize;
+
 use crate::evaluation::capture::Capture;
 use crate::evaluation::evidence::Tries;
 use crate::evaluation::stats::{Estimate, LEVEL, of_share};
 use crate::model::view::HookStatus;
 use crate::probe::table::Measurement;
+
+/// Verdict on a claim.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "verdict")]
+pub enum Verdict {
+    Supported,
+    Refuted,
+    /// The interval includes the limit. `needs` has the kind and the estimated number of missing data.
+    NotEnoughData {
+        needs: String,
+    },
+    /// The recording lacks a measurement that the claim needs. More data would not help.
+    NotMeasured {
+        reason: String,
+    },
+}
+
+/// Figures by name, and the verdict on the claim.
+pub type Judged = (Vec<(String, String)>, Verdict);
+
+/// Shares below this count as "does not happen".
+pub const RARE: f64 = 0.05;
 
 /// A figure by name.
 pub fn row(name: &str, value: impl ToString) -> (String, String) {

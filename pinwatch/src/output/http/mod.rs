@@ -2,5 +2,7 @@
 
 mod page;
 mod router;
+mod web;
 
-pub use router::{SCRAPE_SECONDS, Source, StackSource, Web, router};
+pub use router::{SCRAPE_SECONDS, router};
+pub use web::{Source, StackSource, Web};

@@ -17,7 +17,7 @@ use futures_util::stream::unfold;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use super::router::{Source, Web};
+use super::web::{Source, Web};
 use crate::model::view::View;
 
 /// Interval between two states.

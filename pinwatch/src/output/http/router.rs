@@ -8,31 +8,15 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use prometheus::{Histogram, HistogramOpts, Registry, TextEncoder, exponential_buckets};
-use std::sync::Arc;
+use prometheus::{Histogram, HistogramOpts, TextEncoder, exponential_buckets};
 use std::time::Instant;
 
 use super::page;
+use super::web::Web;
 use crate::model::in_flight;
 use crate::model::state::State;
 use crate::model::view::View;
 use crate::output::metrics::openmetrics;
-use crate::source::stack::{Stack, StackError};
-
-/// Function that reads the current state. `None` until all hooks are attached.
-pub type Source = Arc<dyn Fn() -> Option<State> + Send + Sync>;
-
-/// Function that reads the kernel stack of a thread, by thread id. It blocks; `None` until all hooks
-/// are attached.
-pub type StackSource = Arc<dyn Fn(u32) -> Option<Result<Stack, StackError>> + Send + Sync>;
-
-/// Shared data of the HTTP handlers.
-#[derive(Clone)]
-pub struct Web {
-    pub registry: Registry,
-    pub source: Source,
-    pub stacks: StackSource,
-}
 
 /// Name and HELP of the scrape histogram, the one metric here that does not come from a [`State`].
 pub const SCRAPE_SECONDS: (&str, &str) = (

@@ -5,8 +5,8 @@
 use prometheus::core::{Collector, Desc};
 use prometheus::proto;
 
-use super::samples::Samples;
-use super::table::{Kind, METRICS, Metric};
+use super::samples::{Kind, Samples};
+use super::table::{METRICS, Metric};
 use crate::model::state::State;
 
 /// Metric families of a state, in the order of [`METRICS`]. A family without samples is left out.

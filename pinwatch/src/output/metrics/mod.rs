@@ -5,6 +5,9 @@ pub mod openmetrics;
 mod samples;
 mod series;
 mod table;
+#[cfg(test)]
+mod tests;
 
 pub use exporter::{Exporter, families};
-pub use table::{Kind, METRICS, Metric};
+pub use samples::Kind;
+pub use table::{METRICS, Metric};

@@ -5,8 +5,15 @@
 use pinwatch_common::histogram::{DURATION_BUCKETS, PASS_BUCKETS};
 use prometheus::proto;
 
-use super::table::Kind;
 use crate::model::state::{duration_edges, pass_edges};
+
+/// Metric type in the sense of Prometheus.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
 
 /// Samples of one metric, collected by the function in its row of `METRICS`.
 pub struct Samples {

@@ -8,7 +8,7 @@ use pinwatch_common::limits::SLOTS;
 use pinwatch_common::loss::Loss;
 use pinwatch_common::record::{ISOLATE_NAMES, ORIGIN_NAMES, PHASE_NAMES};
 
-use super::samples::Samples;
+use super::samples::{Kind, Samples};
 use super::series;
 use crate::model::series::Per;
 use crate::model::state::{Failures, State, failures, losses, pins_lost};
@@ -20,14 +20,6 @@ pub struct Metric {
     pub help: &'static str,
     pub kind: Kind,
     pub(super) samples: fn(&State, &mut Samples),
-}
-
-/// Metric type in the sense of Prometheus.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    Counter,
-    Gauge,
-    Histogram,
 }
 
 const fn counter(

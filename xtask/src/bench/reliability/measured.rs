@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 
 use super::super::document::{self, thousands};
-use super::{NEIGHBOURS, VARIANTS, Variant};
+use super::variants::{NEIGHBOURS, VARIANTS, Variant};
 
 const DOCUMENT: &str = "reliability.md";
 const JSON: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reliability.json");

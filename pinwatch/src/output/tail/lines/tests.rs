@@ -5,7 +5,7 @@ use pinwatch_common::record::Pin;
 use serde_json::Value;
 
 use super::*;
-use crate::model::in_flight::Thread;
+use crate::model::thread::Thread;
 
 fn tail(json: bool) -> Tail {
     let format = Format {

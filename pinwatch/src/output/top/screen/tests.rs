@@ -10,7 +10,7 @@ use ratatui::backend::TestBackend;
 use super::super::{After, draw};
 use super::*;
 use crate::model::in_flight;
-use crate::model::in_flight::Thread;
+use crate::model::thread::Thread;
 use crate::model::view::Failures;
 
 fn screen(top: &Top) -> Vec<String> {

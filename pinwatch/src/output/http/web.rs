@@ -1,0 +1,25 @@
+//! Shared data of the HTTP handlers: the state and the kernel stacks.
+
+#![forbid(unsafe_code)]
+
+use std::sync::Arc;
+
+use prometheus::Registry;
+
+use crate::model::state::State;
+use crate::source::stack::{Stack, StackError};
+
+/// Function that reads the current state. `None` until all hooks are attached.
+pub type Source = Arc<dyn Fn() -> Option<State> + Send + Sync>;
+
+/// Function that reads the kernel stack of a thread, by thread id. It blocks; `None` until all hooks
+/// are attached.
+pub type StackSource = Arc<dyn Fn(u32) -> Option<Result<Stack, StackError>> + Send + Sync>;
+
+/// Shared data of the HTTP handlers.
+#[derive(Clone)]
+pub struct Web {
+    pub registry: Registry,
+    pub source: Source,
+    pub stacks: StackSource,
+}
