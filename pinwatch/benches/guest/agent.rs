@@ -9,9 +9,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::prctl;
-use serde_json::json;
 
-use super::pins::{PinKind, Pins, now};
+use super::pins::{PinKind, Pins, now, print_figure};
 use super::ring;
 
 const URL: &str = "http://127.0.0.1:10746/metrics";
@@ -28,11 +27,6 @@ const START: [&str; 3] = [
 ];
 /// Number of thread names, which make about 10,000 series.
 const NAMES: u32 = 3_300;
-
-/// Prints one figure with its unit.
-pub fn print_figure(what: &str, value: u64, unit: &str) {
-    println!("{}", json!({ "what": what, "value": value, "unit": unit }));
-}
 
 /// Prints all figures of the daemon and of the ring buffer.
 pub fn agent() -> Result<()> {

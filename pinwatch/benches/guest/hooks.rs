@@ -13,14 +13,11 @@ use pinwatch::source::events::Events;
 use pinwatch::source::live::{Live, Options};
 use pinwatch_common::event_filter::Listening;
 
-use super::pins::Pins;
+use super::pins::{PIN_PATH, Pins};
 use super::tool::{self, Tool};
 
 /// BPF object with empty programs, from pinwatch's build script.
 static BASELINE: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/baseline"));
-
-/// Function that all pins call, except those of memfd_pin_folios.
-pub const PIN_PATH: &str = "__gup_longterm_locked";
 
 /// A named set of hooks.
 pub struct HookSet {

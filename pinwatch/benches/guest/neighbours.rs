@@ -13,9 +13,9 @@ use clap::ValueEnum;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::hooks::PIN_PATH;
 use super::live::load::load;
 use super::live::maps::{MapUser, Operations};
+use super::pins::PIN_PATH;
 
 /// Under emulation bpftrace needs tens of seconds to attach.
 const PATIENCE: Duration = Duration::from_secs(300);

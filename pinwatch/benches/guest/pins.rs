@@ -11,6 +11,15 @@ use libc::iovec;
 use memmap2::{Advice, MmapMut, UncheckedAdvice};
 use nix::errno::Errno;
 use serde::Serialize;
+use serde_json::json;
+
+/// Function that all pins call, except those of memfd_pin_folios.
+pub const PIN_PATH: &str = "__gup_longterm_locked";
+
+/// Prints one figure with its unit.
+pub fn print_figure(what: &str, value: u64, unit: &str) {
+    println!("{}", json!({ "what": what, "value": value, "unit": unit }));
+}
 
 const PAGE: usize = 4096;
 const MOST_PAGES: usize = 512;

@@ -6,10 +6,10 @@ use anyhow::Result;
 use clap::ValueEnum as _;
 use serde_json::{Value, json};
 
-use super::hooks::PIN_PATH;
 use super::live::daemon::{Daemon, Metrics};
 use super::live::round::Round;
 use super::neighbours::{Neighbour, NeighbourKind};
+use super::pins::PIN_PATH;
 
 /// Prints, for each neighbour, `rounds` rounds with a follower and one without.
 pub fn reliability(neighbours: &[NeighbourKind], rounds: u32) {

@@ -12,9 +12,8 @@ use pinwatch::probe::table::wanted;
 use pinwatch_common::event_filter::Listening;
 use pinwatch_common::loss::Loss;
 
-use super::agent::print_figure;
 use super::hooks::attach_pinwatch;
-use super::pins::{PinKind, Pins, now};
+use super::pins::{PinKind, Pins, now, print_figure};
 
 /// Pins in the race.
 const PINS: u64 = 100_000;

@@ -11,8 +11,7 @@ use nix::unistd::Pid;
 use pinwatch::kernel::facts::Facts;
 use pinwatch::probe::plan::{Plan, Prefer};
 
-use super::hooks::PIN_PATH;
-use super::pins::{PinKind, Pins};
+use super::pins::{PIN_PATH, PinKind, Pins};
 
 /// Makes the command line of a tool.
 pub type ToolCommand = fn(&Facts) -> std::process::Command;
