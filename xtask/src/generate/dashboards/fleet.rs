@@ -1,7 +1,7 @@
 //! Dashboard of all hosts of a job, with those that stand out.
 
-use super::Unit::{Number, PerSecond, Seconds, Share};
-use super::{Dashboard, Variable, figure, lines, query, row, table};
+use super::panel::Unit::{Number, PerSecond, Seconds, Share};
+use super::panel::{Dashboard, Variable, figure, lines, query, row, table};
 
 pub const FLEET: Dashboard = Dashboard {
     uid: "pinwatch-fleet",

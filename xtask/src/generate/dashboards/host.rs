@@ -1,7 +1,7 @@
 //! Dashboard of one host: its pins, and the losses of the agent.
 
-use super::Unit::{Bytes, Number, PerSecond, Seconds, Share};
-use super::{Dashboard, Variable, figure, heatmap, lines, query, row, table};
+use super::panel::Unit::{Bytes, Number, PerSecond, Seconds, Share};
+use super::panel::{Dashboard, Variable, figure, heatmap, lines, query, row, table};
 
 pub const HOST: Dashboard = Dashboard {
     uid: "pinwatch-host",

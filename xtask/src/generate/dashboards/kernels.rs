@@ -2,15 +2,8 @@
 //! contains it twice: for the variable `base` and for `new`. After a rate, `$of_kernel` keeps only the
 //! hosts of that kernel.
 
-use super::Unit::{Number, PerSecond, Seconds, Share};
-use super::{Dashboard, Variable, figure, lines, query, row};
-
-/// The variables that replace `$kernel`.
-pub const SIDES: [&str; 2] = ["base", "new"];
-
-/// Replacement for `$of_kernel`: a join with the hosts of one kernel.
-pub const OF_KERNEL: &str =
-    r#"* on (job, instance) group_left () pinwatch_kernel_info{release="$kernel"}"#;
+use super::panel::Unit::{Number, PerSecond, Seconds, Share};
+use super::panel::{Dashboard, Variable, figure, lines, query, row};
 
 pub const KERNELS: Dashboard = Dashboard {
     uid: "pinwatch-kernels",
