@@ -70,7 +70,7 @@ pub fn text(facts: &Facts, plan: &Plan) -> String {
             }
         };
     }
-    out.push_str("\nknown defects of this path, and what shows them:\n");
+    out.push_str("\nknown defects of this kernel, each with the figure that shows it:\n");
     for Defect {
         name,
         effect,

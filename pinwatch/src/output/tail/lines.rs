@@ -210,7 +210,7 @@ impl Tail {
             0 => writeln!(out, "; none lost"),
             total => writeln!(
                 out,
-                "; {total} more not shown: {} while the ring buffer was full, {} because this tail fell behind",
+                "; {total} events lost: {} while the ring buffer was full, {} because this tail fell behind",
                 lost.ring, lost.behind
             ),
         }

@@ -108,7 +108,7 @@ impl Top {
             second += &format!(": {}", listed(causes));
         }
         if data.lost.total() > 0 {
-            second += &format!("; {} missing by process", data.lost.total());
+            second += &format!("; {} events lost", data.lost.total());
         }
         let measured: u64 = data.view.lost.iter().map(|(_, n)| n).sum();
         if measured > data.lost.ring {

@@ -149,7 +149,7 @@ fn the_summary_says_what_was_lost_where() {
     tail.end(&mut out).unwrap();
     assert_eq!(
         String::from_utf8(out).unwrap(),
-        "2 pins, 1 failed, longest 1.50ms; 7 more not shown: 3 while the ring buffer was full, 4 because this tail fell behind\n"
+        "2 pins, 1 failed, longest 1.50ms; 7 events lost: 3 while the ring buffer was full, 4 because this tail fell behind\n"
     );
 }
 

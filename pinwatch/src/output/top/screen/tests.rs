@@ -120,7 +120,7 @@ fn rates_and_figures_by_process_and_by_origin() {
     assert!(shows(&top, "4 pins/s"), "8 pins in 2 seconds");
     assert!(shows(
         &top,
-        "18 pins, 3 failed: migrate_busy 3; 7 missing by process"
+        "18 pins, 3 failed: migrate_busy 3; 7 events lost"
     ));
     let words = |line: String| {
         line.split_whitespace()
