@@ -338,22 +338,22 @@ pub const METRICS: &[Metric] = &[
     ),
     counter(
         "pinwatch_process_pins_total",
-        "Pins by thread name, container, pod and systemd unit. Kind other: pins of evicted series. Kind unseen: pins without an event. The sum over all kinds is pinwatch_pins_total, a few seconds late. Only --per process.",
+        "Pins by thread name, container, pod and systemd unit. Kind other: pins without a series of their own. Kind unseen: pins without an event. The increase over all kinds is that of pinwatch_pins_total, a few seconds late; the sum is lower once series were evicted. Only --per process.",
         |state, out| series::counts(state, Per::Process, |sums| sums.pins, out),
     ),
     counter(
         "pinwatch_process_pin_failures_total",
-        "Failed pins, with the labels of pinwatch_process_pins_total. The sum is pinwatch_pin_failures_total, a few seconds late. Only --per process.",
+        "Failed pins, with the labels of pinwatch_process_pins_total. The increase over all kinds is that of pinwatch_pin_failures_total, a few seconds late. Only --per process.",
         |state, out| series::counts(state, Per::Process, |sums| sums.failures, out),
     ),
     counter(
         "pinwatch_process_pin_seconds_total",
-        "Seconds from entry to return of pins, with the labels of pinwatch_process_pins_total. The sum is pinwatch_pin_duration_seconds_sum, a few seconds late. Only --per process.",
+        "Seconds from entry to return of pins, with the labels of pinwatch_process_pins_total. The increase over all kinds is that of pinwatch_pin_duration_seconds_sum, a few seconds late. Only --per process.",
         |state, out| series::seconds(state, Per::Process, out),
     ),
     counter(
         "pinwatch_cgroup_pins_total",
-        "Pins by cgroup, container, pod and systemd unit. Kinds and sum as for pinwatch_process_pins_total. Only --per cgroup.",
+        "Pins by cgroup, container, pod and systemd unit. Kinds as for pinwatch_process_pins_total. Only --per cgroup.",
         |state, out| series::counts(state, Per::Cgroup, |sums| sums.pins, out),
     ),
     counter(
@@ -386,7 +386,7 @@ pub const METRICS: &[Metric] = &[
     ),
     counter(
         "pinwatch_series_evicted_total",
-        "Series evicted at the limit of pinwatch_series_max; their sums moved to kind other. Only with --per.",
+        "Series evicted at the limit of pinwatch_series_max, after five minutes without a pin. Their pins move to no other series. Only with --per.",
         |state, out| {
             if let Some(series) = &state.series {
                 out.value(&[], series.evicted);
