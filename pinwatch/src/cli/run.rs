@@ -59,8 +59,8 @@ pub struct Run {
     #[arg(long, value_name = "WHAT", default_value = "none")]
     pub per: Per,
 
-    /// Maximum number of series of --per. Beyond it, the series without a pin for the longest time is
-    /// evicted, and its sums move to `other`
+    /// Maximum number of series of --per. Beyond it, a new series takes the place of one that has had
+    /// no pin for five minutes. If there is none, its pins count in `other`
     #[arg(long, value_name = "N", default_value = "200")]
     pub max_series: NonZeroUsize,
 

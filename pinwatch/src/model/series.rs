@@ -1,15 +1,23 @@
 //! Sums of pins by process or cgroup, in a bounded number of series (`--per`). No clock, no I/O.
 //!
-//! A new series beyond the limit evicts the least recently used one. The sums of evicted series
-//! are added to `other`, so that the total over all series never shrinks.
+//! At the limit, a new series evicts the least recently used one, if that one has had no pin for
+//! [`IDLE`]. Otherwise the pin counts in `other`. `other` never takes over the sums of an evicted
+//! series: Prometheus has seen those pins already, and would count them as new ones.
 #![forbid(unsafe_code)]
 
 use std::num::NonZeroUsize;
 use std::ops::AddAssign;
+use std::time::Duration;
 
 use lru::LruCache;
 use pinwatch_common::fold::PinCells;
 use pinwatch_common::record::Pin;
+
+/// Time without a pin after which a series may be evicted.
+///
+/// Every scrape interval must be shorter, so that Prometheus has the last value. Prometheus forgets
+/// a sample after five minutes, so longer scrape intervals are not in use.
+const IDLE: Duration = Duration::from_secs(5 * 60);
 
 /// Value of `--per`: the property of a pin that has a series of its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -93,8 +101,9 @@ pub type Labels = Vec<(&'static str, String)>;
 #[derive(Debug)]
 pub struct Series {
     per: Per,
-    all: LruCache<Labels, Sums>,
-    /// Sums of the evicted series.
+    /// Sums of each series, and the time at which its last pin was added.
+    all: LruCache<Labels, (Sums, Duration)>,
+    /// Sums of the pins that got no series of their own.
     other: Sums,
     evicted: u64,
     /// Sums of all added pins.
@@ -122,15 +131,26 @@ impl Series {
         self.per
     }
 
-    /// Adds a pin to its series. May evict another series.
-    pub fn add(&mut self, labels: Labels, pin: Sums) {
+    /// Adds a pin to its series, or to `other`. May evict another series. `now` is the time of a
+    /// monotonic clock.
+    pub fn add(&mut self, labels: Labels, pin: Sums, now: Duration) {
         self.total += pin;
-        if let Some(sums) = self.all.get_mut(&labels) {
+        if let Some((sums, last)) = self.all.get_mut(&labels) {
             *sums += pin;
-        } else if let Some((_, evicted)) = self.all.push(labels, pin) {
-            self.other += evicted;
-            self.evicted += 1;
+            *last = now;
+        } else if self.has_room(now) {
+            let evicted = self.all.push(labels, (pin, now));
+            self.evicted += u64::from(evicted.is_some());
+        } else {
+            self.other += pin;
         }
+    }
+
+    /// Whether a series can begin: below the limit, or instead of a series that is idle.
+    fn has_room(&self, now: Duration) -> bool {
+        let oldest = self.all.peek_lru();
+        self.all.len() < self.all.cap().get()
+            || oldest.is_some_and(|(_, (_, last))| now.saturating_sub(*last) >= IDLE)
     }
 
     /// Counts lost pins: the excess of `ended` over the added pins becomes `unseen`.
@@ -147,7 +167,9 @@ impl Series {
         let all = self.all.iter();
         Snapshot {
             per: self.per,
-            all: all.map(|(labels, sums)| (labels.clone(), *sums)).collect(),
+            all: all
+                .map(|(labels, (sums, _))| (labels.clone(), *sums))
+                .collect(),
             other: self.other,
             unseen: self.unseen,
             evicted: self.evicted,
@@ -162,7 +184,7 @@ pub struct Snapshot {
     pub per: Per,
     /// Most recently used first.
     pub all: Vec<(Labels, Sums)>,
-    /// Sums of the evicted series.
+    /// Sums of the pins that got no series of their own.
     pub other: Sums,
     /// Pins that ended and were added to no series.
     pub unseen: Sums,
@@ -174,13 +196,26 @@ pub struct Snapshot {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use super::*;
     use proptest::prelude::*;
+
+    /// As long as a scrape interval can be.
+    const SCRAPE: Duration = Duration::from_secs(5 * 60 - 1);
 
     fn labels(n: u8) -> Labels {
         vec![("comm", n.to_string())]
     }
 
+    fn of_one_pin() -> Sums {
+        Sums {
+            pins: 1,
+            ..Sums::default()
+        }
+    }
+
+    /// The sum over all series but the evicted ones.
     fn sum(snapshot: &Snapshot) -> Sums {
         let mut sum = snapshot.other;
         for (_, sums) in &snapshot.all {
@@ -190,52 +225,98 @@ mod tests {
         sum
     }
 
+    /// A Prometheus: adds up the increases of every series from scrape to scrape.
+    #[derive(Default)]
+    struct Increases {
+        before: HashMap<Labels, Sums>,
+        sum: Sums,
+    }
+
+    impl Increases {
+        /// A series that Prometheus does not have yet begins at 0. A series that is gone keeps no value.
+        fn scrape(&mut self, snapshot: &Snapshot) {
+            let kind = |kind: &str| vec![("kind", kind.to_owned())];
+            let rest = [
+                (kind("other"), snapshot.other),
+                (kind("unseen"), snapshot.unseen),
+            ];
+            let now: HashMap<_, _> = snapshot.all.iter().cloned().chain(rest).collect();
+            for (labels, sums) in &now {
+                let before = self.before.get(labels).copied().unwrap_or_default();
+                self.sum += sums.excess_over(before);
+            }
+            self.before = now;
+        }
+    }
+
     proptest! {
         #[test]
-        fn the_sum_over_all_series_is_the_total(
-            pins in prop::collection::vec((0..12u8, any::<bool>(), 0..1u64 << 40, any::<bool>()), 0..200),
+        fn the_increases_of_all_series_add_up_to_the_pins(
+            pins in prop::collection::vec((0..12u8, any::<bool>(), 0..1u64 << 40, any::<bool>(), 0..400u64), 0..200),
             most in 1..8usize,
         ) {
             let mut series = Series::new(Per::Process, NonZeroUsize::new(most).unwrap());
             let (mut ended, mut seen) = (Sums::default(), Sums::default());
             let mut before = series.snapshot();
-            for (n, failed, duration_ns, lost) in pins {
+            let mut increases = Increases::default();
+            let mut now = Duration::ZERO;
+            let mut scrape_at = now;
+            for (n, failed, duration_ns, lost, seconds) in pins {
+                let then = now + Duration::from_secs(seconds);
+                while scrape_at <= then {
+                    increases.scrape(&series.snapshot());
+                    scrape_at += SCRAPE;
+                }
+                now = then;
                 let pin = Sums { pins: 1, failures: failed.into(), duration_ns };
                 ended += pin;
                 if !lost {
                     seen += pin;
-                    series.add(labels(n), pin);
-                    prop_assert_eq!(&series.snapshot().all[0].0, &labels(n));
+                    series.add(labels(n), pin, now);
                 }
-                let now = series.snapshot();
-                prop_assert!(now.all.len() <= most);
-                prop_assert!(now.other.pins >= before.other.pins && now.evicted >= before.evicted);
-                prop_assert_eq!(sum(&now), seen);
-                before = now;
+                let after = series.snapshot();
+                prop_assert!(after.all.len() <= most);
+                prop_assert!(after.other.pins >= before.other.pins);
+                if after.evicted > before.evicted {
+                    // A series that returned before the next scrape would look like one counter.
+                    increases.scrape(&after);
+                } else {
+                    let mut expected = sum(&before);
+                    expected += if lost { Sums::default() } else { pin };
+                    prop_assert_eq!(sum(&after), expected);
+                }
+                before = after;
             }
+            increases.scrape(&series.snapshot());
+            prop_assert_eq!(increases.sum, seen);
             series.count_unseen(ended);
-            prop_assert_eq!(sum(&series.snapshot()), ended, "lost pins are unseen");
+            increases.scrape(&series.snapshot());
+            prop_assert_eq!(increases.sum, ended, "lost pins are unseen");
             series.count_unseen(Sums::default());
-            prop_assert_eq!(sum(&series.snapshot()), ended, "no sum decreases");
+            increases.scrape(&series.snapshot());
+            prop_assert_eq!(increases.sum, ended, "no sum decreases");
         }
     }
 
     #[test]
-    fn the_least_recently_used_series_is_evicted() {
+    fn an_idle_series_is_evicted_and_its_pins_are_not_counted_again() {
         let mut series = Series::new(Per::Process, NonZeroUsize::new(2).unwrap());
-        let pin = Sums {
-            pins: 1,
-            ..Sums::default()
+        let mut add = |n, now| {
+            series.add(labels(n), of_one_pin(), now);
+            let snapshot = series.snapshot();
+            let all = snapshot.all.iter();
+            let names: Vec<_> = all
+                .map(|(labels, sums)| (labels[0].1.clone(), sums.pins))
+                .collect();
+            (names, snapshot.other.pins, snapshot.evicted)
         };
-        for n in [1, 2, 1, 3] {
-            series.add(labels(n), pin);
-        }
-        let snapshot = series.snapshot();
-        let all = snapshot.all.iter();
-        let names: Vec<_> = all.map(|(labels, _)| &labels[0].1[..]).collect();
-        assert_eq!(
-            (names, snapshot.other.pins, snapshot.evicted),
-            (vec!["3", "1"], 1, 1)
-        );
+        let names = |names: [(&str, u64); 2]| names.map(|(name, n)| (name.to_owned(), n)).to_vec();
+        add(1, Duration::ZERO);
+        add(2, Duration::ZERO);
+        add(1, Duration::from_secs(1));
+        let full = (names([("1", 2), ("2", 1)]), 1, 0);
+        assert_eq!(add(3, SCRAPE), full, "no series is idle");
+        let evicted = (names([("3", 1), ("1", 2)]), 1, 1);
+        assert_eq!(add(3, IDLE), evicted, "series 2 is idle and evicted");
     }
 }

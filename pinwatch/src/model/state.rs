@@ -12,7 +12,7 @@ use pinwatch_common::histogram::{
     duration_upper_ns,
 };
 use pinwatch_common::loss::Loss;
-use pinwatch_common::record::{CAUSE_NAMES, ORIGIN_NAMES, Phase, Pin, ZONES};
+use pinwatch_common::record::{CAUSE_NAMES, Cause, ORIGIN_NAMES, Phase, Pin, ZONES};
 use serde::{Deserialize, Serialize};
 
 use super::series::Snapshot;
@@ -161,22 +161,49 @@ pub struct Failures {
     pub count: u64,
 }
 
-/// Failures with a count above 0. The product of all labels would be a thousand zeros.
+/// Failures with a count above 0.
 pub fn failures(cells: &PinCells) -> impl Iterator<Item = Failures> + '_ {
+    failures_and_zeros(cells).filter(|failures| failures.count > 0)
+}
+
+/// Failures of each origin by every errno and cause that can occur together, also those with a count
+/// of 0: Prometheus sees no increase in the first value of a series.
+pub fn failures_and_zeros(cells: &PinCells) -> impl Iterator<Item = Failures> + '_ {
     let origins = ORIGIN_NAMES.into_iter().zip(&cells.origins);
     origins.flat_map(|(origin, cells)| {
         let counts = cells.failures.iter().copied().enumerate();
-        counts
-            .filter(|(_, count)| *count > 0)
-            .map(move |(n, count)| Failures {
+        counts.filter_map(move |(n, count)| {
+            let errno = ERRNO_CLASSES
+                .get(n % ERRNOS)
+                .map_or("other", |(_, name)| name);
+            let cause = CAUSE_NAMES[n / ERRNOS];
+            (count > 0 || can_have(errno, cause)).then_some(Failures {
                 origin,
-                errno: ERRNO_CLASSES
-                    .get(n % ERRNOS)
-                    .map_or("other", |(_, name)| name),
-                cause: CAUSE_NAMES[n / ERRNOS],
+                errno,
+                cause,
                 count,
             })
+        })
     })
+}
+
+/// Whether [`pinwatch_common::fold::cause`] gives this cause to pins with this errno.
+fn can_have(errno: &str, cause: &str) -> bool {
+    let causes: &[Cause] = match errno {
+        "ENOMEM" => &[
+            Cause::MigrateBusy,
+            Cause::MigrateNomem,
+            Cause::Nomem,
+            Cause::Other,
+        ],
+        "EINTR" | "ERESTARTSYS" => &[Cause::Isolate, Cause::Fault],
+        "EFAULT" | "EHWPOISON" => &[Cause::Fault],
+        "EOPNOTSUPP" => &[Cause::Dax],
+        _ => &[Cause::Other],
+    };
+    causes
+        .iter()
+        .any(|possible| CAUSE_NAMES[*possible as usize] == cause)
 }
 
 /// Lost pins by the label `reason`. Each pin that began is lost, ended, or in flight.
@@ -291,7 +318,44 @@ pub fn pass_edges(buckets: &[u64; PASS_BUCKETS]) -> impl Iterator<Item = (f64, u
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use pinwatch_common::fold::fold_pin;
+
     use super::*;
+
+    /// Errno and cause of each failure of the first origin.
+    fn kinds(failures: impl Iterator<Item = Failures>) -> BTreeSet<(&'static str, &'static str)> {
+        failures
+            .filter(|failures| failures.origin == ORIGIN_NAMES[0])
+            .map(|failures| (failures.errno, failures.cause))
+            .collect()
+    }
+
+    #[test]
+    fn every_failure_that_can_occur_has_a_zero_before() {
+        let mut cells = PinCells::zeroed();
+        let zeros = failures_and_zeros(&cells);
+        assert_eq!(zeros.count(), 18 * ORIGIN_NAMES.len());
+        let before = kinds(failures_and_zeros(&cells));
+        // Each errno, with every result of the tests that `fold::cause` makes.
+        for errno in 1..600 {
+            for (migrate_ret, migrate_calls) in [(0, 0), (0, 1), (1, 1), (-12, 1)] {
+                for (unpinnable, passes) in [(0, 1), (1, 1), (1, 2)] {
+                    let pin = Pin {
+                        returned: -errno,
+                        migrate_ret,
+                        migrate_calls,
+                        unpinnable,
+                        passes,
+                        ..Pin::zeroed()
+                    };
+                    fold_pin(&mut cells, &pin);
+                }
+            }
+        }
+        assert_eq!(kinds(failures(&cells)), before);
+    }
 
     #[test]
     fn activities_distinguish_hangs() {

@@ -15,7 +15,7 @@ use super::wait::{PATIENCE, wait_until};
 
 /// Words of PromQL, labels of Prometheus and metrics of others that the queries use. All other words must be
 /// metrics or labels of pinwatch.
-const WORDS: [&str; 21] = [
+const WORDS: [&str; 22] = [
     "and",
     "by",
     "count",
@@ -23,6 +23,7 @@ const WORDS: [&str; 21] = [
     "histogram_quantile",
     "ignoring",
     "increase",
+    "last_over_time",
     "max",
     "on",
     "or",
@@ -90,6 +91,74 @@ fn queries_name_only_exported_metrics_and_their_labels() {
         }
         unknown.retain(|name| !labels.contains(*name));
         assert!(unknown.is_empty(), "unknown names {unknown:?} in {expr}");
+    }
+}
+
+/// The operators of an expression at each depth of parentheses, one list for each pair of parentheses.
+/// Commas separate operands too. Text in quotes, braces and brackets has no operators.
+fn operators(expr: &str) -> Vec<Vec<&str>> {
+    let (mut open, mut closed) = (vec![Vec::new()], Vec::new());
+    for code in expr.split('"').step_by(2) {
+        let code = code.split(['{', '[']).map(|code| {
+            code.split_once(['}', ']'])
+                .map_or(code, |(_, outside)| outside)
+        });
+        for word in code.flat_map(|code| code.split_inclusive(['(', ')', ',', ' '])) {
+            let end = word.chars().next_back().expect("not empty");
+            let name = word.trim_end_matches(['(', ')', ',', ' ']);
+            if [
+                "and", "or", "unless", "==", "!=", "<", ">", "<=", ">=", "+", "-", "*", "/",
+            ]
+            .contains(&name)
+            {
+                open.last_mut().expect("balanced parentheses").push(name);
+            }
+            if [')', ','].contains(&end) {
+                closed.extend(open.pop());
+            }
+            if ['(', ','].contains(&end) {
+                open.push(Vec::new());
+            }
+        }
+    }
+    closed.extend(open);
+    closed
+}
+
+/// Whether a set operator stands beside another operator without parentheses. Comparisons bind tighter, so
+/// `a unless b > 0` is `a unless (b > 0)`; `a and b or c` is hard to read.
+fn needs_parentheses(expr: &str) -> bool {
+    let set = |operator: &&str| ["and", "or", "unless"].contains(operator);
+    operators(expr)
+        .iter()
+        .any(|level| level.iter().any(set) && level.len() > 1)
+}
+
+#[test]
+fn set_operators_stand_alone_in_their_parentheses() {
+    for wrong in [
+        r#"rate(a{zone="movable"}[15m]) unless on (job) b{era="cma"} > 0"#,
+        "sum(a and b or c)",
+        "a or vector(0) / b",
+        "topk(10, a > 0 and b)",
+    ] {
+        assert!(needs_parentheses(wrong), "{wrong}");
+    }
+    for right in [
+        r#"(rate(a{zone="movable"}[15m]) unless on (job) b{era="cma"}) > 0"#,
+        "count(a == 0) or vector(0)",
+        r#"(sum(a{b="> or and"}) or vector(0)) / sum(c) * 2"#,
+        "max(a or b, c > 0)",
+    ] {
+        assert!(!needs_parentheses(right), "{right}");
+    }
+    let alerts = alerts().into_iter().map(|alert| alert.expr);
+    for expr in dashboard_queries()
+        .into_iter()
+        .map(|(expr, _)| expr)
+        .chain(alerts)
+    {
+        assert!(!needs_parentheses(&expr), "{expr}");
     }
 }
 

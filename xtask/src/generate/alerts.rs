@@ -1,6 +1,6 @@
 //! The alerts: one row each. `dashboards/pinwatch-alerts.yml` and `docs/runbook.md` are generated from this
 //! table. `dashboards/pinwatch-alerts.test.yml` tests that each alert fires, and that it does not fire
-//! without cause.
+//! without cause: on a healthy host, after a restart of the agent, and where a series is missing.
 
 /// An alerting rule of Prometheus, with its section of the runbook.
 pub struct Alert {
@@ -16,6 +16,8 @@ pub struct Alert {
     pub summary: &'static str,
     /// Meaning of the condition for the host.
     pub meaning: &'static str,
+    /// Values of a healthy host, and harmless events that change them.
+    pub normal: &'static str,
     /// Steps of the diagnosis, in order.
     pub look: &'static [&'static str],
     /// The remedy.
@@ -40,17 +42,24 @@ pub const ALERTS: &[Alert] = &[
         summary: "{{ $value }} pin(s) on {{ $labels.instance }} do not return",
         meaning: "A long-term pin has been in the kernel for longer than `--stuck-after` (default: 10 s), and for a \
                   minute more. The caller (a VM that starts, an RDMA registration) hangs. Threads that wait for its \
-                  locks hang too.",
+                  locks hang too. A pin can hang in isolation, in migration, in the drain (`lru_add_drain_all`), or while it \
+                  faults pages in.",
+        normal: "0. Most pins return within milliseconds. A healthy pin of many gigabytes can take longer than 10 s to fault in \
+                 or migrate its pages: raise `--stuck-after` on hosts with such pins. \
+                 A restart of pinwatch clears the alert: the new process does not see pins that entered before it.",
         look: &[
             "`curl http://HOST:10746/in-flight`: `signature` describes the activity of each pin in words; `comm` and `cgroup` name its owner.",
             "\"looping on isolation\": the number of passes grows and nothing is migrated. The pages are on no LRU list, or other kernel code has isolated them.",
+            "\"draining the LRU caches of all CPUs\": `lru_add_drain_all` waits for a kernel worker on every CPU. It hangs while \
+             a real-time task keeps that worker off one CPU, or another caller of `lru_add_drain_all` hangs. Look for such a task \
+             (`ps -eLo psr,cls,rtprio,comm`). The kernel's log of hung tasks shows `lru_add_drain_all` in the stack.",
             "\"inside migration\": a page is under writeback or locked. Look at the storage behind it.",
             "\"faulting pages in\": the file system or the userfaultfd behind the memory does not respond.",
             "`curl http://HOST:10746/in-flight/TID/stack`: the kernel stack of a running thread.",
             "`curl http://HOST:10746/readyz`: if attached hooks do not run, these pins may have returned without being counted. See PinwatchProbeMissing.",
         ],
-        act: "End the process: the loop checks for signals, except in `memfd_pin_folios`. Then find the user of the \
-              pages and release them. `pinwatch check` lists the known defects of the kernel that cause this.",
+        act: "End the process: the loop checks for signals, except in `memfd_pin_folios`. A drain does not: stop the task \
+              that keeps the CPU. Then find the user of the pages and release them. `pinwatch check` lists the known defects of the kernel that cause this.",
     },
     Alert {
         name: "PinwatchPinsFailing",
@@ -62,6 +71,8 @@ pub const ALERTS: &[Alert] = &[
         summary: "{{ $value | humanizePercentage }} of the {{ $labels.origin }} pins on {{ $labels.instance }} fail: {{ $labels.cause }}",
         meaning: "More than one in twenty long-term pins of an origin fails, for one cause. The caller gets ENOMEM for \
                   most causes, even if memory is free.",
+        normal: "0. Single failures, and bursts of failures that last less than five minutes, do not fire: for example a program \
+                 that passes a bad address, or that is killed while it pins. The dashboards show them.",
         look: &[
             "`migrate_busy`: a page stayed referenced, by a pipe, direct I/O, another pin or an LRU batch. `pinwatch tail --failed` names the processes.",
             "`migrate_nomem`, `nomem`: no memory is free outside ZONE_MOVABLE and CMA. Compare `/proc/zoneinfo`.",
@@ -81,6 +92,7 @@ pub const ALERTS: &[Alert] = &[
         summary: "one in a hundred pins on {{ $labels.instance }} takes more than {{ $value | humanize }} passes",
         meaning: "Pins collect unpinnable pages in the same range again and again before they succeed. Each retry unpins \
                   the whole range and pins it again, and may drain the LRU batches of all CPUs.",
+        normal: "At most 2: 1 pass, and 2 for pins that must migrate pages. Without pins there is no value, and the alert does not fire.",
         look: &[
             "`pinwatch tail --min-passes 10`: the processes, and how many pages they pin.",
             "`pinwatch_isolate_failures_total` by `kind`: pages that cannot be isolated.",
@@ -91,8 +103,10 @@ pub const ALERTS: &[Alert] = &[
     },
     Alert {
         name: "PinwatchPinsWhereTheyMayNotStay",
+        // A host that does not report its era may be of era `cma`. A range, so that a restart of the agent does
+        // not end the alert.
         value: "rate(pinwatch_pin_pages_sampled_total{zone=\"movable\"}[15m]) \
-                unless on (job, instance) pinwatch_kernel_info{era=\"cma\"}",
+                and on (job, instance) last_over_time(pinwatch_kernel_info{era!~\"cma|unknown\"}[15m])",
         is: "> 0",
         lasts: "15m",
         severity: Severity::Warning,
@@ -100,6 +114,8 @@ pub const ALERTS: &[Alert] = &[
         meaning: "Pins succeeded and left their pages in ZONE_MOVABLE. Such memory cannot be unplugged, and large \
                   contiguous areas cannot be allocated there. Kernels up to 5.12 do this by design (era `cma`). Stable \
                   kernels of 2025 whose collect returns nothing (era `void`) do it by mistake.",
+        normal: "0. Every healthy host has the series, and it stays at 0. The alert ignores hosts of era `cma`, and \
+                 hosts whose agent does not report its era.",
         look: &["`pinwatch check`: the era of the kernel, and its known defects."],
         act: "Update the kernel.",
     },
@@ -112,6 +128,9 @@ pub const ALERTS: &[Alert] = &[
         summary: "pinwatch on {{ $labels.instance }} lost events: {{ $labels.stage }}",
         meaning: "pinwatch did not measure some events of the pin path. The figures of that host are too low. This alert \
                   ignores the stage `ring_full`: only followers lose those events, and the metrics have them.",
+        normal: "0 for every stage. Beside another BPF agent, `skipped:PROGRAM` can grow all the time on a kernel that preempts \
+                 kprobe programs. Most of these runs are for short-term pins. A restart of pinwatch sets the counters to 0 \
+                 and does not fire.",
         look: &[
             "`slots_full`: all four slots of a pin's set were taken. Compare `pinwatch_map_entries` with `pinwatch_map_capacity`.",
             "`skipped:PROGRAM`: the kernel skips kprobe programs beside another BPF agent. \
@@ -132,6 +151,8 @@ pub const ALERTS: &[Alert] = &[
         summary: "pinwatch on {{ $labels.instance }} has no working hook at {{ $labels.hook }}: {{ $labels.measurement }} is not measured",
         meaning: "The kernel refused a hook when pinwatch started, or a kernel switch has silenced it since. Its counters \
                   stand still, even if the events happen.",
+        normal: "1 for every hook of the plan. A measurement that the kernel does not allow has no hook, and does not fire: \
+                 `pinwatch check` lists it.",
         look: &[
             "`curl http://HOST:10746/readyz`: the switch that silences attached hooks, and how to turn it on.",
             "`journalctl -u pinwatch`: `attached hooks do not run` names the switch, `cannot attach` gives the reason for a refusal.",
@@ -150,6 +171,7 @@ pub const ALERTS: &[Alert] = &[
         severity: Severity::Warning,
         summary: "{{ $value | humanizePercentage }} of the slots for pins in flight on {{ $labels.instance }} are taken",
         meaning: "Each pin in flight needs a slot. A pin that gets no slot is lost (stage `slots_full`).",
+        normal: "Below 1 %: the slots hold the pins that are in the kernel at the moment, of at most 4,096.",
         look: &[
             "`curl http://HOST:10746/in-flight`: check whether thousands of pins run at once, or many do not return.",
         ],
@@ -164,6 +186,7 @@ pub const ALERTS: &[Alert] = &[
         summary: "pinwatch on {{ $labels.instance }} does not answer",
         meaning: "Prometheus gets no metrics from the host. The alert needs a scrape job with the name `pinwatch`, as in \
                   dashboards/prometheus.yml.",
+        normal: "1. A restart takes seconds. A host that was removed from the scrape job has no series, and does not fire.",
         look: &[
             "`systemctl status pinwatch`, `journalctl -u pinwatch`.",
             "Exit status 2: pinwatch cannot watch that kernel. The log gives the reason.",

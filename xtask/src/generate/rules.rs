@@ -7,8 +7,17 @@ use super::alerts::{Alert, Severity};
 const FILE: &str = "Generated from `ALERTS` in xtask/src/generate/alerts.rs";
 
 /// The condition of an alert, in PromQL.
-pub fn expression(alert: &Alert) -> String {
-    format!("{} {}", alert.value, alert.is)
+pub fn expression(Alert { value, is, .. }: &Alert) -> String {
+    // A comparison binds tighter than `and`, `or` and `unless`: without parentheses, it would compare only
+    // the operand after the last of them.
+    if [" and ", " or ", " unless "]
+        .iter()
+        .any(|word| value.contains(word))
+    {
+        format!("({value}) {is}")
+    } else {
+        format!("{value} {is}")
+    }
 }
 
 fn severity(alert: &Alert) -> &'static str {
@@ -56,12 +65,13 @@ pub fn runbook(alerts: &[Alert]) -> String {
             name,
             lasts,
             meaning,
+            normal,
             act,
             ..
         } = alert;
         write!(
             text,
-            "\n## {name}\n\n`{}` for {lasts}, {}.\n\n{meaning}\n\nLook at:\n\n",
+            "\n## {name}\n\n`{}` for {lasts}, {}.\n\n{meaning}\n\nNormal: {normal}\n\nLook at:\n\n",
             expression(alert),
             severity(alert)
         )

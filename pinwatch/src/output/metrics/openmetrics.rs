@@ -193,6 +193,7 @@ mod tests {
         for line in [
             "# TYPE pinwatch_pins counter",
             "pinwatch_pins_total{origin=\"rdma\"} 0",
+            "pinwatch_pin_failures_total{origin=\"vfio\",errno=\"ENOMEM\",cause=\"migrate_busy\"} 0",
             "# TYPE pinwatch_migrate_duration_seconds histogram",
             "pinwatch_migrate_duration_seconds_bucket{le=\"+Inf\"} 0",
             "pinwatch_migrate_duration_seconds_count 0",

@@ -1,5 +1,5 @@
-//! Samples of the series of `--per`. Evicted series are added up in kind `other`, and pins without an event
-//! in kind `unseen`. The kind is a separate label, so that no process name can collide with them.
+//! Samples of the series of `--per`. Pins without a series of their own are added up in kind `other`, and
+//! pins without an event in kind `unseen`. The kind is a separate label, so that no process name can collide with them.
 
 #![forbid(unsafe_code)]
 

@@ -11,7 +11,7 @@ use pinwatch_common::record::{ISOLATE_NAMES, ORIGIN_NAMES, PHASE_NAMES};
 use super::samples::{Kind, Samples};
 use super::series;
 use crate::model::series::Per;
-use crate::model::state::{Failures, State, failures, losses, pins_lost};
+use crate::model::state::{Failures, State, failures_and_zeros, losses, pins_lost};
 use crate::probe::table::Measurement;
 
 /// One metric family. `docs/metrics.md` is generated from these rows.
@@ -330,22 +330,22 @@ pub const METRICS: &[Metric] = &[
     ),
     counter(
         "pinwatch_process_pins_total",
-        "Pins by thread name, container, pod and systemd unit. Kind other: pins of evicted series. Kind unseen: pins without an event. The sum over all kinds is pinwatch_pins_total, a few seconds late. Only --per process.",
+        "Pins by thread name, container, pod and systemd unit. Kind other: pins without a series of their own. Kind unseen: pins without an event. The increase over all kinds is that of pinwatch_pins_total, a few seconds late; the sum is lower once series were evicted. Only --per process.",
         |state, out| series::counts(state, Per::Process, |sums| sums.pins, out),
     ),
     counter(
         "pinwatch_process_pin_failures_total",
-        "Failed pins, with the labels of pinwatch_process_pins_total. The sum is pinwatch_pin_failures_total, a few seconds late. Only --per process.",
+        "Failed pins, with the labels of pinwatch_process_pins_total. The increase over all kinds is that of pinwatch_pin_failures_total, a few seconds late. Only --per process.",
         |state, out| series::counts(state, Per::Process, |sums| sums.failures, out),
     ),
     counter(
         "pinwatch_process_pin_seconds_total",
-        "Seconds from entry to return of pins, with the labels of pinwatch_process_pins_total. The sum is pinwatch_pin_duration_seconds_sum, a few seconds late. Only --per process.",
+        "Seconds from entry to return of pins, with the labels of pinwatch_process_pins_total. The increase over all kinds is that of pinwatch_pin_duration_seconds_sum, a few seconds late. Only --per process.",
         |state, out| series::seconds(state, Per::Process, out),
     ),
     counter(
         "pinwatch_cgroup_pins_total",
-        "Pins by cgroup, container, pod and systemd unit. Kinds and sum as for pinwatch_process_pins_total. Only --per cgroup.",
+        "Pins by cgroup, container, pod and systemd unit. Kinds as for pinwatch_process_pins_total. Only --per cgroup.",
         |state, out| series::counts(state, Per::Cgroup, |sums| sums.pins, out),
     ),
     counter(
@@ -378,7 +378,7 @@ pub const METRICS: &[Metric] = &[
     ),
     counter(
         "pinwatch_series_evicted_total",
-        "Series evicted at the limit of pinwatch_series_max; their sums moved to kind other. Only with --per.",
+        "Series evicted at the limit of pinwatch_series_max, after five minutes without a pin. Their pins move to no other series. Only with --per.",
         |state, out| {
             if let Some(series) = &state.series {
                 out.value(&[], series.evicted);
@@ -423,7 +423,9 @@ pub const METRICS: &[Metric] = &[
     ),
 ];
 
-/// Origins with at least one pin. An empty histogram would add 46 series per origin.
+/// Origins with at least one pin. Both histograms of an origin are 49 series: for all origins, that would be
+/// 490 on every host. The first pins of an origin are thus no increase of its histograms. `pinwatch_pins_total`
+/// and `pinwatch_pin_failures_total` have them.
 fn seen_origins(state: &State) -> impl Iterator<Item = (&'static str, &OriginCells)> {
     let origins = ORIGIN_NAMES.into_iter().zip(&state.cells.pins.origins);
     origins.filter(|(_, origin)| origin.durations.iter().any(|n| *n > 0))
@@ -441,7 +443,7 @@ fn failed(state: &State, out: &mut Samples) {
         errno,
         cause,
         count,
-    } in failures(&state.cells.pins)
+    } in failures_and_zeros(&state.cells.pins)
     {
         out.value(
             &[("origin", origin), ("errno", errno), ("cause", cause)],

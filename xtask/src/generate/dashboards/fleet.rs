@@ -99,7 +99,7 @@ pub const FLEET: Dashboard = Dashboard {
                     Share,
                     &[query(
                         "{{instance}}",
-                        r#"topk(10, sum by (instance) (rate(pinwatch_pin_failures_total{job="$job"}[$__rate_interval])) / sum by (instance) (rate(pinwatch_pins_total{job="$job"}[$__rate_interval])))"#,
+                        r#"topk(10, sum by (instance) (rate(pinwatch_pin_failures_total{job="$job"}[$__rate_interval])) / sum by (instance) (rate(pinwatch_pins_total{job="$job"}[$__rate_interval])) > 0)"#,
                     )],
                 ),
                 lines(
@@ -108,7 +108,7 @@ pub const FLEET: Dashboard = Dashboard {
                     PerSecond,
                     &[query(
                         "{{cause}}",
-                        r#"sum by (cause) (rate(pinwatch_pin_failures_total{job="$job"}[$__rate_interval]))"#,
+                        r#"sum by (cause) (rate(pinwatch_pin_failures_total{job="$job"}[$__rate_interval])) > 0"#,
                     )],
                 ),
                 table(

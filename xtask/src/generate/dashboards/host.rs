@@ -105,7 +105,7 @@ pub const HOST: Dashboard = Dashboard {
                     PerSecond,
                     &[query(
                         "{{cause}} ({{errno}})",
-                        r#"sum by (cause, errno) (rate(pinwatch_pin_failures_total{instance="$instance"}[$__rate_interval]))"#,
+                        r#"sum by (cause, errno) (rate(pinwatch_pin_failures_total{instance="$instance"}[$__rate_interval])) > 0"#,
                     )],
                 ),
                 lines(

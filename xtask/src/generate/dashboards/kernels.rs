@@ -105,7 +105,7 @@ pub const KERNELS: Dashboard = Dashboard {
                     Share,
                     &[query(
                         "$kernel {{cause}}",
-                        r#"sum by (cause) (rate(pinwatch_pin_failures_total[$__rate_interval]) $of_kernel) / ignoring (cause) group_left () sum(rate(pinwatch_pins_total[$__rate_interval]) $of_kernel)"#,
+                        r#"sum by (cause) (rate(pinwatch_pin_failures_total[$__rate_interval]) $of_kernel) / ignoring (cause) group_left () sum(rate(pinwatch_pins_total[$__rate_interval]) $of_kernel) > 0"#,
                     )],
                 ),
                 lines(
