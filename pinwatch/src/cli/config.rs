@@ -81,7 +81,9 @@ pub fn command() -> Command {
 #[must_use]
 pub fn settings() -> Vec<Setting> {
     let command = command();
-    let run = command.find_subcommand(COMMAND).expect("the command run exists");
+    let run = command
+        .find_subcommand(COMMAND)
+        .expect("the command run exists");
     run.get_arguments().filter_map(setting).collect()
 }
 

@@ -65,7 +65,8 @@ pub struct Run {
     pub max_series: NonZeroUsize,
 
     /// Unix socket for --connect of `pinwatch tail`, `top` and `record`. It has mode 0600: only the
-    /// daemon's user and root can connect
+    /// daemon's user and root can connect. An existing file is replaced only if it is a socket on which
+    /// nothing listens
     /// [default: /run/pinwatch/pinwatch.sock]
     #[arg(long, value_name = "PATH")]
     pub socket: Option<PathBuf>,

@@ -48,7 +48,9 @@ pub fn arguments(
     flatten(table.get_ref(), "", &mut entries);
     entries.sort_by_key(|entry| entry.at);
 
-    let run = command.find_subcommand(COMMAND).expect("the command run exists");
+    let run = command
+        .find_subcommand(COMMAND)
+        .expect("the command run exists");
     let known = || run.get_arguments().filter(|arg| in_file(arg));
     let mut arguments = Vec::new();
     for Entry { key, at, value } in &entries {
