@@ -105,8 +105,12 @@ async fn ended(child: Child) -> (i32, String) {
 }
 
 fn interrupt(child: &Child) {
+    send(child, Signal::SIGINT);
+}
+
+fn send(child: &Child, signal: Signal) {
     let pid = child.id().expect("it runs") as i32;
-    kill(Pid::from_raw(pid), Signal::SIGINT).expect("sent");
+    kill(Pid::from_raw(pid), signal).expect("sent");
 }
 
 /// Damage of a recording.
@@ -194,5 +198,29 @@ async fn only_the_second_signal_cuts_the_recording_short() {
         let skipped = 0;
         let expected = cut.then_some(Damage { skipped, cut });
         assert_eq!(damage(&path), expected, "{errors}");
+    }
+}
+
+/// As with nohup(1), or when a terminal closes.
+#[tokio::test]
+async fn sighup_ends_a_recording_unless_it_is_ignored() {
+    let program = env!("CARGO_BIN_EXE_pinwatch");
+    let record = format!("exec {program} record --connect sock -o pins.pw");
+    let command = "sh -c 'mkdir began; exec sleep 1000'";
+    for (ignore, ignored) in [("trap '' HUP", true), ("true", false)] {
+        let daemon = Daemon::start(usize::MAX);
+        let mut shell = daemon.command("sh");
+        shell.args(["-c", &format!("{ignore}; {record} -- {command}")]);
+        let mut child = shell.spawn().expect("it runs");
+        daemon.wait_for("began").await;
+        send(&child, Signal::SIGHUP);
+        if ignored {
+            sleep(Duration::from_millis(500)).await;
+            assert_eq!(child.try_wait().expect("a child"), None);
+            interrupt(&child);
+        }
+        let (status, errors) = ended(child).await;
+        assert_eq!(status, 0, "{errors}");
+        assert_eq!(damage(&daemon.path("pins.pw")), None, "{errors}");
     }
 }

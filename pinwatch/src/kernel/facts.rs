@@ -14,6 +14,7 @@ use super::btf::{self, Prototype};
 use super::kallsyms::SymbolCounts;
 use super::perf_event;
 use super::preemption::Preemption;
+use super::procfs;
 use super::switches::{SwitchFiles, Switches};
 use super::zones;
 
@@ -138,7 +139,7 @@ impl Facts {
 }
 
 pub(super) fn read_trimmed(path: &str) -> Option<String> {
-    Some(fs::read_to_string(path).ok()?.trim().to_owned())
+    Some(procfs::read(path).ok()?.trim().to_owned())
 }
 
 fn read_btf(wanted: &Wanted) -> Result<btf::BtfMatches, String> {

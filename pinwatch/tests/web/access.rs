@@ -1,5 +1,6 @@
 //! Basic authentication, reloads of the configuration, and configured response headers.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use pinwatch::web::reload::Current;
@@ -131,6 +132,17 @@ async fn an_invalid_change_keeps_the_old_configuration_and_is_reported() {
     }
     server.replace("web.yml", &good);
     assert_eq!((status().await, server.current.succeeded().get()), (200, 1));
+}
+
+#[test]
+fn a_requested_reload_reads_unchanged_files_too() {
+    let folder = folder(&[("web.yml", "{}")]);
+    let current = Current::open(Some(&folder.path().join("web.yml"))).expect("a configuration");
+    let before = current.get();
+    assert!(Arc::ptr_eq(&before, &current.get()));
+    current.reload();
+    assert!(!Arc::ptr_eq(&before, &current.get()));
+    Current::open(None).expect("no configuration").reload();
 }
 
 #[tokio::test]
