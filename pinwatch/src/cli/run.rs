@@ -25,6 +25,7 @@ use crate::probe::plan::Selection;
   pinwatch run --config /etc/pinwatch/pinwatch.toml --check-config
   curl http://127.0.0.1:10746/metrics
 
+SIGTERM and SIGINT end the daemon. SIGHUP makes it read --web.config.file again.
 Every flag is also an environment variable and a key of the --config file: docs/configuration.md.
 Exit status: 0 stopped by a signal, 1 error, 2 this kernel cannot be measured
 (`pinwatch check` gives the reason).")]
@@ -60,8 +61,8 @@ pub struct Run {
     pub per: Per,
 
     /// Maximum number of series of --per. Beyond it, the series without a pin for the longest time is
-    /// evicted, and its sums move to `other`
-    #[arg(long, value_name = "N", default_value = "200")]
+    /// evicted, and its sums move to `other`. At most 100000
+    #[arg(long, value_name = "N", default_value = "200", value_parser = max_series)]
     pub max_series: NonZeroUsize,
 
     /// Unix socket for --connect of `pinwatch tail`, `top` and `record`. It has mode 0600: only the
@@ -90,4 +91,36 @@ pub enum BpfLog {
     Off,
     Warn,
     Debug,
+}
+
+/// Largest `--max-series`. Their table, of some 2 MiB, is allocated at the start.
+const MAX_SERIES: usize = 100_000;
+
+fn max_series(text: &str) -> Result<NonZeroUsize, String> {
+    let number = text.parse().ok().and_then(NonZeroUsize::new);
+    let number = number.filter(|number| number.get() <= MAX_SERIES);
+    number.ok_or_else(|| format!("expected a number from 1 to {MAX_SERIES}, such as 500"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::series::Series;
+
+    #[test]
+    fn the_number_of_series_is_bounded() {
+        for wrong in [
+            "0",
+            "-1",
+            "100001",
+            "1000000000000",
+            "99999999999999999999",
+            "x",
+        ] {
+            assert!(max_series(wrong).is_err(), "{wrong}");
+        }
+        let most = max_series("100000").expect("allowed");
+        // It can be allocated.
+        assert_eq!(Series::new(Per::Process, most).snapshot().most, MAX_SERIES);
+    }
 }
