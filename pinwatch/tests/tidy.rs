@@ -21,7 +21,10 @@ const ARROWS: &[(&str, &[&str])] = &[
         "output",
         &["evaluation", "kernel", "model", "probe", "source", "stream"],
     ),
-    ("cli", &["evaluation", "host", "model", "probe", "stream"]),
+    (
+        "cli",
+        &["evaluation", "host", "model", "probe", "stream", "web"],
+    ),
     (
         "cmd",
         &[

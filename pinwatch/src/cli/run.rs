@@ -2,7 +2,6 @@
 
 #![forbid(unsafe_code)]
 
-use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,6 +11,7 @@ use clap::{Args, ValueEnum};
 use crate::host::privileges::Capabilities;
 use crate::model::series::Per;
 use crate::probe::plan::Selection;
+use crate::web::listen::Listen;
 
 /// Run the daemon: attach to the kernel, count pins, serve metrics and a page over HTTP.
 #[derive(Debug, Args)]
@@ -38,13 +38,14 @@ pub struct Run {
     #[arg(long)]
     pub check_config: bool,
 
-    /// Address to serve HTTP on, such as 0.0.0.0:10746 or [::1]:10746 (repeatable)
+    /// Address to serve HTTP on, such as 0.0.0.0:10746, localhost:10746, or :10746 for all addresses
+    /// (repeatable)
     #[arg(
         long = "web.listen-address",
-        value_name = "ADDRESS:PORT",
+        value_name = "[HOST]:PORT",
         default_value = "127.0.0.1:10746"
     )]
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<Listen>,
 
     /// YAML file with TLS and passwords, in the format of Prometheus' exporters. A change takes
     /// effect without a restart, except for switching TLS on or off: docs/web.md

@@ -29,6 +29,7 @@ use crate::source::live::{Live, Options};
 use crate::stream::hub::Hub;
 use crate::stream::ring_reader::read_ring;
 use crate::stream::serve::{DEFAULT_SOCKET, Socket};
+use crate::web::listen::Listen;
 use crate::web::reload::Current;
 use crate::web::serve::{Limits, bind, exposed, serve as serve_http};
 
@@ -36,7 +37,7 @@ use crate::web::serve::{Limits, bind, exposed, serve as serve_http};
 pub fn run(args: &Run) -> Result<ExitCode> {
     if args.check_config {
         let current = Current::open(args.web_config.as_deref())?;
-        if let Some(warning) = exposed(&args.listen, &current.get()) {
+        if let Some(warning) = exposed(&addresses(args)?, &current.get()) {
             println!("warning: {warning}");
         }
         println!("the configuration is valid");
@@ -56,7 +57,7 @@ async fn serve(args: &Run) -> Result<()> {
     let current = Arc::new(Current::open(args.web_config.as_deref())?);
     let mut listeners = systemd::listeners()?;
     if listeners.is_empty() {
-        listeners = bind(&args.listen).await?;
+        listeners = bind(&addresses(args)?).await?;
     }
     let addresses = listeners.iter().map(TcpListener::local_addr);
     let addresses: Vec<_> = addresses.collect::<Result<_, _>>()?;
@@ -155,6 +156,11 @@ async fn serve(args: &Run) -> Result<()> {
             failed = &mut watch => return failed,
         }
     }
+}
+
+/// The addresses of `--web.listen-address`.
+fn addresses(args: &Run) -> Result<Vec<SocketAddr>> {
+    args.listen.iter().map(Listen::resolve).collect()
 }
 
 fn warn_of_lower_bounds(live: &Live) {
