@@ -84,7 +84,9 @@ pub fn warn_of_memlock_limit(plan: &Plan) {
 }
 
 fn effective_capabilities() -> Option<u64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
+    // The name in it can end inside a UTF-8 character.
+    let status = fs::read("/proc/self/status").ok()?;
+    let status = String::from_utf8_lossy(&status);
     let set = status
         .lines()
         .find_map(|line| line.strip_prefix("CapEff:"))?;

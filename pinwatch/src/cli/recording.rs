@@ -20,12 +20,13 @@ use crate::probe::plan::Selection;
   pinwatch record -o pins.pw -- pinwatch load threads
   pinwatch record -o slow.pw --connect --min-latency 10ms
 
-Ctrl-C ends the recording. Everything written until then can be read, even if pinwatch is killed.
+Ctrl-C ends the recording; a second one ends it at once, without the last pins. Everything written until
+then can be read, even if pinwatch is killed. A write error ends the recording, not CMD.
 `pinwatch report FILE` evaluates a recording.
 `pinwatch compare BASE NEW` compares the recordings of two kernels.
-Exit status: that of CMD if one is given, else 0. docs/recording.md describes the file.")]
+Exit status: that of CMD if one is given, else 0; 1 if the recording failed. docs/recording.md describes the file.")]
 pub struct Record {
-    /// File to write. An existing file is replaced
+    /// File to write. The content of an existing file is replaced once all hooks are attached and CMD runs
     #[arg(short, long, value_name = "FILE")]
     pub output: PathBuf,
 

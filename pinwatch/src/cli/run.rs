@@ -2,7 +2,6 @@
 
 #![forbid(unsafe_code)]
 
-use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,6 +11,7 @@ use clap::{Args, ValueEnum};
 use crate::host::privileges::Capabilities;
 use crate::model::series::Per;
 use crate::probe::plan::Selection;
+use crate::web::listen::Listen;
 
 /// Run the daemon: attach to the kernel, count pins, serve metrics and a page over HTTP.
 #[derive(Debug, Args)]
@@ -25,6 +25,7 @@ use crate::probe::plan::Selection;
   pinwatch run --config /etc/pinwatch/pinwatch.toml --check-config
   curl http://127.0.0.1:10746/metrics
 
+SIGTERM and SIGINT end the daemon. SIGHUP makes it read --web.config.file again.
 Every flag is also an environment variable and a key of the --config file: docs/configuration.md.
 Exit status: 0 stopped by a signal, 1 error, 2 this kernel cannot be measured
 (`pinwatch check` gives the reason).")]
@@ -37,13 +38,14 @@ pub struct Run {
     #[arg(long)]
     pub check_config: bool,
 
-    /// Address to serve HTTP on, such as 0.0.0.0:10746 or [::1]:10746 (repeatable)
+    /// Address to serve HTTP on, such as 0.0.0.0:10746, localhost:10746, or :10746 for all addresses
+    /// (repeatable)
     #[arg(
         long = "web.listen-address",
-        value_name = "ADDRESS:PORT",
+        value_name = "[HOST]:PORT",
         default_value = "127.0.0.1:10746"
     )]
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<Listen>,
 
     /// YAML file with TLS and passwords, in the format of Prometheus' exporters. A change takes
     /// effect without a restart, except for switching TLS on or off: docs/web.md
@@ -59,13 +61,14 @@ pub struct Run {
     #[arg(long, value_name = "WHAT", default_value = "none")]
     pub per: Per,
 
-    /// Maximum number of series of --per. Beyond it, a new series takes the place of one that has had
-    /// no pin for five minutes. If there is none, its pins count in `other`
-    #[arg(long, value_name = "N", default_value = "200")]
+    /// Maximum number of series of --per, at most 100000. Beyond it, a new series takes the place of
+    /// one that has had no pin for five minutes. If there is none, its pins count in `other`
+    #[arg(long, value_name = "N", default_value = "200", value_parser = max_series)]
     pub max_series: NonZeroUsize,
 
     /// Unix socket for --connect of `pinwatch tail`, `top` and `record`. It has mode 0600: only the
-    /// daemon's user and root can connect
+    /// daemon's user and root can connect. An existing file is replaced only if it is a socket on which
+    /// nothing listens
     /// [default: /run/pinwatch/pinwatch.sock]
     #[arg(long, value_name = "PATH")]
     pub socket: Option<PathBuf>,
@@ -89,4 +92,36 @@ pub enum BpfLog {
     Off,
     Warn,
     Debug,
+}
+
+/// Largest `--max-series`. Their table, of some 2 MiB, is allocated at the start.
+const MAX_SERIES: usize = 100_000;
+
+fn max_series(text: &str) -> Result<NonZeroUsize, String> {
+    let number = text.parse().ok().and_then(NonZeroUsize::new);
+    let number = number.filter(|number| number.get() <= MAX_SERIES);
+    number.ok_or_else(|| format!("expected a number from 1 to {MAX_SERIES}, such as 500"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::series::Series;
+
+    #[test]
+    fn the_number_of_series_is_bounded() {
+        for wrong in [
+            "0",
+            "-1",
+            "100001",
+            "1000000000000",
+            "99999999999999999999",
+            "x",
+        ] {
+            assert!(max_series(wrong).is_err(), "{wrong}");
+        }
+        let most = max_series("100000").expect("allowed");
+        // It can be allocated.
+        assert_eq!(Series::new(Per::Process, most).snapshot().most, MAX_SERIES);
+    }
 }

@@ -3,8 +3,10 @@
 #![forbid(unsafe_code)]
 
 use std::fmt;
-use std::io::{self, IsTerminal as _};
+use std::io;
 
+use anstream::stream::RawStream;
+use anstream::{AutoStream, ColorChoice};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::{Format, Full, Writer};
@@ -18,14 +20,21 @@ pub fn to_stderr(level: &str) {
     let filter = EnvFilter::try_from_env("PINWATCH_LOG").unwrap_or_else(|_| EnvFilter::new(level));
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        // The report of a failed write would go to stderr too, and panic.
+        .log_internal_errors(false)
         .with_writer(io::stderr);
     if systemd::logs_to_journal() {
         log.with_ansi(false).event_format(Journal::default()).init();
     } else {
-        log.with_ansi(io::stderr().is_terminal())
+        log.with_ansi(coloured(&io::stderr()))
             .with_target(false)
             .init();
     }
+}
+
+/// Whether output has colours: on a terminal, unless `NO_COLOR` or `TERM=dumb` is set.
+fn coloured(out: &impl RawStream) -> bool {
+    AutoStream::choice(out) != ColorChoice::Never
 }
 
 /// Formats a line for the journal: `<priority>text` (sd-daemon(3)).

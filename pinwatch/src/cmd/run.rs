@@ -13,7 +13,7 @@ use prometheus::Registry;
 use prometheus::process_collector::ProcessCollector;
 use tokio::net::TcpListener;
 
-use super::runtime::{one_thread, stop_signals};
+use super::runtime::{end_signals, hangups, one_thread};
 use super::watch::attach;
 use crate::cli::{BpfLog, Run};
 use crate::host::privileges::{self, Capabilities};
@@ -29,14 +29,15 @@ use crate::source::live::{Live, Options};
 use crate::stream::hub::Hub;
 use crate::stream::ring_reader::read_ring;
 use crate::stream::serve::{DEFAULT_SOCKET, Socket};
+use crate::web::listen::Listen;
 use crate::web::reload::Current;
 use crate::web::serve::{Limits, bind, exposed, serve as serve_http};
 
-/// Runs the daemon until a signal ends it, or checks its configuration (`--check-config`).
+/// Runs the daemon until SIGTERM or SIGINT ends it, or checks its configuration (`--check-config`).
 pub fn run(args: &Run) -> Result<ExitCode> {
     if args.check_config {
         let current = Current::open(args.web_config.as_deref())?;
-        if let Some(warning) = exposed(&args.listen, &current.get()) {
+        if let Some(warning) = exposed(&addresses(args)?, &current.get()) {
             println!("warning: {warning}");
         }
         println!("the configuration is valid");
@@ -51,11 +52,12 @@ pub fn run(args: &Run) -> Result<ExitCode> {
 
 async fn serve(args: &Run) -> Result<()> {
     // Signals, port and socket come first: attaching takes time, and their errors should not wait for it.
-    let mut stop = stop_signals()?;
+    let mut stop = end_signals()?;
+    let mut hangups = hangups()?;
     let current = Arc::new(Current::open(args.web_config.as_deref())?);
     let mut listeners = systemd::listeners()?;
     if listeners.is_empty() {
-        listeners = bind(&args.listen).await?;
+        listeners = bind(&addresses(args)?).await?;
     }
     let addresses = listeners.iter().map(TcpListener::local_addr);
     let addresses: Vec<_> = addresses.collect::<Result<_, _>>()?;
@@ -92,6 +94,7 @@ async fn serve(args: &Run) -> Result<()> {
         source,
         stacks,
     };
+    let web_files = Arc::clone(&current);
     let server = serve_http(listeners, router(web)?, current, Limits::DEFAULT);
     let watch = async {
         let mut attached = attaching.await?;
@@ -137,15 +140,27 @@ async fn serve(args: &Run) -> Result<()> {
         tokio::try_join!(ring, series, followers, diagnostics, systemd::watchdog())?;
         Ok(())
     };
-    tokio::select! {
-        signal = stop.recv() => {
-            systemd::stopping();
-            tracing::info!("received {signal}, detaching from the kernel");
+    tokio::pin!(server, watch);
+    loop {
+        tokio::select! {
+            signal = stop.recv() => {
+                systemd::stopping();
+                tracing::info!("received {signal}, detaching from the kernel");
+                return Ok(());
+            }
+            () = hangups.recv() => {
+                tracing::info!("received SIGHUP, reading --web.config.file again; SIGTERM ends the daemon");
+                web_files.reload();
+            }
+            served = &mut server => match served? {},
+            failed = &mut watch => return failed,
         }
-        served = server => match served? {},
-        failed = watch => return failed,
     }
-    Ok(())
+}
+
+/// The addresses of `--web.listen-address`.
+fn addresses(args: &Run) -> Result<Vec<SocketAddr>> {
+    args.listen.iter().map(Listen::resolve).collect()
 }
 
 fn warn_of_lower_bounds(live: &Live) {

@@ -71,10 +71,12 @@ async fn tail(args: &cli::Tail) -> Result<()> {
     Ok(())
 }
 
-/// Size of the terminal; `None` if stdout is not a terminal.
+/// Size of the terminal; `None` if stdout is not a terminal, or one without a size: serial consoles and
+/// `docker exec -t` can have 0 columns.
 fn size() -> Size {
     if !io::stdout().is_terminal() {
         return None;
     }
-    crossterm::terminal::size().ok()
+    let size = crossterm::terminal::size().ok();
+    size.filter(|(columns, _)| *columns > 0)
 }

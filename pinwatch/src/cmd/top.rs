@@ -21,6 +21,9 @@ pub fn run(args: &cli::Top) -> Result<ExitCode> {
     if !(io::stdout().is_terminal() && io::stdin().is_terminal()) {
         bail!("top needs a terminal as stdin and stdout: use `pinwatch tail` in a pipe or script");
     }
+    if crossterm::terminal::size().is_ok_and(|(columns, lines)| columns == 0 || lines == 0) {
+        bail!("the terminal reports no size: set one, such as `stty cols 80 rows 24`");
+    }
     super::log::to_stderr("warn");
     one_thread()?.block_on(async {
         let mut stop = stop_signals()?;

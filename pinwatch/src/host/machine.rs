@@ -48,7 +48,7 @@ impl FollPins {
     pub fn read() -> Option<Self> {
         // Adds the counts that CPUs have not added yet. Without root the counters lag a little.
         let _ = fs::read("/proc/sys/vm/stat_refresh");
-        let text = fs::read_to_string("/proc/vmstat").ok()?;
+        let text = read("/proc/vmstat");
         let field = |name: &str| {
             text.lines()
                 .find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
@@ -93,8 +93,9 @@ impl Machine {
 }
 
 fn read(path: &str) -> String {
-    let text = fs::read_to_string(path).unwrap_or_default();
-    text.trim().to_owned()
+    // A kernel command line can have any bytes.
+    let bytes = fs::read(path).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).trim().to_owned()
 }
 
 /// The value in a line `key : value` with this key.

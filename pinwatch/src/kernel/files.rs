@@ -2,11 +2,11 @@
 
 #![forbid(unsafe_code)]
 
-use std::fs;
+use super::procfs;
 
 /// Trimmed text of a file; `None` if it cannot be read.
 pub fn read_trimmed(path: &str) -> Option<String> {
-    Some(fs::read_to_string(path).ok()?.trim().to_owned())
+    Some(procfs::read(path).ok()?.trim().to_owned())
 }
 
 /// Text between the first pair of brackets.

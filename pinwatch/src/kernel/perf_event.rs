@@ -50,14 +50,14 @@ pub fn attach(on: Trigger, program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
 
 /// Error with which the kernel refuses this process perf events of all tasks; `None` if it allows them.
 ///
-/// Distributions have their own limits, so `CAP_PERFMON` is not always enough.
+/// Distributions have their own limits, so `CAP_PERFMON` is not always enough. Seccomp filters of containers
+/// return `EPERM` or `ENOSYS`.
 pub fn refusal() -> Option<io::Error> {
     let mut attr = blank();
     attr.type_ = perf_type_id::PERF_TYPE_SOFTWARE as u32;
     attr.config = perf_sw_ids::PERF_COUNT_SW_DUMMY as u64;
     attr.set_disabled(1);
-    let refused = open(&attr, -1, 0).err();
-    refused.filter(|error| error.kind() == io::ErrorKind::PermissionDenied)
+    open(&attr, -1, 0).err()
 }
 
 fn blank() -> perf_event_attr {
@@ -103,5 +103,58 @@ fn ioctl(event: &OwnedFd, request: libc::c_ulong, argument: i32) -> io::Result<(
     match unsafe { libc::ioctl(event.as_raw_fd(), request, argument) } {
         0.. => Ok(()),
         _ => Err(io::Error::last_os_error()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A seccomp filter under which perf_event_open(2) fails with an errno, for this thread only.
+    fn refuse_by_seccomp(errno: i32) {
+        let statement = |code: u32, k: u32| libc::sock_filter {
+            code: code as u16,
+            jt: 0,
+            jf: 0,
+            k,
+        };
+        // The number of the system call is the first field of seccomp_data.
+        let mut filter = [
+            statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0),
+            libc::sock_filter {
+                jf: 1,
+                ..statement(
+                    libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
+                    libc::SYS_perf_event_open as u32,
+                )
+            },
+            statement(libc::BPF_RET, libc::SECCOMP_RET_ERRNO | errno as u32),
+            statement(libc::BPF_RET, libc::SECCOMP_RET_ALLOW),
+        ];
+        let program = libc::sock_fprog {
+            len: filter.len() as u16,
+            filter: filter.as_mut_ptr(),
+        };
+        nix::sys::prctl::set_no_new_privs().expect("set");
+        // SAFETY: `program` and `filter` are initialised and outlive the call, which copies them.
+        let set = unsafe {
+            libc::prctl(
+                libc::PR_SET_SECCOMP,
+                libc::SECCOMP_MODE_FILTER,
+                &raw const program,
+            )
+        };
+        assert_eq!(set, 0, "{}", io::Error::last_os_error());
+    }
+
+    #[test]
+    fn each_errno_of_seccomp_is_a_refusal() {
+        for errno in [libc::EPERM, libc::EACCES, libc::ENOSYS] {
+            let refused = std::thread::spawn(move || {
+                refuse_by_seccomp(errno);
+                refusal().and_then(|error| error.raw_os_error())
+            });
+            assert_eq!(refused.join().expect("no panic"), Some(errno));
+        }
     }
 }

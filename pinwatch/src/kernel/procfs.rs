@@ -1,9 +1,10 @@
 //! Threads and processes in `/proc`: pins in progress, stat fields, pid namespace.
 #![forbid(unsafe_code)]
 
-use std::fs;
 use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 use std::str::FromStr;
+use std::{fs, io};
 
 /// `PF_MEMALLOC_PIN` (include/linux/sched.h), set while a thread is inside a long-term pin. Before 5.13 it
 /// was `PF_MEMALLOC_NOCMA`, which kernels without CMA never set.
@@ -24,16 +25,37 @@ pub fn threads_inside_a_pin() -> u64 {
     });
     let threads = processes.flat_map(|pid| entries(&format!("/proc/{pid}/task")));
     // A thread that has ended meanwhile is inside no pin.
-    let stats = threads.filter_map(|thread| fs::read_to_string(thread.path().join("stat")).ok());
+    let stats = threads.filter_map(|thread| read(thread.path().join("stat")).ok());
     stats
         .filter(|stat| stat_field(stat, FLAGS).is_some_and(|flags: u32| flags & IN_PIN != 0))
         .count() as u64
 }
 
+/// Text of a file in procfs or sysfs. Bytes that are not UTF-8 become U+FFFD: the kernel cuts the name of a
+/// thread after 15 bytes, also inside a character, and names and command lines can have any bytes.
+///
+/// # Errors
+///
+/// If the file cannot be read.
+pub fn read(path: impl AsRef<Path>) -> io::Result<String> {
+    Ok(String::from_utf8_lossy(&fs::read(path)?).into_owned())
+}
+
 /// Text of `/proc/TID/FILE`; `None` if it cannot be read. A process has the id of its main thread.
 #[must_use]
 pub fn text(tid: u32, file: &str) -> Option<String> {
-    fs::read_to_string(format!("/proc/{tid}/{file}")).ok()
+    read(format!("/proc/{tid}/{file}")).ok()
+}
+
+/// Whether this process ignores a signal, by its number.
+#[must_use]
+pub fn ignores(signal: i32) -> bool {
+    let status = read("/proc/self/status").unwrap_or_default();
+    let masks = status
+        .lines()
+        .filter_map(|line| line.strip_prefix("SigIgn:"));
+    let mut masks = masks.filter_map(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    masks.any(|mask| mask >> (signal - 1) & 1 != 0)
 }
 
 /// Start time of a process, in clock ticks since boot.
@@ -76,6 +98,26 @@ mod tests {
         assert_eq!(stat_field("12 (a) R b) D 1 2", STATE), Some('D'));
         let stat = "12 (a) R 1 b) D 1 12 12 0 -1 272629760 5 0";
         assert_eq!(stat_field(stat, 9), Some(272_629_760));
+    }
+
+    /// The kernel keeps 15 bytes of a name, here 14 and the first of two that are one character.
+    #[test]
+    fn a_name_that_ends_inside_a_character_loses_nothing_else() {
+        let thread = std::thread::spawn(|| {
+            let name = c"abcdefghijklmn\xc3\xa4";
+            nix::sys::prctl::set_name(name).expect("named");
+            let own = |file: &str| read(format!("/proc/thread-self/{file}")).expect("read");
+            assert_eq!(own("comm"), "abcdefghijklmn\u{fffd}\n");
+            assert!(own("status").starts_with("Name:\tabcdefghijklmn\u{fffd}\n"));
+            assert!(stat_field::<u64>(&own("stat"), START_TIME).is_some());
+        });
+        thread.join().expect("no panic");
+    }
+
+    #[test]
+    fn ignored_signals() {
+        // Rust's runtime ignores SIGPIPE.
+        assert!(ignores(13) && !ignores(15));
     }
 
     #[test]

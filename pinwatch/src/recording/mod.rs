@@ -6,11 +6,13 @@
 //! Files are untrusted. No length in a file makes the reader allocate more than one frame, 1 MiB.
 
 mod format;
+mod output_file;
 mod read;
 pub mod replay;
 mod write;
 
 pub use format::{End, Header};
+pub use output_file::OutputFile;
 pub use read::{Damage, Item, Reader};
 pub use write::Writer;
 

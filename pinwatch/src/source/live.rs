@@ -5,7 +5,6 @@
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::path::Path;
 use std::sync::Arc;
@@ -31,7 +30,7 @@ use super::switch_watch::{SwitchWatch, fail_silent};
 use super::thread::thread;
 use crate::host::clock::monotonic_ns;
 use crate::kernel::facts::Facts;
-use crate::kernel::procfs::threads_inside_a_pin;
+use crate::kernel::procfs::{self, threads_inside_a_pin};
 use crate::kernel::switches::SwitchFiles;
 use crate::kernel::zones::zone_names;
 use crate::model::state::{Hook, ProgramStats, State};
@@ -202,7 +201,8 @@ impl Live {
             claimed,
             // Read after the slots, so that no age is negative.
             now_ns: monotonic_ns(),
-            stuck_after_ns: self.stuck_after.as_nanos() as u64,
+            // More than 584 years is never.
+            stuck_after_ns: u64::try_from(self.stuck_after.as_nanos()).unwrap_or(u64::MAX),
             decisions: Arc::clone(&self.decisions),
             hooks: hooks.collect(),
             switches,
@@ -245,8 +245,8 @@ impl Live {
     }
 
     fn program_stats(&self) -> Vec<ProgramStats> {
-        let counted = fs::read_to_string("/proc/sys/kernel/bpf_stats_enabled")
-            .is_ok_and(|text| text.trim() == "1");
+        let counted =
+            procfs::read("/proc/sys/kernel/bpf_stats_enabled").is_ok_and(|text| text.trim() == "1");
         let attached = self
             .attached
             .iter()
@@ -262,7 +262,7 @@ impl Live {
         let stats = programs.filter_map(|(name, has_twin, profile)| {
             let program = self.ebpf.program(name)?;
             let fdinfo = program.fd().ok().and_then(|fd| {
-                fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd())).ok()
+                procfs::read(format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd())).ok()
             });
             let field = |key: &str| fdinfo_field(fdinfo.as_deref()?, key);
             let runs = field("run_cnt:")

@@ -3,7 +3,6 @@
 //! A running thread samples its own stack: `pinwatch_ebpf::probes::stack` has the reason. procfs has the
 //! stack of a sleeping thread.
 
-use std::fs;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::sync::Mutex;
@@ -97,7 +96,7 @@ impl Stacks {
             Some(libc::EACCES | libc::EPERM) => StackError::Asleep,
             _ => StackError::Io(error),
         };
-        let read = |file| fs::read_to_string(format!("/proc/{tid}/{file}")).map_err(ended);
+        let read = |file| procfs::read(format!("/proc/{tid}/{file}")).map_err(ended);
         if procfs::stat_field(&read("stat")?, procfs::STATE) == Some('R') {
             return Err(StackError::Starved);
         }

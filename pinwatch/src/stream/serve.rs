@@ -4,15 +4,17 @@
 
 use std::convert::Infallible;
 use std::fs;
-use std::io::{self, ErrorKind};
-use std::os::unix::fs::DirBuilderExt as _;
-use std::os::unix::net::UnixStream as StdStream;
+use std::io;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use futures_util::{SinkExt as _, StreamExt as _};
+use nix::errno::Errno;
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr};
 use nix::sys::stat::{Mode, umask};
 use tokio::net::{UnixListener, UnixStream};
 use tokio_util::codec::Framed;
@@ -33,31 +35,31 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pause after a failed `accept`.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
-/// Unix socket with mode 0600: only root and the daemon's user can connect. Dropping it removes the file.
+/// Unix socket with mode 0600: only root and the daemon's user can connect. Dropping it removes the file,
+/// unless another file has taken the path meanwhile.
 pub struct Socket {
     listener: UnixListener,
     path: PathBuf,
+    /// Identity of the file, as in [`identity`].
+    file: (u64, u64),
 }
 
 impl Socket {
-    /// Listens on `path`. Replaces the socket file of a daemon that has exited.
+    /// Listens on `path`. Replaces the socket of a daemon that has exited, and no other file.
+    ///
+    /// # Errors
+    ///
+    /// If the path is not a socket, if a process listens on it, or if it cannot be bound.
     pub fn bind(path: &Path) -> Result<Self> {
         let shown = path.display();
-        match StdStream::connect(path) {
-            Ok(_) => {
-                bail!(
-                    "another pinwatch listens on {shown}; stop it, or set another path by --socket"
-                )
-            }
-            Err(error) if error.kind() == ErrorKind::ConnectionRefused => fs::remove_file(path)
-                .with_context(|| format!("cannot remove the unused socket file {shown}"))?,
-            Err(_) => {}
-        }
-        let listener = bind_private(path);
+        remove_unused(path)?;
+        let cannot = || format!("cannot listen on {shown} (--socket sets the path)");
+        let listener = bind_private(path).with_context(cannot)?;
+        let file = identity(path).with_context(cannot)?;
         Ok(Self {
-            listener: listener
-                .with_context(|| format!("cannot listen on {shown} (--socket sets the path)"))?,
+            listener,
             path: path.to_owned(),
+            file,
         })
     }
 
@@ -91,8 +93,45 @@ impl Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
+        if identity(&self.path).is_ok_and(|file| file == self.file) {
+            let _ = fs::remove_file(&self.path);
+        }
     }
+}
+
+/// Device and inode of a file. Does not follow symbolic links.
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    let meta = fs::symlink_metadata(path)?;
+    Ok((meta.dev(), meta.ino()))
+}
+
+/// Removes the socket of a daemon that has exited, if the path is one.
+fn remove_unused(path: &Path) -> Result<()> {
+    let shown = path.display();
+    let Ok(meta) = fs::symlink_metadata(path) else {
+        return Ok(());
+    };
+    if !meta.file_type().is_socket() {
+        bail!("{shown} exists and is not a socket; set another path by --socket");
+    }
+    match connect(path) {
+        // EAGAIN: so many clients wait that the queue of the listener is full.
+        Ok(()) | Err(Errno::EAGAIN) => {
+            bail!("another process listens on {shown}; stop it, or set another path by --socket")
+        }
+        Err(Errno::ECONNREFUSED) => fs::remove_file(path)
+            .with_context(|| format!("cannot remove the unused socket {shown}")),
+        // Not a stream socket, or no permission: bind(2) reports that the path is in use.
+        Err(_) => Ok(()),
+    }
+}
+
+/// Connects and closes again. Does not wait for a listener that hangs.
+fn connect(path: &Path) -> Result<(), Errno> {
+    let kind = SockType::Stream;
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let client = socket::socket(AddressFamily::Unix, kind, flags, None)?;
+    socket::connect(client.as_raw_fd(), &UnixAddr::new(path)?)
 }
 
 fn bind_private(path: &Path) -> io::Result<UnixListener> {
@@ -134,5 +173,58 @@ where
                 updates.finish();
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener as Other;
+
+    use super::*;
+
+    /// The error of a bind that is refused.
+    fn refusal(path: &Path) -> String {
+        format!("{:#}", Socket::bind(path).err().expect("refused"))
+    }
+
+    #[tokio::test]
+    async fn only_an_unused_socket_is_replaced() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a.sock");
+        fs::write(&path, "precious").expect("written");
+        assert!(refusal(&path).contains("is not a socket"));
+        assert_eq!(fs::read(&path).expect("kept"), b"precious");
+        fs::remove_file(&path).expect("removed");
+
+        std::os::unix::fs::symlink(folder.path().join("b"), &path).expect("linked");
+        assert!(refusal(&path).contains("is not a socket"));
+        fs::remove_file(&path).expect("removed");
+
+        // A listener whose queue is full does not answer.
+        let other = Other::bind(&path).expect("bound");
+        socket::listen(&other, socket::Backlog::new(0).expect("0")).expect("a queue of one");
+        while connect(&path).is_ok() {}
+        assert_eq!(connect(&path), Err(Errno::EAGAIN));
+        assert!(refusal(&path).contains("another process listens"));
+        drop(other);
+
+        // The other process has exited and left its socket.
+        let socket = Socket::bind(&path).expect("replaced");
+        assert!(refusal(&path).contains("another process listens"));
+        drop(socket);
+        assert!(!path.exists(), "removed at the end");
+    }
+
+    #[tokio::test]
+    async fn the_end_leaves_the_socket_of_another_daemon() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a.sock");
+        let first = Socket::bind(&path).expect("bound");
+        fs::remove_file(&path).expect("removed");
+        let second = Socket::bind(&path).expect("bound");
+        drop(first);
+        assert!(path.exists());
+        drop(second);
+        assert!(!path.exists());
     }
 }

@@ -12,7 +12,7 @@ use bcrypt::HashParts;
 use serde::Deserialize;
 use serde_saphyr::{Spanned, options};
 
-/// Content of the file. An empty file sets nothing.
+/// Content of the file.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct WebConfig {
@@ -78,20 +78,19 @@ const HEADERS: [(&str, &[&str]); 5] = [
 ];
 
 impl WebConfig {
-    /// Parses the text of a file.
+    /// Parses the text of a file. `None` if it has no YAML value: it is empty, or has spaces and comments
+    /// only.
     ///
     /// # Errors
     ///
     /// If the text is not valid. Errors name the file and the line, and never quote the text, because it
     /// contains secrets.
-    pub fn parse(path: &Path, text: &str) -> Result<Self> {
+    pub fn parse(path: &Path, text: &str) -> Result<Option<Self>> {
         let options = options! { with_snippet: false };
-        serde_saphyr::from_str_with_options::<Option<Self>>(text, options)
-            .map(Option::unwrap_or_default)
-            .map_err(|error| match error.location() {
-                Some(at) => anyhow!("{}:{}: {error}", path.display(), at.line()),
-                None => anyhow!("{}: {error}", path.display()),
-            })
+        serde_saphyr::from_str_with_options(text, options).map_err(|error| match error.location() {
+            Some(at) => anyhow!("{}:{}: {error}", path.display(), at.line()),
+            None => anyhow!("{}: {error}", path.display()),
+        })
     }
 
     /// Hashes by user, checked to be bcrypt.
@@ -158,7 +157,7 @@ mod tests {
     fn parse(text: &str) -> Result<WebConfig, String> {
         let path = Path::new("web.yml");
         let all = || {
-            let file = WebConfig::parse(path, text)?;
+            let file = WebConfig::parse(path, text)?.unwrap_or_default();
             file.users(path)?;
             file.headers(path)?;
             Ok(file)

@@ -5,6 +5,7 @@
 
 pub mod auth;
 pub mod config;
+pub mod listen;
 pub mod reload;
 pub mod serve;
 pub mod tls;

@@ -2,7 +2,9 @@
 //! request compares the files' metadata; a changed file is read again.
 //!
 //! If a change cannot be read, the settings stay, the error is logged, and
-//! `pinwatch_web_config_last_reload_successful` is 0. A running daemon never switches TLS on or off.
+//! `pinwatch_web_config_last_reload_successful` is 0. A running daemon never switches TLS on or off, and never
+//! stops to ask for passwords or client certificates: a file that an editor or a full disk truncated must not
+//! open the daemon to everyone.
 
 #![forbid(unsafe_code)]
 
@@ -10,14 +12,14 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context as _, Result, bail};
 use axum::http::HeaderMap;
 use prometheus::IntGauge;
 use rustls::ServerConfig;
 
-use super::config::WebConfig;
+use super::config::{ClientAuth, WebConfig};
 use super::tls;
 use crate::host::bounded_file;
 
@@ -34,6 +36,8 @@ pub struct Settings {
     pub tls: Option<Arc<ServerConfig>>,
     /// bcrypt hashes by user. If empty, no request needs a password.
     pub users: BTreeMap<String, String>,
+    /// Whether TLS asks for client certificates.
+    pub client_certificates: bool,
     /// Headers that every response gets.
     pub headers: HeaderMap,
 }
@@ -46,6 +50,8 @@ pub struct Current {
 }
 
 struct Loaded {
+    /// Whether the file has no value. Such a file never replaces one that has.
+    empty: bool,
     files: Vec<(PathBuf, Stamp)>,
     settings: Arc<Settings>,
 }
@@ -64,15 +70,17 @@ impl Current {
         let (name, help) = LAST_RELOAD;
         let succeeded = IntGauge::new(name, help)?;
         succeeded.set(1);
-        let (files, settings) = match path {
+        let (files, content) = match path {
             Some(path) => load(path),
-            None => (Vec::new(), Ok(Settings::default())),
+            None => (Vec::new(), Ok(Content::default())),
         };
+        let Content { empty, settings } = content?;
         Ok(Self {
             path: path.map(Path::to_owned),
             loaded: Mutex::new(Loaded {
+                empty,
                 files,
-                settings: Arc::new(settings?),
+                settings: Arc::new(settings),
             }),
             succeeded,
         })
@@ -86,48 +94,95 @@ impl Current {
 
     /// Current settings. Reads the files again if one of them has changed.
     pub fn get(&self) -> Arc<Settings> {
-        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut loaded = self.loaded();
         let changed = |(file, before): &(PathBuf, Stamp)| stamp(file) != *before;
-        if let Some(path) = &self.path
-            && loaded.files.iter().any(changed)
-        {
-            let (files, settings) = load(path);
-            let tls = loaded.settings.tls.is_some();
-            // Stored before the content is judged: an invalid file is reported once, not at every request.
-            loaded.files = files;
-            match settings.and_then(|settings| keeps_tls(tls, settings)) {
-                Ok(settings) => {
-                    tracing::info!("{} has changed and was read again", path.display());
-                    loaded.settings = Arc::new(settings);
-                    self.succeeded.set(1);
-                }
-                Err(error) => {
-                    tracing::error!(
-                        "{error:#}; the previous web configuration stays in effect until this is fixed"
-                    );
-                    self.succeeded.set(0);
-                }
-            }
+        if loaded.files.iter().any(changed) {
+            self.reload_into(&mut loaded);
         }
         Arc::clone(&loaded.settings)
     }
-}
 
-fn keeps_tls(before: bool, settings: Settings) -> Result<Settings> {
-    if settings.tls.is_some() != before {
-        bail!("tls_server_config was added or removed: restart the daemon to switch TLS on or off");
+    /// Reads the files again, whether they have changed or not, and logs the result.
+    pub fn reload(&self) {
+        self.reload_into(&mut self.loaded());
     }
-    Ok(settings)
+
+    fn loaded(&self) -> MutexGuard<'_, Loaded> {
+        self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reload_into(&self, loaded: &mut Loaded) {
+        let Some(path) = &self.path else { return };
+        let (files, content) = load(path);
+        // Stored before the content is judged: an invalid file is reported once, not at every request.
+        loaded.files = files;
+        let content = content.and_then(|content| {
+            loaded
+                .accepts(&content)
+                .with_context(|| path.display().to_string())?;
+            Ok(content)
+        });
+        match content {
+            Ok(Content { empty, settings }) => {
+                tracing::info!("{} was read again and is in effect", path.display());
+                loaded.empty = empty;
+                loaded.settings = Arc::new(settings);
+                self.succeeded.set(1);
+            }
+            Err(error) => {
+                tracing::error!(
+                    "{error:#}; the previous web configuration stays in effect until this is fixed"
+                );
+                self.succeeded.set(0);
+            }
+        }
+    }
 }
 
-/// The files to watch, with their stamps from before they were read, and the settings in them.
-fn load(path: &Path) -> (Vec<(PathBuf, Stamp)>, Result<Settings>) {
+impl Loaded {
+    /// Whether a running daemon may take over a new content.
+    fn accepts(&self, new: &Content) -> Result<()> {
+        let (before, after) = (&self.settings, &new.settings);
+        if new.empty && !self.empty {
+            bail!(
+                "the file is empty: write the settings, or restart the daemon to run without them"
+            );
+        }
+        if before.tls.is_some() != after.tls.is_some() {
+            bail!(
+                "tls_server_config was added or removed: restart the daemon to switch TLS on or off"
+            );
+        }
+        if !before.users.is_empty() && after.users.is_empty() {
+            bail!(
+                "basic_auth_users has no user any more: restart the daemon to run without passwords"
+            );
+        }
+        if before.client_certificates && !after.client_certificates {
+            bail!(
+                "client_auth_type asks for no client certificate any more: restart the daemon to run without them"
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Content of the files.
+#[derive(Default)]
+struct Content {
+    /// Whether the configuration file has no value.
+    empty: bool,
+    settings: Settings,
+}
+
+/// The files to watch, with their stamps from before they were read, and their content.
+fn load(path: &Path) -> (Vec<(PathBuf, Stamp)>, Result<Content>) {
     let stamped = |file: PathBuf| {
         let stamp = stamp(&file);
         (file, stamp)
     };
     let mut files = vec![stamped(path.to_owned())];
-    let read = || -> Result<WebConfig> {
+    let read = || -> Result<Option<WebConfig>> {
         let text = bounded_file::read_text(path).with_context(|| path.display().to_string())?;
         WebConfig::parse(path, &text)
     };
@@ -135,20 +190,26 @@ fn load(path: &Path) -> (Vec<(PathBuf, Stamp)>, Result<Settings>) {
         Ok(file) => file,
         Err(error) => return (files, Err(error)),
     };
+    let empty = file.is_none();
+    let file = file.unwrap_or_default();
     let folder = path.parent().unwrap_or(Path::new(""));
     if let Some(tls) = &file.tls_server_config {
         files.extend(tls::files(tls, folder).into_iter().map(stamped));
     }
-    (files, settings(&file, path, folder))
+    let settings = settings(&file, path, folder);
+    (files, settings.map(|settings| Content { empty, settings }))
 }
 
 fn settings(file: &WebConfig, path: &Path, folder: &Path) -> Result<Settings> {
     let tls = file.tls_server_config.as_ref();
+    let client_certificates =
+        tls.is_some_and(|tls| tls.client_auth_type != ClientAuth::NoClientCert);
     let tls = tls.map(|tls| tls::server_config(tls, folder)).transpose();
     let tls = tls.with_context(|| format!("{}: tls_server_config", path.display()))?;
     Ok(Settings {
         tls: tls.map(Arc::new),
         users: file.users(path)?,
+        client_certificates,
         headers: file.headers(path)?,
     })
 }

@@ -58,6 +58,8 @@ fn a_signal_ends_the_daemon_and_leaves_nothing_in_the_kernel() {
             assert_eq!(get("/healthz"), "ok\n");
             assert_eq!(get("/readyz"), "attached\n");
             assert!(get("/").contains("/metrics"));
+            daemon.signal(Signal::SIGHUP);
+            assert_eq!(get("/readyz"), "attached\n");
             daemon.signal(signal);
             let (status, log) = daemon.wait();
             assert_eq!(status.code(), Some(0), "{log}");

@@ -1,5 +1,6 @@
 //! Basic authentication, reloads of the configuration, and configured response headers.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use pinwatch::web::reload::Current;
@@ -64,12 +65,46 @@ async fn a_changed_password_is_valid_at_once() {
     assert_eq!((status("old").await, status("new").await), (401, 200));
     server.replace("web.yml", &users(&[("bob", &hash("new"))]));
     assert_eq!(status("new").await, 401);
-    server.replace("web.yml", "");
-    assert_eq!(
-        status("any").await,
-        200,
-        "without users, no password is asked for"
+}
+
+/// An editor between truncate and write, or a full disk.
+#[tokio::test]
+async fn a_truncated_file_never_ends_the_authentication() {
+    let whole = format!(
+        "# Passwords\nhttp_server_config:\n  headers:\n    X-Frame-Options: deny\n{}",
+        users(&[("alice", &hash("wonder"))])
     );
+    let server = Server::with(&whole).await;
+    let right = basic("alice", "wonder");
+    for cut in (0..whole.len()).chain([usize::MAX]) {
+        let text = whole.get(..cut).unwrap_or(" \n\n");
+        server.replace("web.yml", text);
+        for (headers, status) in [("", 401), (right.as_str(), 200)] {
+            let answer = get(server.address, "/", headers).await;
+            assert_eq!(answer.status, status, "{text:?}");
+        }
+        // A hash without its line feed is whole.
+        let expected = i64::from(cut == whole.len() - 1);
+        assert_eq!(server.current.succeeded().get(), expected, "{text:?}");
+    }
+    server.replace("web.yml", &whole);
+    assert_eq!(get(server.address, "/", &right).await.status, 200);
+    assert_eq!(server.current.succeeded().get(), 1);
+}
+
+#[tokio::test]
+async fn an_empty_file_replaces_only_an_empty_file() {
+    let headers = "http_server_config:\n  headers:\n    X-Frame-Options: deny\n";
+    for (before, succeeds) in [(headers, 0), ("# nothing\n", 1)] {
+        let server = Server::with(before).await;
+        for text in ["", " \n\n", "# later\n"] {
+            server.replace("web.yml", text);
+            let answer = get(server.address, "/", "").await;
+            let kept = answer.head.contains("x-frame-options: deny");
+            assert_eq!(kept, before == headers, "{before:?}, then {text:?}");
+            assert_eq!(server.current.succeeded().get(), succeeds, "{text:?}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -97,6 +132,17 @@ async fn an_invalid_change_keeps_the_old_configuration_and_is_reported() {
     }
     server.replace("web.yml", &good);
     assert_eq!((status().await, server.current.succeeded().get()), (200, 1));
+}
+
+#[test]
+fn a_requested_reload_reads_unchanged_files_too() {
+    let folder = folder(&[("web.yml", "{}")]);
+    let current = Current::open(Some(&folder.path().join("web.yml"))).expect("a configuration");
+    let before = current.get();
+    assert!(Arc::ptr_eq(&before, &current.get()));
+    current.reload();
+    assert!(!Arc::ptr_eq(&before, &current.get()));
+    Current::open(None).expect("no configuration").reload();
 }
 
 #[tokio::test]

@@ -86,6 +86,11 @@ impl Server {
         }
     }
 
+    /// Text of a file.
+    pub fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.folder.path().join(name)).expect("it is there")
+    }
+
     /// Replaces a file atomically, as tools do.
     pub fn replace(&self, name: &str, text: &str) {
         let new = self.folder.path().join("new");

@@ -1,6 +1,7 @@
 //! TLS: versions, certificates of servers and clients, and their reload.
 
 use std::io;
+use std::sync::Arc;
 
 use pinwatch::web::reload::Current;
 use rustls::version::{TLS12, TLS13};
@@ -104,6 +105,28 @@ async fn a_reload_cannot_switch_tls_off() {
     server.replace("web.yml", "");
     assert!(is_ok(&ours.get(server.address, "/", "").await));
     assert_eq!(server.current.succeeded().get(), 0);
+}
+
+#[tokio::test]
+async fn a_truncated_file_never_ends_the_checks_of_tls() {
+    let authority = Authority::new();
+    let clients = "  client_ca_file: ca.crt\n  client_auth_type: RequireAndVerifyClientCert\n";
+    let server = Server::with_tls(&authority, clients).await;
+    for name in ["server.crt", "server.key", "ca.crt", "web.yml"] {
+        let whole = server.read(name);
+        let before = server.current.get();
+        // The third cut of web.yml is before the settings of clients.
+        let third = if name == "web.yml" { TLS.len() } else { 1 };
+        for cut in [0, whole.len() / 2, third] {
+            server.replace(name, &whole[..cut]);
+            let now = server.current.get();
+            assert!(Arc::ptr_eq(&before, &now), "{name}: {cut} bytes");
+            assert_eq!(server.current.succeeded().get(), 0, "{name}: {cut} bytes");
+        }
+        server.replace(name, &whole);
+        server.current.get();
+        assert_eq!(server.current.succeeded().get(), 1, "{name}");
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use super::*;
+use crate::kernel::procfs;
 
 macro_rules! id {
     () => {
@@ -87,7 +88,7 @@ fn folder() -> std::path::PathBuf {
 #[test]
 fn every_file_is_parsed() {
     for (file, container, pod, unit) in FILES {
-        let text = fs::read_to_string(folder().join(file)).expect("a file of the table");
+        let text = procfs::read(folder().join(file)).expect("a file of the table");
         let is = parse(&text);
         let shown = |id: &Option<String>| id.clone().unwrap_or_default();
         let all = [shown(&is.container), shown(&is.pod), shown(&is.unit)];
