@@ -8,6 +8,7 @@
 mod format;
 mod read;
 pub mod replay;
+mod window;
 mod write;
 
 pub use format::{End, Header};
