@@ -586,7 +586,20 @@ fn a_burst_in_a_single_run_is_no_difference_and_many_failures_are() {
             assert!(shown.starts_with("no difference"), "{shown}");
         }
     }
+    // A burst of slow pins moves the p99 of the run.
+    let slow = |n: usize| Pin {
+        duration_ns: if (4000..5500).contains(&n) {
+            30_000
+        } else {
+            10_000 + n as u64 % 100
+        },
+        ..plain()
+    };
+    let pins: Vec<_> = (0..10_000).map(|n| load(slow(n))).collect();
     write(&base, &side(&|_| false), unchanged);
+    write(&new, &pins, unchanged);
+    let (status, shown) = compared(&base, &new);
+    assert_eq!(status, Some(0), "{shown}");
     let worse: [&dyn Fn(usize) -> bool; 2] = [&|n| n % 7 == 0, &|n| !(4000..5500).contains(&n)];
     for fails in worse {
         write(&new, &side(fails), unchanged);

@@ -298,10 +298,17 @@ impl Pair {
         }
     }
 
-    /// Interval of the change. Batches give its width; the figure over all pins gives its position.
+    /// Interval of the change. Batches give its width; the figure over all pins gives its position. That
+    /// of a quantile reaches to the interval of the batches too: a burst in a few of them moves the p99
+    /// over all pins and not that of the other batches.
     fn interval(&self, level: f64) -> Option<(f64, f64)> {
-        let around =
-            |estimate: Estimate, middle: f64| estimate.map(|value| value - estimate.value + middle);
+        let around = |estimate: Estimate, middle: f64| {
+            let moved = estimate.map(|value| value - estimate.value + middle);
+            match self.figure.aggregate {
+                Aggregate::Quantile(_) => moved.reaching(estimate),
+                Aggregate::Share | Aggregate::Mean => moved,
+            }
+        };
         let Self { base, new, .. } = self;
         let errors = || {
             let varies_by_run = self.figure.unit.is_time() && !(base.by_run && new.by_run);
