@@ -70,7 +70,7 @@ fn compared(args: &cli::Compare) -> Result<ExitCode> {
         threshold: args.threshold / 100.0,
         run_spread: args.run_spread / 100.0,
     };
-    let comparison = compare(&base, &new, rules);
+    let comparison = compare(&base, &new, rules)?;
     let shown = Shown {
         base: &base,
         new: &new,

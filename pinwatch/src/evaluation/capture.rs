@@ -53,6 +53,9 @@ pub fn read(path: &Path, rules: &[Rule], mut read: impl FnMut(u64)) -> Result<Ca
         }
         read(evidence.pins);
     }
+    for pin in &replay.state.in_flight {
+        evidence.add_in_flight(*pin);
+    }
     Ok(Capture {
         path: path.to_owned(),
         header,

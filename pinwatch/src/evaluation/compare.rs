@@ -8,6 +8,12 @@
 //! between boots. With fewer runs the data do not show these differences. Intervals of durations are then
 //! widened by [`Rules::run_spread`], or by the change of the machine's speed if that is larger.
 //!
+//! A burst in a single run can be chance, even if the other side has none: each side's share has the error
+//! that the side with the stronger bursts shows ([`SampleSet::resemblance`]).
+//!
+//! Pins that do not return are in no group, since they have not ended. They are counted:
+//! [`super::unreturned`].
+//!
 //! Of a hundred figures some differ by chance. The output shows intervals of 95 % each. Verdicts use wider
 //! ones, which together hold with 95 % (Bonferroni).
 #![forbid(unsafe_code)]
@@ -15,13 +21,17 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use anyhow::{Result, bail};
 use serde::Serialize;
 
 use super::capture::Capture;
 use super::figures::{Aggregate, Better, FAILED, FIGURES, Figure, Unit};
 use super::group::{Group, Key};
+use super::lost::{not_measured, refuse_without_pins};
 use super::sample_set::SampleSet;
 use super::stats::{self, Errors, Estimate, LEVEL};
+use super::unreturned;
+use crate::model::format::printable;
 
 /// Divisor of [`Rules::threshold`] for differences of shares.
 const SHARE: f64 = 5.0;
@@ -58,7 +68,8 @@ pub struct Line {
     /// False for shares, and for values that are not all positive.
     pub is_ratio: bool,
     pub verdict: Change,
-    /// In the line of failed pins: errnos and causes in new, or in base if no pin failed in new.
+    /// In the line of failed pins: errnos and causes in new, or in base if no pin failed in new. In the
+    /// line of pins that do not return: what the oldest does.
     pub failures: Vec<String>,
 }
 
@@ -99,10 +110,20 @@ fn unsteadiness(base: &[Capture], new: &[Capture]) -> f64 {
     ends.map_or(1.0, |(most, least)| *most as f64 / *least as f64)
 }
 
+/// A figure that is not compared because a side has no value, or one without a part of its measurements.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NotCompared {
+    pub figure: &'static str,
+    /// The group; `None` if it is all of them.
+    pub group: Option<String>,
+    pub reason: String,
+}
+
 /// Result of a comparison.
 #[derive(Clone, Debug, Serialize)]
 pub struct Comparison {
     pub lines: Vec<Line>,
+    pub not_compared: Vec<NotCompared>,
     /// Groups that only base has, with their numbers of pins.
     pub only_base: Vec<(String, u64)>,
     /// Groups that only new has, with their numbers of pins.
@@ -113,11 +134,17 @@ pub struct Comparison {
 }
 
 /// Compares the runs of both sides.
-#[must_use]
-pub fn compare(base: &[Capture], new: &[Capture], rules: Rules) -> Comparison {
+///
+/// # Errors
+///
+/// If a recording has no pins, or if the sides have no group in common.
+pub fn compare(base: &[Capture], new: &[Capture], rules: Rules) -> Result<Comparison> {
+    refuse_without_pins(base, new)?;
+    let hanging = unreturned::line(base, new);
     let sides = [by_group(base), by_group(new)];
     let mut comparison = Comparison {
-        lines: Vec::new(),
+        lines: hanging.into_iter().collect(),
+        not_compared: unreturned::not_compared(base, new).into_iter().collect(),
         only_base: only(&sides[0], &sides[1]),
         only_new: only(&sides[1], &sides[0]),
         rules,
@@ -128,19 +155,50 @@ pub fn compare(base: &[Capture], new: &[Capture], rules: Rules) -> Comparison {
         rules.run_spread.ln_1p().powi(2),
         comparison.unsteadiness.ln().powi(2) / 2.0,
     );
+    let lost = FIGURES.iter().map(|figure| not_measured(figure, base, new));
+    let lost: Vec<_> = lost.collect();
+    for (figure, reason) in FIGURES.iter().zip(&lost) {
+        comparison
+            .not_compared
+            .extend(reason.clone().map(|reason| NotCompared {
+                figure: figure.name,
+                group: None,
+                reason,
+            }));
+    }
     let mut pairs = Vec::new();
     for (key, base) in &sides[0] {
         let Some(new) = sides[1].get(key) else {
             continue;
         };
         let runs = base.len() >= RUNS && new.len() >= RUNS;
-        for figure in FIGURES {
-            let sides = (
-                SampleSet::new(figure, base, runs),
-                SampleSet::new(figure, new, runs),
-            );
-            let (Some(base_side), Some(new_side)) = sides else {
+        for (number, figure) in FIGURES.iter().enumerate() {
+            if lost[number].is_some() {
                 continue;
+            }
+            let sides = (
+                SampleSet::new(number, base, runs),
+                SampleSet::new(number, new, runs),
+            );
+            let (base_side, new_side) = match sides {
+                (Some(base_side), Some(new_side)) => (base_side, new_side),
+                (None, None) => continue,
+                (base_side, _) => {
+                    let (without, runs) = match base_side {
+                        None => ("base", base),
+                        Some(_) => ("new", new),
+                    };
+                    // Of failed pins most figures have no value. The failures are a figure of their own.
+                    if runs.iter().all(|group| group.failed == group.pins) {
+                        continue;
+                    }
+                    comparison.not_compared.push(NotCompared {
+                        figure: figure.name,
+                        group: Some(key.to_string()),
+                        reason: format!("no pin in {without} has a value"),
+                    });
+                    continue;
+                }
             };
             pairs.push(Pair {
                 group: key.to_string(),
@@ -159,11 +217,25 @@ pub fn compare(base: &[Capture], new: &[Capture], rules: Rules) -> Comparison {
         .iter()
         .filter(|pair| pair.figure.better == Better::Lower);
     let level = 1.0 - (1.0 - LEVEL) / judged.count().max(1) as f64;
-    comparison.lines = pairs
+    let lines = pairs
         .into_iter()
-        .map(|pair| pair.line(level, rules.threshold))
-        .collect();
-    comparison
+        .map(|pair| pair.line(level, rules.threshold));
+    comparison.lines.extend(lines);
+    if comparison.lines.is_empty() {
+        bail!(
+            "base and new have no group of pins in common, so nothing can be compared; record the same load on both \
+             (base: {}; new: {})",
+            groups_of(&comparison.only_base),
+            groups_of(&comparison.only_new)
+        );
+    }
+    Ok(comparison)
+}
+
+/// Names of groups in one line.
+fn groups_of(groups: &[(String, u64)]) -> String {
+    let names: Vec<_> = groups.iter().map(|(group, _)| printable(group)).collect();
+    names.join(" | ")
 }
 
 type ByGroup<'a> = BTreeMap<&'a Key, Vec<&'a Group>>;
@@ -226,10 +298,17 @@ impl Pair {
         }
     }
 
-    /// Interval of the change. Batches give its width; the figure over all pins gives its position.
+    /// Interval of the change. Batches give its width; the figure over all pins gives its position. That
+    /// of a quantile reaches to the interval of the batches too: a burst in a few of them moves the p99
+    /// over all pins and not that of the other batches.
     fn interval(&self, level: f64) -> Option<(f64, f64)> {
-        let around =
-            |estimate: Estimate, middle: f64| estimate.map(|value| value - estimate.value + middle);
+        let around = |estimate: Estimate, middle: f64| {
+            let moved = estimate.map(|value| value - estimate.value + middle);
+            match self.figure.aggregate {
+                Aggregate::Quantile(_) => moved.reaching(estimate),
+                Aggregate::Share | Aggregate::Mean => moved,
+            }
+        };
         let Self { base, new, .. } = self;
         let errors = || {
             let varies_by_run = self.figure.unit.is_time() && !(base.by_run && new.by_run);
@@ -239,7 +318,10 @@ impl Pair {
             }
         };
         let estimate = if self.is_share() {
-            let (base, new) = base.share(level).zip(new.share(level))?;
+            // A burst that one side happens not to show can happen on it too.
+            let resemblance = f64::max(base.resemblance(), new.resemblance());
+            let share = |side: &SampleSet| side.share(resemblance, level);
+            let (base, new) = share(base).zip(share(new))?;
             stats::of_share_difference(base, new)?
         } else if self.is_ratio() {
             let log = stats::of_difference(&base.logs(), &new.logs(), errors(), level)?;

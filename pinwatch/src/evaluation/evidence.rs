@@ -4,15 +4,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pinwatch_common::fold::cause;
-use pinwatch_common::record::{Cause, Isolate, PHASES, Phase};
+use pinwatch_common::record::{Cause, Isolate, PHASES, Phase, Pin, PinEvent};
 
 use super::decimated::Decimated;
-use crate::model::trace::{Pass, Traced};
+use crate::model::trace::Traced;
 
 /// `FOLL_WRITE`, on all kernels.
 const FOLL_WRITE: u32 = 1;
 /// Maximum number of kept failures, by thread and size.
 const LAST_FAILURES: usize = 4096;
+/// Maximum number of durations of interrupted pins, and the least of them, in nanoseconds.
+const INTERRUPTED: usize = 4096;
+const INTERRUPTED_NS: u64 = 1_000_000_000;
+/// `-EINTR` and `-ERESTARTSYS`: a signal ended the pin.
+const BY_SIGNAL: [i64; 2] = [-4, -512];
 /// Number of slowest pins that are kept.
 pub const SLOWEST: usize = 10;
 
@@ -25,8 +30,29 @@ pub struct Tries {
 
 impl Tries {
     fn add(&mut self, hit: bool) {
-        self.n += 1;
-        self.hits += u64::from(hit);
+        self.add_many(1, u64::from(hit));
+    }
+
+    fn add_many(&mut self, n: u64, hits: u64) {
+        self.n = self.n.saturating_add(n);
+        self.hits = self.hits.saturating_add(hits);
+    }
+
+    /// Adds the passes of a [`Pass`] that follow a failed pass; hits are those that did not fail. Of a sum
+    /// only the numbers are known: its `failed` passes come first, since a pass without a failure is the
+    /// last one. `after_failure` says whether the pass before it failed. Returns whether its last one did.
+    fn add_passes(&mut self, after_failure: bool, passes: u64, failed: u64) -> bool {
+        if after_failure {
+            self.add(failed == 0);
+        }
+        if failed == 0 {
+            return false;
+        }
+        self.add_many(failed - 1, 0);
+        if passes > failed {
+            self.add(true);
+        }
+        passes == failed
     }
 }
 
@@ -50,6 +76,10 @@ pub struct Evidence {
     pub busy: u64,
     /// Failures with the cause `migrate_nomem`.
     pub nomem: u64,
+    /// Duration of the longest pin that returned by itself.
+    pub longest_ns: u64,
+    /// Durations of pins of a second or more that a signal ended.
+    pub interrupted_ns: Vec<u64>,
     /// Passes after a pass with a failed migration; hits: those without a failed migration.
     pub after_failure: Tries,
     /// Pins after a pin of the same thread and size that failed in migration; hits: those that
@@ -57,7 +87,8 @@ pub struct Evidence {
     pub again: Tries,
     /// Nanoseconds from the return of the failed pin to the entry of the next, for each of `again`.
     pub gaps_ns: Decimated<f64>,
-    /// Passes after a pass with a failed isolation; hits: those without a failed isolation.
+    /// Passes after a pass with a failed isolation, also of pins in flight at the end; hits: those without
+    /// a failed isolation.
     pub after_isolation: Tries,
     /// Passes per pin.
     pub passes: Decimated<f64>,
@@ -70,10 +101,14 @@ pub struct Evidence {
     pub clean_collects: Decimated<(f64, f64)>,
     /// Pages returned, and pages pinned over all passes, of each successful pin.
     pub pinned: Decimated<(f64, f64)>,
+    /// Passes that unpinned pages for a retry.
+    pub unpinning_passes: u64,
     /// Pages unpinned for a retry.
     pub unpinned_pages: u64,
     /// Pages among `unpinned_pages` that were unpinnable.
     pub unpinnable_pages: u64,
+    /// Pins without flags, by `memfd_pin_folios`. They are in neither of the following.
+    pub without_flags: u64,
     /// Pins without and with `FOLL_WRITE`; hits: those that failed.
     pub failed_by_write: [Tries; 2],
     /// Pins without and with `FOLL_WRITE`; hits: those with retries.
@@ -107,9 +142,18 @@ impl Evidence {
             self.nomem += u64::from(why == Cause::MigrateNomem);
         }
         self.tried_again(traced, why);
-        let write = usize::from(pin.gup_flags & FOLL_WRITE != 0);
-        self.failed_by_write[write].add(failed);
-        self.retried_by_write[write].add(pin.passes > 1);
+        if pin.gup_flags == 0 {
+            self.without_flags += 1;
+        } else {
+            let write = usize::from(pin.gup_flags & FOLL_WRITE != 0);
+            self.failed_by_write[write].add(failed);
+            self.retried_by_write[write].add(pin.passes > 1);
+        }
+        if !BY_SIGNAL.contains(&pin.returned) {
+            self.longest_ns = self.longest_ns.max(pin.duration_ns);
+        } else if pin.duration_ns >= INTERRUPTED_NS && self.interrupted_ns.len() < INTERRUPTED {
+            self.interrupted_ns.push(pin.duration_ns);
+        }
         self.add_passes(traced);
         if !failed {
             let returned = pin.returned as f64;
@@ -142,24 +186,50 @@ impl Evidence {
         }
     }
 
+    /// Adds the passes of a pin that is in flight at the end of the recording.
+    pub fn add_in_flight(&mut self, pin: Pin) {
+        let event = PinEvent { pin, comm: [0; 16] };
+        let passes = Vec::new();
+        self.add_tries(&Traced { event, passes });
+    }
+
+    /// Counts failed isolations and migrations of each pass, and whether the next pass failed again.
+    fn add_tries(&mut self, traced: &Traced) {
+        let (mut isolation_failed, mut migration_failed) = (false, false);
+        for pass in traced.each_pass() {
+            let passes = u64::from(pass.passes.max(1));
+            let failures = |n: u32| u64::from(n).min(passes);
+            let isolation = pass
+                .isolate_failures
+                .into_iter()
+                .map(u64::from)
+                .sum::<u64>();
+            isolation_failed =
+                self.after_isolation
+                    .add_passes(isolation_failed, passes, isolation.min(passes));
+            let migration = match pass.failed {
+                0 => 0,
+                pages => failures(pass.migrate_calls.max(1)).min(pages),
+            };
+            migration_failed = self
+                .after_failure
+                .add_passes(migration_failed, passes, migration);
+            let drains = failures(pass.drains);
+            let lru = failures(pass.isolate_failures[Isolate::Lru as usize]);
+            self.after_drain.add_many(drains, lru.min(drains));
+        }
+    }
+
     fn add_passes(&mut self, traced: &Traced) {
+        self.add_tries(traced);
         let pin = &traced.event.pin;
         let total: u64 = pin
             .phase_ns
             .iter()
             .fold(0, |sum, ns| sum.saturating_add(*ns));
         let mut pages = pin.requested;
-        let mut before: Option<Pass> = None;
-        for pass in traced.each_pass() {
-            let isolated = pass.isolate_failures.iter().all(|n| *n == 0);
-            if let Some(before) = before {
-                if before.failed > 0 {
-                    self.after_failure.add(pass.failed == 0);
-                }
-                if before.isolate_failures.iter().any(|n| *n > 0) {
-                    self.after_isolation.add(isolated);
-                }
-            } else {
+        for (number, pass) in traced.each_pass().enumerate() {
+            if number == 0 {
                 let own = pass
                     .phase_ns
                     .iter()
@@ -173,18 +243,14 @@ impl Evidence {
                     }
                 }
             }
-            if pass.drains > 0 {
-                self.after_drain
-                    .add(pass.isolate_failures[Isolate::Lru as usize] > 0);
-            }
             // A sum of several passes does not give the pages of each.
             if pass.passes == 1 && pass.unpinnable > 0 {
                 let unpinnable = pass.moved.saturating_add(pass.failed).max(pass.unpinnable);
+                self.unpinning_passes += 1;
                 self.unpinned_pages = self.unpinned_pages.saturating_add(pages);
                 self.unpinnable_pages = self.unpinnable_pages.saturating_add(unpinnable.min(pages));
             }
             pages = pass.repinned;
-            before = Some(pass);
         }
     }
 

@@ -5,6 +5,7 @@ use pinwatch_common::record::Phase;
 use serde::Serialize;
 
 use super::group::Sample;
+use crate::probe::table::Measurement;
 
 /// Direction in which a figure is better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -52,6 +53,8 @@ pub struct Figure {
     pub unit: Unit,
     pub better: Better,
     pub aggregate: Aggregate,
+    /// Measurements that the figure adds up. Without one of them it has another meaning.
+    pub needs: &'static [Measurement],
     /// Value of one pin; `None` if the figure leaves out the pin.
     pub of: fn(&Sample) -> Option<f64>,
 }
@@ -61,6 +64,7 @@ const fn figure(
     unit: Unit,
     better: Better,
     aggregate: Aggregate,
+    needs: &'static [Measurement],
     of: fn(&Sample) -> Option<f64>,
 ) -> Figure {
     Figure {
@@ -68,22 +72,39 @@ const fn figure(
         unit,
         better,
         aggregate,
+        needs,
         of,
     }
 }
 
-const fn each_page(name: &'static str, of: fn(&Sample) -> Option<f64>) -> Figure {
+const fn each_page(
+    name: &'static str,
+    needs: &'static [Measurement],
+    of: fn(&Sample) -> Option<f64>,
+) -> Figure {
     figure(
         name,
         Unit::NanosecondsPerPage,
         Better::Neither,
         Aggregate::Mean,
+        needs,
         of,
     )
 }
 
-const fn each_pin(name: &'static str, of: fn(&Sample) -> Option<f64>) -> Figure {
-    figure(name, Unit::Number, Better::Neither, Aggregate::Mean, of)
+const fn each_pin(
+    name: &'static str,
+    needs: &'static [Measurement],
+    of: fn(&Sample) -> Option<f64>,
+) -> Figure {
+    figure(
+        name,
+        Unit::Number,
+        Better::Neither,
+        Aggregate::Mean,
+        needs,
+        of,
+    )
 }
 
 /// `value` per returned page; `None` for a failed pin.
@@ -93,6 +114,11 @@ fn page(sample: &Sample, value: f64) -> Option<f64> {
 
 fn phase(sample: &Sample, phase: Phase) -> Option<f64> {
     page(sample, sample.phase_ns[phase as usize].into())
+}
+
+/// `value` of a pin with a pass. A pin without one failed before it, or its passes were not counted.
+fn passed(sample: &Sample, value: f64) -> Option<f64> {
+    (sample.passes > 0).then_some(value)
 }
 
 /// Name of the figure whose lines list errnos and causes.
@@ -105,6 +131,7 @@ pub const FIGURES: &[Figure] = &[
         Unit::Share,
         Better::Lower,
         Aggregate::Share,
+        &[],
         |pin| Some(f64::from(u8::from(pin.failed))),
     ),
     figure(
@@ -112,6 +139,7 @@ pub const FIGURES: &[Figure] = &[
         Unit::Share,
         Better::Lower,
         Aggregate::Share,
+        &[Measurement::Zones],
         |pin| pin.movable.map(|movable| f64::from(u8::from(movable))),
     ),
     figure(
@@ -119,6 +147,7 @@ pub const FIGURES: &[Figure] = &[
         Unit::Nanoseconds,
         Better::Lower,
         Aggregate::Quantile(0.5),
+        &[],
         |pin| Some(pin.duration_ns),
     ),
     figure(
@@ -126,6 +155,7 @@ pub const FIGURES: &[Figure] = &[
         Unit::Nanoseconds,
         Better::Lower,
         Aggregate::Quantile(0.99),
+        &[],
         |pin| Some(pin.duration_ns),
     ),
     figure(
@@ -133,28 +163,58 @@ pub const FIGURES: &[Figure] = &[
         Unit::NanosecondsPerPage,
         Better::Lower,
         Aggregate::Mean,
+        &[],
         |pin| page(pin, pin.duration_ns),
     ),
-    each_page("gup per page", |pin| phase(pin, Phase::Gup)),
-    each_page("collect per page", |pin| phase(pin, Phase::Collect)),
-    each_page("drain per page", |pin| phase(pin, Phase::Drain)),
-    each_page("migrate per page", |pin| phase(pin, Phase::Migrate)),
+    each_page("gup per page", &[Measurement::Phases], |pin| {
+        phase(pin, Phase::Gup)
+    }),
+    each_page("collect per page", &[Measurement::Phases], |pin| {
+        phase(pin, Phase::Collect)
+    }),
+    each_page(
+        "drain per page",
+        &[Measurement::Phases, Measurement::Drains],
+        |pin| phase(pin, Phase::Drain),
+    ),
+    each_page(
+        "migrate per page",
+        &[Measurement::Phases, Measurement::MigrateTime],
+        |pin| phase(pin, Phase::Migrate),
+    ),
     figure(
         "passes",
         Unit::Number,
         Better::Lower,
         Aggregate::Mean,
-        |pin| Some(pin.passes.into()),
+        &[Measurement::Passes],
+        |pin| passed(pin, pin.passes.into()),
     ),
-    each_pin("amplification", |pin| {
-        page(pin, pin.returned + f64::from(pin.repinned))
+    each_pin("amplification", &[Measurement::Passes], |pin| {
+        page(pin, passed(pin, pin.returned + f64::from(pin.repinned))?)
     }),
-    each_pin("unpinnable", |pin| Some(pin.unpinnable.into())),
-    each_pin("pages migrated", |pin| Some(pin.moved.into())),
-    each_pin("pages not migrated", |pin| Some(pin.left.into())),
-    each_pin("migrate calls", |pin| Some(pin.migrate_calls.into())),
-    each_pin("LRU drains", |pin| Some(pin.drains.into())),
-    each_pin("isolation failures", |pin| {
-        Some(pin.isolate_failures.into())
+    each_pin("unpinnable", &[Measurement::Unpinnable], |pin| {
+        Some(pin.unpinnable.into())
     }),
+    each_pin("pages migrated", &[Measurement::Migrations], |pin| {
+        Some(pin.moved.into())
+    }),
+    each_pin("pages not migrated", &[Measurement::Migrations], |pin| {
+        Some(pin.left.into())
+    }),
+    each_pin("migrate calls", &[Measurement::Migrations], |pin| {
+        Some(pin.migrate_calls.into())
+    }),
+    each_pin("LRU drains", &[Measurement::Drains], |pin| {
+        Some(pin.drains.into())
+    }),
+    each_pin(
+        "isolation failures",
+        &[
+            Measurement::IsolateLru,
+            Measurement::IsolateHugetlb,
+            Measurement::IsolateMovable,
+        ],
+        |pin| Some(pin.isolate_failures.into()),
+    ),
 ];

@@ -8,6 +8,7 @@ use pinwatch_common::record::{ISOLATES, PHASES};
 use serde::Serialize;
 
 use super::decimated::Decimated;
+use super::figures::{Aggregate, FIGURES};
 use crate::model::errno::errno_name;
 use crate::model::format::name;
 use crate::model::labels;
@@ -121,6 +122,13 @@ impl Sample {
     }
 }
 
+/// Sum of a figure's values over all pins, and their number.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sum {
+    pub pins: u64,
+    pub sum: f64,
+}
+
 /// Pins of one group in one recording.
 #[derive(Clone, Debug, Default)]
 pub struct Group {
@@ -129,6 +137,8 @@ pub struct Group {
     /// Failed pins by errno and cause.
     pub failures: BTreeMap<(String, &'static str), u64>,
     pub samples: Decimated<Sample>,
+    /// By index in [`FIGURES`]. Empty for quantiles.
+    pub sums: [Sum; FIGURES.len()],
 }
 
 /// All groups of a recording.
@@ -157,7 +167,15 @@ impl Groups {
             let failure = (class, labels::cause(pin));
             *group.failures.entry(failure).or_default() += 1;
         }
-        group.samples.push(Sample::of(traced, movable));
+        let sample = Sample::of(traced, movable);
+        for (figure, sum) in FIGURES.iter().zip(&mut group.sums) {
+            let is_sum = matches!(figure.aggregate, Aggregate::Share | Aggregate::Mean);
+            if is_sum && let Some(value) = (figure.of)(&sample) {
+                sum.pins += 1;
+                sum.sum += value;
+            }
+        }
+        group.samples.push(sample);
     }
 }
 

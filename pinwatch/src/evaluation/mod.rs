@@ -11,6 +11,8 @@ pub mod decimated;
 pub mod evidence;
 pub mod figures;
 pub mod group;
+pub mod lost;
 pub mod sample_set;
 pub mod stats;
+pub mod unreturned;
 pub mod what_if;

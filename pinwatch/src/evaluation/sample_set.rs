@@ -1,7 +1,7 @@
 //! One side of a comparison: a figure of a group, and its values by batch or run, which give its error.
 #![forbid(unsafe_code)]
 
-use super::figures::{Aggregate, Figure};
+use super::figures::{Aggregate, FIGURES};
 use super::group::{Group, Sample};
 use super::stats::{self, Estimate};
 
@@ -46,17 +46,28 @@ impl SampleSet {
         self.pieces.iter().map(|value| value.ln()).collect()
     }
 
-    /// Computes a figure from the runs of a side. `None` if no pin has a value.
+    /// Computes the figure `number` of [`FIGURES`] from the runs of a side. `None` if no pin has a value.
+    ///
+    /// Shares and means are those of all pins. Quantiles, and all batches, are those of the sampled pins.
     #[must_use]
-    pub fn new(figure: &Figure, runs: &[&Group], by_run: bool) -> Option<Self> {
+    pub fn new(number: usize, runs: &[&Group], by_run: bool) -> Option<Self> {
+        let figure = &FIGURES[number];
         let values = |samples: &[Sample]| samples.iter().filter_map(figure.of).collect::<Vec<_>>();
         let by_runs: Vec<_> = runs.iter().map(|group| values(&group.samples)).collect();
         let all = by_runs.concat();
-        let value = value(figure.aggregate, &all)?;
+        let over = |runs: &[&Group], sampled: &[f64]| match figure.aggregate {
+            Aggregate::Share | Aggregate::Mean => {
+                let sums = || runs.iter().map(|group| group.sums[number]);
+                let pins: u64 = sums().map(|sum| sum.pins).sum();
+                let sum: f64 = sums().map(|sum| sum.sum).sum();
+                (pins > 0).then(|| sum / pins as f64)
+            }
+            Aggregate::Quantile(_) => value(figure.aggregate, sampled),
+        };
+        let value = over(runs, &all)?;
         let pieces = if by_run {
-            by_runs
-                .iter()
-                .filter_map(|run| self::value(figure.aggregate, run))
+            let runs = runs.iter().zip(&by_runs);
+            runs.filter_map(|(run, sampled)| over(&[*run], sampled))
                 .collect()
         } else {
             // At least two pins per batch.
@@ -79,23 +90,36 @@ impl SampleSet {
         })
     }
 
-    /// The share with its interval, computed from the effective number of pins.
+    fn pins_per_piece(&self) -> f64 {
+        self.pins / self.pieces.len().max(1) as f64
+    }
+
+    /// How much pins of one piece resemble each other in a share: 0 if they are independent, 1 if they
+    /// are all alike; more if the pieces resemble their neighbours as well.
     ///
-    /// The design effect is the variance between pieces divided by that of independent pins. A design
-    /// effect above 1 divides the number of pins.
+    /// It follows from the design effect: the variance between pieces divided by that of independent
+    /// pins, times [`Self::inflation`].
     #[must_use]
-    pub fn share(&self, level: f64) -> Option<Estimate> {
+    pub fn resemblance(&self) -> f64 {
         let p = self.value;
-        let each = self.pins / self.pieces.len().max(1) as f64;
+        let each = self.pins_per_piece();
         let by_chance = p * (1.0 - p) / each;
         let deviation = |piece: &f64| (piece - p).powi(2);
         let variance =
             self.pieces.iter().map(deviation).sum::<f64>() / (self.pieces.len() as f64 - 1.0);
-        let effect = if by_chance > 0.0 && self.pieces.len() > 1 {
-            (variance / by_chance).max(1.0)
-        } else {
-            1.0
-        };
+        if by_chance <= 0.0 || self.pieces.len() < 2 {
+            return 0.0;
+        }
+        let effect = variance / by_chance * self.inflation();
+        ((effect - 1.0) / (each - 1.0).max(1.0)).max(0.0)
+    }
+
+    /// The share with its interval, computed from the effective number of pins: their number divided by
+    /// the design effect of pins with that [`Self::resemblance`].
+    #[must_use]
+    pub fn share(&self, resemblance: f64, level: f64) -> Option<Estimate> {
+        let p = self.value;
+        let effect = 1.0 + (self.pins_per_piece() - 1.0).max(0.0) * resemblance;
         stats::of_share(p * self.pins / effect, self.pins / effect, level)
     }
 }

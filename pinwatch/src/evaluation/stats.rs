@@ -22,6 +22,16 @@ impl Estimate {
             interval: self.interval.map(|(low, high)| (f(low), f(high))),
         }
     }
+
+    /// Widens the interval so that it includes that of `other`. `None` if either is unknown.
+    #[must_use]
+    pub fn reaching(self, other: Self) -> Self {
+        let both = self.interval.zip(other.interval);
+        Self {
+            interval: both.map(|(own, other)| (own.0.min(other.0), own.1.max(other.1))),
+            ..self
+        }
+    }
 }
 
 /// Two-sided critical value of Student's t with `degrees` degrees of freedom.

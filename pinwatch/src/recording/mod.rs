@@ -9,6 +9,7 @@ mod format;
 mod output_file;
 mod read;
 pub mod replay;
+mod window;
 mod write;
 
 pub use format::{End, Header};

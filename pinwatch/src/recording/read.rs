@@ -7,6 +7,7 @@ use std::io::{self, BufReader, Read};
 use anyhow::{Context as _, Result, bail};
 
 use super::format::{Body, End, FORMAT, FRAME_HEAD, Header, MAGIC, MARK, MAX_BODY};
+use super::window::Window;
 use crate::model::portable_pin::PortablePin;
 use crate::model::session::Lost;
 use crate::model::trace::Traced;
@@ -60,7 +61,7 @@ struct Frames<R> {
     input: BufReader<R>,
     /// Bytes that were read and belong to no frame yet. After a damaged frame the next frame may begin
     /// among them.
-    ahead: Vec<u8>,
+    window: Window,
     /// Bytes that belong to no whole frame.
     skipped: u64,
 }
@@ -75,7 +76,7 @@ impl<R: Read> Reader<R> {
         }
         let mut frames = Frames {
             input,
-            ahead: Vec::new(),
+            window: Window::new(),
             skipped: 0,
         };
         match frames.next_body()? {
@@ -139,22 +140,21 @@ impl<R: Read> Frames<R> {
     fn next_body(&mut self) -> io::Result<Option<Body>> {
         loop {
             if self.fill(FRAME_HEAD)? < FRAME_HEAD {
-                self.skip(self.ahead.len());
+                self.skip(self.window.ahead().len());
                 return Ok(None);
             }
-            if let Some(length) = length(&self.ahead)
+            if let Some((length, sum)) = head(self.window.ahead())
                 && self.fill(FRAME_HEAD + length)? == FRAME_HEAD + length
+                && self.window.has_sum(FRAME_HEAD, length, sum)
             {
-                let body = &self.ahead[FRAME_HEAD..FRAME_HEAD + length];
-                if crc32fast::hash(body).to_le_bytes() == self.ahead[8..FRAME_HEAD]
-                    && let Ok(body) = postcard::from_bytes(body)
-                {
-                    self.ahead.drain(..FRAME_HEAD + length);
+                let body = &self.window.ahead()[FRAME_HEAD..FRAME_HEAD + length];
+                if let Ok(body) = postcard::from_bytes(body) {
+                    self.window.take(FRAME_HEAD + length);
                     return Ok(Some(body));
                 }
             }
             // No whole frame begins here: search for the next mark.
-            let rest = self.ahead.get(1..).unwrap_or_default();
+            let rest = self.window.ahead().get(1..).unwrap_or_default();
             let next = rest.windows(MARK.len()).position(|bytes| bytes == MARK);
             // Keep the last bytes: a mark may begin there.
             let next = next.unwrap_or_else(|| rest.len().saturating_sub(MARK.len() - 1));
@@ -164,15 +164,11 @@ impl<R: Read> Frames<R> {
 
     /// Reads until `wanted` bytes are ahead. Returns their number, smaller only at the end of the file.
     fn fill(&mut self, wanted: usize) -> io::Result<usize> {
-        let missing = wanted.saturating_sub(self.ahead.len()) as u64;
-        (&mut self.input)
-            .take(missing)
-            .read_to_end(&mut self.ahead)?;
-        Ok(self.ahead.len().min(wanted))
+        self.window.fill(&mut self.input, wanted)
     }
 
     fn skip(&mut self, bytes: usize) {
-        self.ahead.drain(..bytes);
+        self.window.take(bytes);
         self.skipped += bytes as u64;
     }
 }
@@ -192,10 +188,12 @@ fn expand(compressed: &[u8]) -> Option<Vec<PortablePin>> {
     }
 }
 
-/// Length of the body that begins after a frame's head; `None` without a mark, or if it is too large.
-fn length(head: &[u8]) -> Option<usize> {
-    let length = u32::from_le_bytes(*head.get(4..)?.first_chunk()?) as usize;
-    (head.starts_with(&MARK) && length <= MAX_BODY).then_some(length)
+/// Length and CRC-32 of the body that begins after a frame's head; `None` without a mark, or if the body is
+/// too large.
+fn head(head: &[u8]) -> Option<(usize, u32)> {
+    let word = |at: usize| Some(u32::from_le_bytes(*head.get(at..)?.first_chunk()?));
+    let (length, sum) = (word(4)? as usize, word(8)?);
+    (head.starts_with(&MARK) && length <= MAX_BODY).then_some((length, sum))
 }
 
 fn header(json: &str) -> Result<Header> {

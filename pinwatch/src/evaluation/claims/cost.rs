@@ -1,7 +1,7 @@
 //! Claims C4, C5 and C6: the cost of collect and of retries.
 #![forbid(unsafe_code)]
 
-use super::verdict::{fraction, not_measured, row, share, supported_below};
+use super::verdict::{not_measured, of_all, row, supported_below};
 use super::{Judged, RARE, Verdict};
 use crate::evaluation::capture::Capture;
 use crate::evaluation::evidence::{Evidence, Tries};
@@ -98,6 +98,7 @@ pub fn amplification(capture: &Capture) -> Judged {
 /// C6: keeping the pinnable pages over a retry would gain nothing.
 pub fn forward_progress(capture: &Capture) -> Judged {
     let Evidence {
+        unpinning_passes,
         unpinned_pages,
         unpinnable_pages,
         ..
@@ -106,12 +107,17 @@ pub fn forward_progress(capture: &Capture) -> Judged {
         n: unpinned_pages,
         hits: unpinned_pages - unpinnable_pages,
     };
+    // The pages of one pass are unpinned together, so that they are one trial.
+    let passes = unpinning_passes as f64;
+    let part = pinnable.hits as f64 / (pinnable.n as f64).max(1.0);
+    let share = stats::of_share(part * passes, passes, stats::LEVEL);
     let figures = vec![
+        row("passes that found some unfit", unpinning_passes),
         row(
             "pages unpinned by passes that found some unfit",
             unpinned_pages,
         ),
-        row("of those, pages that were fine", fraction(pinnable)),
+        row("of those, pages that were fine", of_all(pinnable, share)),
     ];
     if let Some(verdict) = not_measured(capture, &[Measurement::Passes, Measurement::Unpinnable]) {
         return (figures, verdict);
@@ -119,10 +125,10 @@ pub fn forward_progress(capture: &Capture) -> Judged {
     (
         figures,
         supported_below(
-            share(pinnable),
+            share,
             RARE,
-            unpinned_pages,
-            "pages unpinned for a retry",
+            unpinning_passes,
+            "passes that unpin pages for a retry",
         ),
     )
 }

@@ -5,8 +5,8 @@ use serde::Serialize;
 
 use crate::evaluation::capture::Capture;
 use crate::evaluation::evidence::Tries;
+use crate::evaluation::lost::lacking;
 use crate::evaluation::stats::{Estimate, LEVEL, of_share};
-use crate::model::view::HookStatus;
 use crate::probe::table::Measurement;
 
 /// Verdict on a claim.
@@ -43,7 +43,12 @@ pub fn share(tries: Tries) -> Option<Estimate> {
 
 /// Text of a share, such as `3 of 12 = 25.0 % (8.9 to 53.2)`.
 pub fn fraction(tries: Tries) -> String {
-    match share(tries) {
+    of_all(tries, share(tries))
+}
+
+/// Text of a share whose interval comes from elsewhere, as [`fraction`].
+pub fn of_all(tries: Tries, share: Option<Estimate>) -> String {
+    match share {
         Some(estimate) => format!("{} of {} = {}", tries.hits, tries.n, percent(estimate)),
         None => "none seen".to_owned(),
     }
@@ -104,14 +109,7 @@ pub fn too_little(seen: u64, limit: f64, kind: &str) -> Verdict {
 
 /// [`Verdict::NotMeasured`] if the recording lacks a measurement that a claim needs.
 pub fn not_measured(capture: &Capture, needed: &[Measurement]) -> Option<Verdict> {
-    let plan = &capture.header.start.status.plan;
-    let missing = plan.iter().find(|line| {
-        needed.contains(&line.measurement)
-            && !matches!(
-                line.verdict,
-                HookStatus::Attached | HookStatus::NotApplicable
-            )
-    })?;
+    let missing = needed.iter().find_map(|needed| lacking(capture, *needed))?;
     let why = missing.note.as_deref().unwrap_or(missing.verdict.name());
     let reason = format!("{} was not measured: {why}", missing.measurement.name());
     Some(Verdict::NotMeasured { reason })

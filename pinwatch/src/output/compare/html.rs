@@ -8,12 +8,13 @@ use std::collections::BTreeMap;
 use maud::{DOCTYPE, Markup, PreEscaped, html as markup};
 
 use super::plot;
-use super::shown::{Shown, change, unsteady, value, verdict, word};
+use super::shown::{Shown, change, not_compared, unsteady, value, verdict, word};
 use crate::evaluation::capture::Capture;
 use crate::evaluation::claims::{Finding, findings};
 use crate::evaluation::comparability::environment;
 use crate::evaluation::compare::{Change, Line};
 use crate::evaluation::group::{Key, Sample};
+use crate::evaluation::unreturned::ALL_PINS;
 use crate::model::format::printable;
 use crate::output::report::words;
 
@@ -41,6 +42,7 @@ pub fn html(shown: &Shown) -> String {
                 h1 { (title) }
                 (banner(shown))
                 (sides(shown))
+                (without_group(shown))
                 @for group in groups(shown) { (card(shown, group)) }
                 (claims(shown))
                 (environments(shown))
@@ -70,6 +72,12 @@ fn banner(shown: &Shown) -> Markup {
         p.verdict.(class) { (verdict(shown.comparison)) }
         @if let Some(note) = unsteady(shown.comparison) {
             p.note { (note) }
+        }
+        @if !shown.comparison.not_compared.is_empty() {
+            p.note { "Not compared:" }
+            ul.note {
+                @for left_out in &shown.comparison.not_compared { li { (not_compared(left_out)) } }
+            }
         }
         p.note {
             "Intervals have 95 % confidence. " (shown.comparison.rules) ". A figure is worse or better only if its whole interval lies beyond that."
@@ -125,6 +133,21 @@ fn groups<'a>(shown: &Shown<'a>) -> Vec<&'a Key> {
 fn samples<'a>(side: &'a [Capture], key: &Key) -> Vec<&'a Sample> {
     let groups = side.iter().filter_map(|capture| capture.groups.0.get(key));
     groups.flat_map(|group| group.samples.iter()).collect()
+}
+
+/// Figures of all pins, which belong to no group.
+fn without_group(shown: &Shown) -> Markup {
+    let lines = &shown.comparison.lines;
+    let lines: Vec<_> = lines.iter().filter(|line| line.group == ALL_PINS).collect();
+    markup! {
+        @if !lines.is_empty() {
+            h2 { (ALL_PINS) }
+            table {
+                thead { tr { th { "figure" } th { "base" } th { "new" } th { "change" } th {} } }
+                tbody { @for line in lines { (row(line)) } }
+            }
+        }
+    }
 }
 
 /// Section of one group: plots and figures. It is open if a figure is worse or better.

@@ -7,9 +7,9 @@ use serde::Serialize;
 use crate::evaluation::capture::Capture;
 use crate::evaluation::claims::{Finding, findings};
 use crate::evaluation::comparability::{Difference, environment};
-use crate::evaluation::compare::{Change, Comparison, Line};
+use crate::evaluation::compare::{Change, Comparison, Line, NotCompared};
 use crate::evaluation::figures::Unit;
-use crate::model::format::duration;
+use crate::model::format::{duration, printable};
 
 /// A comparison with its recordings.
 pub struct Shown<'a> {
@@ -49,6 +49,19 @@ pub(super) fn unsteady(comparison: &Comparison) -> Option<String> {
              durations of single runs are compared as roughly as that"
         )
     })
+}
+
+/// A figure that is not compared, with the reason, in one line.
+pub(super) fn not_compared(left_out: &NotCompared) -> String {
+    let NotCompared {
+        figure,
+        group,
+        reason,
+    } = left_out;
+    match group {
+        Some(group) => format!("{figure}, {}: {reason}", printable(group)),
+        None => format!("{figure}: {reason}"),
+    }
 }
 
 /// Formats the value of a figure in its unit.

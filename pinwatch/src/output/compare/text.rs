@@ -4,7 +4,7 @@
 
 use std::io::{self, Write};
 
-use super::shown::{Shown, change, unsteady, value, verdict};
+use super::shown::{Shown, change, not_compared, unsteady, value, verdict};
 use crate::evaluation::capture::Capture;
 use crate::evaluation::compare::{Change, Line};
 use crate::model::format::{pad, printable};
@@ -54,6 +54,12 @@ pub fn text(shown: &Shown, all: bool, out: &mut impl Write) -> io::Result<()> {
         writeln!(out, "\n{title}")?;
         for line in lines {
             write_line(line, out)?;
+        }
+    }
+    if !comparison.not_compared.is_empty() {
+        writeln!(out, "\nNot compared")?;
+        for left_out in &comparison.not_compared {
+            writeln!(out, "  {}", not_compared(left_out))?;
         }
     }
     for (side, groups) in [
