@@ -234,13 +234,12 @@ pub fn errno_class(errno: i32) -> usize {
     class
 }
 
-/// Cause of a failure: what happened inside the pin. The errno decides only if nothing did.
+/// Cause of a failure, from the errno and the counts of the pin.
 ///
-/// The path of today returns -ENOMEM for each of its failures to migrate
-/// (`migrate_longterm_unpinnable_folios`), and retries isolation without a limit, so that a pin that fails
-/// in isolation was killed. Other versions give up and return -EBUSY for both; a patch can choose any
-/// errno. The return value of `migrate_pages` tells failed migrations apart: it is positive if a page
-/// stayed referenced, and -ENOMEM if there was no target page.
+/// The path returns -ENOMEM for each of its failures to migrate
+/// (`migrate_longterm_unpinnable_folios`). The return value of `migrate_pages` distinguishes them:
+/// it is positive if a page stayed referenced, and -ENOMEM if there was no target page. The path
+/// retries isolation without a limit, so a pin that fails in isolation was killed.
 #[inline(always)]
 #[must_use]
 pub fn cause(pin: &Pin) -> Cause {
@@ -250,30 +249,15 @@ pub fn cause(pin: &Pin) -> Cause {
     const EOPNOTSUPP: i64 = 95;
     const EHWPOISON: i64 = 133;
     const ERESTARTSYS: i64 = 512;
-    let Pin {
-        isolate_failures: [lru, hugetlb, movable_ops],
-        migrate_ret,
-        migrate_calls,
-        passes,
-        unpinnable,
-        ..
-    } = *pin;
-    let not_isolated =
-        (lru | hugetlb | movable_ops > 0) | ((unpinnable > 0) & (passes > migrate_calls));
-    // `migrate_ret` can be of a pass long before the failure: most passes called no migration.
-    let migrated_last = !not_isolated | (passes / 2 <= migrate_calls);
     match -pin.returned {
-        ENOMEM if migrate_ret > 0 => Cause::MigrateBusy,
-        ENOMEM if migrate_ret == -ENOMEM as i32 => Cause::MigrateNomem,
-        ENOMEM if migrate_calls == 0 => Cause::Nomem,
-        ENOMEM => Cause::Other,
-        _ if migrated_last & (migrate_ret > 0) => Cause::MigrateBusy,
-        _ if migrated_last & (migrate_ret == -ENOMEM as i32) => Cause::MigrateNomem,
-        _ if not_isolated => Cause::Isolate,
         EOPNOTSUPP => Cause::Dax,
+        ENOMEM if pin.migrate_ret > 0 => Cause::MigrateBusy,
+        ENOMEM if pin.migrate_ret == -ENOMEM as i32 => Cause::MigrateNomem,
+        ENOMEM if pin.migrate_calls == 0 => Cause::Nomem,
+        EINTR | ERESTARTSYS if pin.unpinnable > 0 && pin.passes > pin.migrate_calls => {
+            Cause::Isolate
+        }
         EFAULT | EINTR | ERESTARTSYS | EHWPOISON => Cause::Fault,
-        // Where the return of `migrate_pages` cannot be hooked.
-        _ if pin.failed > 0 => Cause::MigrateBusy,
         _ => Cause::Other,
     }
 }
@@ -598,7 +582,7 @@ mod tests {
     }
 
     #[test]
-    fn causes_follow_from_what_happened() {
+    fn causes_follow_from_errno_and_counts() {
         let pin = |returned, migrate_ret, migrate_calls, unpinnable, passes| {
             let pin = Pin {
                 returned,
@@ -623,79 +607,5 @@ mod tests {
         assert_eq!(pin(-4, 0, 0, 0, 0), Cause::Fault);
         assert_eq!(pin(-95, 0, 0, 0, 0), Cause::Dax);
         assert_eq!(pin(-16, 0, 1, 1, 1), Cause::Other);
-    }
-
-    /// The counts are those of version 4 of December 2020, whose limits are 10 and 100, and of patches
-    /// that give up at once.
-    #[test]
-    fn causes_do_not_depend_on_the_errno() {
-        for errno in [16, 11, 14, 4, 5, 22, 95, 110, 512, 4095] {
-            let pin = Pin {
-                returned: -errno,
-                unpinnable: 1,
-                passes: 11,
-                migrate_calls: 11,
-                failed: 11,
-                moved: 255,
-                migrate_ret: 1,
-                ..Pin::zeroed()
-            };
-            assert_eq!(cause(&pin), Cause::MigrateBusy, "{errno}");
-            let at_once = Pin {
-                passes: 1,
-                migrate_calls: 1,
-                ..pin
-            };
-            assert_eq!(cause(&at_once), Cause::MigrateBusy, "{errno}");
-            let nomem = Pin {
-                migrate_ret: -12,
-                ..pin
-            };
-            assert_eq!(cause(&nomem), Cause::MigrateNomem, "{errno}");
-            let isolate = Pin {
-                migrate_ret: 0,
-                migrate_calls: 0,
-                failed: 0,
-                passes: 101,
-                isolate_failures: [101, 0, 0],
-                ..pin
-            };
-            assert_eq!(cause(&isolate), Cause::Isolate, "{errno}");
-            let unseen = Pin {
-                isolate_failures: [0; ISOLATES],
-                ..isolate
-            };
-            assert_eq!(cause(&unseen), Cause::Isolate, "{errno}");
-            let others_migrated = Pin {
-                passes: 1,
-                migrate_calls: 1,
-                isolate_failures: [0, 1, 0],
-                ..isolate
-            };
-            assert_eq!(cause(&others_migrated), Cause::Isolate, "{errno}");
-            // One failed migration, then a hundred failed isolations; and the other way round.
-            let then_isolate = Pin {
-                migrate_ret: 1,
-                migrate_calls: 1,
-                failed: 1,
-                ..isolate
-            };
-            assert_eq!(cause(&then_isolate), Cause::Isolate, "{errno}");
-            let then_busy = Pin {
-                passes: 12,
-                isolate_failures: [1, 0, 0],
-                ..pin
-            };
-            assert_eq!(cause(&then_busy), Cause::MigrateBusy, "{errno}");
-        }
-        let unknown_result = Pin {
-            returned: -16,
-            migrate_calls: 11,
-            passes: 11,
-            unpinnable: 1,
-            failed: 11,
-            ..Pin::zeroed()
-        };
-        assert_eq!(cause(&unknown_result), Cause::MigrateBusy);
     }
 }

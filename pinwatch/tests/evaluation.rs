@@ -820,25 +820,6 @@ fn claims_need_enough_data_of_their_kind() {
 }
 
 #[test]
-fn failures_in_migration_count_whatever_the_errno() {
-    let folder = Folder::new("errnos");
-    let file = folder.file("pins");
-    // Version 4 of December 2020 returns EBUSY after 11 failed migrations.
-    for errno in [12, 16, 11] {
-        let pin = Pin {
-            returned: -errno,
-            passes: 11,
-            migrate_calls: 11,
-            unpinnable: 2816,
-            failed: 11,
-            ..busy()
-        };
-        write(&file, &vec![load(pin); 200], unchanged);
-        assert_eq!(verdict(&file, "C1"), "refuted ");
-    }
-}
-
-#[test]
 fn pins_without_flags_do_not_count_as_without_foll_write() {
     let folder = Folder::new("flags");
     let file = folder.file("pins");
