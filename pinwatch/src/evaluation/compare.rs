@@ -25,8 +25,9 @@ use anyhow::{Result, bail};
 use serde::Serialize;
 
 use super::capture::Capture;
-use super::figures::{Aggregate, Better, FAILED, FIGURES, Figure, Unit};
+use super::figures::{Aggregate, Better, FAILED, FIGURES, Figure};
 use super::group::{Group, Key};
+use super::line::{Change, Line, NotCompared};
 use super::lost::{not_measured, refuse_without_pins};
 use super::sample_set::SampleSet;
 use super::stats::{self, Errors, Estimate, LEVEL};
@@ -37,41 +38,6 @@ use crate::model::format::printable;
 const SHARE: f64 = 5.0;
 /// Minimum number of runs per side to compare runs instead of batches.
 const RUNS: usize = 3;
-
-/// Verdict on one figure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Change {
-    Worse,
-    Better,
-    /// Changed, in a figure that only explains others.
-    Different,
-    /// The whole interval is within the threshold.
-    Same,
-    /// The interval includes changes within the threshold and beyond it, or there is no interval.
-    Unclear,
-}
-
-/// A figure of a group on both sides, with its verdict.
-#[derive(Clone, Debug, Serialize)]
-pub struct Line {
-    pub group: String,
-    pub figure: &'static str,
-    pub unit: Unit,
-    pub better: Better,
-    pub base: f64,
-    pub new: f64,
-    /// New divided by base if [`Line::is_ratio`], otherwise new minus base.
-    pub change: f64,
-    /// Interval of the change, of 95 %.
-    pub interval: Option<(f64, f64)>,
-    /// False for shares, and for values that are not all positive.
-    pub is_ratio: bool,
-    pub verdict: Change,
-    /// In the line of failed pins: errnos and causes in new, or in base if no pin failed in new. In the
-    /// line of pins that do not return: what the oldest does.
-    pub failures: Vec<String>,
-}
 
 /// Limits of a comparison.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -108,15 +74,6 @@ fn unsteadiness(base: &[Capture], new: &[Capture]) -> f64 {
     let measured: Vec<_> = measured.flatten().filter(|ns| *ns > 0).collect();
     let ends = measured.iter().max().zip(measured.iter().min());
     ends.map_or(1.0, |(most, least)| *most as f64 / *least as f64)
-}
-
-/// A figure that is not compared because a side has no value, or one without a part of its measurements.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct NotCompared {
-    pub figure: &'static str,
-    /// The group; `None` if it is all of them.
-    pub group: Option<String>,
-    pub reason: String,
 }
 
 /// Result of a comparison.

@@ -4,7 +4,7 @@
 use pinwatch_common::record::Phase;
 use serde::Serialize;
 
-use super::group::Sample;
+use super::sample::Sample;
 use crate::probe::table::Measurement;
 
 /// Direction in which a figure is better.

@@ -2,7 +2,8 @@
 #![forbid(unsafe_code)]
 
 use super::figures::{Aggregate, FIGURES};
-use super::group::{Group, Sample};
+use super::group::Group;
+use super::sample::Sample;
 use super::stats::{self, Estimate};
 
 /// Maximum number of batches of a side. `pinwatch load --evaluation` makes its pins in as many rounds.

@@ -5,8 +5,8 @@
 #![forbid(unsafe_code)]
 
 use super::capture::Capture;
-use super::compare::{Change, Line, NotCompared};
 use super::figures::{Better, Unit};
+use super::line::{Change, Line, NotCompared};
 use crate::model::format::duration;
 use crate::model::state::activity;
 

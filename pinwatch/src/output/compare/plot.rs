@@ -4,7 +4,7 @@
 
 use maud::{Markup, html};
 
-use crate::evaluation::group::Sample;
+use crate::evaluation::sample::Sample;
 use crate::model::format::duration;
 use pinwatch_common::record::{PHASE_NAMES, PHASES};
 

@@ -7,8 +7,9 @@ use serde::Serialize;
 use crate::evaluation::capture::Capture;
 use crate::evaluation::claims::{Finding, findings};
 use crate::evaluation::comparability::{Difference, environment};
-use crate::evaluation::compare::{Change, Comparison, Line, NotCompared};
+use crate::evaluation::compare::Comparison;
 use crate::evaluation::figures::Unit;
+use crate::evaluation::line::{Change, Line, NotCompared};
 use crate::model::format::{duration, printable};
 
 /// A comparison with its recordings.

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 
 use super::shown::{Shown, change, not_compared, unsteady, value, verdict};
 use crate::evaluation::capture::Capture;
-use crate::evaluation::compare::{Change, Line};
+use crate::evaluation::line::{Change, Line};
 use crate::model::format::{pad, printable};
 
 /// Writes the verdict, then the recordings and figures behind it. `all` also lists figures without a
