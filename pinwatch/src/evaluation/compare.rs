@@ -56,8 +56,8 @@ impl fmt::Display for Rules {
         } = self;
         write!(
             f,
-            "A ratio matters from {:.0} % on, a share from {:.1} % on; durations of single runs are taken to differ by \
-             {:.0} % (standard deviation) by themselves",
+            "A ratio matters from {:.0} % on, a share from {:.1} % on. Durations of runs of one kernel are assumed to \
+             have a standard deviation of {:.0} %",
             100.0 * threshold,
             100.0 / SHARE * threshold,
             100.0 * run_spread

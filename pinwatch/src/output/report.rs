@@ -16,10 +16,9 @@ use crate::model::state::quantile_ns;
 use crate::model::view::View;
 
 /// Assumptions of the model behind [`Outcome`].
-const MODEL: &str = "A model, not a measurement: pins are taken as they were recorded and ended where the rule would \
-have ended them. What the caller would have done after an error, and whether what stood in the way would have gone \
-meanwhile, is not in it. Passes that were recorded as a sum are taken to be alike. Pinning a page again is taken to \
-cost as much as pinning it first.";
+const MODEL: &str = "A model, not a measurement. It takes each recorded pin and ends it where the rule would have ended \
+it. It leaves out the caller's reaction to an error, and obstacles that would have gone away meanwhile. It assumes that \
+passes recorded as a sum are alike, and that pinning a page again costs as much as the first time.";
 
 /// Writes the report as text.
 ///

@@ -41,7 +41,7 @@ pub fn linear(capture: &Capture) -> Judged {
         points.iter().map(|(pages, ns)| ns / pages).sum::<f64>() / points.len().max(1) as f64;
     let figures = vec![
         row(
-            "first sweeps of 64 pages or more that found nothing",
+            "first collects of 64 pages or more that found nothing",
             points.len(),
         ),
         row("their sizes", format!("{sizes}, {least} to {most} pages")),

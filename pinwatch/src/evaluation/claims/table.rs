@@ -41,7 +41,7 @@ const CLAIMS: &[Claim] = &[
     },
     Claim {
         id: "C4",
-        claim: "sweeping the pages is O(N)",
+        claim: "collecting the pages is O(N)",
         judge: cost::linear,
     },
     Claim {

@@ -72,7 +72,7 @@ pub fn text(shown: &Shown, all: bool, out: &mut impl Write) -> io::Result<()> {
     }
     writeln!(
         out,
-        "\nIntervals are of 95 %. {}; worse and better are what surely does.",
+        "\nIntervals are of 95 %. {}. A figure is worse or better if its whole interval matters.",
         comparison.rules
     )
 }
