@@ -210,7 +210,7 @@ fn only_root_may_open_the_socket_and_it_is_removed_with_the_daemon() {
         .expect("it starts");
     let said = String::from_utf8_lossy(&second.stderr);
     assert_eq!(second.status.code(), Some(1));
-    assert!(said.contains("another pinwatch listens on"), "{said}");
+    assert!(said.contains("another process listens on"), "{said}");
 
     daemon.signal(Signal::SIGTERM);
     daemon.wait();
