@@ -22,7 +22,7 @@ const ELSEWHERE: [&str; 6] = [
 ];
 
 /// A kill leaves definitions that the next start must remove. Each round takes seconds under emulation.
-const KILLS: usize = 5;
+const KILLS: usize = 20;
 
 /// A daemon that is process 1 of a pid namespace of its own, as in a container.
 fn start_as_process_1() -> Daemon {
