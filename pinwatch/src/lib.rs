@@ -2,7 +2,7 @@
 //!
 //! Data flows one way: `kernel` and `probe` (facts, the plan) → `source` (state and events) →
 //! `model` (views of both) → `stream`, `series` and `recording` → `evaluation` and `output`. The
-//! commands in `cmd` connect the parts. docs/architecture.md lists every module; tests/tidy.rs
+//! commands in `cmd` connect the parts. docs/architecture.md lists every module; tests/tidy/folders.rs
 //! enforces which folder may import which.
 
 pub mod cli;
