@@ -16,6 +16,7 @@ mod generate;
 mod guest;
 mod run;
 mod setup;
+mod soak;
 mod test;
 mod vm;
 
@@ -46,6 +47,7 @@ enum Command {
     Bench(bench::BenchArgs),
     Evaluate(evaluate::EvaluateArgs),
     Fuzz(fuzz::FuzzArgs),
+    Soak(soak::SoakArgs),
     Docs(generate::DocsArgs),
     Dist(dist::DistArgs),
 }
@@ -61,6 +63,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::main(&args),
         Command::Evaluate(args) => evaluate::main(&args),
         Command::Fuzz(args) => fuzz::main(&args),
+        Command::Soak(args) => soak::main(&args),
         Command::Docs(args) => generate::main(&args),
         Command::Dist(args) => dist::main(&args),
     });

@@ -6,6 +6,7 @@ mod neighbours;
 mod pins;
 mod reliability;
 mod ring;
+mod soak;
 mod tool;
 mod verifier;
 
@@ -15,11 +16,13 @@ mod live {
     #![allow(dead_code, reason = "the live tests use more of them")]
     pub mod daemon;
     pub mod follower;
+    pub mod leftovers;
     pub mod load;
     pub mod maps;
     pub mod round;
     #[path = "../support/wait.rs"]
     pub mod wait;
+    pub mod watchers;
 }
 
 use anyhow::{Result, ensure};
@@ -65,6 +68,17 @@ enum Command {
         #[arg(long)]
         rounds: u32,
     },
+    /// Random loads, kills, readers and neighbours, for some minutes.
+    Soak {
+        #[arg(long)]
+        minutes: u32,
+        /// The same seed makes the same choices.
+        #[arg(long)]
+        seed: u64,
+        /// Programs that start and stop beside pinwatch (repeatable).
+        #[arg(long = "neighbour", required = true)]
+        neighbours: Vec<NeighbourKind>,
+    },
 }
 
 fn main() -> Result<()> {
@@ -90,6 +104,11 @@ fn main() -> Result<()> {
             reliability::reliability(&neighbours, rounds);
             Ok(())
         }
+        Command::Soak {
+            minutes,
+            seed,
+            neighbours,
+        } => soak::soak(minutes, seed, &neighbours),
     }
 }
 

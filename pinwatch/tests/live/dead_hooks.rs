@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::counts::{NOTHING_LOST, assert_counts};
 use super::daemon::{Daemon, KINDS, Metrics, URL, get};
-use super::lifecycle::programs;
+use super::leftovers::programs;
 use super::load::load;
 
 pub const FTRACE: &str = "/proc/sys/kernel/ftrace_enabled";

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use nix::sys::signal::Signal;
 
 use super::daemon::{Daemon, Metrics};
-use super::lifecycle::wait_until_programs_are_freed;
+use super::leftovers::wait_until_programs_are_freed;
 use super::load::load;
 use super::wait::{PATIENCE, wait_until};
 

@@ -1,5 +1,6 @@
 //! Runs `pinwatch load` and reads its log: the ground truth of these tests.
 
+use std::ops::RangeInclusive;
 use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
@@ -28,6 +29,17 @@ impl LoadLog {
     pub fn failures(&self) -> u64 {
         let failed = self.summary["failed"].as_object().expect("a summary");
         failed.values().filter_map(Value::as_u64).sum()
+    }
+
+    /// Numbers of pins that the kernel can have made: a system call of several pins ends with the first that
+    /// fails.
+    pub fn possible_pins(&self) -> RangeInclusive<u64> {
+        let expected = self.summary["expected_pins"].as_u64();
+        let at_most = expected.expect("a summary");
+        match self.failures() {
+            0 => at_most..=at_most,
+            _ => self.pins.len() as u64..=at_most,
+        }
     }
 
     /// Pins that succeeded.

@@ -18,6 +18,7 @@ mod fold;
 mod follower;
 mod in_flight;
 mod kills;
+mod leftovers;
 mod lifecycle;
 mod load;
 mod machine;

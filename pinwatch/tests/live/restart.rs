@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 
 use super::counts::{NOTHING_LOST, assert_counts};
 use super::daemon::{Daemon, WATCHING};
-use super::lifecycle::kprobe_events;
+use super::leftovers::kprobe_events;
 use super::load::load;
 
 const ELSEWHERE: [&str; 6] = [

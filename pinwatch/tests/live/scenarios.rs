@@ -154,23 +154,15 @@ pub fn check(row: &ScenarioRow, daemon: &Daemon) -> Result<(), String> {
             outcome.failures()
         ));
     }
-    // GUP-fast may take a range without unpinnable pages.
-    let at_most = outcome.summary["expected_pins"]
-        .as_f64()
-        .unwrap_or_default();
+    let possible = outcome.possible_pins();
     let lost = total("pins_lost_total");
-    // A system call of several pins ends with the first that fails.
-    let at_least = match outcome.failures() {
-        0 => at_most,
-        _ => outcome.pins.len() as f64,
-    };
-    let in_range = (at_least..=at_most).contains(&(pins + lost));
+    let in_range = possible.contains(&((pins + lost) as u64));
     if pins < 1.0 || (!row.by_chance && !in_range) {
         wrong.push(format!(
-            "{pins} pins, {lost} lost, the load made {at_least} to {at_most}"
+            "{pins} pins, {lost} lost, the load made {possible:?}"
         ));
     }
-    let may_be_lost = metrics.may_lose(at_most as u64) as f64;
+    let may_be_lost = metrics.may_lose(*possible.end()) as f64;
     if total("pins_in_flight") != 0.0 || total("unmatched_total") > lost || lost > may_be_lost {
         wrong.push(format!("{lost} pins were lost"));
     }

@@ -3,10 +3,10 @@
 
 mod agent;
 mod command;
-mod document;
+pub mod document;
 mod figures;
 mod guest;
-mod other_tools;
+pub mod other_tools;
 mod overhead;
 mod profile;
 pub mod regression;

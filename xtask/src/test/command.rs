@@ -25,6 +25,7 @@ use crate::debian::programs::PROMETHEUS;
 use crate::generate::kernels_md;
 use crate::guest::Placed;
 use crate::setup::{self, Purpose};
+use crate::soak;
 
 /// Run all tests: format, lints, unit tests, and the live tests on stock kernels in VMs
 ///
@@ -171,19 +172,23 @@ fn live(
         guest: guest.to_owned(),
     };
     let files = [
-        placed(pinwatch, "/usr/bin/pinwatch"),
+        placed(pinwatch.clone(), "/usr/bin/pinwatch"),
         placed(tests, LIVE_TESTS),
     ];
     let everything = args.args.is_empty();
-    let price = || {
+    let last = || {
         if !everything {
             return Ok(());
         }
+        let (cache, mirrors) = (matrix.cache, matrix.mirrors);
         steps.check("the price of a pin", || {
-            regression::check(matrix.cache, matrix.mirrors, bench)
+            regression::check(cache, mirrors, bench.clone())
+        })?;
+        steps.check("two minutes of random use on 6.12", || {
+            soak::check(2, "6.12", [pinwatch, bench], cache, mirrors)
         })
     };
-    let rows = matrix.run(&files, counter, steps, price)?;
+    let rows = matrix.run(&files, counter, steps, last)?;
     // Only all kernels and all tests together make the whole table.
     if everything && args.kernels.is_empty() {
         steps.run("docs/kernels.md", || kernels_md::update(&rows))?;
