@@ -14,6 +14,7 @@ mod counts;
 mod daemon;
 mod dead_hooks;
 mod disruption;
+mod faults;
 mod fold;
 mod follower;
 mod in_flight;

@@ -34,8 +34,10 @@ const QEMU_ARGS: [&str; 4] = [
     "edu,addr=5",
 ];
 
-/// Tests that depend on user space only: they run on the oldest kernel, the newest, and one between.
-const USER_SPACE: [&str; 6] = [
+/// Tests that depend more on user space than on the kernel: they run on the oldest kernel, the newest, and one
+/// between.
+const USER_SPACE: [&str; 7] = [
+    "faults::",
     "lifecycle::",
     "privileges::",
     "recordings::",
