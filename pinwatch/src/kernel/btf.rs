@@ -6,9 +6,12 @@
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
+use std::{fs, io};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+use super::names::Names;
 
 /// A malformed BTF file.
 #[derive(Debug, Error)]
@@ -52,6 +55,8 @@ impl Prototype {
 #[derive(Debug, Default)]
 pub struct BtfMatches {
     pub functions: BTreeMap<String, Prototype>,
+    /// Type id of each of these functions; of several with one name the first, as in the kernel's own search.
+    pub ids: BTreeMap<String, u32>,
     pub tracepoints: BTreeMap<String, Prototype>,
     pub constants: BTreeMap<String, u64>,
     /// Byte offsets of struct members, by "struct.member".
@@ -75,6 +80,9 @@ pub struct BtfQuery<'a> {
 /// the type `btf_trace_*` have none.
 const ITERATOR: &str = "__traceiter_";
 
+/// BTF of the running kernel.
+const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
+
 const KIND_INT: u32 = 1;
 const KIND_ARRAY: u32 = 3;
 const KIND_STRUCT: u32 = 4;
@@ -84,29 +92,32 @@ const KIND_FUNC: u32 = 12;
 const KIND_FUNC_PROTO: u32 = 13;
 const KIND_ENUM64: u32 = 19;
 
+/// Looks up `wanted` in the BTF of the running kernel. The error says why it cannot be read.
+pub fn read(wanted: &BtfQuery<'_>) -> Result<BtfMatches, String> {
+    let data = fs::read(VMLINUX).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => "the kernel has no BTF (CONFIG_DEBUG_INFO_BTF)".to_owned(),
+        _ => format!("{VMLINUX} cannot be read: {error}"),
+    })?;
+    find(&data, wanted).map_err(|error| format!("{VMLINUX}: {error}"))
+}
+
 /// Looks up `wanted` in the BTF of a kernel. Names that the BTF lacks are absent from the result.
 pub fn find(data: &[u8], wanted: &BtfQuery<'_>) -> Result<BtfMatches, BtfError> {
     let btf = Btf::parse(data)?;
+    let functions = Names::new(wanted.functions.iter().copied().chain([ITERATOR]));
+    let structs = Names::new(wanted.members.iter().map(|(of, _)| *of));
+    let constants = Names::new(wanted.constants.iter().copied());
     let mut found = BtfMatches::default();
-    for ty in &btf.types {
-        let name = btf.name(ty.name_off);
+    for (id, at) in (1..).zip(&btf.types) {
+        let ty = btf.type_at(*at as usize)?;
         match ty.kind {
-            KIND_FUNC => {
-                if wanted.functions.contains(&name)
-                    && let Some(proto) = btf.prototype(ty.size_or_type)
-                {
-                    found.functions.insert(name.to_owned(), proto);
-                } else if let Some(tracepoint) = name.strip_prefix(ITERATOR)
-                    && wanted.tracepoints.contains(&tracepoint)
-                    && let Some(mut proto) = btf.prototype(ty.size_or_type)
-                {
-                    // The first parameter, `__data`, belongs to the probe and not to the tracepoint.
-                    proto.params.drain(..1.min(proto.params.len()));
-                    found.tracepoints.insert(tracepoint.to_owned(), proto);
-                }
+            KIND_FUNC if btf.may_be(ty.name_off, &functions) => {
+                btf.function(id, &ty, wanted, &mut found);
             }
-            KIND_STRUCT => btf.layout(ty, name, wanted, &mut found),
-            KIND_ENUM | KIND_ENUM64 => btf.constants(ty, wanted.constants, &mut found.constants),
+            KIND_STRUCT if btf.may_be(ty.name_off, &structs) => {
+                btf.layout(&ty, wanted, &mut found);
+            }
+            KIND_ENUM | KIND_ENUM64 => btf.constants(&ty, &constants, &mut found.constants),
             _ => {}
         }
     }
@@ -125,7 +136,8 @@ struct Type {
 struct Btf<'a> {
     data: &'a [u8],
     strings: &'a [u8],
-    types: Vec<Type>,
+    /// Byte offset of each type, from id 1.
+    types: Vec<u32>,
 }
 
 impl<'a> Btf<'a> {
@@ -143,25 +155,35 @@ impl<'a> Btf<'a> {
         };
         let (types_start, types_end) = section(8)?;
         let (strings_start, strings_end) = section(16)?;
-        let mut types = Vec::new();
-        let mut at = types_start;
-        while at < types_end {
-            let info = u32_at(data, at + 4)?;
-            let ty = Type {
-                name_off: u32_at(data, at)?,
-                kind: (info >> 24) & 0x1f,
-                vlen: (info & 0xffff) as usize,
-                size_or_type: u32_at(data, at + 8)?,
-                data: at + 12,
-            };
-            let id = types.len() as u32 + 1;
-            at = ty.data + extra_bytes(&ty).ok_or(BtfError::Kind(id, ty.kind))?;
-            types.push(ty);
-        }
-        Ok(Self {
+        let mut btf = Self {
             data,
             strings: &data[strings_start..strings_end],
-            types,
+            types: Vec::new(),
+        };
+        let mut at = types_start;
+        while at < types_end {
+            let ty = btf.type_at(at)?;
+            let id = btf.types.len() as u32 + 1;
+            btf.types
+                .push(u32::try_from(at).map_err(|_| BtfError::Truncated(at))?);
+            at = ty.data + extra_bytes(&ty).ok_or(BtfError::Kind(id, ty.kind))?;
+        }
+        Ok(btf)
+    }
+
+    fn type_at(&self, at: usize) -> Result<Type, BtfError> {
+        let words = self
+            .data
+            .get(at..)
+            .and_then(|rest| rest.first_chunk::<12>());
+        let [name_off, info, size_or_type] =
+            bytemuck::pod_read_unaligned::<[u32; 3]>(words.ok_or(BtfError::Truncated(at))?);
+        Ok(Type {
+            name_off,
+            kind: (info >> 24) & 0x1f,
+            vlen: (info & 0xffff) as usize,
+            size_or_type,
+            data: at + 12,
         })
     }
 
@@ -171,8 +193,33 @@ impl<'a> Btf<'a> {
         std::str::from_utf8(&bytes[..end]).unwrap_or_default()
     }
 
-    fn get(&self, id: u32) -> Option<&Type> {
-        self.types.get((id as usize).checked_sub(1)?)
+    /// Whether the name at `offset` may be in `names`.
+    fn may_be(&self, offset: u32, names: &Names<'_>) -> bool {
+        let text = self.strings.get(offset as usize..);
+        text.is_some_and(|text| names.may_start(text))
+    }
+
+    fn get(&self, id: u32) -> Option<Type> {
+        let at = self.types.get((id as usize).checked_sub(1)?)?;
+        self.type_at(*at as usize).ok()
+    }
+
+    /// Adds the prototype of a wanted function, or of the tracepoint that the function serves.
+    fn function(&self, id: u32, ty: &Type, wanted: &BtfQuery<'_>, found: &mut BtfMatches) {
+        let name = self.name(ty.name_off);
+        if wanted.functions.contains(&name) {
+            if let Some(proto) = self.prototype(ty.size_or_type) {
+                found.functions.insert(name.to_owned(), proto);
+                found.ids.entry(name.to_owned()).or_insert(id);
+            }
+        } else if let Some(tracepoint) = name.strip_prefix(ITERATOR)
+            && wanted.tracepoints.contains(&tracepoint)
+            && let Some(mut proto) = self.prototype(ty.size_or_type)
+        {
+            // The first parameter, `__data`, belongs to the probe and not to the tracepoint.
+            proto.params.drain(..1.min(proto.params.len()));
+            found.tracepoints.insert(tracepoint.to_owned(), proto);
+        }
     }
 
     fn prototype(&self, id: u32) -> Option<Prototype> {
@@ -216,7 +263,8 @@ impl<'a> Btf<'a> {
     }
 
     /// Offsets and element counts of the wanted members of a struct.
-    fn layout(&self, ty: &Type, name: &str, wanted: &BtfQuery<'_>, found: &mut BtfMatches) {
+    fn layout(&self, ty: &Type, wanted: &BtfQuery<'_>, found: &mut BtfMatches) {
+        let name = self.name(ty.name_off);
         for (_, member) in wanted.members.iter().filter(|(of, _)| *of == name) {
             let field = (0..ty.vlen).find_map(|n| {
                 let at = ty.data + n * 12;
@@ -236,15 +284,18 @@ impl<'a> Btf<'a> {
         }
     }
 
-    fn constants(&self, ty: &Type, wanted: &[&str], found: &mut BTreeMap<String, u64>) {
+    fn constants(&self, ty: &Type, wanted: &Names<'_>, found: &mut BTreeMap<String, u64>) {
         let size = if ty.kind == KIND_ENUM { 8 } else { 12 };
         for member in 0..ty.vlen {
             let at = ty.data + member * size;
             let Ok(name) = u32_at(self.data, at) else {
                 return;
             };
+            if !self.may_be(name, wanted) {
+                continue;
+            }
             let name = self.name(name);
-            if wanted.contains(&name) {
+            if wanted.contains(name) {
                 let low = u32_at(self.data, at + 4).unwrap_or_default();
                 let high = if size == 12 {
                     u32_at(self.data, at + 8).unwrap_or_default()
@@ -323,6 +374,7 @@ mod tests {
                 returns: Returns::Other
             }
         );
+        assert_eq!(found.ids["f"], 3);
         assert_eq!(found.constants["E"], 7);
     }
 

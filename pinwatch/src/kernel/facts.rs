@@ -5,7 +5,7 @@
 #![forbid(unsafe_code)]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, OpenOptions};
+use std::fs::OpenOptions;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -109,9 +109,7 @@ impl Facts {
             Ok(found) => (found, None),
             Err(error) => (btf::BtfMatches::default(), Some(error)),
         };
-        let kallsyms = SymbolCounts::read(|name| {
-            wanted.symbols.contains(&name) || FEATURE_SYMBOLS.contains(&name)
-        });
+        let kallsyms = SymbolCounts::read(&[wanted.symbols.as_slice(), &FEATURE_SYMBOLS].concat());
         let has = |name: &str| kallsyms.plain.contains_key(name);
         Self {
             release: read_trimmed("/proc/sys/kernel/osrelease").unwrap_or_default(),
@@ -147,11 +145,7 @@ fn read_btf(wanted: &Wanted) -> Result<btf::BtfMatches, String> {
         constants: &wanted.constants,
         members: &wanted.members,
     };
-    let data = fs::read("/sys/kernel/btf/vmlinux").map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => "the kernel has no BTF (CONFIG_DEBUG_INFO_BTF)".to_owned(),
-        _ => format!("/sys/kernel/btf/vmlinux cannot be read: {error}"),
-    })?;
-    btf::find(&data, &wanted).map_err(|error| format!("/sys/kernel/btf/vmlinux: {error}"))
+    btf::read(&wanted)
 }
 
 /// Reason why fentry and fexit cannot be used. Loads a tracing program, since some kernels refuse all of

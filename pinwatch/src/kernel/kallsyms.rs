@@ -8,6 +8,12 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Seek as _};
 use std::sync::Mutex;
 
+use super::names::Names;
+
+/// Start and end of the first task's stack.
+const STACK_START: &str = "__start_init_task";
+const STACK_END: &str = "__end_init_task";
+
 /// One line of kallsyms: "address type name [module]".
 struct Symbol<'a> {
     address: &'a str,
@@ -17,8 +23,9 @@ struct Symbol<'a> {
 }
 
 impl<'a> Symbol<'a> {
-    fn parse(line: &'a str) -> Option<Self> {
-        let mut words = line.split_ascii_whitespace();
+    /// `None` for a malformed line.
+    fn parse(line: &'a [u8]) -> Option<Self> {
+        let mut words = std::str::from_utf8(line).ok()?.split_ascii_whitespace();
         Some(Self {
             address: words.next()?,
             kind: words.next()?,
@@ -37,16 +44,26 @@ impl<'a> Symbol<'a> {
     }
 }
 
-/// Calls `take` for each well-formed line.
-fn for_each_symbol(mut text: impl BufRead, mut take: impl FnMut(&Symbol<'_>)) -> io::Result<()> {
-    let mut line = String::new();
-    while text.read_line(&mut line)? > 0 {
-        if let Some(symbol) = Symbol::parse(&line) {
-            take(&symbol);
-        }
+/// Calls `take` for each line.
+fn for_each_line(mut text: impl BufRead, mut take: impl FnMut(&[u8])) -> io::Result<()> {
+    let mut line = Vec::new();
+    while text.read_until(b'\n', &mut line)? > 0 {
+        take(&line);
         line.clear();
     }
     Ok(())
+}
+
+/// The line from its symbol's name on: after the second space.
+fn from_name(line: &[u8]) -> &[u8] {
+    /// Length of "0123456789abcdef t ", for addresses of 64 bits.
+    const BEFORE: usize = 19;
+    if let Some([b' ', _, b' ']) = line.get(BEFORE - 3..BEFORE) {
+        return &line[BEFORE..];
+    }
+    line.splitn(3, |byte| *byte == b' ')
+        .nth(2)
+        .unwrap_or_default()
 }
 
 /// Counts of wanted symbols, from one read of kallsyms.
@@ -65,22 +82,31 @@ pub struct SymbolCounts {
 
 impl SymbolCounts {
     /// Reads `/proc/kallsyms`; empty if it cannot be read.
-    pub fn read(wanted: impl Fn(&str) -> bool) -> Self {
+    pub fn read(wanted: &[&str]) -> Self {
         match File::open("/proc/kallsyms") {
             Ok(file) => Self::parse(BufReader::new(file), wanted),
             Err(_) => Self::default(),
         }
     }
 
-    fn parse(text: impl BufRead, wanted: impl Fn(&str) -> bool) -> Self {
+    fn parse(text: impl BufRead, wanted: &[&str]) -> Self {
+        let names = Names::new(wanted.iter().copied().chain([STACK_START, STACK_END]));
         let mut found = Self::default();
         let (mut start, mut end) = (None, None);
         // After an error the symbols read before it count: an incomplete list is still useful.
-        let _ = for_each_symbol(text, |symbol| match symbol.name {
-            "__start_init_task" => start = symbol.address(),
-            "__end_init_task" => end = symbol.address(),
-            name if symbol.is_text() => found.count(name, &wanted),
-            _ => {}
+        let _ = for_each_line(text, |line| {
+            if !names.may_start(from_name(line)) {
+                return;
+            }
+            let Some(symbol) = Symbol::parse(line) else {
+                return;
+            };
+            match symbol.name {
+                STACK_START => start = symbol.address(),
+                STACK_END => end = symbol.address(),
+                name if symbol.is_text() => found.count(name, wanted),
+                _ => {}
+            }
         });
         let size = start
             .zip(end)
@@ -89,9 +115,9 @@ impl SymbolCounts {
         found
     }
 
-    fn count(&mut self, symbol: &str, wanted: impl Fn(&str) -> bool) {
+    fn count(&mut self, symbol: &str, wanted: &[&str]) {
         let base = symbol.split('.').next().unwrap_or(symbol);
-        if !wanted(base) {
+        if !wanted.contains(&base) {
             return;
         }
         if symbol.ends_with(".cold") {
@@ -127,10 +153,10 @@ impl KernelSymbols {
 /// Reads the symbols once and keeps, for each address, the nearest symbol at or before it.
 fn resolve_in(kallsyms: impl BufRead, addresses: &[u64]) -> io::Result<Vec<String>> {
     let mut nearest = vec![(0, String::new()); addresses.len()];
-    for_each_symbol(kallsyms, |symbol| {
-        if !symbol.is_text() {
+    for_each_line(kallsyms, |line| {
+        let Some(symbol) = Symbol::parse(line).filter(Symbol::is_text) else {
             return;
-        }
+        };
         let start = symbol.address().unwrap_or_default();
         for (n, (best, name)) in nearest.iter_mut().enumerate() {
             // If a call is the last instruction of a function, its return address belongs to the next
@@ -207,7 +233,7 @@ mod tests {
             "migrate_pages",
             "folio_isolate_lru",
         ];
-        let found = SymbolCounts::parse(text.as_bytes(), |name| wanted.contains(&name));
+        let found = SymbolCounts::parse(text.as_bytes(), &wanted);
         let expected = [("__gup_longterm_locked", 1), ("folio_isolate_lru", 2)];
         let expected = expected.map(|(name, n)| (name.to_owned(), n));
         assert_eq!(found.plain, expected.into());
@@ -215,8 +241,22 @@ mod tests {
     }
 
     #[test]
+    fn damaged_lines_are_skipped_and_short_addresses_count() {
+        let mut text =
+            b"\n  \nffffffff81000000\nffffffff81000000 t\nffffffff81000000 t \n\xff\xfe t x\n"
+                .to_vec();
+        text.extend(b"ffffffff81000000 t migrate_pages\xff\n");
+        text.extend(b"c0008000 T migrate_pages\nffffffff81000000 t migrate_pages");
+        for cut in 0..text.len() {
+            SymbolCounts::parse(&text[..cut], &["migrate_pages"]);
+        }
+        let found = SymbolCounts::parse(text.as_slice(), &["migrate_pages"]);
+        assert_eq!(found.plain["migrate_pages"], 2);
+    }
+
+    #[test]
     fn the_stack_size_is_a_difference_and_hidden_with_the_addresses() {
-        let of = |text: &str| SymbolCounts::parse(text.as_bytes(), |_| false).stack_size;
+        let of = |text: &str| SymbolCounts::parse(text.as_bytes(), &[]).stack_size;
         assert_eq!(
             of("ffff8000 D __start_init_task\nffffc000 D __end_init_task"),
             Some(0x4000)

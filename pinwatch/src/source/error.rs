@@ -10,8 +10,8 @@ pub enum LiveError {
     Unusable(Vec<String>),
     #[error("pinwatch cannot load the BPF object; `pinwatch check` lists the obstacles: {0}")]
     Load(#[from] aya::EbpfError),
-    #[error("the kernel's BTF has no function {0}, which the BPF programs call: {1}")]
-    Kfunc(&'static str, aya::BtfError),
+    #[error("the kernel's BTF has no function {0}, which the BPF programs call")]
+    Kfunc(&'static str),
     #[error(
         "cannot attach the BPF program {program} to {target}, without which no pin is measured: {reason}"
     )]

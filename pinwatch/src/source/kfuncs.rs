@@ -1,8 +1,8 @@
 //! Resolves calls of kernel functions (kfuncs) in the BPF object, which aya does not do.
 #![forbid(unsafe_code)]
 
-use aya::Btf;
-use aya_obj::btf::BtfKind;
+use std::collections::BTreeMap;
+
 use pinwatch_common::abi::{KFUNCS, NO_OPERATION, kernel_call, kfunc_call};
 
 use super::error::LiveError;
@@ -12,13 +12,12 @@ pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), 
 
 /// The object as 64-bit words, with each kfunc call resolved to the function's id in the kernel's BTF.
 ///
-/// Without BTF each call becomes an instruction without effect. [`LiveError::Kfunc`] if BTF lacks a function.
-pub fn resolve(object: &[u8], btf: Option<&Btf>) -> Result<Vec<u64>, LiveError> {
+/// Without ids each call becomes an instruction without effect. [`LiveError::Kfunc`] if a function has no id.
+pub fn resolve(object: &[u8], ids: Option<&BTreeMap<String, u32>>) -> Result<Vec<u64>, LiveError> {
     let mut calls = [NO_OPERATION; KFUNCS.len()];
-    if let Some(btf) = btf {
+    if let Some(ids) = ids {
         for (call, name) in calls.iter_mut().zip(KFUNCS) {
-            let id = btf.id_by_type_name_kind(name, BtfKind::Func);
-            *call = kernel_call(id.map_err(|error| LiveError::Kfunc(name, error))?);
+            *call = kernel_call(*ids.get(name).ok_or(LiveError::Kfunc(name))?);
         }
     }
     Ok(replace(object, &calls))
@@ -51,6 +50,18 @@ mod tests {
         object.push(9);
         let calls = [10, 11, 12, 13];
         assert_eq!(replace(&object, &calls), [7, 12, kernel_call(3), 10, 9]);
+    }
+
+    #[test]
+    fn a_call_of_a_function_without_id_is_an_error() {
+        let mut ids: BTreeMap<_, _> = (1..)
+            .zip(KFUNCS)
+            .map(|(id, f)| (f.to_owned(), id))
+            .collect();
+        assert!(resolve(OBJECT, Some(&ids)).is_ok());
+        ids.remove(KFUNCS[2]);
+        let error = resolve(OBJECT, Some(&ids)).unwrap_err();
+        assert!(error.to_string().contains(KFUNCS[2]), "{error}");
     }
 
     #[test]

@@ -4,17 +4,17 @@
 //! `pinwatch_ebpf::maps` has the reason.
 #![forbid(unsafe_code)]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aya::{Btf, Ebpf, EbpfLoader};
+use aya::{Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
 use bytemuck::{Zeroable as _, bytes_of};
 use memmap2::MmapRaw;
-use pinwatch_common::abi::{ABI_SYMBOL, ABI_VERSION};
+use pinwatch_common::abi::{ABI_SYMBOL, ABI_VERSION, KFUNCS};
 use pinwatch_common::fold::CpuCells;
 use pinwatch_common::limits::SLOTS;
 use pinwatch_common::program_config::PROGRAM_CONFIG_SYMBOL;
@@ -22,6 +22,7 @@ use pinwatch_common::record::{Flight, PHASES, Pin, Slot, ZONES};
 
 use super::error::LiveError;
 use super::events::{EventCount, Events};
+use super::function_ids::btf_with;
 use super::kfuncs::{self, OBJECT};
 use super::shared_memory::{share, word_at};
 use super::skips::SkipCounts;
@@ -29,6 +30,7 @@ use super::stack::Stacks;
 use super::switch_watch::{SwitchWatch, fail_silent};
 use super::thread::thread;
 use crate::host::clock::monotonic_ns;
+use crate::kernel::btf::{self, BtfQuery};
 use crate::kernel::facts::Facts;
 use crate::kernel::procfs::{self, threads_inside_a_pin};
 use crate::kernel::switches::SwitchFiles;
@@ -82,18 +84,19 @@ impl Live {
         raise_limits();
         let cpus = possible_cpus()?;
         let globals = plan.globals;
-        // Only trampolines need BTF: the object has no CO-RE relocations. Reading it takes memory.
+        // Only trampolines need BTF ids: the object has no CO-RE relocations.
         let trampolines = plan
             .attachments()
             .any(|(_, attachment)| matches!(attachment.kind, Kind::Fentry | Kind::Fexit));
-        let btf = trampolines.then(|| Btf::from_sys_fs().ok()).flatten();
+        let ids = trampolines.then(|| function_ids(plan).ok()).flatten();
+        let btf = ids.as_ref().map(btf_with);
         let object = kfuncs::resolve(
             OBJECT,
-            btf.as_ref().filter(|_| globals.can_disable_preemption),
+            ids.as_ref().filter(|_| globals.can_disable_preemption),
         )?;
         let config = globals.config();
         let mut ebpf = EbpfLoader::new()
-            .btf(btf.as_ref())
+            .btf(None)
             .override_global(ABI_SYMBOL, &ABI_VERSION, true)
             .override_global(PROGRAM_CONFIG_SYMBOL, bytes_of(&config), true)
             .override_global(aya_log::LEVEL, &options.bpf_log_level, true)
@@ -348,6 +351,17 @@ fn open_tracefs(facts: &Facts) -> Option<Arc<Tracefs>> {
         tracing::warn!("kprobes of killed pinwatch processes remain: {error}");
     }
     Some(Arc::new(tracefs))
+}
+
+/// BTF ids of the functions that the programs hook or call.
+fn function_ids(plan: &Plan) -> Result<BTreeMap<String, u32>, String> {
+    let hooked = plan.attachments().map(|(_, attachment)| attachment.target);
+    let functions: Vec<_> = hooked.chain(KFUNCS).collect();
+    let wanted = BtfQuery {
+        functions: &functions,
+        ..BtfQuery::default()
+    };
+    Ok(btf::read(&wanted)?.ids)
 }
 
 fn possible_cpus() -> Result<usize, LiveError> {

@@ -3,6 +3,7 @@
 pub mod diagnostics;
 pub mod error;
 pub mod events;
+mod function_ids;
 mod kfuncs;
 pub mod live;
 mod shared_memory;
