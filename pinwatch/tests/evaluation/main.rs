@@ -2,7 +2,9 @@
 
 mod bounds;
 mod claims;
+mod outputs;
 mod refused;
+mod simulation;
 mod support;
 mod unreturned;
 mod verdict;

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use pinwatch::host::machine::Placement;
 use pinwatch::model::view::{HookLine, HookStatus};
 use pinwatch::probe::table::Measurement;
 use pinwatch_common::record::Pin;
@@ -58,7 +59,7 @@ fn nothing_to_compare_is_an_error() {
         (&full, &cut, "the recording was cut short"),
         (&full, &other, "no group of pins in common"),
     ] {
-        let (status, shown) = compared(base, new);
+        let (status, shown) = compared(base, new, &[]);
         assert_eq!(status, Some(2), "{shown}");
         assert!(shown.contains(wanted), "{wanted} in {shown}");
     }
@@ -73,10 +74,10 @@ fn figures_without_a_measurement_are_not_compared() {
     write(&base, &pins(0), unchanged);
     write(&new, &pins(1), unchanged);
     let unsaid = "passes, load, io_uring, 129 to 256 pages: no pin in base has a value";
-    let (status, shown) = compared(&base, &new);
+    let (status, shown) = compared(&base, &new, &[]);
     assert_eq!(status, Some(0), "{shown}");
     assert!(shown.contains(unsaid), "{shown}");
-    let (status, shown) = compared(&new, &base);
+    let (status, shown) = compared(&new, &base, &[]);
     assert_eq!(status, Some(0), "{shown}");
     assert!(shown.contains(&unsaid.replace("base", "new")), "{shown}");
     // The plan says so, at the beginning or at the end.
@@ -99,7 +100,7 @@ fn figures_without_a_measurement_are_not_compared() {
         plan.push(line(Measurement::Drains, HookStatus::Silent));
         plan.push(line(Measurement::Zones, HookStatus::NotApplicable));
     });
-    let (_, shown) = compared(&base, &new);
+    let (_, shown) = compared(&base, &new, &[]);
     for wanted in [
         "migrate calls: migrations was not measured in new",
         "LRU drains: drains was not measured in new",
@@ -119,4 +120,35 @@ fn figures_without_a_measurement_are_not_compared() {
             .any(|left_out| left_out["figure"] == "LRU drains" && left_out["group"].is_null()),
         "{json}"
     );
+}
+
+#[test]
+fn cma_pageblocks_must_agree_where_both_recordings_have_them() {
+    let folder = Folder::new("placement");
+    let (base, new) = (folder.file("base"), folder.file("new"));
+    let with = |pages: u64| {
+        Some(Placement {
+            cma_pages: [("0 Normal".to_owned(), pages)].into(),
+            cma_total_kib: 0,
+        })
+    };
+    let pins = vec![load(plain()); 100];
+    let side = |file: &Path, placement| {
+        write(file, &pins, |header, _| {
+            header.machine.placement = placement
+        });
+    };
+    side(&base, with(16_384));
+    side(&new, with(2_380_800));
+    let (status, shown) = compared(&base, &new, &[]);
+    assert_eq!(status, Some(2), "{shown}");
+    assert!(
+        shown.contains("CMA pageblocks in 0 Normal: 9300 MiB, CmaTotal 0 MiB")
+            && shown.contains("--allow placement"),
+        "{shown}"
+    );
+    assert_eq!(compared(&base, &new, &["--allow=placement"]).0, Some(0));
+    // An older recording does not say.
+    side(&new, None);
+    assert_eq!(compared(&base, &new, &[]).0, Some(0));
 }

@@ -319,8 +319,8 @@ pub fn looping() -> Pin {
 }
 
 /// Exit status and text of a comparison with all of its figures.
-pub fn compared(base: &Path, new: &Path) -> (Option<i32>, String) {
-    let output = pinwatch(&["compare", "--all"], &[base, new]);
+pub fn compared(base: &Path, new: &Path, args: &[&str]) -> (Option<i32>, String) {
+    let output = pinwatch(&[&["compare", "--all"], args].concat(), &[base, new]);
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
     (output.status.code(), text(&output) + &error)
 }

@@ -18,7 +18,7 @@ fn pins_that_do_not_return_make_a_kernel_worse() {
         write(&new, pins, |_, end| {
             in_flight(end, now_ns, vec![looping(); 4]);
         });
-        let (status, shown) = compared(&base, &new);
+        let (status, shown) = compared(&base, &new, &[]);
         assert_eq!(status, Some(1), "{shown}");
         assert!(
             shown.contains("pins that do not return     0.00 -> 4.00")
@@ -26,8 +26,8 @@ fn pins_that_do_not_return_make_a_kernel_worse() {
             "{shown}"
         );
     }
-    assert_eq!(compared(&new, &base).0, Some(0));
-    assert_eq!(compared(&new, &new).0, Some(0));
+    assert_eq!(compared(&new, &base, &[]).0, Some(0));
+    assert_eq!(compared(&new, &new, &[]).0, Some(0));
     // A signal ended it after 20 s.
     let killed = Pin {
         duration_ns: 20_000_000_000,
@@ -35,7 +35,7 @@ fn pins_that_do_not_return_make_a_kernel_worse() {
         ..looping()
     };
     write(&new, &[&pins[..], &[load(killed)]].concat(), unchanged);
-    assert_eq!(compared(&base, &new).0, Some(1));
+    assert_eq!(compared(&base, &new, &[]).0, Some(1));
     // Pins of the base last longer, or the pin is young.
     let slow = Pin {
         duration_ns: 30_000_000_000,
@@ -46,13 +46,13 @@ fn pins_that_do_not_return_make_a_kernel_worse() {
         write(&new, &pins, |_, end| {
             in_flight(end, age_ns, vec![looping()]);
         });
-        let (status, shown) = compared(&base, &new);
+        let (status, shown) = compared(&base, &new, &[]);
         assert_eq!(status, Some(0), "{shown}");
     }
     // What a cut recording had in flight is unknown.
     let whole = fs::read(&new).expect("it is written");
     fs::write(&new, &whole[..whole.len() - 10]).expect("written");
-    let (status, shown) = compared(&base, &new);
+    let (status, shown) = compared(&base, &new, &[]);
     assert_eq!(status, Some(0), "{shown}");
     assert!(
         shown.contains("pins that do not return: a recording of new was cut short"),

@@ -117,7 +117,7 @@ fn pins_that_fail_in_turn_are_no_difference() {
         };
         write(&base, &side(1), unchanged);
         write(&new, &side(0), unchanged);
-        let (status, shown) = compared(&base, &new);
+        let (status, shown) = compared(&base, &new, &[]);
         assert_eq!(status, Some(0), "{shown}");
         assert!(
             shown.starts_with("no difference") && shown.contains(share),
@@ -142,7 +142,7 @@ fn a_burst_in_a_single_run_is_no_difference_and_many_failures_are() {
         for [in_base, in_new] in [[&|_| false, burst], [burst, &|_| false]] {
             write(&base, &side(in_base), unchanged);
             write(&new, &side(in_new), unchanged);
-            let (status, shown) = compared(&base, &new);
+            let (status, shown) = compared(&base, &new, &[]);
             assert_eq!(status, Some(0), "{shown}");
             assert!(shown.starts_with("no difference"), "{shown}");
         }
@@ -159,12 +159,12 @@ fn a_burst_in_a_single_run_is_no_difference_and_many_failures_are() {
     let pins: Vec<_> = (0..10_000).map(|n| load(slow(n))).collect();
     write(&base, &side(&|_| false), unchanged);
     write(&new, &pins, unchanged);
-    let (status, shown) = compared(&base, &new);
+    let (status, shown) = compared(&base, &new, &[]);
     assert_eq!(status, Some(0), "{shown}");
     let worse: [&dyn Fn(usize) -> bool; 2] = [&|n| n % 7 == 0, &|n| !(4000..5500).contains(&n)];
     for fails in worse {
         write(&new, &side(fails), unchanged);
-        let (status, shown) = compared(&base, &new);
+        let (status, shown) = compared(&base, &new, &[]);
         assert_eq!(status, Some(1), "{shown}");
     }
 }
