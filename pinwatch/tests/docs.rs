@@ -216,3 +216,46 @@ fn json_md_lists_every_field() {
         assert_keys_are_listed(output, &value, listed);
     }
 }
+
+/// The worked example shows lines of real output. A line with `...` is shortened, and the last section
+/// before the conclusions has recordings that are not in the source.
+#[test]
+fn comparison_md_shows_real_output() {
+    let run = |args: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_pinwatch"))
+            .args(args)
+            .current_dir(concat!(
+                env!("CARGO_MANIFEST_DIR"),
+                "/tests/data/recordings"
+            ))
+            .output()
+            .expect("pinwatch starts");
+        let text = [output.stdout, output.stderr].concat();
+        String::from_utf8(text).expect("UTF-8")
+    };
+    let files = ["compare", "5.10.pw", "6.12.pw"];
+    let allowed = |more: &[&'static str]| run(&[&files[..], &["--allow", "hooks"], more].concat());
+    let real = [
+        run(&files),
+        allowed(&["--all"]),
+        allowed(&["--format", "mail"]),
+        run(&["report", "6.12.pw"]),
+    ]
+    .concat();
+    let real: Vec<_> = real.lines().map(str::trim_end).collect();
+    let page = include_str!("../../docs/comparison.md");
+    let sections = page.split("\n## ");
+    let shown = sections
+        .filter(|section| !section.starts_with("Pins that do not return"))
+        .flat_map(|section| section.split("```text\n").skip(1))
+        .flat_map(|block| block.split("```").next().unwrap_or_default().lines());
+    let mut checked = 0;
+    for line in shown.filter(|line| !line.contains("...")) {
+        checked += 1;
+        assert!(
+            real.contains(&line.trim_end()) || line.ends_with("--all lists them"),
+            "docs/comparison.md shows a line that pinwatch does not write: {line}"
+        );
+    }
+    assert!(checked > 30, "{checked} lines");
+}

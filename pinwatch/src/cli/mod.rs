@@ -7,6 +7,6 @@ mod run;
 mod watch;
 
 pub use command::{Cli, Command};
-pub use recording::{As, Compare, Record, Replay, Report};
+pub use recording::{As, Compare, Format, Record, Replay, Report};
 pub use run::{BpfLog, Run};
 pub use watch::{Check, Follow, Manual, Tail, Top};

@@ -157,15 +157,24 @@ pub struct Compare {
     #[arg(long, value_name = "DIFF", value_delimiter = ',')]
     pub allow: Vec<Aspect>,
 
-    /// Smallest change of a ratio that counts as better or worse, in per cent. For a share, a fifth of
-    /// it in percentage points
+    /// Smallest change of a ratio that counts as better or worse, in per cent. For a share, a
+    /// twentieth of it in percentage points
     #[arg(long, value_name = "PERCENT", default_value_t = 5.0, value_parser = percent)]
     pub threshold: f64,
 
     /// Assumed standard deviation of durations between runs of one kernel, in per cent. Three or more
-    /// runs on both sides replace it. Use 0 where a clock counts instructions
-    #[arg(long, value_name = "PERCENT", default_value_t = 5.0, value_parser = percent)]
-    pub run_spread: f64,
+    /// runs on both sides replace it [default: 5; 0 if the clock of all recordings counts instructions]
+    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    pub run_spread: Option<f64>,
+
+    /// Format of the output
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        default_value = "text",
+        conflicts_with = "json"
+    )]
+    pub format: Format,
 
     /// Also list the figures without a difference
     #[arg(long)]
@@ -178,6 +187,17 @@ pub struct Compare {
     /// Also write the comparison as an HTML page with plots
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
+}
+
+/// Output format of `pinwatch compare`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// All figures with a difference
+    Text,
+    /// At most 30 lines of 72 columns, for the cover letter of a patch
+    Mail,
+    /// The layout of MMTests' compare-kernels.sh
+    Mmtests,
 }
 
 fn percent(text: &str) -> Result<f64, String> {

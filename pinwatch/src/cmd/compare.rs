@@ -14,8 +14,8 @@ use crate::cli;
 use crate::evaluation::capture::{self, Capture};
 use crate::evaluation::comparability::{Difference, differences};
 use crate::evaluation::compare::{Rules, compare};
-use crate::model::format::printable;
-use crate::output::compare::{Shown, html, json, text};
+use crate::model::format::{Clock, printable};
+use crate::output::compare::{Shown, html, json, mail, mmtests, text};
 
 /// Exit status if the new kernel is worse.
 const WORSE: u8 = 1;
@@ -68,7 +68,7 @@ fn compared(args: &cli::Compare) -> Result<ExitCode> {
     }
     let rules = Rules {
         threshold: args.threshold / 100.0,
-        run_spread: args.run_spread / 100.0,
+        run_spread: run_spread(&base, &new, args) / 100.0,
     };
     let comparison = compare(&base, &new, rules)?;
     let shown = Shown {
@@ -85,7 +85,11 @@ fn compared(args: &cli::Compare) -> Result<ExitCode> {
     if args.json {
         writeln!(out, "{}", json(&shown)?)?;
     } else {
-        text(&shown, args.all, &mut out)?;
+        match args.format {
+            cli::Format::Text => text(&shown, args.all, &mut out)?,
+            cli::Format::Mail => write!(out, "{}", mail(&shown))?,
+            cli::Format::Mmtests => write!(out, "{}", mmtests(&shown))?,
+        }
     }
     out.flush()?;
     Ok(if comparison.is_worse() {
@@ -93,6 +97,16 @@ fn compared(args: &cli::Compare) -> Result<ExitCode> {
     } else {
         ExitCode::SUCCESS
     })
+}
+
+/// The run spread in per cent. Counted instructions repeat from boot to boot.
+fn run_spread(base: &[Capture], new: &[Capture], args: &cli::Compare) -> f64 {
+    /// Durations of runs of one kernel on a quiet machine.
+    const USUAL: f64 = 5.0;
+    let mut captures = base.iter().chain(new);
+    let counted = captures.all(|capture| capture.clock() == Clock::Instructions);
+    let usual = if counted { 0.0 } else { USUAL };
+    args.run_spread.unwrap_or(usual)
 }
 
 /// Aspects in which any two recordings differ, each once: those that `--allow` accepts, and the

@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result};
 use super::evidence::Evidence;
 use super::group::Groups;
 use super::what_if::{Outcome, Rule};
+use crate::model::format::Clock;
 use crate::model::session::Lost;
 use crate::model::state::State;
 use crate::recording::replay::Replay;
@@ -28,6 +29,13 @@ pub struct Capture {
     /// `None` if the recording was cut short.
     pub end: Option<Box<End>>,
     pub damage: Option<Damage>,
+}
+
+impl Capture {
+    #[must_use]
+    pub fn clock(&self) -> Clock {
+        Clock::of(self.header.machine.counts_instructions)
+    }
 }
 
 /// Reads a recording to its end. Calls `read` with the number of pins so far, once per frame.

@@ -23,6 +23,7 @@ pub enum Aspect {
     Thp,
     Hugetlb,
     Clock,
+    Placement,
     CommandLine,
     Load,
     Filter,
@@ -113,9 +114,37 @@ const ROWS: &[AspectRow] = &[
                 .collect(),
         )
     }),
-    row(Aspect::Clock, |capture| {
-        capture.header.machine.clocksource.clone()
-    }),
+    AspectRow {
+        alike: Some(|base, new| {
+            base.clocksource == new.clocksource
+                && known_alike(&base.counts_instructions, &new.counts_instructions)
+        }),
+        ..row(Aspect::Clock, |capture| {
+            let machine = &capture.header.machine;
+            match machine.counts_instructions {
+                Some(true) => format!("{}, counts instructions", machine.clocksource),
+                Some(false) | None => machine.clocksource.clone(),
+            }
+        })
+    },
+    AspectRow {
+        alike: Some(|base, new| known_alike(&base.placement, &new.placement)),
+        ..row(Aspect::Placement, |capture| {
+            let Some(placement) = &capture.header.machine.placement else {
+                return "unknown".to_owned();
+            };
+            let zones = placement.cma_pages.iter();
+            let zones: Vec<_> = zones
+                .map(|(zone, pages)| format!("CMA pageblocks in {zone}: {} MiB", pages / 256))
+                .collect();
+            let total = format!("CmaTotal {} MiB", placement.cma_total_kib / 1024);
+            if zones.is_empty() {
+                format!("no CMA pageblocks, {total}")
+            } else {
+                format!("{}, {total}", zones.join(", "))
+            }
+        })
+    },
     row(Aspect::CommandLine, |capture| {
         let words = capture.header.machine.command_line.split_whitespace();
         // The booted image is the object of the comparison.
@@ -144,6 +173,13 @@ const ROWS: &[AspectRow] = &[
         capture.header.start.version.clone()
     }),
 ];
+
+/// Whether two values agree; older recordings lack them, which is no difference.
+fn known_alike<T: PartialEq>(base: &Option<T>, new: &Option<T>) -> bool {
+    base.as_ref()
+        .zip(new.as_ref())
+        .is_none_or(|(base, new)| base == new)
+}
 
 fn near(base: u64, new: u64) -> bool {
     let (base, new) = (base as f64, new as f64);

@@ -5,8 +5,10 @@
 //! batches, as on a machine that gets busier, widen the interval ([`stats::inflation`]).
 //!
 //! With three runs or more on both sides each run gives one value instead. That includes the differences
-//! between boots. With fewer runs the data do not show these differences. Intervals of durations are then
-//! widened by [`Rules::run_spread`], or by the change of the machine's speed if that is larger.
+//! between boots. The error is at least that of the batches inside the runs: an episode is one event of its
+//! run, so runs that happen to have one on one side only do not decide. With fewer runs the data do not show
+//! the differences between boots. Intervals of durations are then widened by [`Rules::run_spread`], or by
+//! the change of the machine's speed if that is larger.
 //!
 //! A burst in a single run can be chance, even if the other side has none: each side's share has the error
 //! that the side with the stronger bursts shows ([`SampleSet::resemblance`]).
@@ -25,24 +27,23 @@ use anyhow::{Result, bail};
 use serde::Serialize;
 
 use super::capture::Capture;
-use super::figures::{Aggregate, Better, FAILED, FIGURES, Figure};
+use super::figures::{Better, FAILED, FIGURES};
 use super::group::{Group, Key};
 use super::line::{Change, Line, NotCompared};
 use super::lost::{not_measured, refuse_without_pins};
+use super::pair::{Pair, SHARE};
 use super::sample_set::SampleSet;
-use super::stats::{self, Errors, Estimate, LEVEL};
+use super::stats::LEVEL;
 use super::unreturned;
-use crate::model::format::printable;
+use crate::model::format::{Clock, printable};
 
-/// Divisor of [`Rules::threshold`] for differences of shares.
-const SHARE: f64 = 5.0;
 /// Minimum number of runs per side to compare runs instead of batches.
 const RUNS: usize = 3;
 
 /// Limits of a comparison.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Rules {
-    /// Smallest relative change that matters, such as 0.05. For shares a fifth of it, as a difference.
+    /// Smallest relative change that matters, such as 0.05. For shares a twentieth of it, as a difference.
     pub threshold: f64,
     /// Relative standard deviation of durations between runs of one kernel, which a single run cannot show.
     pub run_spread: f64,
@@ -56,7 +57,7 @@ impl fmt::Display for Rules {
         } = self;
         write!(
             f,
-            "A ratio matters from {:.0} % on, a share from {:.1} % on. Durations of runs of one kernel are assumed to \
+            "A ratio matters from {:.0} % on, a share from {:.2} % on. Durations of runs of one kernel are assumed to \
              have a standard deviation of {:.0} %",
             100.0 * threshold,
             100.0 / SHARE * threshold,
@@ -76,6 +77,11 @@ fn unsteadiness(base: &[Capture], new: &[Capture]) -> f64 {
     ends.map_or(1.0, |(most, least)| *most as f64 / *least as f64)
 }
 
+fn clock(base: &[Capture], new: &[Capture]) -> Clock {
+    let counts = |capture: &Capture| capture.clock() == Clock::Instructions;
+    Clock::of(Some(base.iter().chain(new).any(counts)))
+}
+
 /// Result of a comparison.
 #[derive(Clone, Debug, Serialize)]
 pub struct Comparison {
@@ -88,6 +94,8 @@ pub struct Comparison {
     pub rules: Rules,
     /// Longest time of the fixed work divided by the shortest, over all recordings; 1 if they have none.
     pub unsteadiness: f64,
+    /// Instructions if a recording counts them.
+    pub clock: Clock,
 }
 
 /// Compares the runs of both sides.
@@ -106,6 +114,7 @@ pub fn compare(base: &[Capture], new: &[Capture], rules: Rules) -> Result<Compar
         only_new: only(&sides[1], &sides[0]),
         rules,
         unsteadiness: unsteadiness(base, new),
+        clock: clock(base, new),
     };
     // Squared error of the logarithm of a duration, for each side.
     let shared = f64::max(
@@ -158,7 +167,7 @@ pub fn compare(base: &[Capture], new: &[Capture], rules: Rules) -> Result<Compar
                 }
             };
             pairs.push(Pair {
-                group: key.to_string(),
+                key,
                 figure,
                 base: base_side,
                 new: new_side,
@@ -178,6 +187,9 @@ pub fn compare(base: &[Capture], new: &[Capture], rules: Rules) -> Result<Compar
         .into_iter()
         .map(|pair| pair.line(level, rules.threshold));
     comparison.lines.extend(lines);
+    for line in &mut comparison.lines {
+        line.unit = line.unit.on(comparison.clock);
+    }
     if comparison.lines.is_empty() {
         bail!(
             "base and new have no group of pins in common, so nothing can be compared; record the same load on both \
@@ -226,118 +238,29 @@ fn failures(new: &[&Group], base: &[&Group]) -> Vec<String> {
     lines.collect()
 }
 
-/// A figure of a group on both sides, before its verdict.
-struct Pair {
-    group: String,
-    figure: &'static Figure,
-    base: SampleSet,
-    new: SampleSet,
-    /// Squared error of a duration's logarithm that all pins of a run share.
-    shared: f64,
-    failures: Vec<String>,
-}
-
-impl Pair {
-    fn is_share(&self) -> bool {
-        self.figure.aggregate == Aggregate::Share
-    }
-
-    fn is_ratio(&self) -> bool {
-        !self.is_share() && self.base.is_positive() && self.new.is_positive()
-    }
-
-    /// New divided by base, or new minus base: see [`Line::change`].
-    fn change(&self) -> f64 {
-        if self.is_ratio() {
-            self.new.value / self.base.value
-        } else {
-            self.new.value - self.base.value
-        }
-    }
-
-    /// Interval of the change. Batches give its width; the figure over all pins gives its position. That
-    /// of a quantile reaches to the interval of the batches too: a burst in a few of them moves the p99
-    /// over all pins and not that of the other batches.
-    fn interval(&self, level: f64) -> Option<(f64, f64)> {
-        let around = |estimate: Estimate, middle: f64| {
-            let moved = estimate.map(|value| value - estimate.value + middle);
-            match self.figure.aggregate {
-                Aggregate::Quantile(_) => moved.reaching(estimate),
-                Aggregate::Share | Aggregate::Mean => moved,
-            }
-        };
-        let Self { base, new, .. } = self;
-        let errors = || {
-            let varies_by_run = self.figure.unit.is_time() && !(base.by_run && new.by_run);
-            Errors {
-                inflations: [base.inflation(), new.inflation()],
-                shared: if varies_by_run { self.shared } else { 0.0 },
-            }
-        };
-        let estimate = if self.is_share() {
-            // A burst that one side happens not to show can happen on it too.
-            let resemblance = f64::max(base.resemblance(), new.resemblance());
-            let share = |side: &SampleSet| side.share(resemblance, level);
-            let (base, new) = share(base).zip(share(new))?;
-            stats::of_share_difference(base, new)?
-        } else if self.is_ratio() {
-            let log = stats::of_difference(&base.logs(), &new.logs(), errors(), level)?;
-            around(log, self.change().ln()).map(f64::exp)
-        } else {
-            let errors = Errors {
-                // `self.shared` applies to the logarithm of a ratio.
-                shared: 0.0,
-                ..errors()
-            };
-            let difference = stats::of_difference(&base.pieces, &new.pieces, errors, level)?;
-            around(difference, self.change())
-        };
-        estimate.interval
-    }
-
-    /// Range of changes within the threshold.
-    fn bounds(&self, threshold: f64) -> (f64, f64) {
-        let matters = if self.is_ratio() {
-            return (1.0 / (1.0 + threshold), 1.0 + threshold);
-        } else if self.is_share() {
-            threshold / SHARE
-        } else {
-            let larger = self.base.value.abs().max(self.new.value.abs());
-            threshold * larger.max(f64::MIN_POSITIVE)
-        };
-        (-matters, matters)
-    }
-
-    fn verdict(&self, level: f64, threshold: f64) -> Change {
-        let (least, most) = self.bounds(threshold);
-        let decides = self.figure.better == Better::Lower;
-        match self.interval(level) {
-            Some((low, _)) if low > most && decides => Change::Worse,
-            Some((_, high)) if high < least && decides => Change::Better,
-            Some((low, high)) if low > most || high < least => Change::Different,
-            Some((low, high)) if low >= least && high <= most => Change::Same,
-            _ => Change::Unclear,
-        }
-    }
-
-    fn line(self, level: f64, threshold: f64) -> Line {
-        Line {
-            figure: self.figure.name,
-            unit: self.figure.unit,
-            better: self.figure.better,
-            base: self.base.value,
-            new: self.new.value,
-            change: self.change(),
-            interval: self.interval(LEVEL),
-            is_ratio: self.is_ratio(),
-            verdict: self.verdict(level, threshold),
-            group: self.group,
-            failures: self.failures,
-        }
-    }
+/// A deciding figure that is neither worse nor better nor the same.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Unresolved {
+    pub figure: &'static str,
+    /// The group, as in [`Line::group`].
+    pub scenario: String,
+    /// See [`Line::boots_needed`].
+    pub boots_needed: Option<u64>,
 }
 
 impl Comparison {
+    /// Deciding figures without a verdict, in the order of the lines.
+    pub fn unresolved(&self) -> impl Iterator<Item = Unresolved> {
+        let lines = self
+            .with(Change::Unclear)
+            .filter(|line| line.better == Better::Lower);
+        lines.map(|line| Unresolved {
+            figure: line.figure,
+            scenario: line.group.clone(),
+            boots_needed: line.boots_needed,
+        })
+    }
+
     /// Lines with the given verdict.
     pub fn with(&self, verdict: Change) -> impl Iterator<Item = &Line> {
         self.lines

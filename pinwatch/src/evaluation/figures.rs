@@ -5,6 +5,7 @@ use pinwatch_common::record::Phase;
 use serde::Serialize;
 
 use super::sample::Sample;
+use crate::model::format::Clock;
 use crate::probe::table::Measurement;
 
 /// Direction in which a figure is better.
@@ -33,6 +34,9 @@ pub enum Unit {
     Share,
     Nanoseconds,
     NanosecondsPerPage,
+    /// [`Self::Nanoseconds`] of a clock that counts instructions.
+    Instructions,
+    InstructionsPerPage,
     Number,
 }
 
@@ -41,8 +45,21 @@ impl Unit {
     #[must_use]
     pub fn is_time(self) -> bool {
         match self {
-            Self::Nanoseconds | Self::NanosecondsPerPage => true,
+            Self::Nanoseconds
+            | Self::NanosecondsPerPage
+            | Self::Instructions
+            | Self::InstructionsPerPage => true,
             Self::Share | Self::Number => false,
+        }
+    }
+
+    /// The unit if `clock` takes the figure.
+    #[must_use]
+    pub fn on(self, clock: Clock) -> Self {
+        match (clock, self) {
+            (Clock::Instructions, Self::Nanoseconds) => Self::Instructions,
+            (Clock::Instructions, Self::NanosecondsPerPage) => Self::InstructionsPerPage,
+            _ => self,
         }
     }
 }

@@ -39,6 +39,16 @@ impl Key {
         }
     }
 
+    /// Short name: thread name and size, such as `held-one/256`.
+    #[must_use]
+    pub fn short(&self) -> String {
+        let Self { comm, pages, .. } = self;
+        match pages {
+            0 => comm.clone(),
+            _ => format!("{comm}/{pages}"),
+        }
+    }
+
     /// Group of all pins beyond the first [`GROUPS`] groups.
     #[must_use]
     pub fn others() -> Self {

@@ -23,6 +23,9 @@ pub enum Change {
 #[derive(Clone, Debug, Serialize)]
 pub struct Line {
     pub group: String,
+    /// Name of the group's threads, which `pinwatch load` names by scenario, and its size.
+    #[serde(skip)]
+    pub scenario: String,
     pub figure: &'static str,
     pub unit: Unit,
     pub better: Better,
@@ -32,6 +35,12 @@ pub struct Line {
     pub change: f64,
     /// Interval of the change, of 95 %.
     pub interval: Option<(f64, f64)>,
+    /// Half the width of the intervals of base and new, of 95 % each, in the unit of the figure.
+    pub half_widths: Option<(f64, f64)>,
+    /// Estimated number of boots of each kernel at which an unclear figure gets a verdict, if later boots
+    /// resemble these. `None` with another verdict, without an interval, and beyond
+    /// [`MOST_BOOTS`](super::pair::MOST_BOOTS).
+    pub boots_needed: Option<u64>,
     /// False for shares, and for values that are not all positive.
     pub is_ratio: bool,
     pub verdict: Change,

@@ -13,6 +13,7 @@ pub mod figures;
 pub mod group;
 pub mod line;
 pub mod lost;
+pub mod pair;
 pub mod sample;
 pub mod sample_set;
 pub mod stats;

@@ -8,7 +8,9 @@ use super::stats::{self, Estimate};
 
 /// Maximum number of batches of a side. `pinwatch load --evaluation` makes its pins in as many rounds.
 pub const BATCHES: usize = 10;
-/// Minimum number of values in a batch for a quantile beyond 90 %, such as p99.
+/// Quantiles beyond this one are in the tail.
+pub const TAIL: f64 = 0.9;
+/// Minimum number of values in a batch for a quantile in the tail, such as p99.
 const FOR_P99: usize = 50;
 
 /// One figure of a group on one side.
@@ -19,6 +21,10 @@ pub struct SampleSet {
     pub pieces: Vec<f64>,
     /// Whether `pieces` are runs.
     pub by_run: bool,
+    /// Number of runs that have a value.
+    pub runs: usize,
+    /// Batches of each run; empty if `pieces` are batches, or if the runs have too few pins.
+    batches: Vec<Vec<f64>>,
     pins: f64,
 }
 
@@ -44,7 +50,36 @@ impl SampleSet {
     /// Natural logarithms of the pieces.
     #[must_use]
     pub fn logs(&self) -> Vec<f64> {
-        self.pieces.iter().map(|value| value.ln()).collect()
+        logs(&self.pieces)
+    }
+
+    /// Mean of the logarithms of each run's batches. An episode moves it by the share of the run that it
+    /// takes, and moves p99 of the run as a whole. `None` if a batch has none.
+    #[must_use]
+    pub fn batch_logs(&self) -> Option<Vec<f64>> {
+        let positive = |batches: &Vec<f64>| batches.iter().all(|value| *value > 0.0);
+        let complete = !self.batches.is_empty() && self.batches.iter().all(positive);
+        complete.then(|| {
+            let means = self
+                .batches
+                .iter()
+                .map(|batches| stats::mean(&logs(batches)));
+            means.collect()
+        })
+    }
+
+    /// Squared error of the mean over the runs that the batches inside the runs show. Runs with an episode
+    /// each can resemble each other and still say little: the episode is one event in each of them.
+    #[must_use]
+    pub fn error_within(&self) -> f64 {
+        error_within(&self.batches)
+    }
+
+    /// The same of the logarithms, for [`Self::batch_logs`].
+    #[must_use]
+    pub fn error_within_logs(&self) -> f64 {
+        let runs: Vec<_> = self.batches.iter().map(|run| logs(run)).collect();
+        error_within(&runs)
     }
 
     /// Computes the figure `number` of [`FIGURES`] from the runs of a side. `None` if no pin has a value.
@@ -66,63 +101,101 @@ impl SampleSet {
             Aggregate::Quantile(_) => value(figure.aggregate, sampled),
         };
         let value = over(runs, &all)?;
-        let pieces = if by_run {
-            let runs = runs.iter().zip(&by_runs);
-            runs.filter_map(|(run, sampled)| over(&[*run], sampled))
-                .collect()
+        let (pieces, batches) = if by_run {
+            let values = runs.iter().zip(&by_runs);
+            let pieces = values.filter_map(|(run, sampled)| over(&[*run], sampled));
+            let batches = by_runs.iter().map(|run| batches(figure.aggregate, run));
+            let batches: Vec<_> = batches.filter(|run| run.len() > 1).collect();
+            (pieces.collect(), batches)
         } else {
-            // At least two pins per batch.
-            let pieces = BATCHES.min(all.len() / 2);
-            let tail = matches!(figure.aggregate, Aggregate::Quantile(q) if q > 0.9);
-            let enough = pieces > 0 && (!tail || all.len() / pieces >= FOR_P99);
-            let cut = |n: usize| n * all.len() / pieces;
-            let batches = (0..pieces)
-                .filter(|_| enough)
-                .map(|n| &all[cut(n)..cut(n + 1)]);
-            batches
-                .filter_map(|batch| self::value(figure.aggregate, batch))
-                .collect()
+            (batches(figure.aggregate, &all), Vec::new())
         };
         Some(Self {
             value,
             pieces,
             by_run,
+            runs: by_runs.iter().filter(|run| !run.is_empty()).count(),
+            batches,
             pins: all.len() as f64,
         })
+    }
+
+    /// How much pins of one piece resemble each other in a share: 0 if they are independent, 1 if they
+    /// are all alike; more if the pieces resemble their neighbours as well. Of runs it is the larger of
+    /// what the runs show and what the batches inside them show.
+    #[must_use]
+    pub fn resemblance(&self) -> f64 {
+        let batches = self.batches.iter().map(Vec::len).sum::<usize>();
+        let within = self
+            .batches
+            .iter()
+            .map(|run| (run.as_slice(), stats::mean(run), stats::inflation(run)));
+        let within = excess(within, self.pins / batches.max(1) as f64);
+        let own = [(self.pieces.as_slice(), self.value, self.inflation())];
+        let own = excess(own.into_iter(), self.pins_per_piece());
+        own.max(within) / (self.pins_per_piece() - 1.0).max(1.0)
     }
 
     fn pins_per_piece(&self) -> f64 {
         self.pins / self.pieces.len().max(1) as f64
     }
 
-    /// How much pins of one piece resemble each other in a share: 0 if they are independent, 1 if they
-    /// are all alike; more if the pieces resemble their neighbours as well.
-    ///
-    /// It follows from the design effect: the variance between pieces divided by that of independent
-    /// pins, times [`Self::inflation`].
+    /// Design effect of pins with that [`Self::resemblance`]: the variance of their share, divided by that
+    /// of as many independent pins.
     #[must_use]
-    pub fn resemblance(&self) -> f64 {
-        let p = self.value;
-        let each = self.pins_per_piece();
-        let by_chance = p * (1.0 - p) / each;
-        let deviation = |piece: &f64| (piece - p).powi(2);
-        let variance =
-            self.pieces.iter().map(deviation).sum::<f64>() / (self.pieces.len() as f64 - 1.0);
-        if by_chance <= 0.0 || self.pieces.len() < 2 {
-            return 0.0;
-        }
-        let effect = variance / by_chance * self.inflation();
-        ((effect - 1.0) / (each - 1.0).max(1.0)).max(0.0)
+    pub fn effect(&self, resemblance: f64) -> f64 {
+        1.0 + (self.pins_per_piece() - 1.0).max(0.0) * resemblance
     }
 
     /// The share with its interval, computed from the effective number of pins: their number divided by
-    /// the design effect of pins with that [`Self::resemblance`].
+    /// the design effect.
     #[must_use]
-    pub fn share(&self, resemblance: f64, level: f64) -> Option<Estimate> {
+    pub fn share(&self, resemblance: f64, critical: f64) -> Option<Estimate> {
         let p = self.value;
-        let effect = 1.0 + (self.pins_per_piece() - 1.0).max(0.0) * resemblance;
-        stats::of_share(p * self.pins / effect, self.pins / effect, level)
+        let effect = self.effect(resemblance);
+        stats::of_share_within(p * self.pins / effect, self.pins / effect, critical)
     }
+}
+
+/// Design effect minus 1 of sets of pieces, each set with the share around which its pieces vary and with
+/// their [`stats::inflation`]: the variance between the pieces, divided by that of independent pins. `each` is the number of pins per piece.
+fn excess<'a>(sets: impl Iterator<Item = (&'a [f64], f64, f64)>, each: f64) -> f64 {
+    let (mut variance, mut by_chance) = (0.0, 0.0);
+    for (pieces, p, inflation) in sets.filter(|(pieces, ..)| pieces.len() > 1) {
+        let squares = pieces.iter().map(|piece| (piece - p).powi(2)).sum::<f64>();
+        variance += squares / (pieces.len() as f64 - 1.0) * inflation;
+        by_chance += p * (1.0 - p) / each;
+    }
+    if by_chance > 0.0 {
+        (variance / by_chance - 1.0).max(0.0)
+    } else {
+        0.0
+    }
+}
+
+fn error_within(runs: &[Vec<f64>]) -> f64 {
+    let errors = runs.iter();
+    let errors = errors.filter_map(|run| Some(stats::error_squared(run)? * stats::inflation(run)));
+    errors.sum::<f64>() / (runs.len() as f64).powi(2).max(1.0)
+}
+
+fn logs(values: &[f64]) -> Vec<f64> {
+    values.iter().map(|value| value.ln()).collect()
+}
+
+/// The figure of each of up to [`BATCHES`] batches of consecutive pins.
+fn batches(aggregate: Aggregate, pins: &[f64]) -> Vec<f64> {
+    // At least two pins per batch.
+    let pieces = BATCHES.min(pins.len() / 2);
+    let tail = matches!(aggregate, Aggregate::Quantile(q) if q > TAIL);
+    if pieces == 0 || (tail && pins.len() / pieces < FOR_P99) {
+        return Vec::new();
+    }
+    let cut = |n: usize| n * pins.len() / pieces;
+    let batches = (0..pieces).map(|n| &pins[cut(n)..cut(n + 1)]);
+    batches
+        .filter_map(|batch| value(aggregate, batch))
+        .collect()
 }
 
 fn value(aggregate: Aggregate, values: &[f64]) -> Option<f64> {

@@ -35,7 +35,8 @@ impl Estimate {
 }
 
 /// Two-sided critical value of Student's t with `degrees` degrees of freedom.
-fn t(degrees: f64, level: f64) -> f64 {
+#[must_use]
+pub fn t(degrees: f64, level: f64) -> f64 {
     /// From here on t equals the normal quantile to five digits, and statrs does not finish in
     /// reasonable time.
     const MANY: f64 = 1e6;
@@ -47,7 +48,8 @@ fn t(degrees: f64, level: f64) -> f64 {
 }
 
 /// Two-sided critical value of the normal distribution.
-fn z(level: f64) -> f64 {
+#[must_use]
+pub fn z(level: f64) -> f64 {
     Normal::standard().inverse_cdf((1.0 + level) / 2.0)
 }
 
@@ -57,7 +59,8 @@ pub fn mean(values: &[f64]) -> f64 {
 }
 
 /// Squared standard error of the mean; `None` with fewer than two values.
-fn error_squared(values: &[f64]) -> Option<f64> {
+#[must_use]
+pub fn error_squared(values: &[f64]) -> Option<f64> {
     let n = values.len() as f64;
     let mean = mean(values);
     let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
@@ -103,6 +106,8 @@ pub struct Errors {
     pub inflations: [f64; 2],
     /// Squared error that all values of one side share.
     pub shared: f64,
+    /// Squared error of each side's mean that is known from elsewhere, if it is larger than that of the values.
+    pub least: [f64; 2],
 }
 
 impl Errors {
@@ -110,6 +115,7 @@ impl Errors {
     pub const INDEPENDENT: Self = Self {
         inflations: [1.0; 2],
         shared: 0.0,
+        least: [0.0; 2],
     };
 }
 
@@ -120,9 +126,13 @@ pub fn of_difference(base: &[f64], new: &[f64], errors: Errors, level: f64) -> O
         return None;
     }
     let [base_inflation, new_inflation] = errors.inflations;
+    let [base_least, new_least] = errors.least;
     let value = mean(new) - mean(base);
     let interval = error_squared(base).zip(error_squared(new)).map(|(b, n)| {
-        let (b, n) = (b * base_inflation, n * new_inflation);
+        let (b, n) = (
+            f64::max(b * base_inflation, base_least),
+            f64::max(n * new_inflation, new_least),
+        );
         let all = b + n + 2.0 * errors.shared;
         let share = |error: f64, values: &[f64]| error.powi(2) / (values.len() as f64 - 1.0);
         // Degrees of freedom come from the samples alone: `shared` is known, not estimated.
@@ -141,10 +151,16 @@ pub fn of_difference(base: &[f64], new: &[f64], errors: Errors, level: f64) -> O
 /// Share of `hits` in `n`, with Wilson's interval (1927). `n` may be an effective sample size.
 #[must_use]
 pub fn of_share(hits: f64, n: f64, level: f64) -> Option<Estimate> {
+    of_share_within(hits, n, z(level))
+}
+
+/// Like [`of_share`], with a critical value instead of a level.
+#[must_use]
+pub fn of_share_within(hits: f64, n: f64, critical: f64) -> Option<Estimate> {
     if n <= 0.0 {
         return None;
     }
-    let (share, z) = (hits / n, z(level));
+    let (share, z) = (hits / n, critical);
     let z2 = z * z;
     let middle = (share + z2 / (2.0 * n)) / (1.0 + z2 / n);
     let half = z / (1.0 + z2 / n) * (share * (1.0 - share) / n + z2 / (4.0 * n * n)).sqrt();

@@ -7,7 +7,6 @@
 use super::capture::Capture;
 use super::figures::{Better, Unit};
 use super::line::{Change, Line, NotCompared};
-use crate::model::format::duration;
 use crate::model::state::activity;
 
 /// [`Line::group`] of figures that belong to no group.
@@ -36,6 +35,7 @@ pub fn line(base: &[Capture], new: &[Capture]) -> Option<Line> {
     let [of_base, of_new] = sides.map(|(_, oldest)| oldest);
     Some(Line {
         group: ALL_PINS.to_owned(),
+        scenario: ALL_PINS.to_owned(),
         figure: NAME,
         unit: Unit::Number,
         better: Better::Lower,
@@ -44,6 +44,8 @@ pub fn line(base: &[Capture], new: &[Capture]) -> Option<Line> {
         change,
         // Counted, not estimated.
         interval: (verdict != Change::Unclear).then_some((change, change)),
+        half_widths: None,
+        boots_needed: None,
         is_ratio: false,
         verdict,
         failures: of_new.or(of_base).into_iter().collect(),
@@ -96,7 +98,11 @@ fn count(side: &[Capture], longest_ns: u64) -> (u64, Option<String>) {
             let age_ns = state.age_ns(pin);
             if is_hung(age_ns) {
                 pins += 1;
-                let text = format!("in flight for {}: {}", duration(age_ns), activity(pin));
+                let text = format!(
+                    "in flight for {}: {}",
+                    capture.clock().span(age_ns),
+                    activity(pin)
+                );
                 oldest = oldest.max(Some((age_ns, text)));
             }
         }

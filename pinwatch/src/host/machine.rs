@@ -32,7 +32,49 @@ pub struct Machine {
     /// Huge pages in each pool, by size, such as `hugepages-2048kB`.
     pub hugetlb: BTreeMap<String, u64>,
     pub clocksource: String,
+    /// Whether the clock counts instructions: [`super::calibration::counts_instructions`]. `None` if
+    /// unknown, as in older recordings.
+    #[serde(default)]
+    pub counts_instructions: Option<bool>,
+    /// `None` if unknown, as in older recordings and without root.
+    #[serde(default)]
+    pub placement: Option<Placement>,
     pub foll_pins: Option<FollPins>,
+}
+
+/// Where the kernel placed memory that only movable pages may use. It is the same after each boot of a
+/// machine with the same settings. The split of the other pageblocks changes while the machine runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placement {
+    /// Pages of the pageblocks of type CMA, by "node zone". They include the scratch areas of kexec
+    /// handover, which `CmaTotal` does not count.
+    pub cma_pages: BTreeMap<String, u64>,
+    /// `CmaTotal`.
+    pub cma_total_kib: u64,
+}
+
+impl Placement {
+    /// Reads the texts of `/proc/pagetypeinfo` and `/proc/meminfo`; `None` if the first is unreadable.
+    #[must_use]
+    fn of(pagetypeinfo: &str, meminfo: &str) -> Option<Self> {
+        let mut lines = pagetypeinfo.lines();
+        let pages = lines.find_map(|line| value(line, "Pages per block"))?;
+        let per_block = first_number(pages)?;
+        let titles = lines.find_map(|line| line.strip_prefix("Number of blocks type"))?;
+        let cma = titles.split_whitespace().position(|title| title == "CMA");
+        let blocks = lines.filter_map(|line| {
+            let (node, rest) = line.strip_prefix("Node ")?.split_once(", zone")?;
+            let mut words = rest.split_whitespace();
+            let zone = words.next()?;
+            let blocks: u64 = words.nth(cma?)?.parse().ok()?;
+            (blocks > 0).then(|| (format!("{} {zone}", node.trim()), blocks * per_block))
+        });
+        let total = meminfo.lines().find_map(|line| value(line, "CmaTotal"));
+        Some(Self {
+            cma_pages: blocks.collect(),
+            cma_total_kib: total.and_then(first_number).unwrap_or(0),
+        })
+    }
 }
 
 /// Pages that all pins on this machine took and released since boot, from `/proc/vmstat`.
@@ -87,6 +129,8 @@ impl Machine {
             thp: thp(),
             hugetlb: hugetlb(),
             clocksource: read("/sys/devices/system/clocksource/clocksource0/current_clocksource"),
+            counts_instructions: super::calibration::counts_instructions(),
+            placement: Placement::of(&read("/proc/pagetypeinfo"), &read("/proc/meminfo")),
             foll_pins: FollPins::read(),
         }
     }
@@ -190,5 +234,24 @@ mod tests {
                 ("0 Movable".to_owned(), 262_144)
             ]
         );
+    }
+
+    #[test]
+    fn placement_is_cma_by_zone() {
+        let meminfo = "MemTotal: 2033116 kB\nCmaTotal:          65536 kB\nCmaFree: 100 kB\n";
+        let text = "Page block order: 9\nPages per block:  512\n\nFree pages count per migrate type at order       0\nNode    0, zone      DMA, type    Unmovable      0\n\nNumber of blocks type     Unmovable      Movable  Reclaimable   HighAtomic          CMA      Isolate \nNode 0, zone      DMA            3            5            0            0            0            0 \nNode 0, zone   Normal           10           20            0            0           48            0 \n";
+        let placement = Placement::of(text, meminfo).expect("it is complete");
+        assert_eq!(
+            placement.cma_pages,
+            BTreeMap::from([("0 Normal".to_owned(), 48 * 512)])
+        );
+        assert_eq!(placement.cma_total_kib, 65536);
+        // A kernel without CMA has no such column.
+        let without = text
+            .replace("          CMA", "")
+            .replace("           48", "");
+        let placement = Placement::of(&without, "").expect("it is complete");
+        assert_eq!(placement, Placement::default());
+        assert_eq!(Placement::of("", meminfo), None, "unreadable without root");
     }
 }

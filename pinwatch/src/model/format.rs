@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 
+use serde::Serialize;
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 /// A thread's name, up to the first NUL. Bytes that are not UTF-8 become U+FFFD.
@@ -72,6 +73,77 @@ pub fn duration(ns: u64) -> String {
         1_000_000..SECOND => (ns as f64 / 1e6, "ms"),
         SECOND.. => (ns as f64 / 1e9, "s"),
     };
+    three_digits(value, unit)
+}
+
+/// What the clock of a recording counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Clock {
+    #[default]
+    Time,
+    /// An emulated processor that takes one nanosecond for each instruction. Its durations are numbers of
+    /// instructions: they say nothing about time.
+    Instructions,
+}
+
+impl Clock {
+    /// The clock of a recording; an unknown one counts time.
+    #[must_use]
+    pub fn of(counts_instructions: Option<bool>) -> Self {
+        match counts_instructions {
+            Some(true) => Self::Instructions,
+            Some(false) | None => Self::Time,
+        }
+    }
+
+    /// A duration in nanoseconds of this clock: `1.23ms`, or `1.23M instr`.
+    #[must_use]
+    pub fn span(self, ns: u64) -> String {
+        match self {
+            Self::Time => duration(ns),
+            Self::Instructions => instructions(ns),
+        }
+    }
+
+    /// Nanoseconds of this clock with one decimal, such as those per page: `12.3 ns`, or `12.3 instr`.
+    #[must_use]
+    pub fn fine(self, ns: f64) -> String {
+        format!("{ns:.1} {}", self.unit())
+    }
+
+    /// Short name of a nanosecond of this clock.
+    #[must_use]
+    pub fn unit(self) -> &'static str {
+        match self {
+            Self::Time => "ns",
+            Self::Instructions => "instr",
+        }
+    }
+
+    /// A nanosecond of this clock in words, in the plural.
+    #[must_use]
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Time => "nanoseconds",
+            Self::Instructions => "instructions",
+        }
+    }
+}
+
+/// A number of instructions with three digits: `812 instr`, `1.23M instr`.
+fn instructions(n: u64) -> String {
+    let (value, prefix) = match n {
+        0..1_000 => return format!("{n} instr"),
+        1_000..1_000_000 => (n as f64 / 1e3, "k"),
+        1_000_000..1_000_000_000 => (n as f64 / 1e6, "M"),
+        1_000_000_000.. => (n as f64 / 1e9, "G"),
+    };
+    format!("{} instr", three_digits(value, prefix))
+}
+
+/// A value with three digits and a unit.
+fn three_digits(value: f64, unit: &str) -> String {
     let decimals = match value {
         ..10.0 => 2,
         10.0..100.0 => 1,
@@ -109,6 +181,22 @@ mod tests {
         ] {
             assert_eq!(duration(ns), text);
         }
+    }
+
+    #[test]
+    fn counted_instructions_are_never_shown_as_time() {
+        let counted = Clock::of(Some(true));
+        for (n, text) in [
+            (0, "0 instr"),
+            (812, "812 instr"),
+            (9_500, "9.50k instr"),
+            (12_345_678, "12.3M instr"),
+            (3_902_000_000_000, "3902G instr"),
+        ] {
+            assert_eq!(counted.span(n), text);
+        }
+        assert_eq!(counted.fine(35.54), "35.5 instr");
+        assert_eq!(Clock::of(None).span(9_500), "9.50us");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::evaluation::capture::Capture;
 use crate::evaluation::claims::{Finding, Verdict, findings};
 use crate::evaluation::what_if::{Outcome, Rule};
-use crate::model::format::{duration, printable};
+use crate::model::format::{Clock, printable};
 use crate::model::pin_json::Ended;
 use crate::model::state::quantile_ns;
 use crate::model::view::View;
@@ -51,7 +51,8 @@ pub fn text(capture: &Capture, out: &mut impl Write) -> io::Result<()> {
     groups(capture, out)?;
     writeln!(
         out,
-        "\nNanoseconds per page of pins that succeeded, by pages asked for"
+        "\n{} per page of pins that succeeded, by pages asked for",
+        capitalised(capture.clock().words())
     )?;
     write!(out, "  {:>9} {:>9}", "pages", "pins")?;
     for phase in PHASE_NAMES {
@@ -72,7 +73,7 @@ pub fn text(capture: &Capture, out: &mut impl Write) -> io::Result<()> {
     if !capture.outcomes.is_empty() {
         writeln!(out, "\nWhat if")?;
         for outcome in &capture.outcomes {
-            writeln!(out, "  {}", what_if(outcome))?;
+            writeln!(out, "  {}", what_if(outcome, capture.clock()))?;
         }
         writeln!(out, "  {MODEL}")?;
     }
@@ -86,7 +87,7 @@ pub fn text(capture: &Capture, out: &mut impl Write) -> io::Result<()> {
         writeln!(
             out,
             "  {:>8} {} {} {}: {} of {} asked for, {} passes, {} migrated, {} not",
-            duration(pin.duration_ns),
+            capture.clock().span(pin.duration_ns),
             printable(&pin.comm),
             pin.pid,
             pin.origin,
@@ -100,13 +101,18 @@ pub fn text(capture: &Capture, out: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
+fn capitalised(word: &str) -> String {
+    let (first, rest) = word.split_at(1);
+    first.to_uppercase() + rest
+}
+
 /// Writes a line per origin, then a line per group.
 fn groups(capture: &Capture, out: &mut impl Write) -> io::Result<()> {
     let view = View::new(&capture.state);
     for origin in &view.origins {
         let quantile = |q| {
             quantile_ns(&origin.buckets(), q)
-                .map_or_else(|| "-".to_owned(), |ns| duration(ns as u64))
+                .map_or_else(|| "-".to_owned(), |ns| capture.clock().span(ns as u64))
         };
         writeln!(
             out,
@@ -132,8 +138,8 @@ fn groups(capture: &Capture, out: &mut impl Write) -> io::Result<()> {
             printable(&key.to_string()),
             group.pins,
             group.failed,
-            duration(at(0.5)),
-            duration(at(0.99))
+            capture.clock().span(at(0.5)),
+            capture.clock().span(at(0.99))
         )?;
     }
     Ok(())
@@ -166,7 +172,7 @@ pub fn words(verdict: &Verdict) -> String {
 }
 
 /// Describes the outcome of a rule in one line.
-fn what_if(outcome: &Outcome) -> String {
+fn what_if(outcome: &Outcome, clock: Clock) -> String {
     let Outcome {
         rule,
         pins,
@@ -176,8 +182,8 @@ fn what_if(outcome: &Outcome) -> String {
     } = outcome;
     let saved = format!(
         "{} of {} would not have been spent",
-        duration(*saved_ns as u64),
-        duration(*total_ns as u64)
+        clock.span(*saved_ns as u64),
+        clock.span(*total_ns as u64)
     );
     match rule {
         Rule::ForwardProgress => format!("forward progress instead of starting again: {saved}"),

@@ -45,7 +45,7 @@ pub fn linear(capture: &Capture) -> Judged {
             points.len(),
         ),
         row("their sizes", format!("{sizes}, {least} to {most} pages")),
-        row("time per page", format!("{each:.1} ns")),
+        row("time per page", capture.clock().fine(each)),
         row("exponent of pages in the time", text),
     ];
     if let Some(verdict) = not_measured(capture, &[Measurement::Phases]) {

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html as markup};
 
+use super::conclusion::conclusion;
 use super::plot;
 use super::shown::{Shown, change, not_compared, unsteady, value, verdict, word};
 use crate::evaluation::capture::Capture;
@@ -71,6 +72,7 @@ fn banner(shown: &Shown) -> Markup {
     };
     markup! {
         p.verdict.(class) { (verdict(shown.comparison)) }
+        ul.note { @for sentence in conclusion(shown.comparison) { li { (sentence) } } }
         @if let Some(note) = unsteady(shown.comparison) {
             p.note { (note) }
         }
@@ -154,6 +156,7 @@ fn without_group(shown: &Shown) -> Markup {
 /// Section of one group: plots and figures. It is open if a figure is worse or better.
 fn card(shown: &Shown, key: &Key) -> Markup {
     let (base, new) = (samples(shown.base, key), samples(shown.new, key));
+    let clock = shown.comparison.clock;
     let name = key.to_string();
     let lines: Vec<_> = shown
         .comparison
@@ -169,8 +172,8 @@ fn card(shown: &Shown, key: &Key) -> Markup {
                 span.badge.(word(line.verdict)) { (line.figure) }
             } } }
             div.plots {
-                figure { figcaption { "duration" } (plot::durations(&base, &new)) }
-                figure { figcaption { "mean time per page, by phase " (plot::phase_legend()) } (plot::phases(&base, &new)) }
+                figure { figcaption { "duration" } (plot::durations(&base, &new, clock)) }
+                figure { figcaption { "mean " (clock.words()) " per page, by phase " (plot::phase_legend()) } (plot::phases(&base, &new, clock)) }
                 figure { figcaption { "passes per pin" } (plot::passes(&base, &new)) }
             }
             table {

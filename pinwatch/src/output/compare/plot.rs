@@ -5,7 +5,7 @@
 use maud::{Markup, html};
 
 use crate::evaluation::sample::Sample;
-use crate::model::format::duration;
+use crate::model::format::Clock;
 use pinwatch_common::record::{PHASE_NAMES, PHASES};
 
 /// Width of a plot, in SVG units.
@@ -20,7 +20,7 @@ const BINS: usize = 80;
 const PER_OCTAVE: f64 = 8.0;
 
 /// Distribution of durations of both sides over a logarithmic axis, as shares of each side's pins.
-pub fn durations(base: &[&Sample], new: &[&Sample]) -> Markup {
+pub fn durations(base: &[&Sample], new: &[&Sample], clock: Clock) -> Markup {
     let logs = |pins: &[&Sample]| -> Vec<f64> {
         pins.iter()
             .map(|pin| pin.duration_ns.max(1.0).log2())
@@ -59,7 +59,7 @@ pub fn durations(base: &[&Sample], new: &[&Sample]) -> Markup {
             @for tick in ticks {
                 @let x = (tick as f64 - least) / (most - least) * WIDTH;
                 line class="tick" x1=(x) x2=(x) y1=(HEIGHT) y2=(HEIGHT + 4.0) {}
-                text x=(x) y=(HEIGHT + 17.0) text-anchor=(anchor(x)) { (duration(2f64.powi(tick as i32) as u64)) }
+                text x=(x) y=(HEIGHT + 17.0) text-anchor=(anchor(x)) { (clock.span(2f64.powi(tick as i32) as u64)) }
             }
             line class="axis" x1="0" x2=(WIDTH) y1=(HEIGHT) y2=(HEIGHT) {}
         },
@@ -88,8 +88,8 @@ fn area(shares: &[f64], top: f64) -> String {
     path + &format!("L{WIDTH} {HEIGHT}Z")
 }
 
-/// Mean time per page of both sides in nanoseconds, stacked by phase. Failed pins are left out.
-pub fn phases(base: &[&Sample], new: &[&Sample]) -> Markup {
+/// Mean time or instructions per page of both sides, stacked by phase. Failed pins are left out.
+pub fn phases(base: &[&Sample], new: &[&Sample], clock: Clock) -> Markup {
     const BAR: f64 = 26.0;
     let each = |pins: &[&Sample]| {
         let mut sums = [0.0; PHASES];
@@ -116,10 +116,10 @@ pub fn phases(base: &[&Sample], new: &[&Sample]) -> Markup {
                 @for (phase, ns) in sums.iter().enumerate() {
                     @let before: f64 = sums[..phase].iter().sum();
                     rect class={ "phase" (phase) } x=(before / most * WIDTH) y=(y + 14.0) width=(ns / most * WIDTH) height=(BAR) {
-                        title { (PHASE_NAMES[phase]) ": " (format!("{ns:.1} ns per page")) }
+                        title { (PHASE_NAMES[phase]) ": " (clock.fine(*ns)) " per page" }
                     }
                 }
-                text x="0" y=(y + 10.0) { (name) ": " (format!("{:.1} ns per page", total(sums))) }
+                text x="0" y=(y + 10.0) { (name) ": " (clock.fine(total(sums))) " per page" }
             }
         },
     )

@@ -7,10 +7,10 @@ use serde::Serialize;
 use crate::evaluation::capture::Capture;
 use crate::evaluation::claims::{Finding, findings};
 use crate::evaluation::comparability::{Difference, environment};
-use crate::evaluation::compare::Comparison;
+use crate::evaluation::compare::{Comparison, Unresolved};
 use crate::evaluation::figures::Unit;
 use crate::evaluation::line::{Change, Line, NotCompared};
-use crate::model::format::{duration, printable};
+use crate::model::format::{Clock, printable};
 
 /// A comparison with its recordings.
 pub struct Shown<'a> {
@@ -69,8 +69,10 @@ pub(super) fn not_compared(left_out: &NotCompared) -> String {
 pub(super) fn value(unit: Unit, value: f64) -> String {
     match unit {
         Unit::Share => format!("{:.1} %", 100.0 * value),
-        Unit::Nanoseconds => duration(value as u64),
-        Unit::NanosecondsPerPage => format!("{value:.1} ns"),
+        Unit::Nanoseconds => Clock::Time.span(value as u64),
+        Unit::NanosecondsPerPage => Clock::Time.fine(value),
+        Unit::Instructions => Clock::Instructions.span(value as u64),
+        Unit::InstructionsPerPage => Clock::Instructions.fine(value),
         Unit::Number => format!("{value:.2}"),
     }
 }
@@ -86,6 +88,72 @@ pub(super) fn change(line: &Line) -> String {
         Some((low, high)) => format!("{} ({} to {})", each(line.change), each(low), each(high)),
         None => format!("{} (too few pins for an interval)", each(line.change)),
     }
+}
+
+/// The change without its interval: `+20.1%`, `x15.2`, or percentage points.
+pub(super) fn amount(line: &Line) -> String {
+    match (line.is_ratio, line.unit) {
+        (true, _) if (0.5..2.0).contains(&line.change) => {
+            format!("{:+.1}%", 100.0 * (line.change - 1.0))
+        }
+        (true, _) => format!("x{}", short(line.change)),
+        (false, Unit::Share) if line.change.abs() >= 0.9995 => {
+            format!("{:+.0}pp", 100.0 * line.change)
+        }
+        (false, Unit::Share) => format!("{:+.1}pp", 100.0 * line.change),
+        (false, _) if line.change < 0.0 => format!("-{}", short(-line.change)),
+        (false, _) => format!("+{}", short(line.change)),
+    }
+}
+
+/// A number of few characters.
+fn short(value: f64) -> String {
+    match value {
+        1e4.. => format!("{value:.0e}"),
+        100.0.. => format!("{value:.0}"),
+        10.0.. => format!("{value:.1}"),
+        _ => format!("{value:.2}"),
+    }
+}
+
+/// Unit of a figure, and both values with half the widths of their intervals in that unit.
+pub(super) fn scaled(line: &Line) -> (&'static str, (String, String)) {
+    let larger = line.base.abs().max(line.new.abs());
+    let (unit, divisor) = match (line.unit, larger) {
+        (Unit::Share, _) => ("%", 0.01),
+        (Unit::Nanoseconds, 1e9..) => ("s", 1e9),
+        (Unit::Nanoseconds, 1e6..) => ("ms", 1e6),
+        (Unit::Nanoseconds, 1e3..) => ("us", 1e3),
+        (Unit::Nanoseconds, _) => ("ns", 1.0),
+        (Unit::Instructions, 1e6..) => ("Minstr", 1e6),
+        (Unit::Instructions, 1e3..) => ("kinstr", 1e3),
+        (Unit::Instructions, _) => ("instr", 1.0),
+        (Unit::NanosecondsPerPage, _) => ("ns", 1.0),
+        (Unit::InstructionsPerPage, _) => ("instr", 1.0),
+        (Unit::Number, _) => ("number", 1.0),
+    };
+    let text = |value: f64, half: Option<f64>| {
+        let value = short(value / divisor);
+        half.map_or(value.clone(), |half| {
+            format!("{value}+-{}", short(half / divisor))
+        })
+    };
+    let halves = line.half_widths.unzip();
+    (unit, (text(line.base, halves.0), text(line.new, halves.1)))
+}
+
+/// Printable ASCII alone; `?` for each other character.
+pub(super) fn ascii(text: &str) -> String {
+    let chars = text.chars();
+    chars
+        .map(|c| {
+            if c == ' ' || c.is_ascii_graphic() {
+                c
+            } else {
+                '?'
+            }
+        })
+        .collect()
 }
 
 /// Name of a verdict, also used as a CSS class.
@@ -106,6 +174,7 @@ struct Json<'a> {
     worse: bool,
     #[serde(flatten)]
     comparison: &'a Comparison,
+    unresolved: Vec<Unresolved>,
     allowed: &'a [Difference],
     base: Vec<Side>,
     new: Vec<Side>,
@@ -140,6 +209,7 @@ pub fn json(shown: &Shown) -> serde_json::Result<String> {
         verdict: verdict(shown.comparison),
         worse: shown.comparison.is_worse(),
         comparison: shown.comparison,
+        unresolved: shown.comparison.unresolved().collect(),
         allowed: shown.allowed,
         base: shown.base.iter().map(side).collect(),
         new: shown.new.iter().map(side).collect(),

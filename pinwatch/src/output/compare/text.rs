@@ -4,12 +4,13 @@
 
 use std::io::{self, Write};
 
+use super::conclusion::conclusion;
 use super::shown::{Shown, change, not_compared, unsteady, value, verdict};
 use crate::evaluation::capture::Capture;
 use crate::evaluation::line::{Change, Line};
 use crate::model::format::{pad, printable};
 
-/// Writes the verdict, then the recordings and figures behind it. `all` also lists figures without a
+/// Writes the verdict and the conclusion, then the recordings and figures behind it. `all` also lists figures without a
 /// difference.
 ///
 /// # Errors
@@ -18,6 +19,9 @@ use crate::model::format::{pad, printable};
 pub fn text(shown: &Shown, all: bool, out: &mut impl Write) -> io::Result<()> {
     let comparison = shown.comparison;
     writeln!(out, "{}", verdict(comparison))?;
+    for sentence in conclusion(comparison) {
+        writeln!(out, "  {sentence}")?;
+    }
     for (name, side) in [("base", shown.base), ("new", shown.new)] {
         for capture in side {
             writeln!(out, "  {name}: {}", described(capture))?;

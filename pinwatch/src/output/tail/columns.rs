@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::model::format::{duration, fit, pad, printable};
+use crate::model::format::{Clock, fit, pad, printable};
 use crate::model::in_flight::Row;
 use crate::model::pin_json::Ended;
 
@@ -21,12 +21,14 @@ pub struct PinLine {
     pub unpinnable: u64,
     pub migrated: u64,
     pub migrate_failed: u64,
-    pub duration_ns: u64,
+    /// As text, in the unit of the clock.
+    pub duration: String,
     pub result: String,
 }
 
-impl From<Ended> for PinLine {
-    fn from(pin: Ended) -> Self {
+impl PinLine {
+    /// Line of a pin that ended.
+    pub fn ended(pin: Ended, clock: Clock) -> Self {
         let result = match (&pin.errno, pin.cause) {
             (Some(errno), Some(cause)) => format!("{errno} {cause}"),
             _ if pin.pages_returned == pin.pages_requested => "ok".to_owned(),
@@ -42,15 +44,13 @@ impl From<Ended> for PinLine {
             unpinnable: pin.unpinnable,
             migrated: pin.migrated,
             migrate_failed: pin.migrate_failed,
-            duration_ns: pin.duration_ns,
+            duration: clock.span(pin.duration_ns),
             result,
         }
     }
-}
 
-impl PinLine {
     /// Line of a pin in flight, read at `time`.
-    pub fn in_flight(row: &Row, time: Timestamp) -> Self {
+    pub fn in_flight(row: &Row, time: Timestamp, clock: Clock) -> Self {
         Self {
             time,
             comm: row.thread.comm.clone().unwrap_or_else(|| "?".to_owned()),
@@ -61,7 +61,7 @@ impl PinLine {
             unpinnable: row.unpinnable,
             migrated: row.migrated,
             migrate_failed: row.migrate_failed,
-            duration_ns: (row.age_seconds * 1e9) as u64,
+            duration: clock.span((row.age_seconds * 1e9) as u64),
             result: format!("in flight: {}", row.activity),
         }
     }
@@ -142,7 +142,7 @@ const COLUMNS: &[Column] = &[
         width: 8,
         right: true,
         drop_order: 1,
-        text: |line, _| duration(line.duration_ns),
+        text: |line, _| line.duration.clone(),
     },
     Column {
         title: "RESULT",
@@ -256,7 +256,7 @@ mod tests {
             unpinnable: 255,
             migrated: 254,
             migrate_failed: 1,
-            duration_ns: 12_345_678,
+            duration: "12.3ms".to_owned(),
             result: "ENOMEM migrate_busy".to_owned(),
         }
     }

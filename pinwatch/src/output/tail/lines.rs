@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::columns::{Layout, PinLine};
 use crate::model::filter::Filter;
-use crate::model::format::duration;
+use crate::model::format::Clock;
 use crate::model::in_flight::Row;
 use crate::model::pin_json::Ended;
 use crate::model::session::{Lost, Start};
@@ -34,6 +34,8 @@ pub struct Format {
     pub in_flight_after: Duration,
     /// Time zone of the column TIME.
     pub zone: TimeZone,
+    /// What durations count.
+    pub clock: Clock,
 }
 
 /// Size of the terminal in columns and lines; `None` without a terminal.
@@ -151,7 +153,8 @@ impl Tail {
             return json(out, &Object::Pin(&pin));
         }
         let style = if pin.ok { Style::new() } else { FAILED };
-        self.line(&pin.into(), style, size, out)
+        let line = PinLine::ended(pin, self.format.clock);
+        self.line(&line, style, size, out)
     }
 
     fn in_flight(&mut self, view: &View, size: Size, out: &mut impl Write) -> io::Result<()> {
@@ -176,7 +179,8 @@ impl Tail {
             if self.format.json {
                 json(out, &Object::InFlight { time, row })?;
             } else {
-                self.line(&PinLine::in_flight(row, time), OLD, size, out)?;
+                let line = PinLine::in_flight(row, time, self.format.clock);
+                self.line(&line, OLD, size, out)?;
             }
         }
         self.due = due;
@@ -201,7 +205,7 @@ impl Tail {
         } = self.summary;
         write!(out, "{pins} pins, {failed} failed")?;
         if pins > 0 {
-            write!(out, ", longest {}", duration(longest_ns))?;
+            write!(out, ", longest {}", self.format.clock.span(longest_ns))?;
         }
         if in_flight > 0 {
             write!(out, ", {in_flight} still in flight")?;

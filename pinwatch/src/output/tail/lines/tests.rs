@@ -12,6 +12,7 @@ fn tail(json: bool) -> Tail {
         json,
         in_flight_after: Duration::from_secs(1),
         zone: TimeZone::UTC,
+        clock: Clock::Time,
     };
     Tail::new(format, Filter::default())
 }
