@@ -11,6 +11,7 @@ use clap::{Args, ValueEnum};
 use crate::host::privileges::Capabilities;
 use crate::model::series::Per;
 use crate::probe::plan::Selection;
+use crate::web::host::host_name;
 use crate::web::listen::Listen;
 
 /// Run the daemon: attach to the kernel, count pins, serve metrics and a page over HTTP.
@@ -51,6 +52,11 @@ pub struct Run {
     /// effect without a restart, except for switching TLS on or off: docs/web.md
     #[arg(long = "web.config.file", value_name = "FILE")]
     pub web_config: Option<PathBuf>,
+
+    /// Host name under which clients may use a loopback address without TLS, besides localhost: the name that a
+    /// reverse proxy on this machine passes on (repeatable)
+    #[arg(long = "web.allowed-host", value_name = "NAME", value_parser = host_name)]
+    pub allowed_hosts: Vec<String>,
 
     /// Age from which a pin in flight counts as stuck, such as 500ms, 30s or 2m
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]

@@ -29,9 +29,11 @@ use crate::source::live::{Live, Options};
 use crate::stream::hub::Hub;
 use crate::stream::ring_reader::read_ring;
 use crate::stream::serve::{DEFAULT_SOCKET, Socket};
+use crate::web::host::Hosts;
+use crate::web::limits::Limits;
 use crate::web::listen::Listen;
 use crate::web::reload::Current;
-use crate::web::serve::{Limits, bind, exposed, serve as serve_http};
+use crate::web::serve::{bind, exposed, serve as serve_http};
 
 /// Runs the daemon until SIGTERM or SIGINT ends it, or checks its configuration (`--check-config`).
 pub fn run(args: &Run) -> Result<ExitCode> {
@@ -95,7 +97,8 @@ async fn serve(args: &Run) -> Result<()> {
         stacks,
     };
     let web_files = Arc::clone(&current);
-    let server = serve_http(listeners, router(web)?, current, Limits::DEFAULT);
+    let hosts = Hosts::new(&args.allowed_hosts);
+    let server = serve_http(listeners, router(web)?, current, Limits::DEFAULT, hosts);
     let watch = async {
         let mut attached = attaching.await?;
         let events = attached.take_events()?;

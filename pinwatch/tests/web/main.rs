@@ -4,6 +4,9 @@
 mod access;
 mod authority;
 mod client;
+mod host;
+mod hostile;
 mod limits;
 mod server;
 mod tls;
+mod stacks;
