@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use crate::host::privileges::Capabilities;
+use crate::host::privileges::{Capabilities, User};
 use crate::model::series::Per;
 use crate::probe::plan::Selection;
 use crate::web::host::host_name;
@@ -82,6 +82,12 @@ pub struct Run {
     /// Whether to keep the capabilities that attaching needs
     #[arg(long, value_name = "WHAT", default_value = "drop")]
     pub capabilities: Capabilities,
+
+    /// User to become once every hook is attached: a name of /etc/passwd, UID, or UID:GID. It has to be able to
+    /// read --web.config.file and the files that it names. With --capabilities keep, the user stays
+    /// [default: nobody (65534) if started as root, else no change]
+    #[arg(long, value_name = "USER")]
+    pub user: Option<User>,
 
     /// Level of the BPF programs' own diagnostics in the log. With off, the verifier removes their
     /// code

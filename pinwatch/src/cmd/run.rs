@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use prometheus::Registry;
 use prometheus::process_collector::ProcessCollector;
 use tokio::net::TcpListener;
@@ -53,6 +53,9 @@ pub fn run(args: &Run) -> Result<ExitCode> {
 }
 
 async fn serve(args: &Run) -> Result<()> {
+    if args.user.is_some() && args.capabilities == Capabilities::Keep {
+        bail!("--user does not go with --capabilities keep: leave one of them out");
+    }
     // Signals, port and socket come first: attaching takes time, and their errors should not wait for it.
     let mut stop = end_signals()?;
     let mut hangups = hangups()?;
@@ -71,8 +74,11 @@ async fn serve(args: &Run) -> Result<()> {
 
     privileges::gain_none()?;
     let attaching = attach(args.selection.clone(), options(args));
-    // Capabilities belong to a thread, and a new thread inherits them: dropped before there are more threads.
+    // Credentials belong to a thread, and a new thread inherits them: dropped before there are more threads.
     if args.capabilities == Capabilities::Drop {
+        if privileges::become_user(args.user)? {
+            warn_of_unreadable(&current);
+        }
         privileges::drop_capabilities()?;
     }
 
@@ -164,6 +170,16 @@ async fn serve(args: &Run) -> Result<()> {
 /// The addresses of `--web.listen-address`.
 fn addresses(args: &Run) -> Result<Vec<SocketAddr>> {
     args.listen.iter().map(Listen::resolve).collect()
+}
+
+/// Warns of files that only root could read, since they cannot be read again.
+fn warn_of_unreadable(current: &Current) {
+    for (file, error) in current.unreadable() {
+        tracing::warn!(
+            "{}: {error}: a change of it will not take effect; give the file to the group of --user, or set --user root",
+            file.display()
+        );
+    }
 }
 
 fn warn_of_lower_bounds(live: &Live) {

@@ -5,6 +5,7 @@ pub mod error;
 pub mod events;
 mod kfuncs;
 pub mod live;
+mod program_info;
 mod shared_memory;
 mod skips;
 pub mod stack;
