@@ -7,6 +7,7 @@ mod client;
 mod host;
 mod hostile;
 mod limits;
+mod names;
 mod server;
-mod tls;
 mod stacks;
+mod tls;
