@@ -139,6 +139,8 @@ impl Recorder<'_> {
                 self.write(|writer| writer.pins(&pins))?;
             }
             Update::Tick { lost, .. } => {
+            // A recording has one offset, that of its start.
+            Update::WallOffset(_) => {}
                 self.lost = lost;
                 self.write(|writer| writer.lost(lost))?;
                 if let Some(writer) = &self.writer {
