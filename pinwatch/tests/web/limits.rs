@@ -77,9 +77,11 @@ async fn a_client_that_does_not_read_the_response_is_disconnected() {
         lazy.write_all(request(path, "").as_bytes())
             .await
             .expect("it reads");
+        // One answer at a time: others get 503 until the first has ended.
+        while get(server.address, "/", "").await.status != 200 {
+            tokio::task::yield_now().await;
+        }
         assert!(rest(&mut lazy).await.len() < LARGE, "{path}");
-        // One answer at a time: the first has ended.
-        assert_eq!(get(server.address, "/", "").await.status, 200, "{path}");
     }
 }
 
