@@ -18,9 +18,9 @@ fn main() -> ExitCode {
     match cmd::dispatch(cli) {
         Ok(status) => status,
         // The reader of a pipe, such as `head`, closed it on purpose.
-        Err(error) if cmd::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) if cmd::is_reader_gone(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("pinwatch: {error:#}");
+            cmd::print_error(&error);
             cmd::status_of(&error)
         }
     }

@@ -29,9 +29,9 @@ fn systemd_rates_the_service_as_little_exposed() {
     assert!(said.contains("Overall exposure level"), "{said}");
 }
 
-/// Root in a container can open tracefs without CAP_DAC_OVERRIDE.
+/// Root in a container can open tracefs without CAP_DAC_OVERRIDE. It becomes another user after attaching.
 #[test]
-fn a_container_gets_the_capabilities_of_the_unit_except_dac_override() {
+fn a_container_gets_the_capabilities_of_the_unit_but_starts_as_root() {
     let of_unit = |setting: &str| -> BTreeSet<_> {
         let line = UNIT.lines().find_map(|line| line.strip_prefix(setting));
         line.expect("it is set").split(' ').collect()
@@ -46,11 +46,20 @@ fn a_container_gets_the_capabilities_of_the_unit_except_dac_override() {
         .expect("a list");
     let added = added.split(", ").map(|name| format!("CAP_{name}"));
     let mut added: BTreeSet<_> = added.collect();
+    for needed in ["CAP_SETGID", "CAP_SETUID"] {
+        assert!(added.remove(needed), "{needed}");
+    }
     added.insert("CAP_DAC_OVERRIDE".to_owned());
     assert_eq!(
         added.iter().map(String::as_str).collect::<BTreeSet<_>>(),
         ambient
     );
+}
+
+#[test]
+fn a_reload_of_the_unit_reads_the_web_configuration_again() {
+    let reload = UNIT.lines().find(|line| line.starts_with("ExecReload="));
+    assert_eq!(reload, Some("ExecReload=/bin/kill -HUP $MAINPID"));
 }
 
 #[test]

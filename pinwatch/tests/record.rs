@@ -224,3 +224,31 @@ async fn sighup_ends_a_recording_unless_it_is_ignored() {
         assert_eq!(damage(&daemon.path("pins.pw")), None, "{errors}");
     }
 }
+
+#[tokio::test]
+async fn a_closed_pipe_is_an_error_of_record_and_the_end_of_tail() {
+    let daemon = Daemon::start(2);
+    let mut record = daemon.record("/dev/stdout", "cat");
+    record
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = record.spawn().expect("it starts");
+    drop(child.stdout.take());
+    drop(child.stdin.take());
+    let output = timeout(PATIENCE, child.wait_with_output()).await;
+    let output = output.expect("it ends").expect("a child");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("cannot write /dev/stdout"), "{said}");
+
+    let mut tail = daemon.command(env!("CARGO_BIN_EXE_pinwatch"));
+    tail.args(["tail", "--connect", &daemon.path("sock")]);
+    tail.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = tail.spawn().expect("it starts");
+    // No pin ever makes it write.
+    drop(child.stdout.take());
+    let output = timeout(PATIENCE, child.wait_with_output()).await;
+    let output = output.expect("it notices").expect("a child");
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+}

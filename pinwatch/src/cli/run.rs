@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use crate::host::privileges::Capabilities;
+use crate::host::privileges::{Capabilities, User};
 use crate::model::series::Per;
 use crate::probe::plan::Selection;
+use crate::web::host::host_name;
 use crate::web::listen::Listen;
 
 /// Run the daemon: attach to the kernel, count pins, serve metrics and a page over HTTP.
@@ -52,6 +53,11 @@ pub struct Run {
     #[arg(long = "web.config.file", value_name = "FILE")]
     pub web_config: Option<PathBuf>,
 
+    /// Host name under which clients may use a loopback address without TLS, besides localhost: the name that a
+    /// reverse proxy on this machine passes on (repeatable)
+    #[arg(long = "web.allowed-host", value_name = "NAME", value_parser = host_name)]
+    pub allowed_hosts: Vec<String>,
+
     /// Age from which a pin in flight counts as stuck, such as 500ms, 30s or 2m
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
     pub stuck_after: Duration,
@@ -76,6 +82,12 @@ pub struct Run {
     /// Whether to keep the capabilities that attaching needs
     #[arg(long, value_name = "WHAT", default_value = "drop")]
     pub capabilities: Capabilities,
+
+    /// User to become once every hook is attached: a name of /etc/passwd, UID, or UID:GID. It has to be able to
+    /// read --web.config.file and the files that it names. With --capabilities keep, the user stays
+    /// [default: nobody (65534) if started as root, else no change]
+    #[arg(long, value_name = "USER")]
+    pub user: Option<User>,
 
     /// Level of the BPF programs' own diagnostics in the log. With off, the verifier removes their
     /// code

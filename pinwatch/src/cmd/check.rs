@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use super::UNUSABLE;
+use super::stdout::stdout;
 use crate::cli::Check;
 use crate::kernel::facts::Facts;
 use crate::output::check::{CheckReport, text};
@@ -19,15 +20,11 @@ use crate::probe::table::wanted;
 pub fn check(args: &Check) -> Result<ExitCode> {
     let facts = Facts::gather(&wanted());
     if args.facts {
-        writeln!(
-            std::io::stdout(),
-            "{}",
-            serde_json::to_string_pretty(&facts)?
-        )?;
+        writeln!(stdout(), "{}", serde_json::to_string_pretty(&facts)?)?;
         return Ok(ExitCode::SUCCESS);
     }
     let plan = Plan::new(&facts, args.selection.clone());
-    let mut out = std::io::stdout().lock();
+    let mut out = stdout();
     if args.json {
         serde_json::to_writer_pretty(&mut out, &CheckReport::new(&facts, &plan))?;
         writeln!(out)?;

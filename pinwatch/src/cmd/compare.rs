@@ -2,18 +2,19 @@
 
 #![forbid(unsafe_code)]
 
-use std::fs;
-use std::io::{self, BufWriter, Write as _};
+use std::io::{BufWriter, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 
 use super::progress::Progress;
+use super::stdout::stdout;
 use crate::cli;
 use crate::evaluation::capture::{self, Capture};
 use crate::evaluation::comparability::{Difference, differences};
 use crate::evaluation::compare::{Rules, compare};
+use crate::host::new_file;
 use crate::model::format::{Clock, printable};
 use crate::output::compare::{Shown, html, json, mail, mmtests, text};
 
@@ -26,10 +27,10 @@ const REFUSED: u8 = 2;
 pub fn run(args: &cli::Compare) -> ExitCode {
     super::log::to_stderr("warn");
     compared(args).unwrap_or_else(|error| {
-        if super::is_broken_pipe(&error) {
+        if super::is_reader_gone(&error) {
             return ExitCode::SUCCESS;
         }
-        eprintln!("pinwatch: {error:#}");
+        super::print_error(&error);
         ExitCode::from(REFUSED)
     })
 }
@@ -78,10 +79,10 @@ fn compared(args: &cli::Compare) -> Result<ExitCode> {
         allowed: &allowed,
     };
     if let Some(path) = &args.html {
-        fs::write(path, html(&shown))
+        new_file::write(path, html(&shown).as_bytes())
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
-    let mut out = BufWriter::new(io::stdout().lock());
+    let mut out = BufWriter::new(stdout());
     if args.json {
         writeln!(out, "{}", json(&shown)?)?;
     } else {

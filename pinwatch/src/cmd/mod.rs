@@ -12,9 +12,10 @@ mod report;
 mod run;
 mod runtime;
 mod status;
+mod stdout;
 mod tail;
 mod top;
 mod watch;
 
 pub use dispatch::dispatch;
-pub use status::{UNUSABLE, is_broken_pipe, status_of};
+pub use status::{UNUSABLE, is_reader_gone, print_error, status_of};

@@ -17,6 +17,7 @@ use crate::cli;
 use crate::host::calibration;
 use crate::host::machine::{FollPins, Machine};
 use crate::model::filter::Filter;
+use crate::model::format::harmless;
 use crate::model::session::{Lost, Start};
 use crate::model::trace::Assembler;
 use crate::recording::{End, Header, OutputFile, Writer};
@@ -138,6 +139,8 @@ impl Recorder<'_> {
                 let pins: Vec<_> = pins.collect();
                 self.write(|writer| writer.pins(&pins))?;
             }
+            // A recording has one offset, that of its start.
+            Update::WallOffset(_) => {}
             Update::Tick { lost, .. } => {
                 self.lost = lost;
                 self.write(|writer| writer.lost(lost))?;
@@ -235,7 +238,7 @@ fn exit_code(status: ExitStatus) -> ExitCode {
 
 /// Writes a line to stderr. If stderr is closed, nobody reads it.
 fn say(line: &str) {
-    let _ = writeln!(io::stderr(), "{line}");
+    let _ = writeln!(io::stderr(), "{}", harmless(line));
 }
 
 /// Writes the progress line on stderr over the previous one, if stderr is a terminal.

@@ -2,13 +2,14 @@
 
 #![forbid(unsafe_code)]
 
-use std::io::{self, BufWriter, Write as _};
+use std::io::{BufWriter, Write as _};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 use prometheus::{Encoder as _, Registry, TextEncoder};
 
 use super::progress::Progress;
+use super::stdout::stdout;
 use super::{report, tail};
 use crate::cli::{self, As};
 use crate::output::metrics::Exporter;
@@ -60,7 +61,7 @@ fn metrics(args: &cli::Replay) -> Result<ExitCode> {
     let registry = Registry::new();
     let state = replay.state;
     registry.register(Box::new(Exporter(move || Some(state.clone()))))?;
-    let mut out = BufWriter::new(io::stdout().lock());
+    let mut out = BufWriter::new(stdout());
     TextEncoder::new().encode(&registry.gather(), &mut out)?;
     out.flush()?;
     Ok(ExitCode::SUCCESS)

@@ -2,12 +2,13 @@
 
 #![forbid(unsafe_code)]
 
-use std::io::{self, BufWriter, Write as _};
+use std::io::{BufWriter, Write as _};
 use std::process::ExitCode;
 
 use anyhow::Result;
 
 use super::progress::Progress;
+use super::stdout::stdout;
 use crate::cli;
 use crate::evaluation::capture;
 use crate::output::report;
@@ -17,7 +18,7 @@ pub fn run(args: &cli::Report) -> Result<ExitCode> {
     let mut progress = Progress::new("read");
     let capture = capture::read(&args.file, &args.what_if, |pins| progress.pins(pins))?;
     progress.clear();
-    let mut out = BufWriter::new(io::stdout().lock());
+    let mut out = BufWriter::new(stdout());
     if args.json {
         serde_json::to_writer_pretty(&mut out, &report::json(&capture))?;
         writeln!(out)?;

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use prometheus::Registry;
 use prometheus::process_collector::ProcessCollector;
 use tokio::net::TcpListener;
@@ -29,9 +29,11 @@ use crate::source::live::{Live, Options};
 use crate::stream::hub::Hub;
 use crate::stream::ring_reader::read_ring;
 use crate::stream::serve::{DEFAULT_SOCKET, Socket};
+use crate::web::host::Hosts;
+use crate::web::limits::Limits;
 use crate::web::listen::Listen;
 use crate::web::reload::Current;
-use crate::web::serve::{Limits, bind, exposed, serve as serve_http};
+use crate::web::serve::{bind, exposed, serve as serve_http};
 
 /// Runs the daemon until SIGTERM or SIGINT ends it, or checks its configuration (`--check-config`).
 pub fn run(args: &Run) -> Result<ExitCode> {
@@ -51,6 +53,9 @@ pub fn run(args: &Run) -> Result<ExitCode> {
 }
 
 async fn serve(args: &Run) -> Result<()> {
+    if args.user.is_some() && args.capabilities == Capabilities::Keep {
+        bail!("--user does not go with --capabilities keep: leave one of them out");
+    }
     // Signals, port and socket come first: attaching takes time, and their errors should not wait for it.
     let mut stop = end_signals()?;
     let mut hangups = hangups()?;
@@ -69,8 +74,11 @@ async fn serve(args: &Run) -> Result<()> {
 
     privileges::gain_none()?;
     let attaching = attach(args.selection.clone(), options(args));
-    // Capabilities belong to a thread, and a new thread inherits them: dropped before there are more threads.
+    // Credentials belong to a thread, and a new thread inherits them: dropped before there are more threads.
     if args.capabilities == Capabilities::Drop {
+        if privileges::become_user(args.user)? {
+            warn_of_unreadable(&current);
+        }
         privileges::drop_capabilities()?;
     }
 
@@ -95,7 +103,8 @@ async fn serve(args: &Run) -> Result<()> {
         stacks,
     };
     let web_files = Arc::clone(&current);
-    let server = serve_http(listeners, router(web)?, current, Limits::DEFAULT);
+    let hosts = Hosts::new(&args.allowed_hosts);
+    let server = serve_http(listeners, router(web)?, current, Limits::DEFAULT, hosts);
     let watch = async {
         let mut attached = attaching.await?;
         let events = attached.take_events()?;
@@ -161,6 +170,16 @@ async fn serve(args: &Run) -> Result<()> {
 /// The addresses of `--web.listen-address`.
 fn addresses(args: &Run) -> Result<Vec<SocketAddr>> {
     args.listen.iter().map(Listen::resolve).collect()
+}
+
+/// Warns of files that only root could read, since they cannot be read again.
+fn warn_of_unreadable(current: &Current) {
+    for (file, error) in current.unreadable() {
+        tracing::warn!(
+            "{}: {error}: a change of it will not take effect; give the file to the group of --user, or set --user root",
+            file.display()
+        );
+    }
 }
 
 fn warn_of_lower_bounds(live: &Live) {

@@ -10,6 +10,7 @@ use anyhow::Result;
 use jiff::tz::TimeZone;
 
 use super::runtime::{one_thread, passed, stop_signals};
+use super::stdout::{Stdout, reader_gone};
 use super::watch;
 use crate::cli;
 use crate::host::calibration;
@@ -31,7 +32,8 @@ async fn tail(args: &cli::Tail) -> Result<()> {
         _ = stop.recv() => return Ok(()),
     };
     let limit = passed(args.duration);
-    tokio::pin!(limit);
+    let gone = reader_gone();
+    tokio::pin!(limit, gone);
     let format = Format {
         json: args.json,
         in_flight_after: args.in_flight_after,
@@ -39,7 +41,7 @@ async fn tail(args: &cli::Tail) -> Result<()> {
         clock: clock(args),
     };
     let mut tail = Tail::new(format, args.follow.filter.clone());
-    let mut out = BufWriter::new(AutoStream::auto(io::stdout().lock()));
+    let mut out = BufWriter::new(Stdout::through(AutoStream::auto(io::stdout().lock())));
     let mut finishing = false;
     loop {
         tokio::select! {
@@ -51,6 +53,7 @@ async fn tail(args: &cli::Tail) -> Result<()> {
                     break;
                 }
             }
+            () = &mut gone => return Ok(()),
             () = &mut limit, if !finishing => {
                 finishing = true;
                 feed.finish();

@@ -123,6 +123,11 @@ fn report(facts: &Facts, plan: &Plan) {
     if !plan.unusable.is_empty() {
         return;
     }
+    if plan.misses_uncounted() {
+        tracing::warn!(
+            "tracefs cannot be written, so kprobes can miss calls and returns without a count; `pinwatch check` has the details"
+        );
+    }
     for decision in &plan.decisions {
         if let Verdict::Lost { reason } = &decision.verdict {
             tracing::warn!(

@@ -6,5 +6,6 @@ pub mod calibration;
 pub mod clock;
 pub mod heap;
 pub mod machine;
+pub mod new_file;
 pub mod privileges;
 pub mod systemd;

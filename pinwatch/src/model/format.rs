@@ -29,6 +29,13 @@ pub fn printable(text: &str) -> String {
     out
 }
 
+/// Escapes like [`printable`], except for backslashes: for sentences that contain names.
+#[must_use]
+pub fn harmless(text: &str) -> String {
+    let parts: Vec<_> = text.split('\\').map(printable).collect();
+    parts.join("\\")
+}
+
 /// Truncates text to `width` terminal columns. An ellipsis marks the cut.
 #[must_use]
 pub fn fit(text: &str, width: usize) -> Cow<'_, str> {
@@ -164,6 +171,18 @@ mod tests {
         assert_eq!(printable("abc\u{202e}fed"), "abc\\u{202e}fed");
         assert_eq!(printable("\u{9b}31m"), "\\u{9b}31m");
         assert_eq!(name(b"a\xffb\0rest"), "a\u{fffd}b");
+    }
+
+    #[test]
+    fn no_character_controls_the_terminal_or_turns_the_text() {
+        let turns = |c| matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        for c in '\0'..=char::MAX {
+            for text in [printable(&c.to_string()), harmless(&c.to_string())] {
+                let harmful = text.chars().find(|c| c.is_control() || turns(*c));
+                assert_eq!(harmful, None, "{c:?}");
+            }
+        }
+        assert_eq!(harmless("C:\\a\x1b"), "C:\\a\\u{1b}");
     }
 
     #[test]

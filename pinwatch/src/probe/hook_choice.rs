@@ -164,8 +164,12 @@ fn try_function(
     for (program, twins, kind) in kinds.into_iter().flatten() {
         match kind_obstacle(kind, proto.params.len(), facts) {
             None => {
-                if kind == Kind::Kretprobe && facts.tracefs.is_none() {
-                    obstacles.push(DEFAULT_MAXACTIVE.to_owned());
+                if facts.tracefs.is_none() {
+                    match kind {
+                        Kind::Kretprobe => obstacles.push(DEFAULT_MAXACTIVE.to_owned()),
+                        Kind::Kprobe => obstacles.push(NO_MISSES.to_owned()),
+                        _ => {}
+                    }
                 }
                 if kind.is_probe() && preempts(facts) {
                     obstacles.push(LOWER_BOUND.to_owned());
@@ -208,8 +212,12 @@ fn symbol_obstacle(function: &str, facts: &Facts) -> Option<String> {
 }
 
 /// Note on kretprobes without tracefs, whose `maxactive` is the kernel's default.
-const DEFAULT_MAXACTIVE: &str = "pinwatch cannot write tracefs (run it as root), so returns are lost without a count \
+const DEFAULT_MAXACTIVE: &str = "pinwatch cannot write tracefs (run it as root; AppArmor's default profile for containers forbids it), so returns are lost without a count \
      while more threads are inside than the larger of 10 and two per CPU";
+
+/// Note on kprobes at entries without tracefs.
+const NO_MISSES: &str =
+    "pinwatch cannot write tracefs, so calls that the kprobe misses are not counted";
 
 /// Note on kprobes where the kernel preempts BPF programs.
 const LOWER_BOUND: &str =

@@ -28,6 +28,9 @@ pub struct Plan {
     pub decisions: Vec<Decision>,
     #[serde(skip)]
     pub globals: Globals,
+    /// Whether kprobes can be defined in tracefs.
+    #[serde(skip)]
+    has_tracefs: bool,
 }
 
 impl Plan {
@@ -65,6 +68,7 @@ impl Plan {
             unusable,
             decisions,
             globals,
+            has_tracefs: facts.tracefs.is_some(),
         }
     }
 
@@ -88,12 +92,19 @@ impl Plan {
             .map(|decision| decision.measurement)
     }
 
-    /// Whether a measurement is lost that applies to this kernel.
+    /// Whether kprobes miss calls or returns without a count, because they cannot be defined in tracefs.
+    #[must_use]
+    pub fn misses_uncounted(&self) -> bool {
+        let mut attachments = self.attachments();
+        !self.has_tracefs && attachments.any(|(_, one)| one.kind.is_probe())
+    }
+
+    /// Whether a measurement that applies to this kernel is lost, or misses calls without a count.
     #[must_use]
     pub fn is_degraded(&self) -> bool {
-        self.decisions
-            .iter()
-            .any(|d| matches!(d.verdict, Verdict::Lost { .. }))
+        let mut decisions = self.decisions.iter();
+        let is_lost = |decision: &Decision| matches!(decision.verdict, Verdict::Lost { .. });
+        decisions.any(is_lost) || self.misses_uncounted()
     }
 }
 

@@ -5,7 +5,6 @@
 #![forbid(unsafe_code)]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +23,7 @@ use super::error::LiveError;
 use super::events::{EventCount, Events};
 use super::function_ids::btf_with;
 use super::kfuncs::{self, OBJECT};
+use super::program_info::{ProgramInfo, fdinfo_field};
 use super::shared_memory::{share, word_at};
 use super::skips::SkipCounts;
 use super::stack::Stacks;
@@ -73,6 +73,7 @@ pub struct Live {
     before_start: u64,
     /// Only on a kernel that preempts BPF programs.
     skips: Option<SkipCounts>,
+    program_info: ProgramInfo,
 }
 
 impl Live {
@@ -138,7 +139,9 @@ impl Live {
             .preempts
             .then(|| SkipCounts::start(&ebpf, cpus, &attached))
             .transpose()?;
+        let program_info = ProgramInfo::open(&ebpf);
         Ok(Self {
+            program_info,
             attached,
             ebpf,
             slots,
@@ -263,11 +266,9 @@ impl Live {
             names.map(move |name| (name, !attached.attachment.twins.is_empty(), profile))
         });
         let stats = programs.filter_map(|(name, has_twin, profile)| {
-            let program = self.ebpf.program(name)?;
-            let fdinfo = program.fd().ok().and_then(|fd| {
-                procfs::read(format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd())).ok()
-            });
-            let field = |key: &str| fdinfo_field(fdinfo.as_deref()?, key);
+            self.ebpf.program(name)?;
+            let info = self.program_info.read(name);
+            let field = |key: &str| fdinfo_field(info.as_deref()?, key);
             let runs = field("run_cnt:")
                 .zip(field("run_time_ns:"))
                 .filter(|_| counted);
@@ -366,22 +367,4 @@ fn function_ids(plan: &Plan) -> Result<BTreeMap<String, u32>, String> {
 
 fn possible_cpus() -> Result<usize, LiveError> {
     aya::util::nr_cpus().map_err(|(path, error)| LiveError::Cpus(format!("{path}: {error}")))
-}
-
-fn fdinfo_field(fdinfo: &str, key: &str) -> Option<u64> {
-    fdinfo
-        .lines()
-        .find_map(|line| line.strip_prefix(key)?.trim().parse().ok())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::fdinfo_field;
-
-    #[test]
-    fn fields_of_fdinfo() {
-        let text = "pos:\t0\nprog_id:\t7\nrun_cnt:\t12\nrecursion_misses:\t3\n";
-        assert_eq!(fdinfo_field(text, "recursion_misses:"), Some(3));
-        assert_eq!(fdinfo_field(text, "verified_insns:"), None);
-    }
 }

@@ -6,6 +6,7 @@ pub mod events;
 mod function_ids;
 mod kfuncs;
 pub mod live;
+mod program_info;
 mod shared_memory;
 mod skips;
 pub mod stack;

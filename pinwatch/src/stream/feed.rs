@@ -12,13 +12,17 @@ use crate::model::agent_status::AgentStatus;
 use crate::model::session::{Lost, Start};
 use crate::model::view::View;
 
-/// Message to a view. A feed has one `Start`, any number of `Pins` and `Tick`, then one `End`.
+/// Message to a view. A feed has one `Start`, any number of `Pins`, `WallOffset` and `Tick`, then one
+/// `End`.
 #[derive(Clone, Debug)]
 pub enum Update {
     Start(Start),
     /// Pins that ended, in the order of their returns on each CPU. With
     /// [`Filter::passes`](crate::model::filter::Filter::passes) also pins that begin a retry.
     Pins(Vec<PinEvent>),
+    /// The wall clock was set, or the machine was suspended: the new offset of `CLOCK_REALTIME` from
+    /// `CLOCK_MONOTONIC`, for the pins that follow.
+    WallOffset(i64),
     /// Summary of the state, and the losses so far: twice a second.
     Tick {
         view: Box<View>,

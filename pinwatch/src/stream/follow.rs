@@ -44,6 +44,7 @@ pub async fn follow(hub: Arc<Hub>, state: impl Fn() -> State, filter: Filter, si
     if !sink.send(Ok(Update::Start(start(&before)))).await {
         return;
     }
+    let mut wall = WallOffset(wall_offset_ns());
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -59,6 +60,11 @@ pub async fn follow(hub: Arc<Hub>, state: impl Fn() -> State, filter: Filter, si
             }
             () = sink.finished() => break,
         };
+        if let Some(moved) = wall.moved(wall_offset_ns())
+            && !sink.send(Ok(Update::WallOffset(moved))).await
+        {
+            return;
+        }
         if let Some(update) = update
             && !sink.send(Ok(update)).await
         {
@@ -78,6 +84,22 @@ pub async fn follow(hub: Arc<Hub>, state: impl Fn() -> State, filter: Filter, si
     sink.send(Ok(Update::End { lost, status })).await;
 }
 
+/// Offset of the wall clock that the view knows.
+struct WallOffset(i64);
+
+impl WallOffset {
+    /// Smaller changes are left out: the clock is adjusted all the time, and two clocks are read one after the other.
+    const STEP_NS: u64 = 1_000_000;
+
+    /// The new offset, if it has moved.
+    fn moved(&mut self, now: i64) -> Option<i64> {
+        (now.abs_diff(self.0) >= Self::STEP_NS).then(|| {
+            self.0 = now;
+            now
+        })
+    }
+}
+
 fn start(state: &State) -> Start {
     Start {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -86,5 +108,21 @@ fn start(state: &State) -> Start {
         era: state.era.clone(),
         wall_offset_ns: wall_offset_ns(),
         status: Box::new(AgentStatus::of(state)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wall_clock_is_followed() {
+        let second = 1_000_000_000;
+        let mut wall = WallOffset(second);
+        assert_eq!(wall.moved(second + 999_999), None, "within the noise");
+        // A suspend moves it ahead, and an operator back.
+        assert_eq!(wall.moved(61 * second), Some(61 * second));
+        assert_eq!(wall.moved(61 * second), None);
+        assert_eq!(wall.moved(-second), Some(-second));
     }
 }

@@ -171,7 +171,7 @@ mod tests {
                     oldest = view.oldest;
                 }
                 Update::End { status, .. } => assert_eq!(*status, end.status),
-                Update::Start(_) | Update::Pins(_) => {}
+                Update::Start(_) | Update::Pins(_) | Update::WallOffset(_) => {}
             }
         }
         let [row] = &oldest[..] else {

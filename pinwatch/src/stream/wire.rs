@@ -24,6 +24,7 @@ const TICK: u8 = 2;
 const END: u8 = 3;
 /// The daemon's only frame if it refuses a follower: the reason as text.
 const REFUSED: u8 = 4;
+const WALL_OFFSET: u8 = 5;
 
 pub fn codec() -> Codec {
     Codec::builder().max_frame_length(MAX_FRAME).new_codec()
@@ -33,6 +34,7 @@ pub fn encode(update: &Result<Update>) -> Result<Bytes> {
     let body = match update {
         Ok(Update::Start(start)) => json(START, start)?,
         Ok(Update::Pins(pins)) => framed(PINS, bytemuck::cast_slice(pins)),
+        Ok(Update::WallOffset(ns)) => json(WALL_OFFSET, ns)?,
         Ok(Update::Tick { view, lost }) => json(TICK, &(view, lost))?,
         Ok(Update::End { lost, status }) => json(END, &(lost, status))?,
         Err(error) => framed(REFUSED, format!("{error:#}").as_bytes()),
@@ -66,6 +68,7 @@ pub fn decode(frame: &[u8]) -> Result<Update> {
             Update::Start(start)
         }
         PINS => Update::Pins(pins(body)?),
+        WALL_OFFSET => Update::WallOffset(serde_json::from_slice(body)?),
         TICK => {
             let (view, lost): (Box<View>, Lost) = serde_json::from_slice(body)?;
             Update::Tick { view, lost }
@@ -140,6 +143,10 @@ mod tests {
         assert!(
             matches!(tick, Update::Tick { view, lost: got } if view.in_flight == 5 && got == lost)
         );
+        assert!(matches!(
+            round(Update::WallOffset(-3)),
+            Update::WallOffset(-3)
+        ));
         let own = start(ABI_VERSION);
         assert!(matches!(round(Update::Start(own.clone())), Update::Start(got) if got == own));
     }

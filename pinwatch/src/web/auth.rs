@@ -1,8 +1,8 @@
 //! HTTP basic authentication with bcrypt hashes, as in Prometheus' exporters. Every path needs it, also
 //! `/healthz` and `/readyz`.
 //!
-//! bcrypt is slow by design. It therefore runs beside the event loop, one call at a time, and accepted
-//! passwords are remembered. An unknown user takes as long as a wrong password.
+//! bcrypt is slow by design. It therefore runs beside the event loop, one call at a time, few requests wait for
+//! it, and accepted passwords are remembered. An unknown user takes as long as a wrong password.
 
 #![forbid(unsafe_code)]
 
@@ -20,6 +20,7 @@ use ring::hmac;
 use ring::rand::SystemRandom;
 use tokio::sync::Semaphore;
 
+use super::limits::RETRY;
 use super::reload::{Current, Settings};
 
 /// Salt and digest of a random password. An unknown user's password is compared with them.
@@ -27,10 +28,15 @@ const DUMMY_DIGEST: &str = "QOauhQNbBCuQDKes6eFzPeMqBSjb7Mr5DUmpZ/VcEd00UAV/LDeS
 /// Cost of the dummy hash while there is no user: the usual cost of bcrypt.
 const DEFAULT_COST: u32 = 10;
 
+/// Requests whose password is being checked or waits for that. Further ones get 503.
+const QUEUE: usize = 8;
+
 /// Authentication by the current settings, and their headers for every response.
 pub struct Gate {
     current: Arc<Current>,
+    /// Held by the call that runs, even if its client is gone.
     bcrypt: Arc<Semaphore>,
+    queue: Semaphore,
     /// Keyed hash of the last accepted password of each user.
     known: Mutex<HashMap<String, hmac::Tag>>,
     key: hmac::Key,
@@ -47,6 +53,7 @@ impl Gate {
         Ok(Self {
             current,
             bcrypt: Arc::new(Semaphore::new(1)),
+            queue: Semaphore::new(QUEUE),
             known: Mutex::default(),
             key: key.map_err(|_| {
                 anyhow::anyhow!("the system has no random numbers for a key: check getrandom(2)")
@@ -54,12 +61,12 @@ impl Gate {
         })
     }
 
-    async fn lets_in(&self, settings: &Settings, headers: &HeaderMap) -> bool {
+    async fn judge(&self, settings: &Settings, headers: &HeaderMap) -> Verdict {
         if settings.users.is_empty() {
-            return true;
+            return Verdict::LetIn;
         }
         let Some((user, password)) = credentials(headers) else {
-            return false;
+            return Verdict::Refuse;
         };
         let stored = settings.users.get(&user);
         let hash = stored.cloned().unwrap_or_else(|| dummy_hash(settings));
@@ -67,10 +74,13 @@ impl Gate {
         // The comparison need not take constant time: without the key, a common prefix reveals nothing.
         let is_tag = |known: &hmac::Tag| known.as_ref() == tag.as_ref();
         if self.known().get(&user).is_some_and(is_tag) {
-            return true;
+            return Verdict::LetIn;
         }
+        let Ok(_place) = self.queue.try_acquire() else {
+            return Verdict::Later;
+        };
         let Ok(turn) = Arc::clone(&self.bcrypt).acquire_owned().await else {
-            return false;
+            return Verdict::Refuse;
         };
         let fits = tokio::task::spawn_blocking(move || {
             let fits = bcrypt::verify(password, &hash).unwrap_or(false);
@@ -78,11 +88,12 @@ impl Gate {
             fits
         });
         let lets_in = fits.await.unwrap_or(false) && stored.is_some();
-        if lets_in {
-            // Bounded: at most one entry per user that the file has ever named.
-            self.known().insert(user, tag);
+        if !lets_in {
+            return Verdict::Refuse;
         }
-        lets_in
+        // Bounded: at most one entry per user that the file has ever named.
+        self.known().insert(user, tag);
+        Verdict::LetIn
     }
 
     fn known(&self) -> MutexGuard<'_, HashMap<String, hmac::Tag>> {
@@ -99,14 +110,28 @@ impl Gate {
     }
 }
 
-/// Middleware: answers 401 unless the gate accepts the request, and adds the configured headers.
+/// What becomes of a request.
+enum Verdict {
+    LetIn,
+    Refuse,
+    /// Too many passwords wait for their check.
+    Later,
+}
+
+/// Middleware: answers 401 unless the gate accepts the request, or 503 if too many passwords wait for their check.
+/// Adds the configured headers.
 pub async fn gate(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
     let settings = gate.current.get();
-    let mut response = if gate.lets_in(&settings, request.headers()).await {
-        next.run(request).await
-    } else {
-        let ask = [(header::WWW_AUTHENTICATE, "Basic realm=\"pinwatch\"")];
-        (StatusCode::UNAUTHORIZED, ask, "Unauthorized\n").into_response()
+    let mut response = match gate.judge(&settings, request.headers()).await {
+        Verdict::LetIn => next.run(request).await,
+        Verdict::Refuse => {
+            let ask = [(header::WWW_AUTHENTICATE, "Basic realm=\"pinwatch\"")];
+            (StatusCode::UNAUTHORIZED, ask, "Unauthorized\n").into_response()
+        }
+        Verdict::Later => {
+            let text = "too many passwords wait for their check: ask again\n";
+            (StatusCode::SERVICE_UNAVAILABLE, RETRY, text).into_response()
+        }
     };
     for (name, value) in &settings.headers {
         response

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -105,6 +106,7 @@ impl WebConfig {
                 .map_err(|_| {
                     anyhow!("{user:?} needs a bcrypt hash: `htpasswd -nBC 10 \"\"` makes one")
                 })
+                .and_then(|parts| usable(user, &parts))
                 .with_context(|| at(path, hash, "basic_auth_users"))?;
             if user.contains(':') {
                 // In the `Authorization` header, a colon ends the name.
@@ -141,6 +143,22 @@ fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue)> {
         bail!("the value of {name} must be {}", values.join(" or "));
     }
     Ok((name.parse()?, value.parse()?))
+}
+
+/// Costs that bcrypt defines, up to about two seconds of a CPU for each check. Each step takes twice as long.
+const COSTS: RangeInclusive<u32> = 4..=15;
+
+/// Whether a password can be checked with this hash, in a time that a client waits for.
+fn usable(user: &str, hash: &HashParts) -> Result<()> {
+    let cost = hash.get_cost();
+    if !COSTS.contains(&cost) {
+        bail!(
+            "the hash of {user:?} has the cost {cost}, and it must be from {} to {}: `htpasswd -nBC 10 \"\"` makes one",
+            COSTS.start(),
+            COSTS.end()
+        );
+    }
+    Ok(())
 }
 
 /// Position of a value for error messages: `FILE:LINE: KEY`.
@@ -193,6 +211,13 @@ mod tests {
 
     #[test]
     fn errors_name_the_line_and_the_key() {
+        let costs = |cost: u32| {
+            let hash = HASH.replace("$10$", &format!("${cost:02}$"));
+            format!("basic_auth_users:\n  eve: {hash}\n")
+        };
+        for usable in [4, 15] {
+            assert!(parse(&costs(usable)).is_ok(), "{usable}");
+        }
         for (text, says) in [
             ("tls_server_config:\n  cert_files: x\n", "web.yml:2: "),
             ("tls_server_config:\n  cert_files: x\n", "cert_files"),
@@ -210,6 +235,10 @@ mod tests {
                 "basic_auth_users:\n  eve: plain\n",
                 "web.yml:2: basic_auth_users: \"eve\"",
             ),
+            (&costs(3), "the cost 3,"),
+            (&costs(16), "the cost 16,"),
+            (&costs(31), "the cost 31,"),
+            (&costs(99), "the cost 99,"),
             (&format!("basic_auth_users:\n  'e:ve': {HASH}\n"), "colon"),
             (
                 "http_server_config:\n  headers:\n    X-Frame-Options: maybe\n",

@@ -5,6 +5,9 @@
 
 pub mod auth;
 pub mod config;
+mod connections;
+pub mod host;
+pub mod limits;
 pub mod listen;
 pub mod reload;
 pub mod serve;

@@ -9,7 +9,8 @@
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -100,6 +101,14 @@ impl Current {
             self.reload_into(&mut loaded);
         }
         Arc::clone(&loaded.settings)
+    }
+
+    /// Files that this thread cannot read, with the reasons.
+    pub fn unreadable(&self) -> Vec<(PathBuf, io::Error)> {
+        let loaded = self.loaded();
+        let files = loaded.files.iter();
+        let errors = files.filter_map(|(file, _)| Some((file.clone(), File::open(file).err()?)));
+        errors.collect()
     }
 
     /// Reads the files again, whether they have changed or not, and logs the result.

@@ -9,8 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use axum::{Router, middleware};
 use futures_util::future::join_all;
 use hyper::body::Incoming;
@@ -19,7 +20,6 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt as _;
@@ -28,38 +28,12 @@ use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::timeout::TimeoutLayer;
 
 use super::auth::{Gate, gate};
+use super::connections::{Connection, Connections, Noted};
+use super::host::Hosts;
+use super::limits::{BUFFER, HEADERS, Limits, RETRY};
 use super::reload::{Current, Settings};
 use super::write_timeout::WriteTimeout;
 
-/// Limits on the resources that clients can use.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Open connections. Further ones wait until one ends.
-    pub connections: usize,
-    /// Time for a TLS handshake, for the headers of a request, and for an idle connection.
-    pub asking: Duration,
-    /// Time until a response begins; then again, from the first write that blocks until the client has
-    /// the whole response.
-    pub answering: Duration,
-    /// Size of a request's line and headers, in bytes.
-    pub headers: usize,
-    /// Size of a request's body, in bytes.
-    pub body: usize,
-}
-
-impl Limits {
-    /// Limits of the daemon, as in docs/web.md. No route takes a body.
-    pub const DEFAULT: Self = Self {
-        connections: 64,
-        asking: Duration::from_secs(30),
-        answering: Duration::from_secs(30),
-        headers: 16 << 10,
-        body: 0,
-    };
-}
-
-/// Maximum number of headers in a request.
-const HEADERS: usize = 64;
 /// Wait after a connection that could not be accepted.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -110,6 +84,7 @@ pub async fn serve(
     router: Router,
     current: Arc<Current>,
     limits: Limits,
+    hosts: Hosts,
 ) -> Result<Infallible> {
     let authentication = Arc::new(Gate::new(Arc::clone(&current))?);
     let router = router
@@ -120,12 +95,12 @@ pub async fn serve(
             StatusCode::SERVICE_UNAVAILABLE,
             limits.answering,
         ));
-    let permits = Arc::new(Semaphore::new(limits.connections));
     let server = Server {
         router,
         current,
         limits,
-        permits,
+        hosts,
+        connections: Arc::new(Connections::new(limits)),
     };
     join_all(
         listeners
@@ -140,16 +115,16 @@ struct Server {
     router: Router,
     current: Arc<Current>,
     limits: Limits,
-    /// One permit per connection that may still be opened.
-    permits: Arc<Semaphore>,
+    hosts: Hosts,
+    connections: Arc<Connections>,
 }
 
 impl Server {
     /// Accepts connections forever, each in a task of its own.
     async fn accept(&self, listener: TcpListener) -> Infallible {
         loop {
-            let stream = match listener.accept().await {
-                Ok((stream, _)) => stream,
+            let (stream, client) = match listener.accept().await {
+                Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::warn!(
                         "cannot accept an HTTP connection: {error}; trying again in a second"
@@ -159,58 +134,103 @@ impl Server {
                     continue;
                 }
             };
-            let permit = Arc::clone(&self.permits).acquire_owned().await;
-            let (router, limits) = (self.router.clone(), self.limits);
+            let Some(connection) = self.connections.admit(client.ip()) else {
+                continue;
+            };
             let tls = self.current.get().tls.clone().map(TlsAcceptor::from);
+            let service = Service {
+                router: self.router.clone(),
+                // With TLS, the certificate has told the client whom it talks to.
+                hosts: (tls.is_none() && is_loopback(&stream)).then(|| self.hosts.clone()),
+                limits: self.limits,
+                connection: Arc::new(connection),
+            };
             tokio::spawn(async move {
-                if let Err(error) = serve_connection(stream, tls, router, limits).await {
-                    tracing::debug!("an HTTP connection failed: {error:#}");
+                let connection = Arc::clone(&service.connection);
+                tokio::select! {
+                    served = service.serve(stream, tls) => if let Err(error) = served {
+                        tracing::debug!("an HTTP connection failed: {error:#}");
+                    },
+                    () = connection.gives_way() => {}
                 }
-                drop(permit);
             });
         }
     }
 }
 
-async fn serve_connection(
-    stream: TcpStream,
-    tls: Option<TlsAcceptor>,
-    router: Router,
-    limits: Limits,
-) -> Result<()> {
-    stream.set_nodelay(true)?;
-    match tls {
-        Some(tls) => {
-            let stream = timeout(limits.asking, tls.accept(stream)).await??;
-            serve_http1(stream, router, limits).await
-        }
-        None => serve_http1(stream, router, limits).await,
-    }
+/// Whether a client has connected to a loopback address.
+fn is_loopback(stream: &TcpStream) -> bool {
+    let own = stream.local_addr();
+    own.is_ok_and(|own| own.ip().to_canonical().is_loopback())
 }
 
-/// Serves HTTP/1.1 on a connection until either side closes it.
-async fn serve_http1<S>(stream: S, router: Router, limits: Limits) -> Result<()>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let endless = Arc::new(AtomicBool::new(false));
-    let stream = WriteTimeout::new(stream, limits.answering, Arc::clone(&endless));
-    let answer = service_fn(move |request: Request<Incoming>| {
-        let (router, endless) = (router.clone(), Arc::clone(&endless));
-        async move {
-            let response = router.oneshot(request).await?;
-            endless.store(is_endless(&response), Ordering::Relaxed);
-            Ok::<_, Infallible>(response)
+/// The service of one connection.
+#[derive(Clone)]
+struct Service {
+    router: Router,
+    /// Names that `Host` may have; `None` for any.
+    hosts: Option<Hosts>,
+    limits: Limits,
+    connection: Arc<Connection>,
+}
+
+impl Service {
+    /// Serves a connection until either side closes it.
+    async fn serve(self, stream: TcpStream, tls: Option<TlsAcceptor>) -> Result<()> {
+        stream.set_nodelay(true)?;
+        match tls {
+            Some(tls) => {
+                let stream = timeout(self.limits.asking, tls.accept(stream)).await??;
+                self.serve_http1(stream).await
+            }
+            None => self.serve_http1(stream).await,
         }
-    });
-    http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.asking)
-        .max_headers(HEADERS)
-        .max_header_size(limits.headers)
-        .serve_connection(TokioIo::new(stream), answer)
-        .await?;
-    Ok(())
+    }
+
+    async fn serve_http1<S>(self, stream: S) -> Result<()>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let limits = self.limits;
+        let endless = Arc::new(AtomicBool::new(false));
+        let stream = WriteTimeout::new(
+            stream,
+            limits.answering,
+            Arc::clone(&endless),
+            Arc::clone(&self.connection),
+        );
+        let answer = service_fn(move |request: Request<Incoming>| {
+            let (service, endless) = (self.clone(), Arc::clone(&endless));
+            async move {
+                let connection = Arc::clone(&service.connection);
+                let response = service.answer(request).await?;
+                endless.store(is_endless(&response), Ordering::Relaxed);
+                Ok::<_, Infallible>(response.map(|body| Noted::new(body, connection)))
+            }
+        });
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(limits.asking)
+            .max_headers(HEADERS)
+            .max_header_size(limits.headers)
+            .max_buf_size(BUFFER)
+            .serve_connection(TokioIo::new(stream), answer)
+            .await?;
+        Ok(())
+    }
+
+    async fn answer(self, request: Request<Incoming>) -> Result<Response, Infallible> {
+        if !self.connection.begin() {
+            let text = "too many requests are being answered: ask again\n";
+            return Ok((StatusCode::SERVICE_UNAVAILABLE, RETRY, text).into_response());
+        }
+        let (parts, body) = request.into_parts();
+        if let Some(refusal) = self.hosts.and_then(|hosts| hosts.refusal(&parts)) {
+            return Ok(refusal);
+        }
+        let request = Request::from_parts(parts, Body::new(body));
+        self.router.oneshot(request).await
+    }
 }
 
 /// Whether a response is a stream of events, which has no end.

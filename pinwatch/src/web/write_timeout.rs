@@ -14,6 +14,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
+use super::connections::Connection;
+
 /// Connection with a time limit for each response, from the first write that blocks until the client has
 /// the whole response.
 pub struct WriteTimeout<S> {
@@ -23,16 +25,23 @@ pub struct WriteTimeout<S> {
     late: Option<Pin<Box<Sleep>>>,
     /// Set for a response without an end. The limit then applies to each flushed part.
     endless: Arc<AtomicBool>,
+    connection: Arc<Connection>,
 }
 
 impl<S> WriteTimeout<S> {
     /// Wraps a stream. A write that exceeds `limit` fails with [`ErrorKind::TimedOut`].
-    pub fn new(stream: S, limit: Duration, endless: Arc<AtomicBool>) -> Self {
+    pub fn new(
+        stream: S,
+        limit: Duration,
+        endless: Arc<AtomicBool>,
+        connection: Arc<Connection>,
+    ) -> Self {
         Self {
             stream,
             limit,
             late: None,
             endless,
+            connection,
         }
     }
 
@@ -95,6 +104,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WriteTimeout<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        if flushed.is_ready() {
+            self.connection.flushed();
+        }
         if flushed.is_ready() && self.endless.load(Ordering::Relaxed) {
             self.late = None;
         }

@@ -1,7 +1,9 @@
-//! The daemon as an unprivileged user: it starts with the capabilities of its systemd unit and drops them
-//! once its hooks are attached.
+//! The daemon as an unprivileged user: it starts as root, or with the capabilities of its systemd unit, and drops
+//! that once its hooks are attached.
 
-use std::fs;
+use std::fs::{self, OpenOptions, Permissions};
+use std::io::ErrorKind;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 use std::thread;
 
@@ -10,12 +12,12 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use super::counts::{NOTHING_LOST, assert_counts};
-use super::daemon::{Daemon, get, try_get};
+use super::daemon::{Daemon, WATCHING, get, try_get};
 use super::dead_hooks::{KPROBES, SwitchedOff, answer};
 use super::leftovers::{kprobe_events, wait_until_programs_are_freed};
 use super::lifecycle::NOBODY;
 use super::load::{finish, load, spawn};
-use super::wait::{PATIENCE, wait_for};
+use super::wait::{PATIENCE, wait_for, wait_until};
 use super::watchers::Tail;
 
 const UNIT: &str = include_str!("../../../packaging/pinwatch.service");
@@ -98,20 +100,19 @@ fn maps_are_open() -> bool {
     refused.expect("procfs").trim() == "0" || !release.starts_with("5.")
 }
 
-#[test]
-fn an_unprivileged_daemon_works_after_it_has_dropped_its_capabilities() {
-    let upstream = UpstreamParanoid::set();
-    let daemon = unprivileged(&given_by(UNIT), || {
-        Daemon::start(&["--attach", "kprobe", "--socket", SOCKET])
-    });
-    drop(upstream);
+/// Asserts that all threads of a daemon are of the user nobody, without capabilities and groups.
+fn assert_dropped(daemon: &Daemon) {
     let kept = if maps_are_open() {
         0
     } else {
         Capability::CAP_BPF.bitmask()
     };
     for status in statuses(daemon.pid()) {
-        assert!(field(&status, "Uid").starts_with(&NOBODY.to_string()));
+        for (ids, values) in [("Uid", 4), ("Gid", 4)] {
+            let all = vec![NOBODY.to_string(); values].join("\t");
+            assert_eq!(field(&status, ids), all, "{ids}");
+        }
+        assert_eq!(field(&status, "Groups").trim(), "");
         assert_eq!(field(&status, "NoNewPrivs"), "1");
         for set in ["CapInh", "CapAmb"] {
             assert_eq!(field(&status, set), "0000000000000000", "{set}");
@@ -120,7 +121,12 @@ fn an_unprivileged_daemon_works_after_it_has_dropped_its_capabilities() {
             assert_eq!(field(&status, set), format!("{kept:016x}"), "{set}");
         }
     }
+}
+
+/// Asserts that a daemon without privileges does all its work, and ends it.
+fn assert_works(daemon: Daemon) {
     // A scrape reads cells, slots, fdinfo, and miss counts in tracefs.
+    let stats = CountedRuns::turn_on();
     let before = daemon.metrics();
     assert!(
         before
@@ -140,19 +146,26 @@ fn an_unprivileged_daemon_works_after_it_has_dropped_its_capabilities() {
     let counted = daemon.metrics().since(&before);
     assert_counts(&counted, &NOTHING_LOST);
     assert_counts(&counted, &[("pins_total", 5)]);
+    assert!(counted.total("pinwatch_bpf_runs_total") >= 10.0);
+    drop(stats);
     // A stack needs timers and symbols.
     let large = spawn(&["untouched", "--pages", "60000"]);
-    let stack = wait_for("the stack of a pin", PATIENCE, || {
+    let (pin, stack) = wait_for("the stack of a pin", PATIENCE, || {
         let pins: Value = serde_json::from_str(&get("/in-flight")).expect("JSON");
         let asked = try_get(&format!("/in-flight/{}/stack", pins[0]["tid"]));
-        let pins = daemon.metrics().since(&before).total("pinwatch_pins_total");
+        let ended = daemon.metrics().since(&before).total("pinwatch_pins_total");
         assert!(
-            asked.is_some() || pins == 5.0,
+            asked.is_some() || ended == 5.0,
             "the pin ended before its stack was taken"
         );
-        asked
+        Some((pins[0].clone(), asked?))
     });
     assert!(stack.contains("while it ran"), "{stack}");
+    assert!(
+        pin["comm"].as_str().is_some_and(|name| !name.is_empty()),
+        "{pin}"
+    );
+    assert!(!pin["cgroup"].is_null(), "{pin}");
     finish(large);
     // At the end the daemon removes its definitions from tracefs.
     assert_ne!(kprobe_events(), "");
@@ -164,6 +177,104 @@ fn an_unprivileged_daemon_works_after_it_has_dropped_its_capabilities() {
         "{log}"
     );
     wait_until_programs_are_freed();
+}
+
+/// bpf_stats_enabled, until dropped.
+struct CountedRuns;
+
+impl CountedRuns {
+    const SWITCH: &str = "/proc/sys/kernel/bpf_stats_enabled";
+
+    fn turn_on() -> Self {
+        fs::write(Self::SWITCH, "1").expect("root may");
+        Self
+    }
+}
+
+impl Drop for CountedRuns {
+    fn drop(&mut self) {
+        let _ = fs::write(Self::SWITCH, "0");
+    }
+}
+
+#[test]
+fn an_unprivileged_daemon_works_after_it_has_dropped_its_capabilities() {
+    let upstream = UpstreamParanoid::set();
+    let daemon = unprivileged(&given_by(UNIT), || {
+        Daemon::start(&["--attach", "kprobe", "--socket", SOCKET])
+    });
+    drop(upstream);
+    assert_dropped(&daemon);
+    assert_works(daemon);
+}
+
+/// Runs `act` in a thread of root without capabilities.
+fn root_without_capabilities<T: Send>(act: impl FnOnce() -> T + Send) -> T {
+    let body = || {
+        for set in [CapSet::Effective, CapSet::Permitted] {
+            caps::clear(None, set).expect("allowed");
+        }
+        act()
+    };
+    thread::scope(|scope| scope.spawn(body).join().expect("it does not panic"))
+}
+
+#[test]
+fn a_daemon_that_root_starts_cannot_write_files_of_root() {
+    let daemon = Daemon::start(&["--attach", "kprobe", "--socket", SOCKET]);
+    assert_dropped(&daemon);
+    // A file of root, as /etc/passwd.
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("own");
+    let file = folder.path().join("passwd");
+    fs::write(&file, "root").expect("written");
+    fs::set_permissions(&file, Permissions::from_mode(0o644)).expect("own");
+    let write = || {
+        let opened = OpenOptions::new().append(true).open(&file);
+        opened.map(|_| ()).map_err(|error| error.kind())
+    };
+    assert_eq!(root_without_capabilities(write), Ok(()), "root owns it");
+    let as_daemon = unprivileged(&CapsHashSet::new(), write);
+    assert_eq!(as_daemon, Err(ErrorKind::PermissionDenied));
+    // Other processes of nobody have no access to it either.
+    let environment = format!("/proc/{}/environ", daemon.pid());
+    let read = unprivileged(&CapsHashSet::new(), || fs::read(&environment).is_ok());
+    assert!(!read, "{environment}");
+    assert_works(daemon);
+    // The socket is in a folder of root, so it stays. The next daemon replaces it.
+    assert!(fs::exists(SOCKET).expect("a folder"));
+    let daemon = Daemon::start(&["--user", "root", "--socket", SOCKET]);
+    for status in statuses(daemon.pid()) {
+        assert!(field(&status, "Uid").starts_with("0\t"), "--user root");
+    }
+    daemon.signal(Signal::SIGTERM);
+    daemon.wait();
+    assert!(!fs::exists(SOCKET).expect("a folder"));
+}
+
+#[test]
+fn a_configuration_that_only_root_can_read_is_reported_at_the_start() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("own");
+    let file = folder.path().join("web.yml");
+    fs::write(&file, "{}\n").expect("written");
+    fs::set_permissions(&file, Permissions::from_mode(0o600)).expect("own");
+    let path = file.to_str().expect("text");
+    let mut daemon = Daemon::spawn(&["--socket", SOCKET, "--web.config.file", path]);
+    let log = daemon.logs("will not take effect");
+    assert!(log.contains("web.yml"), "{log}");
+    daemon.logs(WATCHING);
+    let succeeded = || {
+        daemon
+            .metrics()
+            .total("pinwatch_web_config_last_reload_successful")
+    };
+    assert_eq!(succeeded(), 1.0);
+    for (mode, expected) in [(0o600, 0.0), (0o644, 1.0)] {
+        fs::set_permissions(&file, Permissions::from_mode(mode)).expect("own");
+        daemon.signal(Signal::SIGHUP);
+        wait_until("the reload", PATIENCE, || succeeded() == expected);
+    }
 }
 
 fn check() -> (Option<i32>, String) {

@@ -183,7 +183,7 @@ fn a_hung_pin_is_shown_by_tail_top_state_and_metrics() {
 
 #[test]
 fn only_root_may_open_the_socket_and_it_is_removed_with_the_daemon() {
-    let daemon = Daemon::start(&[]);
+    let daemon = Daemon::start(&["--user", "root"]);
     let meta = fs::metadata(SOCKET).expect("a socket");
     assert!(meta.file_type().is_socket());
     assert_eq!(meta.permissions().mode() & 0o7777, 0o600);

@@ -11,8 +11,10 @@ use std::thread;
 
 use pinwatch::output::http::{Source, Web, router};
 use pinwatch::output::metrics::Exporter;
+use pinwatch::web::host::Hosts;
+use pinwatch::web::limits::Limits;
 use pinwatch::web::reload::Current;
-use pinwatch::web::serve::{Limits, bind, serve};
+use pinwatch::web::serve::{bind, serve};
 use prometheus::Registry;
 use prometheus::process_collector::ProcessCollector;
 use serde_json::Value;
@@ -120,7 +122,14 @@ fn serve_state(config: Option<&Path>) -> SocketAddr {
             tell.send(listeners[0].local_addr().expect("bound"))
                 .expect("heard");
             let router = router(web()).expect("new");
-            let served = serve(listeners, router, current, Limits::DEFAULT).await;
+            let served = serve(
+                listeners,
+                router,
+                current,
+                Limits::DEFAULT,
+                Hosts::default(),
+            )
+            .await;
             served.map(|never| match never {}).expect("it serves");
         });
     });
@@ -279,7 +288,9 @@ fn responses_are_compressed_and_formatted_as_requested() {
     let address = serve_state(None);
     let scrape = |headers: &str| {
         let mut stream = std::net::TcpStream::connect(address).expect("it listens");
-        let ask = format!("GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n");
+        let ask = format!(
+            "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n"
+        );
         stream.write_all(ask.as_bytes()).expect("it reads");
         let mut bytes = Vec::new();
         stream.read_to_end(&mut bytes).expect("it answers");

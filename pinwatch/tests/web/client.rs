@@ -28,7 +28,7 @@ pub struct Answer {
 
 /// A GET request that closes the connection after the response.
 pub fn request(path: &str, headers: &str) -> String {
-    format!("GET {path} HTTP/1.1\r\nHost: {NAME}\r\nConnection: close\r\n{headers}\r\n")
+    format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n")
 }
 
 /// The `Authorization` header for a user and a password.
@@ -113,8 +113,12 @@ impl Secure {
 
     /// Fails if the handshake fails. With TLS 1.3 a client may learn that only when it reads.
     pub async fn get(&self, address: SocketAddr, path: &str, headers: &str) -> io::Result<Answer> {
+        self.ask(address, &request(path, headers)).await
+    }
+
+    pub async fn ask(&self, address: SocketAddr, request: &str) -> io::Result<Answer> {
         let mut stream = self.connect(address).await?;
-        stream.write_all(request(path, headers).as_bytes()).await?;
+        stream.write_all(request.as_bytes()).await?;
         let mut bytes = Vec::new();
         stream.read_to_end(&mut bytes).await?;
         Ok(answer(&bytes))

@@ -4,6 +4,10 @@
 mod access;
 mod authority;
 mod client;
+mod host;
+mod hostile;
 mod limits;
+mod names;
 mod server;
+mod stacks;
 mod tls;

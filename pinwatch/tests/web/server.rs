@@ -12,8 +12,10 @@ use axum::response::Sse;
 use axum::response::sse::Event;
 use axum::routing::get;
 use futures_util::stream::repeat_with;
+use pinwatch::web::host::Hosts;
+use pinwatch::web::limits::Limits;
 use pinwatch::web::reload::Current;
-use pinwatch::web::serve::{Limits, bind, serve};
+use pinwatch::web::serve::{bind, serve};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
@@ -47,14 +49,24 @@ pub const TLS: &str = "tls_server_config:\n  cert_file: server.crt\n  key_file: 
 impl Server {
     /// Starts without a configuration.
     pub async fn plain(limits: Limits) -> Self {
-        Self::start(folder(&[]), None, limits).await
+        Self::start(folder(&[]), None, limits, router(), &[]).await
+    }
+
+    /// Starts without a configuration, with these names allowed as `Host`.
+    pub async fn called(names: &[&str]) -> Self {
+        Self::start(folder(&[]), None, Limits::DEFAULT, router(), names).await
+    }
+
+    /// Serves another router.
+    pub async fn of(router: Router) -> Self {
+        Self::start(folder(&[]), None, Limits::DEFAULT, router, &[]).await
     }
 
     /// Starts with this configuration.
     pub async fn with(config: &str) -> Self {
         let folder = folder(&[("web.yml", config)]);
         let path = folder.path().join("web.yml");
-        Self::start(folder, Some(path), Limits::DEFAULT).await
+        Self::start(folder, Some(path), Limits::DEFAULT, router(), &[]).await
     }
 
     /// Starts with TLS. `config` is appended to [`TLS`].
@@ -67,15 +79,23 @@ impl Server {
             ("web.yml", &format!("{TLS}{config}")),
         ]);
         let path = folder.path().join("web.yml");
-        Self::start(folder, Some(path), Limits::DEFAULT).await
+        Self::start(folder, Some(path), Limits::DEFAULT, router(), &[]).await
     }
 
-    async fn start(folder: TempDir, config: Option<PathBuf>, limits: Limits) -> Self {
+    async fn start(
+        folder: TempDir,
+        config: Option<PathBuf>,
+        limits: Limits,
+        router: Router,
+        names: &[&str],
+    ) -> Self {
         let current = Arc::new(Current::open(config.as_deref()).expect("a configuration"));
         let any = "127.0.0.1:0".parse().expect("an address");
         let listeners = bind(&[any]).await.expect("a port");
         let address = listeners[0].local_addr().expect("bound");
-        let served = serve(listeners, router(), Arc::clone(&current), limits);
+        let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+        let hosts = Hosts::new(&names);
+        let served = serve(listeners, router, Arc::clone(&current), limits, hosts);
         Self {
             address,
             current,

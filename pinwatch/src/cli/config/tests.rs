@@ -62,6 +62,8 @@ fn every_key_can_be_set() {
     let value = |key: &str| match key {
         "web.listen-address" => "[\"127.0.0.1:1\", \"[::1]:2\"]",
         "web.config.file" | "socket" => "\"/nowhere\"",
+        "web.allowed-host" => "[\"a.example\"]",
+        "user" => "\"65534:65534\"",
         "stuck-after" => "\"30s\"",
         "bpf-log" => "\"warn\"",
         "attach" => "\"kprobe\"",

@@ -2,6 +2,7 @@
 
 mod page;
 mod router;
+mod stacks;
 mod web;
 
 pub use router::{SCRAPE_SECONDS, router};

@@ -3,15 +3,16 @@
 
 #![forbid(unsafe_code)]
 
+use axum::Router;
 use axum::extract::{Path, State as Shared};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::{Json, Router};
 use prometheus::{Histogram, HistogramOpts, TextEncoder, exponential_buckets};
 use std::time::Instant;
 
 use super::page;
+use super::stacks::{Stacks, stack};
 use super::web::Web;
 use crate::model::in_flight;
 use crate::model::state::State;
@@ -35,6 +36,7 @@ pub fn router(web: Web) -> prometheus::Result<Router> {
     let buckets = exponential_buckets(0.000_25, 2.0, 12)?;
     let scrapes = Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets))?;
     web.registry.register(Box::new(scrapes.clone()))?;
+    let stacks = Stacks::default();
     Ok(Router::new()
         .merge(page::router())
         .route(
@@ -42,7 +44,10 @@ pub fn router(web: Web) -> prometheus::Result<Router> {
             get(|web, headers| metrics(web, headers, scrapes)),
         )
         .route("/in-flight", get(pins_in_flight))
-        .route("/in-flight/{tid}/stack", get(stack))
+        .route(
+            "/in-flight/{tid}/stack",
+            get(|Shared(web): Shared<Web>, Path(tid): Path<u32>| stack(web, stacks, tid)),
+        )
         .route("/state", get(state))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(readyz))
@@ -98,22 +103,6 @@ fn json(web: &Web, body: impl Fn(&State) -> serde_json::Result<String>) -> Respo
     };
     match body(&state) {
         Ok(body) => ([(header::CONTENT_TYPE, "application/json")], body + "\n").into_response(),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
-    }
-}
-
-/// Kernel stack of a thread with a pin in flight. 404 without such a pin, 409 if it cannot be read.
-async fn stack(Shared(web): Shared<Web>, Path(tid): Path<u32>) -> Response {
-    let state = (web.source)();
-    let in_flight = state.is_some_and(|state| state.in_flight.iter().any(|pin| pin.tid == tid));
-    if !in_flight {
-        let body = format!("thread {tid} has no pin in flight\n");
-        return (StatusCode::NOT_FOUND, body).into_response();
-    }
-    match tokio::task::spawn_blocking(move || (web.stacks)(tid)).await {
-        Ok(Some(Ok(stack))) => Json(stack).into_response(),
-        Ok(Some(Err(error))) => (StatusCode::CONFLICT, format!("{error}\n")).into_response(),
-        Ok(None) => (StatusCode::SERVICE_UNAVAILABLE, "attaching\n").into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }
 }

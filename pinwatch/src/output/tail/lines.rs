@@ -110,6 +110,12 @@ impl Tail {
         match update {
             Update::Start(start) => self.begin(start, size, out),
             Update::Pins(pins) => pins.iter().try_for_each(|pin| self.ended(pin, size, out)),
+            Update::WallOffset(ns) => {
+                if let Some(start) = &mut self.start {
+                    start.wall_offset_ns = *ns;
+                }
+                Ok(())
+            }
             Update::Tick { view, lost } => {
                 self.summary.lost = *lost;
                 self.in_flight(view, size, out)

@@ -54,15 +54,27 @@ fn without_perf_events_trampolines_take_what_they_can() {
 }
 
 #[test]
-fn without_tracefs_a_kretprobe_notes_that_returns_may_be_lost() {
+fn without_tracefs_kprobes_are_degraded_and_say_what_is_lost() {
     for sheet in ["5.10-cloud", "6.12-cloud", "7.3-cloud"] {
         let facts = kernel(sheet, |facts| facts.tracefs = None);
         let plan = Plan::new(&facts, Prefer::Kprobe);
-        assert!(!plan.is_degraded());
+        assert!(plan.is_degraded() && plan.misses_uncounted());
+        let with = Plan::new(&SHEETS[sheet], Prefer::Kprobe);
+        assert!(!with.is_degraded() && !with.misses_uncounted());
+        let probes = Plan::new(&facts, Prefer::Auto)
+            .attachments()
+            .any(|(_, one)| one.kind.is_probe());
+        assert_eq!(
+            Plan::new(&facts, Prefer::Auto).misses_uncounted(),
+            probes,
+            "{sheet}"
+        );
         for measurement in [Measurement::PinReturn, Measurement::PinEntry] {
             let (_, note) = attached(&plan, measurement);
-            let told = note.is_some_and(|note| note.contains("pinwatch cannot write tracefs"));
-            assert_eq!(told, measurement == Measurement::PinReturn, "{note:?}");
+            let note = note.expect("tracefs is missing");
+            assert!(note.contains("pinwatch cannot write tracefs"), "{note}");
+            let returns = note.contains("returns are lost without a count");
+            assert_eq!(returns, measurement == Measurement::PinReturn, "{note}");
         }
     }
 }
