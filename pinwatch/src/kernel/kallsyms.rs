@@ -72,7 +72,8 @@ impl SymbolCounts {
         }
     }
 
-    fn parse(text: impl BufRead, wanted: impl Fn(&str) -> bool) -> Self {
+    /// Counts the symbols in a text of kallsyms.
+    pub fn parse(text: impl BufRead, wanted: impl Fn(&str) -> bool) -> Self {
         let mut found = Self::default();
         let (mut start, mut end) = (None, None);
         // After an error the symbols read before it count: an incomplete list is still useful.
@@ -125,7 +126,7 @@ impl KernelSymbols {
 }
 
 /// Reads the symbols once and keeps, for each address, the nearest symbol at or before it.
-fn resolve_in(kallsyms: impl BufRead, addresses: &[u64]) -> io::Result<Vec<String>> {
+pub fn resolve_in(kallsyms: impl BufRead, addresses: &[u64]) -> io::Result<Vec<String>> {
     let mut nearest = vec![(0, String::new()); addresses.len()];
     for_each_symbol(kallsyms, |symbol| {
         if !symbol.is_text() {

@@ -111,15 +111,7 @@ pub async fn serve(
     current: Arc<Current>,
     limits: Limits,
 ) -> Result<Infallible> {
-    let authentication = Arc::new(Gate::new(Arc::clone(&current))?);
-    let router = router
-        .layer(CompressionLayer::new())
-        .layer(RequestBodyLimitLayer::new(limits.body))
-        .layer(middleware::from_fn_with_state(authentication, gate))
-        .layer(TimeoutLayer::with_status_code(
-            StatusCode::SERVICE_UNAVAILABLE,
-            limits.answering,
-        ));
+    let router = guarded(router, Arc::clone(&current), limits)?;
     let permits = Arc::new(Semaphore::new(limits.connections));
     let server = Server {
         router,
@@ -134,6 +126,23 @@ pub async fn serve(
     )
     .await;
     anyhow::bail!("there is no address to serve HTTP on: set --web.listen-address")
+}
+
+/// The router behind authentication and limits.
+///
+/// # Errors
+///
+/// If there are no random numbers for the authentication.
+pub fn guarded(router: Router, current: Arc<Current>, limits: Limits) -> Result<Router> {
+    let authentication = Arc::new(Gate::new(current)?);
+    Ok(router
+        .layer(CompressionLayer::new())
+        .layer(RequestBodyLimitLayer::new(limits.body))
+        .layer(middleware::from_fn_with_state(authentication, gate))
+        .layer(TimeoutLayer::with_status_code(
+            StatusCode::SERVICE_UNAVAILABLE,
+            limits.answering,
+        )))
 }
 
 struct Server {
@@ -189,7 +198,11 @@ async fn serve_connection(
 }
 
 /// Serves HTTP/1.1 on a connection until either side closes it.
-async fn serve_http1<S>(stream: S, router: Router, limits: Limits) -> Result<()>
+///
+/// # Errors
+///
+/// If the client violates HTTP, or takes longer than a limit.
+pub async fn serve_http1<S>(stream: S, router: Router, limits: Limits) -> Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {

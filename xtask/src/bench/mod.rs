@@ -3,7 +3,7 @@
 
 mod agent;
 mod command;
-mod document;
+pub mod document;
 mod figures;
 mod guest;
 mod other_tools;
