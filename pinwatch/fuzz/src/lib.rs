@@ -9,26 +9,37 @@ pub mod frames;
 use std::env;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt as _;
-use std::sync::LazyLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{LazyLock, Mutex};
+use std::time::{Duration, Instant};
 
-/// Inputs between two writes of the sum.
-const EACH: u64 = 256;
+/// Time between two writes of the sum.
+const EACH: Duration = Duration::from_millis(100);
 
-/// Counts an input. The bytes of all inputs go to the file `$PINWATCH_FUZZ_BYTES` for `cargo xtask fuzz`,
-/// at most 256 inputs late.
+/// Bytes of all inputs so far, and the file that they go to.
+struct Bytes {
+    sum: u64,
+    to: Option<File>,
+    written: Instant,
+}
+
+/// Counts an input. The bytes of all inputs go to the file `$PINWATCH_FUZZ_BYTES` for `cargo xtask fuzz`, at
+/// most [`EACH`] late.
 pub fn count(input: &[u8]) {
-    static INPUTS: AtomicU64 = AtomicU64::new(0);
-    static BYTES: AtomicU64 = AtomicU64::new(0);
-    static TO: LazyLock<Option<File>> = LazyLock::new(|| {
-        let path = env::var_os("PINWATCH_FUZZ_BYTES")?;
-        OpenOptions::new().write(true).open(path).ok()
+    static BYTES: LazyLock<Mutex<Bytes>> = LazyLock::new(|| {
+        let path = env::var_os("PINWATCH_FUZZ_BYTES");
+        Mutex::new(Bytes {
+            sum: 0,
+            to: path.and_then(|path| OpenOptions::new().write(true).open(path).ok()),
+            written: Instant::now(),
+        })
     });
-    let bytes = BYTES.fetch_add(input.len() as u64, Ordering::Relaxed) + input.len() as u64;
-    if INPUTS.fetch_add(1, Ordering::Relaxed) % EACH == 0
-        && let Some(to) = &*TO
+    let mut bytes = BYTES.lock().expect("no holder panics");
+    bytes.sum += input.len() as u64;
+    if bytes.written.elapsed() >= EACH
+        && let Some(to) = &bytes.to
     {
-        let _ = to.write_all_at(&bytes.to_le_bytes(), 0);
+        let _ = to.write_all_at(&bytes.sum.to_le_bytes(), 0);
+        bytes.written = Instant::now();
     }
 }
 

@@ -37,7 +37,7 @@ impl Progress {
         }
     }
 
-    /// A status such as `512	NEW    cov: 9 ft: 10 corp: 2/5b lim: 4 exec/s: 0 rss: 30Mb`.
+    /// A status such as `512 NEW cov: 9 ft: 10 corp: 2/5b lim: 4 exec/s: 0 rss: 30Mb`.
     fn status(&mut self, status: &str) {
         let mut words = status.split_whitespace();
         let Some(executions) = words.next().and_then(|number| number.parse().ok()) else {
