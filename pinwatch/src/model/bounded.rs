@@ -72,7 +72,7 @@ mod tests {
             assert_eq!(json.ok(), fits.then(|| Three(list.clone())), "{length}");
             let binary = postcard::to_allocvec(&list).expect("encoded");
             let binary: Result<Three, _> = postcard::from_bytes(&binary);
-            assert_eq!(binary.ok(), fits.then(|| Three(list)), "{length}");
+            assert_eq!(binary.ok(), fits.then_some(Three(list)), "{length}");
         }
         // The length alone is enough: no item follows.
         let announced = postcard::from_bytes::<Three>(&[0xff, 0xff, 0xff, 0xff, 0x0f]);
