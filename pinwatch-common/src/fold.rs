@@ -249,7 +249,8 @@ pub fn cause(pin: &Pin) -> Cause {
     const EOPNOTSUPP: i64 = 95;
     const EHWPOISON: i64 = 133;
     const ERESTARTSYS: i64 = 512;
-    match -pin.returned {
+    // Wraps: a recording can have `i64::MIN` here, which is no errno.
+    match pin.returned.wrapping_neg() {
         EOPNOTSUPP => Cause::Dax,
         ENOMEM if pin.migrate_ret > 0 => Cause::MigrateBusy,
         ENOMEM if pin.migrate_ret == -ENOMEM as i32 => Cause::MigrateNomem,
@@ -413,7 +414,7 @@ pub fn fold_eventful<A: Add>(cells: &mut PinCells, pin: &Pin) {
     A::add(&mut origin.duration_ns, pin.duration_ns);
     A::add(&mut origin.passes.sum, pin.passes as u64);
     if pin.returned < 0 {
-        let class = cause(pin) as usize * ERRNOS + errno_class(-pin.returned as i32);
+        let class = cause(pin) as usize * ERRNOS + errno_class(pin.returned.wrapping_neg() as i32);
         count::<A, _>(&mut origin.failures, opaque(class));
     }
     count::<A, _>(&mut origin.passes.buckets, opaque(pass_bucket(pin.passes)));
@@ -435,6 +436,18 @@ mod tests {
     use crate::histogram::{PASS_EDGES, duration_upper_ns};
     use proptest::prelude::*;
     use std::vec::Vec;
+
+    #[test]
+    fn a_forged_return_value_is_counted_as_another_errno() {
+        let mut cells = PinCells::zeroed();
+        let pin = Pin {
+            returned: i64::MIN,
+            ..Pin::zeroed()
+        };
+        fold_pin(&mut cells, &pin);
+        let other = Cause::Other as usize * ERRNOS + ERRNOS - 1;
+        assert_eq!(cells.origins[0].failures[other], 1);
+    }
 
     fn pins() -> impl Strategy<Value = Vec<Pin>> {
         let returned = prop_oneof![-140i64..0, 0i64..1 << 20];

@@ -170,6 +170,8 @@ impl Recorder<'_> {
         let mut header = Header::new(start, command, Machine::gather());
         header.filter = args.follow.filter.words();
         header.yardstick_ns = Some(self.yardstick_ns);
+        // Fails if no reader would take the header: the command is too long.
+        Writer::new(io::sink(), &header, args.compress).with_context(|| self.cannot_write())?;
         // Started only now, so that all its pins are recorded; and before the file is emptied, since a
         // command that cannot run is no reason to lose a recording.
         self.child = spawn(&args.command)?;

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::decimated::Decimated;
 use super::figures::{Aggregate, FIGURES};
 use super::sample::Sample;
-use crate::model::errno::errno_name;
+use crate::model::errno::{errno_name, errno_of};
 use crate::model::format::name;
 use crate::model::labels;
 use crate::model::trace::Traced;
@@ -119,10 +119,8 @@ impl Groups {
             .or_default();
         let pin = &traced.event.pin;
         group.pins += 1;
-        if pin.returned < 0 {
+        if let Some(errno) = errno_of(pin.returned) {
             group.failed += 1;
-            // A forged file can have any value here.
-            let errno = i32::try_from(-i128::from(pin.returned)).unwrap_or(i32::MAX);
             let class = if (1..4096).contains(&errno) {
                 errno_name(errno)
             } else {

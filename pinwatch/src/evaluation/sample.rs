@@ -1,7 +1,7 @@
 //! Values of one pin that the figures of a comparison need.
 #![forbid(unsafe_code)]
 
-use pinwatch_common::record::{ISOLATES, PHASES};
+use pinwatch_common::record::PHASES;
 
 use crate::model::trace::Traced;
 
@@ -44,7 +44,10 @@ impl Sample {
             repinned: pin.repinned as f32,
             migrate_calls: pin.migrate_calls,
             drains: pin.drains,
-            isolate_failures: (0..ISOLATES).map(|kind| pin.isolate_failures[kind]).sum(),
+            isolate_failures: pin
+                .isolate_failures
+                .into_iter()
+                .fold(0, u32::saturating_add),
             phase_ns: pin.phase_ns.map(|ns| ns as f32),
             movable: sampled.zip(movable).map(|(zone, movable)| zone == movable),
         }

@@ -83,6 +83,9 @@ const ITERATOR: &str = "__traceiter_";
 /// BTF of the running kernel.
 const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 
+/// Bytes of the longest name that a kernel allows in BTF: `KSYM_NAME_LEN` without its zero.
+const LONGEST_NAME: usize = 511;
+
 const KIND_INT: u32 = 1;
 const KIND_ARRAY: u32 = 3;
 const KIND_STRUCT: u32 = 4;
@@ -187,9 +190,14 @@ impl<'a> Btf<'a> {
         })
     }
 
+    /// The name at `offset`; empty if it is longer than the kernel's names are.
     fn name(&self, offset: u32) -> &'a str {
         let bytes = self.strings.get(offset as usize..).unwrap_or_default();
+        let bytes = bytes.get(..LONGEST_NAME + 1).unwrap_or(bytes);
         let end = bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len());
+        if end > LONGEST_NAME {
+            return "";
+        }
         std::str::from_utf8(&bytes[..end]).unwrap_or_default()
     }
 
@@ -376,6 +384,20 @@ mod tests {
         );
         assert_eq!(found.ids["f"], 3);
         assert_eq!(found.constants["E"], 7);
+    }
+
+    /// Otherwise a small file whose many parameters share one long name would take much memory.
+    #[test]
+    fn names_longer_than_the_kernels_are_empty() {
+        for (length, kept) in [(LONGEST_NAME, LONGEST_NAME), (LONGEST_NAME + 1, 0)] {
+            let strings = [&vec![b'n'; length][..], b"\0"].concat();
+            let btf = Btf {
+                data: &[],
+                strings: &strings,
+                types: Vec::new(),
+            };
+            assert_eq!(btf.name(0).len(), kept);
+        }
     }
 
     #[test]

@@ -89,7 +89,8 @@ impl SymbolCounts {
         }
     }
 
-    fn parse(text: impl BufRead, wanted: &[&str]) -> Self {
+    /// Counts the symbols in a text of kallsyms.
+    pub fn parse(text: impl BufRead, wanted: &[&str]) -> Self {
         let names = Names::new(wanted.iter().copied().chain([STACK_START, STACK_END]));
         let mut found = Self::default();
         let (mut start, mut end) = (None, None);
@@ -151,7 +152,7 @@ impl KernelSymbols {
 }
 
 /// Reads the symbols once and keeps, for each address, the nearest symbol at or before it.
-fn resolve_in(kallsyms: impl BufRead, addresses: &[u64]) -> io::Result<Vec<String>> {
+pub fn resolve_in(kallsyms: impl BufRead, addresses: &[u64]) -> io::Result<Vec<String>> {
     let mut nearest = vec![(0, String::new()); addresses.len()];
     for_each_line(kallsyms, |line| {
         let Some(symbol) = Symbol::parse(line).filter(Symbol::is_text) else {

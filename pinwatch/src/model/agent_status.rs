@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::format::name;
 use super::thread::{Thread, Threads};
 use crate::kernel::zones;
+use crate::model::bounded::at_most;
 use crate::model::portable_pin::PortablePin;
 use crate::model::state::{Hook, ProgramStats, State};
 use crate::model::view;
@@ -18,15 +19,21 @@ use crate::model::view;
 /// Maximum length of [`AgentStatus::in_flight`]. They fit into one frame. Hung pins are the oldest.
 const IN_FLIGHT: usize = 500;
 
+/// Maximum length of the other lists: a later version can have more hooks and programs than this one.
+const LISTED: usize = 1024;
+
 /// Agent status at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AgentStatus {
     /// Zone names by `enum zone_type`.
     pub zones: [Option<String>; ZONES],
     pub stuck_after_ns: u64,
+    #[serde(deserialize_with = "at_most::<_, _, LISTED>")]
     pub hooks: Vec<Hook>,
+    #[serde(deserialize_with = "at_most::<_, _, LISTED>")]
     pub programs: Vec<ProgramStats>,
     /// Status of each hook and measurement.
+    #[serde(deserialize_with = "at_most::<_, _, LISTED>")]
     pub plan: Vec<view::HookLine>,
     /// Counts by [`Loss`](pinwatch_common::loss::Loss).
     pub losses: [u64; LOSSES],
@@ -39,6 +46,7 @@ pub struct AgentStatus {
     /// Time of the status, in nanoseconds of `CLOCK_MONOTONIC`.
     pub now_ns: u64,
     /// The oldest pins in flight, oldest first.
+    #[serde(deserialize_with = "at_most::<_, _, IN_FLIGHT>")]
     pub in_flight: Vec<InFlight>,
 }
 

@@ -4,6 +4,14 @@
 use nix::errno::Errno;
 use pinwatch_common::fold::ERRNO_CLASSES;
 
+/// Errno of a call that returned an error; `None` if it succeeded. The return value can be forged: one that
+/// no `i32` can negate becomes `i32::MAX`, which is no errno.
+#[must_use]
+pub fn errno_of(returned: i64) -> Option<i32> {
+    let errno = returned.checked_neg().unwrap_or(i64::MAX);
+    (returned < 0).then(|| errno.try_into().unwrap_or(i32::MAX))
+}
+
 /// Name of a positive errno; its number if it has no name.
 #[must_use]
 pub fn errno_name(errno: i32) -> String {
@@ -47,5 +55,19 @@ mod tests {
         assert_eq!(parse_errno("12"), Ok(12));
         assert!(parse_errno("ENOSUCH").is_err());
         assert_eq!(errno_name(529), "529");
+    }
+
+    #[test]
+    fn errno_of_any_return_value() {
+        for (returned, errno) in [
+            (0, None),
+            (i64::MAX, None),
+            (-1, Some(1)),
+            (-4095, Some(4095)),
+            (-(1 << 32) - 12, Some(i32::MAX)),
+            (i64::MIN, Some(i32::MAX)),
+        ] {
+            assert_eq!(errno_of(returned), errno, "{returned}");
+        }
     }
 }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::in_flight::Row;
 use super::labels;
-use crate::model::errno::{errno_name, parse_errno};
+use crate::model::errno::{errno_name, errno_of, parse_errno};
 use crate::model::format::name;
 
 /// Filter flags. A pin must match each given one. [`Filter::kernel`] has those that the kernel applies.
@@ -78,7 +78,8 @@ impl Filter {
         let failed = pin.returned < 0;
         self.matches_owner(event)
             && (!self.wants_failures() || failed)
-            && one_of(&self.errno, &(-pin.returned as i32))
+            && (self.errno.is_empty()
+                || errno_of(pin.returned).is_some_and(|errno| self.errno.contains(&errno)))
             && one_of(&self.cause, labels::cause(pin))
             && u128::from(pin.duration_ns) >= self.min_latency.unwrap_or_default().as_nanos()
             && pin.passes >= self.min_passes.unwrap_or(0)
@@ -138,6 +139,15 @@ impl Filter {
         words.into_iter().flatten().collect()
     }
 
+    /// Checks a filter that another process sent, as the command line checks the flags.
+    ///
+    /// # Errors
+    ///
+    /// If no thread can have one of the names.
+    pub fn check(&self) -> Result<(), String> {
+        self.comm.iter().try_for_each(|name| comm(name).map(drop))
+    }
+
     fn wants_failures(&self) -> bool {
         self.failed || !self.errno.is_empty() || !self.cause.is_empty()
     }
@@ -152,7 +162,9 @@ impl Filter {
         }
         if let [comm] = &self.comm[..] {
             let mut bytes = [0; 16];
-            bytes[..comm.len()].copy_from_slice(comm.as_bytes());
+            for (to, from) in bytes.iter_mut().zip(comm.as_bytes()) {
+                *to = *from;
+            }
             listening.comm = name_words(bytes);
         }
         let position = |origin: &String| ORIGIN_NAMES.iter().position(|name| name == origin);
@@ -277,6 +289,36 @@ mod tests {
         assert!(!filter(&["--min-latency", "4s"]).in_flight(&row));
         assert!(!filter(&["--failed"]).in_flight(&row));
         assert!(!filter(&["--comm", "qemu"]).in_flight(&row));
+    }
+
+    #[test]
+    fn a_name_that_no_thread_has_is_refused_and_selects_nothing() {
+        for (length, fits) in [(0, false), (1, true), (15, true), (16, false), (17, false)] {
+            let sent = Filter {
+                comm: vec!["x".repeat(length)],
+                ..Filter::default()
+            };
+            assert_eq!(sent.check().is_ok(), fits, "{length}");
+            let listening = sent.kernel();
+            if length > 15 {
+                let full = PinEvent {
+                    comm: *b"xxxxxxxxxxxxxxx\0",
+                    ..event()
+                };
+                assert!(!listening.wants(&full.pin, name_words(full.comm)));
+                assert!(!sent.ended(&full));
+            }
+        }
+    }
+
+    #[test]
+    fn a_forged_return_value_is_no_errno() {
+        for returned in [i64::MIN, i64::MIN + 1, -(1 << 32) - 12] {
+            let mut forged = event();
+            forged.pin.returned = returned;
+            assert!(!filter(&["--errno", "12"]).ended(&forged), "{returned}");
+            assert!(filter(&["--failed"]).ended(&forged), "{returned}");
+        }
     }
 
     #[test]

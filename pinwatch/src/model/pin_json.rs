@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde::ser::{SerializeMap as _, Serializer};
 
 use super::labels;
-use crate::model::errno::errno_name;
+use crate::model::errno::{errno_name, errno_of};
 use crate::model::format::name;
 
 /// A pin that ended, as JSON.
@@ -51,7 +51,7 @@ impl Ended {
             ..
         } = *pin;
         let ended_ns = i128::from(start_ns) + i128::from(duration_ns) + i128::from(wall_offset_ns);
-        let errno = (returned < 0).then(|| errno_name(-returned as i32));
+        let errno = errno_of(returned).map(errno_name);
         Self {
             time: Timestamp::from_nanosecond(ended_ns).unwrap_or_default(),
             comm: name(comm),

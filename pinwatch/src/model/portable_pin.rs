@@ -5,7 +5,11 @@
 use pinwatch_common::record::{ISOLATES, PHASES, Pin, PinEvent};
 use serde::{Deserialize, Serialize};
 
-use crate::model::trace::{Pass, Traced};
+use crate::model::bounded::at_most;
+use crate::model::trace::{PASSES_KEPT, Pass, Traced};
+
+/// `TASK_COMM_LEN`.
+const NAME: usize = 16;
 
 /// A recorded pin. The order of its fields is part of the format: any change makes a new format.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,8 +37,10 @@ pub struct PortablePin {
     origin: u8,
     sampled_zone: u8,
     /// Name of the thread, without the padding.
+    #[serde(deserialize_with = "at_most::<_, _, NAME>")]
     comm: Vec<u8>,
     /// Recorded passes; empty for a pin without a reported retry.
+    #[serde(deserialize_with = "at_most::<_, _, PASSES_KEPT>")]
     passes_told: Vec<Pass>,
 }
 
@@ -85,7 +91,7 @@ impl PortablePin {
     pub fn event(&self, before_ns: &mut u64) -> PinEvent {
         let start_ns = before_ns.wrapping_add(self.start_after_ns as u64);
         *before_ns = start_ns;
-        let mut comm = [0; 16];
+        let mut comm = [0; NAME];
         for (to, from) in comm.iter_mut().zip(&self.comm) {
             *to = *from;
         }

@@ -15,6 +15,7 @@ use pinwatch_common::loss::Loss;
 use pinwatch_common::record::{CAUSE_NAMES, Cause, ORIGIN_NAMES, Phase, Pin, ZONES};
 use serde::{Deserialize, Serialize};
 
+use super::bounded;
 use super::series::Snapshot;
 use super::thread::Threads;
 use crate::kernel::switches::Switches;
@@ -209,10 +210,10 @@ fn can_have(errno: &str, cause: &str) -> bool {
 /// Lost pins by the label `reason`. Each pin that began is lost, ended, or in flight.
 #[must_use]
 pub fn pins_lost(state: &State) -> [(&'static str, u64); 3] {
-    let returns = state.lost(Loss::EntryStale) + state.lost(Loss::EntryReaped);
+    let returns = [Loss::EntryStale, Loss::EntryReaped].map(|loss| state.lost(loss));
     [
         ("entry", state.lost(Loss::ExitUnmatched)),
-        ("return", returns),
+        ("return", bounded::sum(returns)),
         ("no_slot", state.lost(Loss::SlotsFull)),
     ]
 }
@@ -226,7 +227,7 @@ pub fn losses(state: &State) -> Vec<(String, u64)> {
     ];
     if state.takes(Measurement::FastPath) {
         let unmatched = [Loss::FastStale, Loss::FastReaped, Loss::FastUnmatched];
-        let unmatched = unmatched.map(|loss| state.lost(loss)).iter().sum();
+        let unmatched = bounded::sum(unmatched.map(|loss| state.lost(loss)));
         losses.push(("fast_full".to_owned(), state.lost(Loss::FastFull)));
         losses.push(("fast_unmatched".to_owned(), unmatched));
     }
@@ -244,11 +245,11 @@ pub fn losses(state: &State) -> Vec<(String, u64)> {
 /// The value is the harmonic mean of the edges of its bucket.
 #[must_use]
 pub fn quantile_ns(buckets: &[u64; DURATION_BUCKETS], q: f64) -> Option<f64> {
-    let total: u64 = buckets.iter().sum();
+    let total = bounded::sum(buckets.iter().copied());
     let rank = (q * total as f64).ceil().max(1.0) as u64;
-    let mut below = 0;
+    let mut below: u64 = 0;
     let bucket = buckets.iter().position(|n| {
-        below += n;
+        below = below.saturating_add(*n);
         below >= rank
     })?;
     let edge = |bucket| duration_upper_ns(bucket).map(|ns| ns as f64);
@@ -274,14 +275,14 @@ pub fn activity(pin: &Pin) -> String {
     if is(Phase::Migrate) {
         format!(
             "inside migration: call {}, {moved} moved and {failed} left before",
-            migrate_calls + 1
+            u64::from(*migrate_calls) + 1
         )
     } else if is(Phase::Drain) {
         format!("draining the LRU caches of all CPUs, drain {drains}")
     } else if *passes > 1 && *unpinnable > 0 && *migrate_calls == 0 {
         let each = unpinnable.div_ceil(u64::from(*passes));
         format!("looping on isolation: {passes} passes, {each} unpinnable in each, no migrate call")
-    } else if *passes > migrate_calls + 1 {
+    } else if passes.saturating_sub(*migrate_calls) > 1 {
         format!("looping: {passes} passes, {migrate_calls} migrate calls")
     } else if *passes == 0 {
         "faulting pages in".to_owned()
@@ -373,6 +374,11 @@ mod tests {
         assert_eq!(
             pin(Phase::Collect, 41_000, 41_000, 0),
             "looping on isolation: 41000 passes, 1 unpinnable in each, no migrate call"
+        );
+        assert!(pin(Phase::Migrate, 1, 256, u32::MAX).contains("call 4294967296"));
+        assert_eq!(
+            pin(Phase::Gup, 1, 0, u32::MAX),
+            "pinning again after pass 1"
         );
         assert!(pin(Phase::Migrate, 1, 256, 0).starts_with("inside migration: call 1"));
         assert_eq!(pin(Phase::Gup, 1, 256, 1), "pinning again after pass 1");

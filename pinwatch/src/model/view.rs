@@ -9,6 +9,7 @@ use pinwatch_common::histogram::{
 use pinwatch_common::record::{ORIGIN_NAMES, PHASE_NAMES};
 use serde::{Deserialize, Serialize};
 
+use super::bounded;
 use super::in_flight::{self, Row};
 use crate::model::state::{State, failures, losses, quantile_ns};
 use crate::probe::decision::Verdict;
@@ -171,13 +172,13 @@ impl View {
     /// Number of pins that ended.
     #[must_use]
     pub fn pins(&self) -> u64 {
-        self.origins.iter().map(|origin| origin.pins).sum()
+        bounded::sum(self.origins.iter().map(|origin| origin.pins))
     }
 
     /// Number of pins that failed.
     #[must_use]
     pub fn failed(&self) -> u64 {
-        self.failures.iter().map(|failures| failures.count).sum()
+        bounded::sum(self.failures.iter().map(|failures| failures.count))
     }
 }
 
@@ -205,9 +206,10 @@ impl Origin {
     /// The full duration histogram, with its empty buckets.
     #[must_use]
     pub fn buckets(&self) -> [u64; DURATION_BUCKETS] {
-        let mut buckets = [0; DURATION_BUCKETS];
+        let mut buckets = [0u64; DURATION_BUCKETS];
         for (upper, n) in &self.durations {
-            buckets[duration_bucket(upper.unwrap_or(u64::MAX))] += n;
+            let bucket = &mut buckets[duration_bucket(upper.unwrap_or(u64::MAX))];
+            *bucket = bucket.saturating_add(*n);
         }
         buckets
     }

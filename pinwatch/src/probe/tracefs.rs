@@ -262,7 +262,8 @@ fn error_at(path: &Path, source: io::Error) -> TracefsError {
 }
 
 /// "group/name" of every kprobe that a pinwatch defined. Earlier versions put the process id into the group.
-fn pinwatch_kprobes(kprobe_events: &str) -> Vec<String> {
+#[must_use]
+pub fn pinwatch_kprobes(kprobe_events: &str) -> Vec<String> {
     let events = kprobe_events.lines().filter_map(|line| {
         let event = line.split_once(':')?.1.split(' ').next()?;
         let id = event.strip_prefix(GROUP)?.split_once('/')?.0;
@@ -272,7 +273,9 @@ fn pinwatch_kprobes(kprobe_events: &str) -> Vec<String> {
     events.collect()
 }
 
-fn profile_of(kprobe_profile: &str, name: &str) -> Option<Profile> {
+/// Counts of a kprobe in the text of `kprobe_profile`; `None` if it is not there.
+#[must_use]
+pub fn profile_of(kprobe_profile: &str, name: &str) -> Option<Profile> {
     kprobe_profile.lines().find_map(|line| {
         let mut words = line.split_whitespace();
         if words.next()? != name {

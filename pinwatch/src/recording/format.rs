@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::host::machine::{FollPins, Machine};
 use crate::model::agent_status::AgentStatus;
+use crate::model::bounded::at_most;
 use crate::model::portable_pin::PortablePin;
 use crate::model::session::{Lost, Start};
 
@@ -22,6 +23,9 @@ pub(super) const FRAME_HEAD: usize = 12;
 
 /// Maximum length of a frame's body, in bytes.
 pub(super) const MAX_BODY: usize = 1 << 20;
+
+/// Maximum number of pins in a frame.
+pub(super) const MAX_PINS: usize = 1024;
 
 /// First frame of a recording: the agent, the machine, the command and the filter.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,7 +78,7 @@ pub struct End {
 pub(super) enum Body {
     /// A [`Header`] as JSON, so that later versions can add fields.
     Header(String),
-    Pins(Vec<PortablePin>),
+    Pins(#[serde(deserialize_with = "at_most::<_, _, MAX_PINS>")] Vec<PortablePin>),
     /// Events lost since the beginning: see [`Lost`].
     Lost {
         ring: u64,

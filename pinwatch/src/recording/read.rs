@@ -152,6 +152,10 @@ impl<R: Read> Frames<R> {
                     self.window.take(FRAME_HEAD + length);
                     return Ok(Some(body));
                 }
+                // The bytes are as they were written, and no body of this format: a frame inside them would
+                // be no frame of this recording. So each byte is decoded at most once.
+                self.skip(FRAME_HEAD + length);
+                continue;
             }
             // No whole frame begins here: search for the next mark.
             let rest = self.window.ahead().get(1..).unwrap_or_default();

@@ -5,9 +5,10 @@ use pinwatch_common::abi::ABI_VERSION;
 use pinwatch_common::record::{Pin, PinEvent};
 use proptest::prelude::*;
 
-use super::format::{FORMAT, FRAME_HEAD};
+use super::format::{Body, FORMAT, FRAME_HEAD, MAX_BODY, MAX_PINS};
 use super::*;
 use crate::host::machine::Machine;
+use crate::model::portable_pin::PortablePin;
 use crate::model::session::{Lost, Start};
 use crate::model::trace::{PASSES_KEPT, Pass, Traced};
 
@@ -163,6 +164,75 @@ fn a_later_format_is_refused_with_both_versions() {
         "{error}"
     );
     assert!(Reader::new(&b"\x7fELF and more"[..]).is_err());
+}
+
+/// A frame with any body and a correct checksum.
+fn frame(body: &[u8]) -> Vec<u8> {
+    let mut frame = b"\xf5PwF".to_vec();
+    frame.extend((body.len() as u32).to_le_bytes());
+    frame.extend(crc32fast::hash(body).to_le_bytes());
+    frame.extend(body);
+    frame
+}
+
+#[test]
+fn a_frame_that_cannot_be_decoded_is_skipped_as_a_whole() {
+    // Each frame contains the next one. Every one is a list of bytes, longer than its body, so that its last
+    // byte must be read to refuse it. Searching inside them would read the last bytes once per frame.
+    let mut nested = Vec::new();
+    for _ in 0..50 {
+        let mut body = vec![4, 0xff, 0xff, 0x7f];
+        body.extend(nested);
+        nested = frame(&body);
+    }
+    let mut file = recording(1);
+    file.extend(&nested);
+    let inner = recording(2);
+    let pins_at = inner.windows(4).rposition(|bytes| bytes == b"\xf5PwF");
+    file.extend(&inner[recording(1).len() - end_length()..pins_at.expect("a frame")]);
+    let (pins, damage) = read(&file).expect("a header");
+    assert_eq!(pins.len(), 4, "the frames before and after");
+    let damage = damage.expect("damaged");
+    assert_eq!(damage.skipped, nested.len() as u64);
+    // A whole frame inside one that cannot be decoded is none of this recording.
+    let mut body = vec![4, 0xff, 0xff, 0x7f];
+    body.extend(&inner[recording(0).len() - end_length()..]);
+    let mut file = recording(0);
+    file.extend(frame(&body));
+    assert_eq!(read(&file).expect("a header").0.len(), 0);
+}
+
+/// Length of the last frame of [`recording`].
+fn end_length() -> usize {
+    // The kind takes 1 byte, the length of the text 2.
+    FRAME_HEAD + 1 + 2 + serde_json::to_string(&end()).unwrap().len()
+}
+
+#[test]
+fn a_frame_of_too_many_pins_is_damaged_before_they_are_read() {
+    let mut before_ns = 0;
+    let recorded = PortablePin::new(&pin(0).event, &[], &mut before_ns);
+    for (number, fits) in [(MAX_PINS, true), (MAX_PINS + 1, false)] {
+        let body = postcard::to_allocvec(&Body::Pins(vec![recorded.clone(); number])).unwrap();
+        let compressed = Body::Compressed(zstd::bulk::compress(&body, 3).unwrap());
+        for body in [body, postcard::to_allocvec(&compressed).unwrap()] {
+            let mut file = recording(0);
+            file.extend(frame(&body));
+            let (pins, damage) = read(&file).expect("a header");
+            let expected = if fits { number } else { 0 };
+            assert_eq!((pins.len(), damage.is_none()), (expected, fits));
+        }
+    }
+}
+
+#[test]
+fn a_header_that_no_reader_takes_is_not_written() {
+    let mut long = header();
+    long.command = Some(vec!["x".repeat(MAX_BODY)]);
+    let error = Writer::new(Vec::new(), &long, false)
+        .err()
+        .expect("refused");
+    assert!(error.to_string().contains("shorten the command"), "{error}");
 }
 
 proptest! {

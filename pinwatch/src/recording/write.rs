@@ -4,14 +4,12 @@
 
 use std::io::{self, Write};
 
-use super::format::{Body, End, FRAME_HEAD, Header, MAGIC, MARK, MAX_BODY};
+use super::format::{Body, End, FRAME_HEAD, Header, MAGIC, MARK, MAX_BODY, MAX_PINS};
 use crate::model::portable_pin::PortablePin;
 use crate::model::session::Lost;
 use crate::model::trace::{PASSES_KEPT, Traced};
 
-/// Maximum number of pins in a frame. A frame of the largest pins and passes stays below [`MAX_BODY`].
-const MAX_PINS: usize = 1024;
-/// Maximum number of passes in a frame.
+/// Maximum number of passes in a frame. A frame of the largest pins and passes stays below [`MAX_BODY`].
 const MAX_PASSES: usize = 3 * MAX_PINS;
 // A pin encodes to at most 300 bytes, a pass to at most 150.
 const _: () = assert!(MAX_PINS * 300 + (MAX_PASSES + PASSES_KEPT) * 150 < MAX_BODY);
@@ -86,6 +84,14 @@ impl<W: Write> Writer<W> {
 
     fn frame(&mut self, body: &Body) -> io::Result<()> {
         let body = postcard::to_allocvec(body).map_err(io::Error::other)?;
+        if body.len() > MAX_BODY {
+            let error = format!(
+                "a frame of the recording would have {} bytes, and a reader takes at most {MAX_BODY}; \
+                 shorten the command after `--`",
+                body.len()
+            );
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, error));
+        }
         let mut frame = Vec::with_capacity(FRAME_HEAD + body.len());
         frame.extend(MARK);
         frame.extend((body.len() as u32).to_le_bytes());

@@ -27,7 +27,7 @@ pub async fn follow(hub: Arc<Hub>, state: impl Fn() -> State, filter: Filter, si
     // Read before the subscription, so that every later loss is counted.
     let ring_full = before.lost(Loss::RingFull);
     let lost = |state: &State, pins: &Subscription| Lost {
-        ring: state.lost(Loss::RingFull) - ring_full,
+        ring: state.lost(Loss::RingFull).saturating_sub(ring_full),
         behind: pins.behind(),
     };
     let mut pins = match hub.subscribe(filter.kernel()).await {

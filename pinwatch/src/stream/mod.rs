@@ -11,4 +11,4 @@ pub mod hub;
 pub mod replay;
 pub mod ring_reader;
 pub mod serve;
-mod wire;
+pub mod wire;

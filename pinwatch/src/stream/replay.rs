@@ -54,7 +54,7 @@ impl Paced {
         let mut stopped = false;
         while let Some(pins) = self.recording.next_pins()? {
             let state = &mut self.recording.state;
-            state.events_sent += pins.len() as u64;
+            state.events_sent = state.events_sent.saturating_add(pins.len() as u64);
             stopped = tokio::select! {
                 () = self.clock.wait(state.now_ns) => false,
                 () = sink.finished() => true,
@@ -108,13 +108,20 @@ impl ReplayClock {
     async fn wait(&mut self, now_ns: u64) {
         let Some(speed) = self.speed else { return };
         let (first_ns, began) = *self.began.get_or_insert_with(|| (now_ns, Instant::now()));
-        let recorded = Duration::from_nanos(now_ns - first_ns);
-        sleep_until(began + recorded.div_f64(speed)).await;
+        let recorded = Duration::from_nanos(now_ns.saturating_sub(first_ns));
+        let passed = Duration::try_from_secs_f64(recorded.as_secs_f64() / speed).ok();
+        // A forged time can be out of reach; the end of the wait is then the user's interrupt.
+        match passed.and_then(|passed| began.checked_add(passed)) {
+            Some(moment) => sleep_until(moment).await,
+            None => std::future::pending().await,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::task::{Context, Waker};
+
     use bytemuck::Zeroable as _;
     use pinwatch_common::record::{Phase, Pin};
 
@@ -124,6 +131,24 @@ mod tests {
     use crate::model::state::State;
     use crate::model::thread::{Thread, Threads};
     use crate::recording::{End, Header, Writer};
+
+    #[tokio::test]
+    async fn any_recorded_time_is_waited_for() {
+        let replayed = |speed| ReplayClock {
+            speed: Some(speed),
+            began: None,
+        };
+        // The time of a damaged or forged recording can go back.
+        let mut clock = replayed(1.0);
+        clock.wait(u64::MAX).await;
+        clock.wait(0).await;
+        // 584 years at the slowest speed are beyond every clock: the wait has no end, and does not panic.
+        let mut clock = replayed(0.001);
+        clock.wait(0).await;
+        let wait = std::pin::pin!(clock.wait(u64::MAX));
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(wait.poll(&mut context).is_pending());
+    }
 
     /// `top --replay` shows these updates.
     #[tokio::test]

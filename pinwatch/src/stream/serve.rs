@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Error, Result, bail};
 use futures_util::{SinkExt as _, StreamExt as _};
 use nix::errno::Errno;
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr};
@@ -31,6 +31,9 @@ pub const DEFAULT_SOCKET: &str = "/run/pinwatch/pinwatch.sock";
 
 /// Time limit for a client to send its filter.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Maximum size of a filter, in bytes: thousands of process ids.
+const MAX_REQUEST: usize = 64 << 10;
 
 /// Pause after a failed `accept`.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
@@ -83,7 +86,7 @@ impl Socket {
             };
             let (hub, state) = (Arc::clone(&hub), state.clone());
             tokio::spawn(async move {
-                if let Err(error) = serve_one(stream, hub, state).await {
+                if let Err(error) = serve_follower(stream, hub, state).await {
                     tracing::debug!("the connection to a follower ended: {error:#}");
                 }
             });
@@ -148,16 +151,31 @@ fn bind_private(path: &Path) -> io::Result<UnixListener> {
     listener
 }
 
-async fn serve_one<F>(stream: UnixStream, hub: Arc<Hub>, state: F) -> Result<()>
+/// Serves one follower until either side closes the connection.
+///
+/// # Errors
+///
+/// If the client sends no valid filter, or if it does not read.
+pub async fn serve_follower<F>(stream: UnixStream, hub: Arc<Hub>, state: F) -> Result<()>
 where
     F: Fn() -> State + Send + 'static,
 {
     let mut frames = Framed::new(stream, wire::codec());
+    frames.codec_mut().set_max_frame_length(MAX_REQUEST);
     let request = tokio::time::timeout(REQUEST_TIMEOUT, frames.next()).await?;
-    let request =
-        request.context("the client closed the connection before it sent its filter")??;
-    let filter: Filter =
-        serde_json::from_slice(&request).context("the client's filter cannot be read")?;
+    let request = request.context("the client closed the connection before it sent its filter")?;
+    let filter = request
+        .context("the filter has more than 64 KiB; give fewer processes or names")
+        .and_then(|request| filter(&request));
+    frames.codec_mut().set_max_frame_length(wire::MAX_FRAME);
+    let filter = match filter {
+        Ok(filter) => filter,
+        Err(error) => {
+            let refused = Err(error);
+            frames.send(wire::encode(&refused)?).await?;
+            return refused.map(drop);
+        }
+    };
     let (sink, mut updates) = feed();
     tokio::spawn(follow(hub, state, filter, sink));
     let mut finishing = false;
@@ -176,11 +194,22 @@ where
     }
 }
 
+/// Filter that a client sent.
+fn filter(request: &[u8]) -> Result<Filter> {
+    let filter: Filter = serde_json::from_slice(request)
+        .context("the filter cannot be read; use the daemon's version of pinwatch")?;
+    filter.check().map_err(Error::msg)?;
+    Ok(filter)
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::net::UnixListener as Other;
 
+    use bytes::Bytes;
+
     use super::*;
+    use crate::stream::feed::Update;
 
     /// The error of a bind that is refused.
     fn refusal(path: &Path) -> String {
@@ -213,6 +242,46 @@ mod tests {
         assert!(refusal(&path).contains("another process listens"));
         drop(socket);
         assert!(!path.exists(), "removed at the end");
+    }
+
+    /// The daemon's first answer to a filter.
+    async fn answer(filter: &[u8]) -> Result<Update> {
+        let (client, server) = UnixStream::pair().expect("two sockets");
+        let (hub, mut syncs) = Hub::new();
+        tokio::spawn(async move {
+            while let Some(done) = syncs.recv().await {
+                let _ = done.send(());
+            }
+        });
+        let state = || State::empty("6.12", "folios");
+        tokio::spawn(serve_follower(server, hub, state));
+        let mut frames = Framed::new(client, wire::codec());
+        frames.send(Bytes::copy_from_slice(filter)).await?;
+        let frame = frames.next().await.context("closed without an answer")??;
+        wire::decode(&frame)
+    }
+
+    #[tokio::test]
+    async fn a_filter_is_served_or_refused_with_a_reason() {
+        let named = |length| Filter {
+            comm: vec!["x".repeat(length)],
+            ..Filter::default()
+        };
+        let sent = |filter: &Filter| serde_json::to_vec(filter).expect("JSON");
+        let served = answer(&sent(&named(15))).await;
+        assert!(matches!(served, Ok(Update::Start(_))), "{served:?}");
+        let processes = Filter {
+            pid: (1..20_000).collect(),
+            ..Filter::default()
+        };
+        for (filter, reason) in [
+            (sent(&named(17)), "this name has 17"),
+            (b"{".to_vec(), "the filter cannot be read"),
+            (sent(&processes), "more than 64 KiB"),
+        ] {
+            let error = answer(&filter).await.expect_err("refused").to_string();
+            assert!(error.contains(reason), "{error}");
+        }
     }
 
     #[tokio::test]

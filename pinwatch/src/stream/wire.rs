@@ -16,7 +16,7 @@ use crate::model::session::{Lost, Start};
 use crate::model::view::View;
 
 /// Maximum size of a frame, in bytes. A summary with 100 pins in flight takes some 60 KiB.
-const MAX_FRAME: usize = 1 << 20;
+pub const MAX_FRAME: usize = 1 << 20;
 
 const START: u8 = 0;
 const PINS: u8 = 1;

@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -86,15 +86,7 @@ pub async fn serve(
     limits: Limits,
     hosts: Hosts,
 ) -> Result<Infallible> {
-    let authentication = Arc::new(Gate::new(Arc::clone(&current))?);
-    let router = router
-        .layer(CompressionLayer::new())
-        .layer(RequestBodyLimitLayer::new(limits.body))
-        .layer(middleware::from_fn_with_state(authentication, gate))
-        .layer(TimeoutLayer::with_status_code(
-            StatusCode::SERVICE_UNAVAILABLE,
-            limits.answering,
-        ));
+    let router = guarded(router, Arc::clone(&current), limits)?;
     let server = Server {
         router,
         current,
@@ -109,6 +101,46 @@ pub async fn serve(
     )
     .await;
     anyhow::bail!("there is no address to serve HTTP on: set --web.listen-address")
+}
+
+/// The router behind authentication and limits.
+fn guarded(router: Router, current: Arc<Current>, limits: Limits) -> Result<Router> {
+    let authentication = Arc::new(Gate::new(current)?);
+    Ok(router
+        .layer(CompressionLayer::new())
+        .layer(RequestBodyLimitLayer::new(limits.body))
+        .layer(middleware::from_fn_with_state(authentication, gate))
+        .layer(TimeoutLayer::with_status_code(
+            StatusCode::SERVICE_UNAVAILABLE,
+            limits.answering,
+        )))
+}
+
+/// Serves the router on one stream until either side closes it, as [`serve`] does for a loopback connection.
+///
+/// # Errors
+///
+/// If there are no random numbers for the authentication, if the client violates HTTP, or if it takes longer than
+/// a limit.
+pub async fn serve_stream<S>(
+    stream: S,
+    router: Router,
+    current: Arc<Current>,
+    limits: Limits,
+    hosts: Hosts,
+) -> Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let connections = Arc::new(Connections::new(limits));
+    let connection = connections.admit(Ipv4Addr::LOCALHOST.into());
+    let service = Service {
+        router: guarded(router, current, limits)?,
+        hosts: Some(hosts),
+        limits,
+        connection: Arc::new(connection.context("there is no room for a connection")?),
+    };
+    service.serve_http1(stream).await
 }
 
 struct Server {

@@ -10,6 +10,7 @@ use pinwatch_common::record::{ISOLATE_NAMES, ORIGIN_NAMES, PHASE_NAMES};
 
 use super::samples::{Kind, Samples};
 use super::series;
+use crate::model::bounded;
 use crate::model::series::Per;
 use crate::model::state::{Failures, State, failures_and_zeros, losses, pins_lost};
 use crate::probe::table::Measurement;
@@ -290,11 +291,11 @@ pub const METRICS: &[Metric] = &[
         |state, out| {
             out.value(
                 &[("side", "entry")],
-                state.lost(Loss::EntryStale) + state.lost(Loss::EntryReaped),
+                bounded::sum([Loss::EntryStale, Loss::EntryReaped].map(|loss| state.lost(loss))),
             );
             out.value(
                 &[("side", "exit")],
-                state.lost(Loss::ExitUnmatched) + state.before_start,
+                bounded::sum([state.lost(Loss::ExitUnmatched), state.before_start]),
             );
         },
     ),

@@ -14,6 +14,7 @@ use ratatui::widgets::{Cell, Clear, Paragraph, Row, Table};
 use super::groups::Group;
 use super::keys::HELP;
 use super::screen::{By, EDGES_NS, ROWS, Sort, Top};
+use crate::model::bounded;
 use crate::model::format::{duration, fit, pad, printable};
 use crate::model::in_flight;
 
@@ -101,7 +102,8 @@ impl Top {
         }
         let mut causes = BTreeMap::new();
         for failures in &data.view.failures {
-            *causes.entry(failures.cause.as_str()).or_default() += failures.count;
+            let count: &mut u64 = causes.entry(failures.cause.as_str()).or_default();
+            *count = count.saturating_add(failures.count);
         }
         let mut second = format!("{} pins, {} failed", data.view.pins(), data.view.failed());
         if !causes.is_empty() {
@@ -110,7 +112,7 @@ impl Top {
         if data.lost.total() > 0 {
             second += &format!("; {} events lost", data.lost.total());
         }
-        let measured: u64 = data.view.lost.iter().map(|(_, n)| n).sum();
+        let measured = bounded::sum(data.view.lost.iter().map(|(_, n)| *n));
         if measured > data.lost.ring {
             second += &format!("; {measured} not measured");
         }

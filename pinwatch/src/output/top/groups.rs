@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use pinwatch_common::histogram::{DURATION_BUCKETS, duration_bucket, duration_upper_ns};
 use pinwatch_common::record::PinEvent;
 
+use crate::model::bounded;
 use crate::model::format::name;
 use crate::model::labels;
 use crate::model::state::quantile_ns;
@@ -33,7 +34,7 @@ pub struct Group {
 
 impl Group {
     pub fn failed(&self) -> u64 {
-        self.causes.values().sum()
+        bounded::sum(self.causes.values().copied())
     }
 
     pub fn passes_mean(&self) -> f64 {

@@ -145,7 +145,8 @@ fn column(before: &View, now: &View) -> [u64; ROWS] {
             let row = EDGES_NS
                 .iter()
                 .position(|edge| duration_bucket(upper) <= duration_bucket(*edge));
-            rows[row.unwrap_or(ROWS - 1)] += n;
+            let row = &mut rows[row.unwrap_or(ROWS - 1)];
+            *row = row.saturating_add(*n);
         }
         rows
     };

@@ -1,0 +1,15 @@
+//! `/proc/kallsyms`: counts of symbols, and the names of a stack's addresses.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use pinwatch::kernel::kallsyms::{SymbolCounts, resolve_in};
+
+const ADDRESSES: [u64; 5] = [0, 1, 0xffff_ffff_8100_0010, u64::MAX - 1, u64::MAX];
+
+fuzz_target!(|data: &[u8]| {
+    pinwatch_fuzz::count(data);
+    SymbolCounts::parse(data, &["_stext", "migrate_pages", "folio_isolate_lru"]);
+    if let Ok(names) = resolve_in(data, &ADDRESSES) {
+        assert_eq!(names.len(), ADDRESSES.len());
+    }
+});

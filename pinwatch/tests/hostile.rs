@@ -1,0 +1,251 @@
+//! Forged recordings and streams through everything that consumes them: figures at the limits of their
+//! types end no command. `cargo xtask fuzz` searches for further ones.
+
+use std::io;
+use std::slice::{from_mut, from_ref};
+
+use bytemuck::Zeroable as _;
+use jiff::tz::TimeZone;
+use pinwatch::evaluation::capture::{self, Capture};
+use pinwatch::evaluation::comparability::differences;
+use pinwatch::evaluation::compare::{Rules, compare};
+use pinwatch::host::machine::Machine;
+use pinwatch::model::agent_status::AgentStatus;
+use pinwatch::model::filter::Filter;
+use pinwatch::model::format::Clock;
+use pinwatch::model::in_flight;
+use pinwatch::model::session::{Lost, Start};
+use pinwatch::model::state::State;
+use pinwatch::model::trace::{Pass, Traced};
+use pinwatch::model::view::View;
+use pinwatch::output::compare::{Shown, html, json, text};
+use pinwatch::output::metrics::{families, openmetrics};
+use pinwatch::output::report;
+use pinwatch::output::tail::{Format, Tail};
+use pinwatch::output::top::{Top, draw};
+use pinwatch::recording::{End, Header, Writer};
+use pinwatch::stream::feed::Update;
+use pinwatch::stream::replay::replay;
+use pinwatch::stream::wire::decode;
+use pinwatch_common::abi::ABI_VERSION;
+use pinwatch_common::record::{Pin, PinEvent};
+use prometheus::TextEncoder;
+use ratatui::Terminal;
+use ratatui::backend::TestBackend;
+use tempfile::NamedTempFile;
+
+/// Limits of 64-bit numbers, and return values of pins.
+const LIMITS: [u64; 8] = [
+    0,
+    1,
+    u64::MAX,
+    i64::MAX as u64,
+    i64::MIN as u64,
+    u32::MAX as u64,
+    -12i64 as u64,
+    1 << 62,
+];
+
+/// A pin whose figures are all `n`, except the returned pages.
+fn traced(n: u64, returned: i64) -> Traced {
+    let mut pin = Pin::zeroed();
+    bytemuck::cast_slice_mut::<Pin, u64>(from_mut(&mut pin)).fill(n);
+    pin.returned = returned;
+    pin.ended = 1;
+    let pass = Pass {
+        passes: n as u32,
+        unpinnable: n,
+        moved: n,
+        failed: n,
+        repinned: n,
+        migrate_calls: n as u32,
+        drains: n as u32,
+        isolate_failures: [n as u32; 3],
+        phase_ns: [n; 5],
+    };
+    let event = PinEvent {
+        pin,
+        comm: [0xff; 16],
+    };
+    let passes = vec![pass; (n % 3) as usize];
+    Traced { event, passes }
+}
+
+fn status(n: u64) -> AgentStatus {
+    let mut state = State::empty("6.12", "folios");
+    state.in_flight = LIMITS.map(|limit| traced(limit, 0).event.pin).to_vec();
+    let mut status = AgentStatus::of(&state);
+    status.losses.fill(n);
+    status.gup_fast.fill(n);
+    (status.before_start, status.events_sent) = (n, n);
+    (status.stuck_after_ns, status.now_ns) = (n, n);
+    status
+}
+
+fn recording(n: u64) -> NamedTempFile {
+    let start = Start {
+        version: String::new(),
+        abi: ABI_VERSION,
+        release: "6.12".to_owned(),
+        era: "folios".to_owned(),
+        wall_offset_ns: n as i64,
+        status: Box::new(status(n)),
+    };
+    let mut header = Header::new(start, None, Machine::default());
+    header.yardstick_ns = Some(n);
+    let lost = Lost { ring: n, behind: n };
+    let end = End {
+        lost,
+        status: status(n),
+        foll_pins: None,
+        yardstick_ns: Some(1),
+    };
+    let file = NamedTempFile::new().expect("a file");
+    let mut writer = Writer::new(file.as_file(), &header, false).expect("written");
+    for limit in LIMITS {
+        let returned = LIMITS.map(|returned| traced(limit, returned as i64));
+        writer.pins(&returned).expect("written");
+    }
+    writer.end(&end).expect("written");
+    file
+}
+
+fn read(file: &NamedTempFile) -> Capture {
+    let rules = [
+        "immediate",
+        "migrate-max=10,isolate-max=100",
+        "forward-progress",
+    ];
+    let rules = rules.map(|rule| rule.parse().expect("a rule"));
+    capture::read(file.path(), &rules, |_| {}).expect("a recording")
+}
+
+fn compared(base: &[Capture], new: &[Capture]) {
+    let rules = Rules {
+        threshold: 0.05,
+        run_spread: 0.03,
+    };
+    let allowed = differences(&base[0], &new[0]);
+    let comparison = compare(base, new, rules).expect("comparable");
+    let shown = Shown {
+        base,
+        new,
+        comparison: &comparison,
+        allowed: &allowed,
+    };
+    text(&shown, true, &mut io::sink()).expect("written");
+    json(&shown).expect("JSON");
+    let _ = html(&shown);
+}
+
+#[test]
+fn reports_and_comparisons_take_any_figure() {
+    let genuine = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/recordings/6.12.pw");
+    let genuine = capture::read(genuine.as_ref(), &[], |_| {}).expect("a recording");
+    for limit in LIMITS {
+        let file = recording(limit);
+        let [first, second] = [read(&file), read(&file)];
+        assert_eq!(first.evidence.pins, 64);
+        report::text(&first, &mut io::sink()).expect("written");
+        serde_json::to_string(&report::json(&first)).expect("JSON");
+        compared(from_ref(&first), from_ref(&second));
+        if let Ok(comparison) = compare(
+            from_ref(&genuine),
+            from_ref(&first),
+            Rules {
+                threshold: 0.05,
+                run_spread: 0.03,
+            },
+        ) {
+            assert!(!comparison.lines.is_empty() || !comparison.not_compared.is_empty());
+        }
+        let runs = [first, second];
+        compared(&runs, &runs);
+        let [Capture { state, .. }, _] = runs;
+        serde_json::to_string(&View::new(&state)).expect("JSON");
+        in_flight::json(&state).expect("JSON");
+        let families = families(&state);
+        TextEncoder::new()
+            .encode_to_string(&families)
+            .expect("encoded");
+        let _ = openmetrics::encode(&families);
+    }
+}
+
+/// `tail` as text and as JSON, and `top`.
+fn show(updates: &[Update]) {
+    let filter = Filter {
+        errno: vec![12],
+        ..Filter::default()
+    };
+    let mut top = Top::default();
+    let [mut as_text, mut as_json] = [false, true].map(|json| {
+        let format = Format {
+            json,
+            in_flight_after: std::time::Duration::ZERO,
+            zone: TimeZone::UTC,
+            clock: Clock::Time,
+        };
+        Tail::new(format, filter.clone())
+    });
+    for update in updates {
+        as_text
+            .update(update, Some((80, 24)), &mut io::sink())
+            .expect("written");
+        as_json
+            .update(update, None, &mut io::sink())
+            .expect("written");
+        top.update(update.clone());
+        let mut terminal = Terminal::new(TestBackend::new(80, 24)).expect("a terminal");
+        terminal.draw(|frame| draw(&top, frame)).expect("drawn");
+    }
+    as_text.end(&mut io::sink()).expect("written");
+    as_json.end(&mut io::sink()).expect("written");
+}
+
+#[tokio::test]
+async fn tail_and_top_take_any_figure() {
+    for limit in LIMITS {
+        let file = recording(limit);
+        let filter = Filter {
+            failed: true,
+            ..Filter::default()
+        };
+        let mut feed = replay(file.path(), None, filter).expect("a recording");
+        let mut updates = Vec::new();
+        while let Some(update) = feed.next().await {
+            updates.push(update.expect("an update"));
+        }
+        assert!(matches!(updates.last(), Some(Update::End { .. })));
+        show(&updates);
+    }
+}
+
+#[test]
+fn a_hostile_daemon_ends_no_view() {
+    let n = u64::MAX;
+    let mut view = serde_json::to_value(View::default()).expect("JSON");
+    let durations = serde_json::json!([[null, n], [null, n], [n, n], [512, n]]);
+    let origin = serde_json::json!({
+        "origin": "rdma", "pins": n, "seconds": 1e308, "p50_ns": 1e308, "p99_ns": -1e308,
+        "durations": durations, "passes": [[null, n], [1, n]], "passes_sum": n,
+    });
+    let failures = serde_json::json!({
+        "origin": "rdma", "errno": "\u{1b}", "cause": "nomem", "count": n,
+    });
+    let mut row = serde_json::to_value(in_flight::Row::default()).expect("JSON");
+    row["age_seconds"] = 1e308.into();
+    row["signature"] = "\u{1b}[2J".into();
+    view["origins"] = vec![origin.clone(), origin].into();
+    view["failures"] = vec![failures.clone(), failures].into();
+    view["oldest"] = vec![row.clone(), row].into();
+    view["lost"] = serde_json::json!([["a", n], ["b", n]]);
+    view["in_flight"] = n.into();
+    let mut tick = |now_ns: u64| {
+        view["now_ns"] = now_ns.into();
+        let body = serde_json::json!([view, { "ring": n, "behind": n }]);
+        let frame = [&[2], body.to_string().as_bytes()].concat();
+        decode(&frame).expect("a tick")
+    };
+    show(&[0, 2_000_000_000, n, 0, n].map(&mut tick));
+}
