@@ -9,6 +9,8 @@ use pinwatch::cli::Cli;
 
 const UNIT: &str = include_str!("../../packaging/pinwatch.service");
 const DAEMONSET: &str = include_str!("../../packaging/daemonset.yml");
+const CHART: &str = include_str!("../../packaging/helm/pinwatch/Chart.yaml");
+const VALUES: &str = include_str!("../../packaging/helm/pinwatch/values.yaml");
 
 fn packaging() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging")
@@ -38,22 +40,49 @@ fn a_container_gets_the_capabilities_of_the_unit_but_starts_as_root() {
     };
     let ambient = of_unit("AmbientCapabilities=");
     assert_eq!(ambient, of_unit("CapabilityBoundingSet="));
-    let line = DAEMONSET
-        .lines()
-        .find_map(|line| line.trim().strip_prefix("add: ["));
-    let added = line
-        .and_then(|line| line.strip_suffix(']'))
-        .expect("a list");
-    let added = added.split(", ").map(|name| format!("CAP_{name}"));
-    let mut added: BTreeSet<_> = added.collect();
-    for needed in ["CAP_SETGID", "CAP_SETUID"] {
-        assert!(added.remove(needed), "{needed}");
+    for (text, before) in [(DAEMONSET, "add: ["), (VALUES, "capabilities: [")] {
+        let line = text
+            .lines()
+            .find_map(|line| line.trim().strip_prefix(before));
+        let added = line
+            .and_then(|line| line.strip_suffix(']'))
+            .expect("a list");
+        let added = added.split(", ").map(|name| format!("CAP_{name}"));
+        let mut added: BTreeSet<_> = added.collect();
+        for needed in ["CAP_SETGID", "CAP_SETUID"] {
+            assert!(added.remove(needed), "{needed}");
+        }
+        added.insert("CAP_DAC_OVERRIDE".to_owned());
+        assert_eq!(
+            added.iter().map(String::as_str).collect::<BTreeSet<_>>(),
+            ambient
+        );
     }
-    added.insert("CAP_DAC_OVERRIDE".to_owned());
-    assert_eq!(
-        added.iter().map(String::as_str).collect::<BTreeSet<_>>(),
-        ambient
-    );
+}
+
+#[test]
+fn the_chart_has_the_version_of_the_program() {
+    for key in ["version", "appVersion"] {
+        let line = format!("\n{key}: {}\n", env!("CARGO_PKG_VERSION"));
+        assert!(CHART.contains(&line), "Chart.yaml has another {key}");
+    }
+    let image = concat!("image: pinwatch:", env!("CARGO_PKG_VERSION"));
+    assert!(DAEMONSET.contains(image), "daemonset.yml has no {image}");
+}
+
+/// A folder that the volume creates would be a write to the host; Talos and Bottlerocket allow none.
+#[test]
+fn pods_write_nothing_to_the_host() {
+    let template = include_str!("../../packaging/helm/pinwatch/templates/daemonset.yaml");
+    for text in [DAEMONSET, template] {
+        let host = text.lines().filter(|line| line.contains("hostPath: {"));
+        let host: Vec<_> = host.collect();
+        assert!(!host.is_empty(), "{text}");
+        for line in host {
+            assert!(line.contains("type: Directory}"), "{line}");
+        }
+        assert!(text.contains("readOnlyRootFilesystem: true"), "{text}");
+    }
 }
 
 #[test]

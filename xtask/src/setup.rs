@@ -44,12 +44,28 @@ pub enum Purpose {
     InstallTest,
     /// Build pinwatch and count the instructions of user space.
     Counts,
+    /// Build pinwatch with its BPF programs, and boot nothing.
+    Build,
+    /// Make and check a Debian package.
+    Deb,
+    /// Make and check an rpm package.
+    Rpm,
+    /// Make a container image.
+    Image,
+    /// Check files against schemas from npm and PyPI.
+    Validate,
 }
 
 impl Purpose {
+    fn builds(self) -> bool {
+        self >= Self::All && self != Self::Validate
+    }
+
     fn wants(self, need: Self) -> bool {
         match self {
             Self::Counts => need == self || need <= Self::All,
+            Self::Validate => need == self,
+            Self::Build | Self::Deb | Self::Rpm | Self::Image => need == self || need == Self::All,
             _ => need <= self,
         }
     }
@@ -149,6 +165,42 @@ const NEEDS: &[Need] = &[
         purpose: Purpose::Counts,
     },
     Need {
+        name: "lintian",
+        present: in_path,
+        package: "lintian",
+        purpose: Purpose::Deb,
+    },
+    Need {
+        name: "rpmbuild",
+        present: in_path,
+        package: "rpm",
+        purpose: Purpose::Rpm,
+    },
+    Need {
+        name: "rpmlint",
+        present: in_path,
+        package: "rpmlint",
+        purpose: Purpose::Rpm,
+    },
+    Need {
+        name: "buildah",
+        present: in_path,
+        package: "buildah",
+        purpose: Purpose::Image,
+    },
+    Need {
+        name: "npm",
+        present: in_path,
+        package: "npm",
+        purpose: Purpose::Validate,
+    },
+    Need {
+        name: "ensurepip",
+        present: python_imports,
+        package: "python3-venv",
+        purpose: Purpose::Validate,
+    },
+    Need {
         name: "libc.a",
         present: cc_finds,
         package: "libc6-dev",
@@ -191,12 +243,20 @@ pub fn ensure(cache: &Cache, purpose: Purpose) -> Result<()> {
     if !packages.is_empty() {
         install(&packages)?;
     }
-    if purpose >= Purpose::All
+    if purpose.builds()
         && let Some(compiler) = Compiler::find()?
     {
         linker::ensure(cache, &compiler)?;
     }
     Ok(())
+}
+
+/// Installs the package of one program that no purpose always needs.
+pub fn ensure_program(name: &str, package: &'static str) -> Result<()> {
+    if in_path(name) {
+        return Ok(());
+    }
+    install(&[package])
 }
 
 fn missing_packages(purpose: Purpose) -> Result<Vec<&'static str>> {
@@ -205,7 +265,7 @@ fn missing_packages(purpose: Purpose) -> Result<Vec<&'static str>> {
         .filter(|need| purpose.wants(need.purpose) && !(need.present)(need.name))
         .map(|need| need.package)
         .collect();
-    if purpose >= Purpose::All && !prebuilt() && Compiler::find()?.is_none() {
+    if purpose.builds() && !prebuilt() && Compiler::find()?.is_none() {
         packages.extend(COMPILER_PACKAGES);
     }
     Ok(packages)
@@ -279,6 +339,12 @@ fn is_file(path: &str) -> bool {
     Path::new(path).is_file()
 }
 
+fn python_imports(module: &str) -> bool {
+    let mut python = child::command("python3");
+    python.args(["-c", &format!("import {module}")]);
+    child::output(&mut python).is_ok()
+}
+
 /// Whether the C compiler has a library: it prints the bare name of a missing one.
 fn cc_finds(library: &str) -> bool {
     let output = Command::new("cc")
@@ -286,4 +352,22 @@ fn cc_finds(library: &str) -> bool {
         .output();
     output
         .is_ok_and(|output| Path::new(String::from_utf8_lossy(&output.stdout).trim()).is_absolute())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packages_need_a_compiler_and_no_virtual_machine() {
+        let packages = |purpose: Purpose| -> Vec<_> {
+            let needs = NEEDS.iter().filter(|need| purpose.wants(need.purpose));
+            needs.map(|need| need.package).collect()
+        };
+        assert_eq!(packages(Purpose::Build), ["gcc", "libc6-dev"]);
+        assert_eq!(packages(Purpose::Deb), ["gcc", "lintian", "libc6-dev"]);
+        assert_eq!(packages(Purpose::Validate), ["npm", "python3-venv"]);
+        assert!(packages(Purpose::Counts).contains(&"qemu-system-x86"));
+        assert!(!packages(Purpose::InstallTest).contains(&"lintian"));
+    }
 }

@@ -11,21 +11,44 @@ pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// Expression and legend of every query in every dashboard.
-pub fn dashboard_queries() -> Vec<(String, String)> {
+/// Every generated dashboard.
+fn dashboards() -> Vec<Value> {
     let folder = fs::read_dir(root().join("dashboards")).expect("the folder dashboards");
     let paths = folder.map(|entry| entry.expect("a file").path());
-    let queries = paths
+    let dashboards = paths
         .filter(|path| path.extension().is_some_and(|end| end == "json"))
-        .flat_map(|path| {
+        .map(|path| {
             let text = fs::read_to_string(path).expect("a dashboard");
-            let dashboard: Value = serde_json::from_str(&text).expect("JSON");
-            let panels = dashboard["panels"].as_array().expect("panels").clone();
-            panels.into_iter().flat_map(targets)
+            serde_json::from_str(&text).expect("JSON")
         });
-    let queries: Vec<_> = queries.collect();
+    let dashboards: Vec<_> = dashboards.collect();
+    assert!(!dashboards.is_empty(), "dashboards/ has no dashboard");
+    dashboards
+}
+
+/// Expression and legend of every query in every dashboard.
+pub fn dashboard_queries() -> Vec<(String, String)> {
+    let panels = dashboards().into_iter().flat_map(|dashboard| {
+        let panels = dashboard["panels"].as_array().expect("panels");
+        panels.clone()
+    });
+    let queries: Vec<_> = panels.flat_map(targets).collect();
     assert!(!queries.is_empty(), "dashboards/ has no queries");
     queries
+}
+
+/// Name and query of every variable of every dashboard that Prometheus answers.
+pub fn variables() -> Vec<(String, String)> {
+    let of_dashboard = |dashboard: Value| {
+        let list = dashboard["templating"]["list"].as_array();
+        let list = list.expect("variables").clone();
+        let queries = list.into_iter().filter(|one| one["type"] == "query");
+        queries.map(|one| {
+            let text = |value: &Value| value.as_str().expect("a string").to_owned();
+            (text(&one["name"]), text(&one["query"]["query"]))
+        })
+    };
+    dashboards().into_iter().flat_map(of_dashboard).collect()
 }
 
 /// Expressions and legends of a panel. A row has none.

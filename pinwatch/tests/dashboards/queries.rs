@@ -9,7 +9,7 @@ use pinwatch::output::metrics::{Kind, METRICS, families};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::files::{alerts, dashboard_queries, root};
+use super::files::{alerts, dashboard_queries, root, variables};
 use super::state::{RELEASES, serve, state};
 use super::wait::{PATIENCE, wait_until};
 
@@ -162,9 +162,35 @@ fn set_operators_stand_alone_in_their_parentheses() {
     }
 }
 
+/// Grafana asks `/api/v1/label/LABEL/values` for `label_values(METRIC, LABEL)`.
+fn check_variables(prometheus: &Prometheus) {
+    let hosts = prometheus.hosts.map(|host| host.to_string());
+    let variables = variables();
+    assert!(!variables.is_empty(), "the dashboards have no variables");
+    for (name, query) in variables {
+        let parts = query
+            .strip_prefix("label_values(")
+            .and_then(|rest| rest.strip_suffix(')'))
+            .and_then(|parts| parts.split_once(", "));
+        let (metric, label) = parts.unwrap_or_else(|| panic!("${name} has no values: {query}"));
+        let path = format!("/api/v1/label/{label}/values");
+        let answer = prometheus.get(&path, &[("match[]", metric)]);
+        let values = answer.as_array().expect("a list").iter();
+        let values: BTreeSet<_> = values.map(|value| value.as_str().expect("text")).collect();
+        let expected = match label {
+            "job" => BTreeSet::from(["pinwatch"]),
+            "instance" => hosts.iter().map(String::as_str).collect(),
+            "release" => BTreeSet::from(RELEASES),
+            _ => panic!("${name} is a label that no test knows: {query}"),
+        };
+        assert_eq!(values, expected, "${name}");
+    }
+}
+
 #[test]
 fn prometheus_answers_every_query() {
     let prometheus = Prometheus::start(RELEASES.map(serve));
+    check_variables(&prometheus);
     for (expr, legend) in queries() {
         let series = prometheus.query(&expr);
         assert!(!series.is_empty(), "no answer to {expr}");

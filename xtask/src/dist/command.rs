@@ -1,195 +1,197 @@
 //! `cargo xtask dist`: makes all files of a release.
-//!
-//! The static program, its manual pages and completions, a Debian package, a Containerfile, and a software bill
-//! of materials. The tools for them are built into the cache on first use.
 
-use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
+use clap::ValueEnum;
 
-use super::install_test;
-use crate::build;
+use super::arch::{self, Given};
+use super::release::{Release, step};
+use super::{archive, deb, install_test, rpm, rpm_test, tools, validate};
 use crate::cache::Cache;
-use crate::child;
 use crate::debian::apt::MirrorArgs;
 use crate::debian::kernels::{self, Kernel};
 use crate::setup::{self, Purpose};
 
-/// Make all files of a release in target/dist
+/// Make all files of a release in target/dist: packages, archives, chart, image, checksums
+///
+/// Installs the programs that it needs, checks each package, and prints all files with their sizes.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   cargo xtask dist
-  cargo xtask dist --try 6.1 --try 7.3")]
+  cargo xtask dist --program arm64=target/aarch64-unknown-linux-gnu/release/pinwatch
+  cargo xtask dist --only deb --only rpm
+  cargo xtask dist --only deb --try 6.1 --try 7.3
+  cargo xtask dist --validate")]
 pub struct DistArgs {
-    /// Test the package in a VM with Debian 12 and this kernel: installation, Prometheus over TLS, an alert on a
-    /// stuck pin, upgrade and removal (repeatable)
+    /// Package this static program too, or instead of building that of this machine (repeatable; amd64 or
+    /// arm64)
+    #[arg(long = "program", value_name = "ARCH=FILE", value_parser = arch::parse)]
+    programs: Vec<Given>,
+    /// Make only these files (repeatable) [default: all]
+    #[arg(long, value_enum, value_name = "KIND")]
+    only: Vec<Kind>,
+    /// Test the Debian package in a VM with Debian 12 and this kernel: installation, Prometheus over TLS, an
+    /// alert on a stuck pin, upgrade and removal (repeatable)
     #[arg(long = "try", value_name = "SERIES", value_parser = kernels::parse)]
     tries: Vec<&'static Kernel>,
-    /// Make the package only, without the bill of materials and the check of licences
-    #[arg(long)]
-    package_only: bool,
+    /// Make nothing. Check chart, manifests, dashboards and recipes against published schemas, with tools
+    /// from npm and PyPI
+    #[arg(long, conflicts_with_all = ["programs", "only", "tries"])]
+    validate: bool,
     #[command(flatten)]
     mirrors: MirrorArgs,
 }
 
-/// A cargo subcommand that no distribution packages: crate and version for `cargo install`.
-struct Tool {
-    name: &'static str,
-    version: &'static str,
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    /// Archive with the static program, for any distribution
+    Tar,
+    /// Debian package, checked by lintian
+    Deb,
+    /// rpm package, checked by rpmlint; installed, upgraded and removed in a folder
+    Rpm,
+    /// Helm chart
+    Chart,
+    /// Container image as an OCI archive
+    Image,
+    /// Bill of materials in CycloneDX, and the check of all licences
+    Bom,
 }
 
-const DEB: Tool = Tool {
-    name: "cargo-deb",
-    version: "3.8.0",
-};
-const DENY: Tool = Tool {
-    name: "cargo-deny",
-    version: "0.20.2",
-};
-const PARTS: Tool = Tool {
-    name: "cargo-cyclonedx",
-    version: "0.5.9",
-};
-
-const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
-const TARGET: &str = "x86_64-unknown-linux-gnu";
+impl DistArgs {
+    fn wants(&self, kind: Kind) -> bool {
+        self.only.is_empty() || self.only.contains(&kind)
+    }
+}
 
 pub fn main(args: &DistArgs) -> Result<ExitCode> {
     let cache = Cache::open()?;
-    let purpose = if args.tries.is_empty() {
-        Purpose::All
-    } else {
-        Purpose::InstallTest
-    };
-    setup::ensure(&cache, purpose)?;
-    let dist = Path::new(ROOT).join("target/dist");
-    let _ = fs::remove_dir_all(&dist);
-    fs::create_dir_all(&dist)?;
-    let pinwatch = build::pinwatch()?;
-    // Line tables are two thirds of the program.
-    let mut strip = child::command("strip");
-    strip
-        .arg("--strip-debug")
-        .arg("-o")
-        .arg(dist.join("pinwatch"));
-    child::run(strip.arg(&pinwatch))?;
-    child::run(
-        child::command(&pinwatch)
-            .arg("manual")
-            .arg(dist.join("manual")),
-    )?;
-    for file in [
-        "CHANGELOG.md",
-        "LICENSE-APACHE",
-        "LICENSE-GPL2",
-        "LICENSE-MIT",
-    ] {
-        fs::copy(Path::new(ROOT).join(file), dist.join(file))?;
+    if args.validate {
+        validate::run(&cache)?;
+        println!("chart, manifests, dashboards and recipes are valid");
+        return Ok(ExitCode::SUCCESS);
     }
-    for file in ["Containerfile", "daemonset.yml"] {
-        fs::copy(
-            Path::new(ROOT).join("packaging").join(file),
-            dist.join(file),
-        )?;
+    step("setup", || setup(args, &cache))?;
+    let release = step("the static program", || {
+        Release::open(&cache, &args.programs)
+    })?;
+    archive::recipes(&release)?;
+    let mut debs = Vec::new();
+    for program in &release.programs {
+        let (name, native) = (program.arch.deb, program.arch.is_host());
+        if args.wants(Kind::Bom) {
+            step(format!("bill of materials for {name}"), || {
+                tools::parts(&release, program)
+            })?;
+        }
+        if args.wants(Kind::Tar) {
+            step(format!("archive for {name}"), || {
+                archive::tar(&release, program)
+            })?;
+        }
+        if args.wants(Kind::Deb) || (native && !args.tries.is_empty()) {
+            debs.push(step(format!("Debian package for {name}"), || {
+                let package = deb::make(&release, program, "1", &release.dist)?;
+                deb::lint(&package)?;
+                Ok((native, package))
+            })?);
+        }
+        if args.wants(Kind::Rpm) {
+            step(format!("rpm package for {name}"), || {
+                let package = rpm::make(&release, program, "1", &release.dist)?;
+                rpm::lint(&package)?;
+                let upgrade = rpm::make(&release, program, "2", &release.stage.join("upgrade"))?;
+                rpm_test::run(&release, &args.mirrors, program, &package, &upgrade)
+            })?;
+        }
+        if args.wants(Kind::Image) {
+            step(format!("container image for {name}"), || {
+                archive::image(&release, program)
+            })?;
+        }
     }
-    let package = package(&cache, &dist, "1")?;
-    if !args.package_only {
-        list_parts(&cache, &dist)?;
-        check_licences(&cache)?;
+    if args.wants(Kind::Chart) {
+        step("Helm chart", || archive::chart(&release))?;
     }
-    for kernel in &args.tries {
-        let upgrade = package_beside(&cache, &dist)?;
-        install_test::run(kernel, &cache, &args.mirrors, &package, &upgrade)?;
+    if args.wants(Kind::Bom) {
+        step("licences of all dependencies", || {
+            tools::check_licences(&cache)
+        })?;
     }
-    println!("{}", dist.canonicalize()?.display());
+    archive::checksums(&release)?;
+    let native = debs
+        .into_iter()
+        .find_map(|(native, deb)| native.then_some(deb));
+    if let Some(package) = native {
+        try_in_guests(args, &release, &package)?;
+    }
+    print!(
+        "{}",
+        summary(&release.dist, &archive::files(&release.dist)?)
+    );
     Ok(ExitCode::SUCCESS)
 }
 
-/// Makes the Debian package of this build, with a Debian revision.
-fn package(cache: &Cache, to: &Path, revision: &str) -> Result<PathBuf> {
-    let mut deb = DEB.command(cache, "deb")?;
-    deb.args(["--no-build", "--no-strip", "--package", "pinwatch"])
-        .args(["--target", TARGET, "--deb-revision", revision])
-        .arg("--output")
-        .arg(to);
-    child::run(&mut deb)?;
-    let made = fs::read_dir(to)?.filter_map(|entry| Some(entry.ok()?.path()));
-    let mut made = made.filter(|path| path.extension().is_some_and(|end| end == "deb"));
-    made.next().context("cargo deb made no package")
-}
-
-/// The same with a newer revision, for the test of an upgrade.
-fn package_beside(cache: &Cache, dist: &Path) -> Result<PathBuf> {
-    let folder = dist.join("upgrade");
-    fs::create_dir_all(&folder)?;
-    package(cache, &folder, "2")
-}
-
-/// A software bill of materials, in CycloneDX.
-fn list_parts(cache: &Cache, dist: &Path) -> Result<()> {
-    const NAME: &str = "pinwatch.cdx";
-    let mut parts = PARTS.command(cache, "cyclonedx")?;
-    parts
-        .args(["--format", "json", "--target", TARGET])
-        .args(["--override-filename", NAME]);
-    child::run(&mut parts)?;
-    // The tool writes one file beside the manifest of each member.
-    for member in [
-        "pinwatch",
-        "pinwatch-common",
-        "pinwatch-ebpf",
-        "pinwatch-load",
-        "xtask",
-    ] {
-        let made = Path::new(ROOT).join(member).join(format!("{NAME}.json"));
-        if member == "pinwatch" {
-            // The identifiers contain paths of this machine.
-            let root = Path::new(ROOT).canonicalize()?.display().to_string();
-            let parts = fs::read_to_string(&made)?.replace(&root, "");
-            fs::write(dist.join(format!("{NAME}.json")), parts)?;
+/// Installs the programs that the chosen files need.
+fn setup(args: &DistArgs, cache: &Cache) -> Result<()> {
+    let kinds = [
+        (Kind::Deb, Purpose::Deb),
+        (Kind::Rpm, Purpose::Rpm),
+        (Kind::Image, Purpose::Image),
+    ];
+    setup::ensure(cache, Purpose::Build)?;
+    for (kind, purpose) in kinds {
+        if args.wants(kind) {
+            setup::ensure(cache, purpose)?;
         }
-        let _ = fs::remove_file(&made);
+    }
+    if !args.tries.is_empty() {
+        setup::ensure(cache, Purpose::Deb)?;
+        setup::ensure(cache, Purpose::InstallTest)?;
+    }
+    let given = args.programs.iter().map(|given| given.arch);
+    for arch in given.filter(|arch| !arch.is_host()) {
+        setup::ensure_program(arch.strip(), arch.cross_package)?;
     }
     Ok(())
 }
 
-/// Checks licences and sources of all dependencies against `.cargo/deny.toml`.
-fn check_licences(cache: &Cache) -> Result<()> {
-    let mut deny = DENY.command(cache, "deny")?;
-    deny.args(["--all-features", "--config", ".cargo/deny.toml", "check"])
-        .args(["bans", "licenses", "sources"]);
-    child::run(&mut deny)
+fn try_in_guests(args: &DistArgs, release: &Release<'_>, package: &Path) -> Result<()> {
+    for kernel in &args.tries {
+        step(format!("the Debian package on {}", kernel.series), || {
+            let folder = release.stage.join("upgrade");
+            let upgrade: PathBuf = deb::make(release, release.host(), "2", &folder)?;
+            install_test::run(kernel, release.cache, &args.mirrors, package, &upgrade)
+        })?;
+    }
+    Ok(())
 }
 
-impl Tool {
-    /// The command; installs the tool on first use.
-    fn command(&self, cache: &Cache, subcommand: &str) -> Result<Command> {
-        let entry = format!("tools/{}-{}", self.name, self.version);
-        let root = cache.path(&entry);
-        let program = root.join("bin").join(self.name);
-        if !program.exists() {
-            let _lock = cache.lock(&entry)?;
-            if !program.exists() {
-                self.install(&root)?;
-            }
-        }
-        let mut command = child::command(program);
-        command.arg(subcommand).current_dir(ROOT);
-        Ok(command)
-    }
+/// A table of the files, and the folder as the last line.
+fn summary(folder: &Path, files: &[(String, u64)]) -> String {
+    let lines = files.iter().map(|(name, size)| {
+        let mib = *size as f64 / f64::from(1 << 20);
+        format!("{mib:>8.2} MiB  {name}\n")
+    });
+    let lines: String = lines.collect();
+    format!("{lines}{}\n", folder.display())
+}
 
-    fn install(&self, root: &Path) -> Result<()> {
-        let Self { name, version } = self;
-        eprintln!("xtask: building {name} {version} (some minutes)");
-        let mut install = build::cargo();
-        install
-            .args(["install", "--locked", "--version", version, "--root"])
-            .arg(root)
-            .arg(name)
-            .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1")
-            .env("CARGO_PROFILE_RELEASE_LTO", "off");
-        child::run(&mut install)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_summary_has_every_file_and_the_folder_last() {
+        let files = [
+            ("a.deb".to_owned(), 3 << 20),
+            ("bin/amd64/p".to_owned(), 52429),
+        ];
+        assert_eq!(
+            summary(Path::new("/d"), &files),
+            "    3.00 MiB  a.deb\n    0.05 MiB  bin/amd64/p\n/d\n"
+        );
     }
 }

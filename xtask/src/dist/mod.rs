@@ -1,6 +1,15 @@
-//! `cargo xtask dist`, and the test that installs the package on a whole system.
+//! `cargo xtask dist`: packages, archives, chart and image of a release, and their tests.
 
+mod arch;
+mod archive;
 mod command;
+mod deb;
 mod install_test;
+mod release;
+mod rpm;
+mod rpm_test;
+mod stage;
+mod tools;
+mod validate;
 
 pub use command::{DistArgs, main};

@@ -45,7 +45,6 @@ fn variable(
         "label": label,
         "type": "query",
         "datasource": source(),
-        "definition": values,
         "query": { "query": values, "refId": name },
         "refresh": 2,
         "sort": 1,
