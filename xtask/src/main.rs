@@ -14,6 +14,7 @@ mod facts;
 mod fuzz;
 mod generate;
 mod guest;
+mod kernel;
 mod run;
 mod setup;
 mod test;
@@ -44,7 +45,8 @@ enum Command {
     Vm(vm::VmArgs),
     Facts(facts::FactsArgs),
     Bench(bench::BenchArgs),
-    Evaluate(evaluate::EvaluateArgs),
+    Kernel(kernel::KernelArgs),
+    Evaluate(Box<evaluate::EvaluateArgs>),
     Fuzz(fuzz::FuzzArgs),
     Docs(generate::DocsArgs),
     Dist(dist::DistArgs),
@@ -59,6 +61,7 @@ fn main() -> ExitCode {
         Command::Vm(args) => vm::main(&args),
         Command::Facts(args) => facts::main(&args),
         Command::Bench(args) => bench::main(&args),
+        Command::Kernel(args) => kernel::main(&args),
         Command::Evaluate(args) => evaluate::main(&args),
         Command::Fuzz(args) => fuzz::main(&args),
         Command::Docs(args) => generate::main(&args),
@@ -71,5 +74,15 @@ fn main() -> ExitCode {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
     }
 }

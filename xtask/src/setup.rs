@@ -44,14 +44,22 @@ pub enum Purpose {
     InstallTest,
     /// Build pinwatch and count the instructions of user space.
     Counts,
+    /// Fetch packages and build kernels.
+    Kernels,
 }
 
 impl Purpose {
     fn wants(self, need: Self) -> bool {
         match self {
             Self::Counts => need == self || need <= Self::All,
+            Self::Kernels => need == self || need == Self::Guests,
             _ => need <= self,
         }
+    }
+
+    /// Whether it builds pinwatch's BPF programs.
+    fn builds_programs(self) -> bool {
+        !matches!(self, Self::Guests | Self::Kernels)
     }
 }
 
@@ -92,19 +100,7 @@ const NEEDS: &[Need] = &[
         name: "xz",
         present: in_path,
         package: "xz-utils",
-        purpose: Purpose::Guests,
-    },
-    Need {
-        name: "zstd",
-        present: in_path,
-        package: "zstd",
-        purpose: Purpose::Guests,
-    },
-    Need {
-        name: "lz4",
-        present: in_path,
-        package: "lz4",
-        purpose: Purpose::Guests,
+        purpose: Purpose::Kernels,
     },
     Need {
         name: "cc",
@@ -154,6 +150,78 @@ const NEEDS: &[Need] = &[
         package: "libc6-dev",
         purpose: Purpose::All,
     },
+    Need {
+        name: "gcc",
+        present: in_path,
+        package: "gcc",
+        purpose: Purpose::Kernels,
+    },
+    Need {
+        name: "/usr/include/stdio.h",
+        present: is_file,
+        package: "libc6-dev",
+        purpose: Purpose::Kernels,
+    },
+    Need {
+        name: "make",
+        present: in_path,
+        package: "make",
+        purpose: Purpose::Kernels,
+    },
+    Need {
+        name: "flex",
+        present: in_path,
+        package: "flex",
+        purpose: Purpose::Kernels,
+    },
+    Need {
+        name: "bison",
+        present: in_path,
+        package: "bison",
+        purpose: Purpose::Kernels,
+    },
+    Need {
+        name: "bc",
+        present: in_path,
+        package: "bc",
+        purpose: Purpose::Kernels,
+    },
+    Need {
+        name: "perl",
+        present: in_path,
+        package: "perl",
+        purpose: Purpose::Kernels,
+    },
+    Need {
+        name: "python3",
+        present: in_path,
+        package: "python3",
+        purpose: Purpose::Kernels,
+    },
+    Need {
+        name: "patch",
+        present: in_path,
+        package: "patch",
+        purpose: Purpose::Kernels,
+    },
+    Need {
+        name: "strip",
+        present: in_path,
+        package: "binutils",
+        purpose: Purpose::Kernels,
+    },
+    Need {
+        name: "pahole",
+        present: in_path,
+        package: "dwarves",
+        purpose: Purpose::Kernels,
+    },
+    Need {
+        name: "/usr/include/gelf.h",
+        present: is_file,
+        package: "libelf-dev",
+        purpose: Purpose::Kernels,
+    },
 ];
 
 /// Debian's compiler with its library sources, for machines without rustup's nightly and rust-src.
@@ -191,7 +259,7 @@ pub fn ensure(cache: &Cache, purpose: Purpose) -> Result<()> {
     if !packages.is_empty() {
         install(&packages)?;
     }
-    if purpose >= Purpose::All
+    if purpose.builds_programs()
         && let Some(compiler) = Compiler::find()?
     {
         linker::ensure(cache, &compiler)?;
@@ -205,7 +273,7 @@ fn missing_packages(purpose: Purpose) -> Result<Vec<&'static str>> {
         .filter(|need| purpose.wants(need.purpose) && !(need.present)(need.name))
         .map(|need| need.package)
         .collect();
-    if purpose >= Purpose::All && !prebuilt() && Compiler::find()?.is_none() {
+    if purpose.builds_programs() && !prebuilt() && Compiler::find()?.is_none() {
         packages.extend(COMPILER_PACKAGES);
     }
     Ok(packages)

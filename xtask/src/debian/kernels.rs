@@ -171,7 +171,8 @@ impl Fetched {
         Self::open(dir.to_owned())
     }
 
-    fn open(dir: PathBuf) -> Result<Self> {
+    /// A folder with `vmlinux`, `config`, `modules` and `release`.
+    pub fn open(dir: PathBuf) -> Result<Self> {
         let release = fs::read_to_string(dir.join("release"))?;
         Ok(Self { release, dir })
     }
@@ -192,6 +193,11 @@ pub fn parse(series: &str) -> Result<&'static Kernel> {
 }
 
 impl Kernel {
+    /// Debian's suites that have the kernel, in order of preference.
+    pub fn suites(&self) -> &'static [Suite] {
+        self.suites
+    }
+
     /// The kernel from the cache, or from the network.
     pub fn fetch(&self, flavour: Flavour, cache: &Cache, mirrors: &MirrorArgs) -> Result<Fetched> {
         let entry = format!("kernels/{}-{}", self.series, flavour.name());
