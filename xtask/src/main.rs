@@ -14,6 +14,7 @@ mod facts;
 mod fuzz;
 mod generate;
 mod guest;
+mod kernel;
 mod run;
 mod setup;
 mod soak;
@@ -45,7 +46,8 @@ enum Command {
     Vm(vm::VmArgs),
     Facts(facts::FactsArgs),
     Bench(bench::BenchArgs),
-    Evaluate(evaluate::EvaluateArgs),
+    Kernel(kernel::KernelArgs),
+    Evaluate(Box<evaluate::EvaluateArgs>),
     Fuzz(fuzz::FuzzArgs),
     Soak(soak::SoakArgs),
     Docs(generate::DocsArgs),
@@ -61,6 +63,7 @@ fn main() -> ExitCode {
         Command::Vm(args) => vm::main(&args),
         Command::Facts(args) => facts::main(&args),
         Command::Bench(args) => bench::main(&args),
+        Command::Kernel(args) => kernel::main(&args),
         Command::Evaluate(args) => evaluate::main(&args),
         Command::Fuzz(args) => fuzz::main(&args),
         Command::Soak(args) => soak::main(&args),
@@ -74,5 +77,15 @@ fn main() -> ExitCode {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
     }
 }

@@ -1,13 +1,14 @@
 //! `cargo xtask setup`: installs the programs that builds and guests need, or lists them.
 //!
-//! [`NEEDS`] has a row per program. Packages are installed only as root on a Debian system; apt's sources
+//! `needs` has a row per program. Packages are installed only as root on a Debian system; apt's sources
 //! do not change. Otherwise the commands are printed. The BPF linker is built into the cache with the same
 //! LLVM as the compiler of the BPF programs.
 
+mod needs;
+
 use std::env;
-use std::fs;
 use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use rustix::process::geteuid;
@@ -16,7 +17,9 @@ use crate::build::compiler::Compiler;
 use crate::build::linker;
 use crate::cache::Cache;
 use crate::child;
-use crate::debian::apt;
+
+pub use self::needs::Purpose;
+use self::needs::{NEEDS, in_path};
 
 /// Install missing programs, or list them
 ///
@@ -30,183 +33,6 @@ pub struct SetupArgs {
     #[arg(long)]
     check: bool,
 }
-
-/// A use of this machine. Each has its own needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Purpose {
-    /// Boot guests.
-    Guests,
-    /// Boot guests and build pinwatch with its BPF programs.
-    All,
-    /// All of that, and test the page, `pinwatch top` and the metrics with real clients.
-    Tests,
-    /// All of that, and make a disk with a Debian system.
-    InstallTest,
-    /// Build pinwatch and count the instructions of user space.
-    Counts,
-    /// Build pinwatch with its BPF programs, and boot nothing.
-    Build,
-    /// Make and check a Debian package.
-    Deb,
-    /// Make and check an rpm package.
-    Rpm,
-    /// Make a container image.
-    Image,
-    /// Check files against schemas from npm and PyPI.
-    Validate,
-}
-
-impl Purpose {
-    fn builds(self) -> bool {
-        self >= Self::All && self != Self::Validate
-    }
-
-    fn wants(self, need: Self) -> bool {
-        match self {
-            Self::Counts => need == self || need <= Self::All,
-            Self::Validate => need == self,
-            Self::Build | Self::Deb | Self::Rpm | Self::Image => need == self || need == Self::All,
-            _ => need <= self,
-        }
-    }
-}
-
-/// A program or file that must be on this machine.
-struct Need {
-    name: &'static str,
-    present: fn(&str) -> bool,
-    package: &'static str,
-    purpose: Purpose,
-}
-
-const NEEDS: &[Need] = &[
-    Need {
-        name: "qemu-system-x86_64",
-        present: in_path,
-        package: "qemu-system-x86",
-        purpose: Purpose::Guests,
-    },
-    Need {
-        name: "apt-get",
-        present: in_path,
-        package: "apt",
-        purpose: Purpose::Guests,
-    },
-    Need {
-        name: "dpkg-deb",
-        present: in_path,
-        package: "dpkg",
-        purpose: Purpose::Guests,
-    },
-    Need {
-        name: apt::KEYRING,
-        present: is_file,
-        package: "debian-archive-keyring",
-        purpose: Purpose::Guests,
-    },
-    Need {
-        name: "xz",
-        present: in_path,
-        package: "xz-utils",
-        purpose: Purpose::Guests,
-    },
-    Need {
-        name: "zstd",
-        present: in_path,
-        package: "zstd",
-        purpose: Purpose::Guests,
-    },
-    Need {
-        name: "lz4",
-        present: in_path,
-        package: "lz4",
-        purpose: Purpose::Guests,
-    },
-    Need {
-        name: "cc",
-        present: in_path,
-        package: "gcc",
-        purpose: Purpose::All,
-    },
-    Need {
-        name: "chromium-headless-shell",
-        present: in_path,
-        package: "chromium-headless-shell",
-        purpose: Purpose::Tests,
-    },
-    Need {
-        name: "tmux",
-        present: in_path,
-        package: "tmux",
-        purpose: Purpose::Tests,
-    },
-    Need {
-        name: "systemd-analyze",
-        present: in_path,
-        package: "systemd",
-        purpose: Purpose::Tests,
-    },
-    Need {
-        name: "debootstrap",
-        present: in_path,
-        package: "debootstrap",
-        purpose: Purpose::InstallTest,
-    },
-    Need {
-        name: "mkfs.ext4",
-        present: in_path,
-        package: "e2fsprogs",
-        purpose: Purpose::InstallTest,
-    },
-    Need {
-        name: "valgrind",
-        present: in_path,
-        package: "valgrind",
-        purpose: Purpose::Counts,
-    },
-    Need {
-        name: "lintian",
-        present: in_path,
-        package: "lintian",
-        purpose: Purpose::Deb,
-    },
-    Need {
-        name: "rpmbuild",
-        present: in_path,
-        package: "rpm",
-        purpose: Purpose::Rpm,
-    },
-    Need {
-        name: "rpmlint",
-        present: in_path,
-        package: "rpmlint",
-        purpose: Purpose::Rpm,
-    },
-    Need {
-        name: "buildah",
-        present: in_path,
-        package: "buildah",
-        purpose: Purpose::Image,
-    },
-    Need {
-        name: "npm",
-        present: in_path,
-        package: "npm",
-        purpose: Purpose::Validate,
-    },
-    Need {
-        name: "ensurepip",
-        present: python_imports,
-        package: "python3-venv",
-        purpose: Purpose::Validate,
-    },
-    Need {
-        name: "libc.a",
-        present: cc_finds,
-        package: "libc6-dev",
-        purpose: Purpose::All,
-    },
-];
 
 /// Debian's compiler with its library sources, for machines without rustup's nightly and rust-src.
 const COMPILER_PACKAGES: [&str; 2] = ["rustc-web", "rust-web-src"];
@@ -243,7 +69,7 @@ pub fn ensure(cache: &Cache, purpose: Purpose) -> Result<()> {
     if !packages.is_empty() {
         install(&packages)?;
     }
-    if purpose.builds()
+    if purpose.builds_programs()
         && let Some(compiler) = Compiler::find()?
     {
         linker::ensure(cache, &compiler)?;
@@ -265,7 +91,7 @@ fn missing_packages(purpose: Purpose) -> Result<Vec<&'static str>> {
         .filter(|need| purpose.wants(need.purpose) && !(need.present)(need.name))
         .map(|need| need.package)
         .collect();
-    if purpose.builds() && !prebuilt() && Compiler::find()?.is_none() {
+    if purpose.builds_programs() && !prebuilt() && Compiler::find()?.is_none() {
         packages.extend(COMPILER_PACKAGES);
     }
     Ok(packages)
@@ -327,47 +153,4 @@ fn instructions(packages: &[&str], debian: bool) -> String {
         );
     }
     text
-}
-
-fn in_path(program: &str) -> bool {
-    let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path)
-        .any(|dir| fs::metadata(dir.join(program)).is_ok_and(|meta| meta.is_file()))
-}
-
-fn is_file(path: &str) -> bool {
-    Path::new(path).is_file()
-}
-
-fn python_imports(module: &str) -> bool {
-    let mut python = child::command("python3");
-    python.args(["-c", &format!("import {module}")]);
-    child::output(&mut python).is_ok()
-}
-
-/// Whether the C compiler has a library: it prints the bare name of a missing one.
-fn cc_finds(library: &str) -> bool {
-    let output = Command::new("cc")
-        .arg(format!("-print-file-name={library}"))
-        .output();
-    output
-        .is_ok_and(|output| Path::new(String::from_utf8_lossy(&output.stdout).trim()).is_absolute())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn packages_need_a_compiler_and_no_virtual_machine() {
-        let packages = |purpose: Purpose| -> Vec<_> {
-            let needs = NEEDS.iter().filter(|need| purpose.wants(need.purpose));
-            needs.map(|need| need.package).collect()
-        };
-        assert_eq!(packages(Purpose::Build), ["gcc", "libc6-dev"]);
-        assert_eq!(packages(Purpose::Deb), ["gcc", "lintian", "libc6-dev"]);
-        assert_eq!(packages(Purpose::Validate), ["npm", "python3-venv"]);
-        assert!(packages(Purpose::Counts).contains(&"qemu-system-x86"));
-        assert!(!packages(Purpose::InstallTest).contains(&"lintian"));
-    }
 }

@@ -10,12 +10,13 @@ use anyhow::{Context, Result, bail};
 use crate::build;
 use crate::cache::Cache;
 use crate::debian::apt::MirrorArgs;
-use crate::debian::kernels::{self, Flavour, Kernel};
+use crate::debian::kernels::Flavour;
 use crate::guest::qemu::{Forward, Sinks};
 use crate::guest::{Guest, Placed};
+use crate::kernel::Choice;
 use crate::setup::{self, Purpose};
 
-/// Run a command in a virtual machine with a stock Debian kernel
+/// Run a command in a virtual machine with a stock Debian kernel or your own
 ///
 /// The command runs as root in /root, with pinwatch in its PATH. xtask passes on its stdout, stderr and exit
 /// status. A warning, an oops or a stall of the kernel fails the run.
@@ -25,12 +26,14 @@ use crate::setup::{self, Purpose};
   cargo xtask vm --kernel 7.3 -- pinwatch check --json | jq .
   cargo xtask vm --kernel 6.1 --file ./trial.sh --cpus 1 -- trial.sh
   cargo xtask vm --kernel 6.18 --flavour full --modules rdma_rxe,vfio_pci -- cat /proc/modules
+  cargo xtask vm --kernel mine --append cma=512M -- pinwatch load held-one
   cargo xtask vm --kernel 6.12 --forward 8080:80 -- httpd -f -p 80")]
 pub struct VmArgs {
-    /// Kernel series: 5.10, 6.1, 6.12, 6.18, 7.2 or 7.3
-    #[arg(long, value_name = "SERIES", value_parser = kernels::parse)]
-    kernel: &'static Kernel,
-    /// Debian's build of the kernel
+    /// Series of a stock kernel (5.10, 6.1, 6.12, 6.18, 7.2 or 7.3), or the name of one that
+    /// `cargo xtask kernel build` made
+    #[arg(long, value_name = "SERIES|NAME")]
+    kernel: Choice,
+    /// Debian's build of a stock kernel
     #[arg(long, value_enum, default_value_t)]
     flavour: Flavour,
     /// Copy a file or folder of this host into the guest [default place: /root]
@@ -85,9 +88,10 @@ pub fn main(args: &VmArgs) -> Result<ExitCode> {
             },
         );
     }
+    let (kernel, own) = args.kernel.open(&cache)?;
     let guest = Guest {
-        kernel: args.kernel,
-        own: None,
+        kernel,
+        own,
         flavour: args.flavour,
         files,
         modules: args.modules.clone(),

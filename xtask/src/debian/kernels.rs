@@ -3,7 +3,9 @@
 //! A cache entry has the uncompressed kernel, its configuration and its modules. It needs no network.
 
 use std::cmp::Ordering;
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -131,17 +133,19 @@ impl Fetched {
 
     /// Arranges the user's own kernel, a vmlinux or a bzImage, in a folder.
     pub fn own(image: &Path, modules: Option<&Path>, dir: &Path) -> Result<Self> {
-        const ELF: &[u8] = b"\x7fELF";
-        let data = fs::read(image).with_context(|| format!("cannot read {}", image.display()))?;
+        let image = image
+            .canonicalize()
+            .with_context(|| format!("cannot read {}", image.display()))?;
         fs::create_dir_all(dir)?;
-        if data.starts_with(ELF) {
-            fs::write(dir.join("vmlinux"), data)?;
+        let vmlinux = dir.join("vmlinux");
+        // A vmlinux with debug information has hundreds of megabytes: QEMU reads the original.
+        if is_elf(&image)? {
+            symlink(&image, vmlinux)?;
         } else {
-            let vmlinux = decompress::vmlinux(&data);
-            let vmlinux = vmlinux.with_context(|| {
+            let plain = decompress::vmlinux(&fs::read(&image)?).with_context(|| {
                 format!("{} is neither a vmlinux nor a bzImage", image.display())
             })?;
-            fs::write(dir.join("vmlinux"), vmlinux)?;
+            fs::write(vmlinux, plain)?;
         }
         // A build folder has the configuration beside the image or above it.
         let config = image
@@ -159,7 +163,7 @@ impl Fetched {
                 let modules = modules
                     .canonicalize()
                     .with_context(|| modules.display().to_string())?;
-                std::os::unix::fs::symlink(modules, modules_dir)?;
+                symlink(modules, modules_dir)?;
             }
             None => fs::create_dir(modules_dir)?,
         }
@@ -167,7 +171,8 @@ impl Fetched {
         Self::open(dir.to_owned())
     }
 
-    fn open(dir: PathBuf) -> Result<Self> {
+    /// A folder with `vmlinux`, `config`, `modules` and `release`.
+    pub fn open(dir: PathBuf) -> Result<Self> {
         let release = fs::read_to_string(dir.join("release"))?;
         Ok(Self { release, dir })
     }
@@ -188,6 +193,11 @@ pub fn parse(series: &str) -> Result<&'static Kernel> {
 }
 
 impl Kernel {
+    /// Debian's suites that have the kernel, in order of preference.
+    pub fn suites(&self) -> &'static [Suite] {
+        self.suites
+    }
+
     /// The kernel from the cache, or from the network.
     pub fn fetch(&self, flavour: Flavour, cache: &Cache, mirrors: &MirrorArgs) -> Result<Fetched> {
         let entry = format!("kernels/{}-{}", self.series, flavour.name());
@@ -262,6 +272,14 @@ fn arrange(root: &Path, release: &str, made: &Path) -> Result<PathBuf> {
     fs::rename(modules, made.join("modules"))?;
     fs::write(made.join("release"), release)?;
     Ok(made.to_owned())
+}
+
+fn is_elf(path: &Path) -> Result<bool> {
+    const ELF: &[u8] = b"\x7fELF";
+    let mut start = Vec::new();
+    let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+    file.take(ELF.len() as u64).read_to_end(&mut start)?;
+    Ok(start == ELF)
 }
 
 /// The newest release of a series among package names. Meta-packages, unsigned images and other

@@ -3,4 +3,5 @@
 pub mod apt;
 pub mod decompress;
 pub mod kernels;
+mod lzop;
 pub mod programs;

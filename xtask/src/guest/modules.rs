@@ -77,7 +77,7 @@ impl Modules {
 /// `a/b/snd-pcm.ko.xz` is the module `snd_pcm`.
 fn module_name(path: &Path) -> Option<String> {
     let (name, rest) = path.file_name()?.to_str()?.split_once(".ko")?;
-    matches!(rest, "" | ".xz" | ".zst").then(|| name.replace('-', "_"))
+    matches!(rest, "" | ".gz" | ".xz" | ".zst").then(|| name.replace('-', "_"))
 }
 
 /// The `depends=` entry that modpost wrote into the module.
@@ -106,6 +106,10 @@ mod tests {
         assert_eq!(
             module_name(Path::new("kernel/net/virtio-net.ko.xz")).unwrap(),
             "virtio_net"
+        );
+        assert_eq!(
+            module_name(Path::new("kernel/net/tun.ko.gz")).unwrap(),
+            "tun"
         );
         assert_eq!(
             module_name(Path::new("kernel/net/failover.ko")).unwrap(),

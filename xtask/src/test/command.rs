@@ -13,6 +13,7 @@ use std::thread;
 use anyhow::{Context, Result};
 
 use super::counts::{Counter, Printer};
+use super::lab;
 use super::matrix::{LIVE_TESTS, Matrix};
 use super::steps::Steps;
 use crate::bench::regression;
@@ -35,7 +36,8 @@ use crate::soak;
 #[command(after_help = "Examples:
   cargo xtask test
   cargo xtask test --no-live
-  cargo xtask test --kernel 6.12 --kernel 7.3 -- fresh_memory")]
+  cargo xtask test --kernel 6.12 --kernel 7.3 -- fresh_memory
+  cargo xtask test --lab")]
 pub struct TestArgs {
     /// Run the live tests on this kernel only (repeatable) [default: on all]
     #[arg(long = "kernel", value_name = "SERIES", value_parser = kernels::parse)]
@@ -46,6 +48,10 @@ pub struct TestArgs {
     /// Leave out the checks and tests that need no VM
     #[arg(long, conflicts_with = "no_live")]
     live_only: bool,
+    /// Only build kernels with other forms of the path, and check what pinwatch counts there. Not part of
+    /// the other tests: the first run compiles for minutes
+    #[arg(long, conflicts_with_all = ["kernels", "no_live", "live_only", "args"])]
+    lab: bool,
     #[command(flatten)]
     mirrors: MirrorArgs,
     /// Arguments for the live tests, such as the name of one
@@ -82,12 +88,20 @@ pub fn main(args: &TestArgs) -> Result<ExitCode> {
 fn run(args: &TestArgs, counter: &Counter, steps: &Steps<'_>) -> Result<()> {
     let Some(cache) = steps.run("setup", || {
         let cache = Cache::open()?;
-        setup::ensure(&cache, Purpose::Tests)?;
+        let purpose = if args.lab {
+            Purpose::All
+        } else {
+            Purpose::Tests
+        };
+        setup::ensure(&cache, purpose)?;
         Ok(cache)
     })?
     else {
         return Ok(());
     };
+    if args.lab {
+        return lab::run(&cache, &args.mirrors, steps);
+    }
     let matrix = Matrix {
         cache: &cache,
         mirrors: &args.mirrors,

@@ -2,6 +2,7 @@
 
 mod command;
 mod counts;
+mod lab;
 mod matrix;
 mod steps;
 

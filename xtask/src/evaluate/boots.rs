@@ -1,0 +1,167 @@
+//! Boots that record: their order, and what runs in each.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use super::args::EvaluateArgs;
+use super::side::Side;
+use crate::cache::Cache;
+use crate::debian::kernels::Flavour;
+use crate::guest::collected::collect;
+use crate::guest::qemu::{Accel, Tcg};
+use crate::guest::{Guest, Placed};
+
+const TIMEOUT: Duration = Duration::from_secs(1800);
+/// Measurements whose hooks run once per page.
+const ISOLATION: [&str; 3] = ["isolate_lru", "isolate_hugetlb", "isolate_movable"];
+const PINWATCH: &str = "/usr/bin/pinwatch";
+
+/// Everything that a boot needs.
+pub struct Boots<'a> {
+    pub args: &'a EvaluateArgs,
+    pub cache: &'a Cache,
+    pub pinwatch: PathBuf,
+    pub clock: Accel,
+}
+
+impl Boots<'_> {
+    /// Whether the guests' clock counts instructions.
+    pub fn counting(&self) -> bool {
+        self.clock == Accel::Tcg(Tcg::Counting)
+    }
+
+    /// Records the sides in boots of their own.
+    pub fn record(&self, sides: &[Side], runs: RangeInclusive<u32>) -> Result<()> {
+        let queue: Mutex<VecDeque<_>> = Mutex::new(order(sides.len(), runs).into());
+        let next = || queue.lock().expect("no worker panics").pop_front();
+        let work = || {
+            while let Some((side, run)) = next() {
+                if let Err(error) = self.record_one(&sides[side], run) {
+                    queue.lock().expect("no worker panics").clear();
+                    return Err(error);
+                }
+            }
+            Ok(())
+        };
+        // Instruction counts do not depend on other load of the host. Times do.
+        let workers = if self.counting() { 2 } else { 1 };
+        thread::scope(|scope| {
+            let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+            let mut ends = workers.into_iter();
+            ends.try_for_each(|worker| worker.join().expect("a worker does not panic"))
+        })
+    }
+
+    /// The recording of a side in one of its boots.
+    pub fn file(&self, side: &str, run: u32) -> PathBuf {
+        self.args.output.join(format!("{side}-{run}.pw"))
+    }
+
+    fn record_one(&self, side: &Side, run: u32) -> Result<()> {
+        let name = side.name;
+        eprintln!("xtask: {name}: boot {run}, a minute or two");
+        let started = Instant::now();
+        let guest = guest(self.args, side, &self.pinwatch);
+        let mirrors = &self.args.mirrors;
+        let boot = |sinks| guest.run_by(self.clock, self.cache, mirrors, sinks);
+        let [out, said] = collect(boot).with_context(|| format!("{name}: the recording failed"))?;
+        let text: String = out.split_whitespace().collect();
+        let recording = STANDARD
+            .decode(text)
+            .with_context(|| format!("{name}: the guest printed no recording"))?;
+        let path = self.file(name, run);
+        fs::write(&path, recording).with_context(|| path.display().to_string())?;
+        eprintln!(
+            "xtask: {name}: boot {run} took {} s: {}",
+            started.elapsed().as_secs(),
+            last_line(&said)
+        );
+        Ok(())
+    }
+}
+
+/// Sides and runs in the order A B, B A, A B, ...: a host that becomes slower or faster meanwhile hits all
+/// sides alike.
+fn order(sides: usize, runs: RangeInclusive<u32>) -> Vec<(usize, u32)> {
+    let mut order = Vec::new();
+    for run in runs {
+        let mut round: Vec<_> = (0..sides).map(|side| (side, run)).collect();
+        if run % 2 == 0 {
+            round.reverse();
+        }
+        order.extend(round);
+    }
+    order
+}
+
+/// A guest that records the load and prints the recording.
+pub fn guest(args: &EvaluateArgs, side: &Side, pinwatch: &Path) -> Guest {
+    let without = match args.isolation {
+        true => String::new(),
+        false => ISOLATION.map(|each| format!("--without {each}")).join(" "),
+    };
+    // All sides need the same kind of hook, and kprobes miss nothing here.
+    let command = format!(
+        "{PINWATCH} record --compress --attach kprobe {without} -o /tmp/recording -- {PINWATCH} load --evaluation --repeat {} \
+         >/dev/null && base64 /tmp/recording",
+        args.load
+    );
+    let mut append = vec!["norandmaps".to_owned()];
+    append.extend(side.append.iter().cloned());
+    Guest {
+        kernel: side.kernel,
+        own: side.own.clone(),
+        flavour: Flavour::Cloud,
+        files: vec![Placed {
+            host: pinwatch.to_owned(),
+            guest: PINWATCH.to_owned(),
+        }],
+        modules: Vec::new(),
+        append,
+        memory_mib: 2048,
+        // 5.10 hangs at boot with two processors that count instructions.
+        cpus: 1,
+        forwards: Vec::new(),
+        qemu_args: Vec::new(),
+        timeout: Some(TIMEOUT),
+        command: ["sh", "-c", &command].map(str::to_owned).to_vec(),
+    }
+}
+
+/// The last state of a line that a terminal would show.
+fn last_line(text: &str) -> &str {
+    let line = text.lines().last().unwrap_or_default();
+    let line = line.rsplit(['\r', '\n']).next().unwrap_or_default();
+    line.trim_start_matches("\x1b[K")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sides_take_turns_at_being_first() {
+        assert_eq!(
+            order(2, 1..=3),
+            [(0, 1), (1, 1), (1, 2), (0, 2), (0, 3), (1, 3)]
+        );
+        // A later part continues the same order.
+        assert_eq!(order(2, 2..=2), [(1, 2), (0, 2)]);
+        assert_eq!(order(3, 2..=2), [(2, 2), (1, 2), (0, 2)]);
+    }
+
+    #[test]
+    fn progress_is_reduced_to_its_last_state() {
+        assert_eq!(last_line("a\n1 pin\r\x1b[K2 pins"), "2 pins");
+        assert_eq!(last_line(""), "");
+    }
+}

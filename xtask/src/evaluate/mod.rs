@@ -1,0 +1,10 @@
+//! `cargo xtask evaluate`: records the same load on several kernels and compares the recordings.
+
+mod args;
+mod boots;
+mod command;
+mod comparison;
+mod side;
+
+pub use args::EvaluateArgs;
+pub use command::main;

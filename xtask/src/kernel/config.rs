@@ -1,0 +1,144 @@
+//! The configuration of a kernel: everything off but what the guest, pinwatch and the user need.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+/// What guests and pinwatch need, for all sources.
+const GUEST: &str = include_str!("../../kernels/guest.config");
+
+/// Without these a kernel neither boots in a guest nor serves pinwatch. Other symbols of [`GUEST`] are
+/// missing in some version.
+const ESSENTIAL: &[&str] = &[
+    "CONFIG_BLK_DEV_INITRD",
+    "CONFIG_BPF_JIT",
+    "CONFIG_BPF_SYSCALL",
+    "CONFIG_CMA",
+    "CONFIG_DEBUG_INFO_BTF",
+    "CONFIG_DEVTMPFS",
+    "CONFIG_DMA_CMA",
+    "CONFIG_FAULT_INJECTION",
+    "CONFIG_FUNCTION_TRACER",
+    "CONFIG_IO_URING",
+    "CONFIG_KPROBE_EVENTS",
+    "CONFIG_MEMORY_HOTREMOVE",
+    "CONFIG_PVH",
+    "CONFIG_SERIAL_8250_CONSOLE",
+    "CONFIG_TMPFS",
+    "CONFIG_TRANSPARENT_HUGEPAGE",
+];
+
+/// All requested symbols: for make's KCONFIG_ALLCONFIG. Later lines win.
+pub fn requested(fragments: &[PathBuf]) -> Result<String> {
+    let mut text = GUEST.to_owned();
+    for fragment in fragments {
+        let more = fs::read_to_string(fragment)
+            .with_context(|| format!("cannot read {}", fragment.display()))?;
+        if symbols(&more).next().is_none() {
+            bail!(
+                "{} sets no symbol: it needs lines such as CONFIG_CMA=y",
+                fragment.display()
+            );
+        }
+        write!(text, "\n# {}\n{more}", fragment.display())?;
+    }
+    Ok(text)
+}
+
+/// Fails if the kernel's configuration dropped an essential symbol, or one of the user's.
+pub fn check(config: &str, fragments: &[PathBuf]) -> Result<()> {
+    let essential = ESSENTIAL.iter().map(|symbol| (*symbol, "y"));
+    let missing: Vec<_> = essential
+        .filter(|(symbol, value)| value_of(config, symbol) != *value)
+        .map(|(symbol, _)| symbol)
+        .collect();
+    if !missing.is_empty() {
+        bail!(
+            "the configuration lacks what guests need: {}",
+            missing.join(", ")
+        );
+    }
+    for fragment in fragments {
+        check_fragment(config, fragment)?;
+    }
+    Ok(())
+}
+
+fn check_fragment(config: &str, fragment: &Path) -> Result<()> {
+    let text = fs::read_to_string(fragment)?;
+    for (symbol, wanted) in symbols(&text) {
+        let value = value_of(config, symbol);
+        if value != wanted {
+            bail!(
+                "{}: {symbol}={wanted} has no effect, the kernel sets {value}: add the symbols that it depends on (`make menuconfig`, key /)",
+                fragment.display()
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Symbols and values of lines such as `CONFIG_CMA=y` and `# CONFIG_SMP is not set`.
+fn symbols(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    text.lines().filter_map(|line| {
+        let line = line.trim();
+        if let Some(symbol) = line.strip_prefix("# ") {
+            let symbol = symbol.strip_suffix(" is not set")?;
+            return Some((symbol, "n")).filter(|_| symbol.starts_with("CONFIG_"));
+        }
+        line.split_once('=')
+            .filter(|(symbol, _)| symbol.starts_with("CONFIG_"))
+    })
+}
+
+fn value_of<'a>(config: &'a str, symbol: &str) -> &'a str {
+    let mut all = symbols(config);
+    all.find(|(name, _)| *name == symbol)
+        .map_or("n", |(_, value)| value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn symbols_of_a_fragment() {
+        let text = "# CMA\nCONFIG_CMA=y\n# CONFIG_SMP is not set\nCONFIG_X=\"a b\"\n\n# CONFIG\n";
+        let found: Vec<_> = symbols(text).collect();
+        assert_eq!(
+            found,
+            [
+                ("CONFIG_CMA", "y"),
+                ("CONFIG_SMP", "n"),
+                ("CONFIG_X", "\"a b\"")
+            ]
+        );
+    }
+
+    #[test]
+    fn essential_symbols_are_requested() {
+        for symbol in ESSENTIAL {
+            assert_eq!(value_of(GUEST, symbol), "y", "{symbol}");
+        }
+        check(GUEST, &[]).unwrap();
+        let without = GUEST.replace("CONFIG_CMA=y", "# CONFIG_CMA is not set");
+        let error = check(&without, &[]).unwrap_err().to_string();
+        assert!(error.ends_with(": CONFIG_CMA"), "{error}");
+    }
+
+    #[test]
+    fn symbols_of_the_user_must_have_an_effect() {
+        let dir = tempfile::tempdir().unwrap();
+        let fragment = dir.path().join("my.config");
+        fs::write(&fragment, "CONFIG_ZSWAP=y\n# CONFIG_NUMA is not set\n").unwrap();
+        let fragments = [fragment];
+        let requested = requested(&fragments).unwrap();
+        check(&requested, &fragments).unwrap();
+        let error = check(GUEST, &fragments).unwrap_err().to_string();
+        assert!(error.contains("CONFIG_ZSWAP=y has no effect"), "{error}");
+        fs::write(&fragments[0], "CMA=y\n").unwrap();
+        assert!(super::requested(&fragments).is_err());
+    }
+}

@@ -1,0 +1,14 @@
+//! The kernel lab: kernels for guests, built from Debian's sources with the user's patches.
+
+mod build;
+mod command;
+mod config;
+mod make;
+mod source;
+mod store;
+mod tree;
+
+pub use build::{Recipe, build, parse_source};
+pub use command::{KernelArgs, main};
+
+pub use store::Choice;
