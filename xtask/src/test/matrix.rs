@@ -36,11 +36,12 @@ const QEMU_ARGS: [&str; 4] = [
 
 /// Tests that depend more on user space than on the kernel: they run on the oldest kernel, the newest, and one
 /// between.
-const USER_SPACE: [&str; 7] = [
+const USER_SPACE: [&str; 8] = [
     "faults::",
     "lifecycle::",
     "privileges::",
     "recordings::",
+    "restart::",
     "series::",
     "tail::",
     "watchers::",
