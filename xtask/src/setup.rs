@@ -12,6 +12,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result, bail};
 use rustix::process::geteuid;
 
+use crate::arch::Arch;
 use crate::build::compiler::Compiler;
 use crate::build::linker;
 use crate::cache::Cache;
@@ -156,6 +157,28 @@ const NEEDS: &[Need] = &[
     },
 ];
 
+/// For guests of arm64, beside [`NEEDS`].
+const ARM64_NEEDS: &[Need] = &[
+    Need {
+        name: "qemu-system-aarch64",
+        present: in_path,
+        package: "qemu-system-arm",
+        purpose: Purpose::Guests,
+    },
+    Need {
+        name: "aarch64-linux-gnu-gcc",
+        present: in_path,
+        package: "gcc-aarch64-linux-gnu",
+        purpose: Purpose::All,
+    },
+    Need {
+        name: "/usr/aarch64-linux-gnu/lib/libc.a",
+        present: is_file,
+        package: "libc6-dev-arm64-cross",
+        purpose: Purpose::All,
+    },
+];
+
 /// Debian's compiler with its library sources, for machines without rustup's nightly and rust-src.
 const COMPILER_PACKAGES: [&str; 2] = ["rustc-web", "rust-web-src"];
 
@@ -199,12 +222,29 @@ pub fn ensure(cache: &Cache, purpose: Purpose) -> Result<()> {
     Ok(())
 }
 
-fn missing_packages(purpose: Purpose) -> Result<Vec<&'static str>> {
-    let mut packages: Vec<_> = NEEDS
+/// Installs whatever a purpose needs for guests of another architecture. Only those who boot one need it, so
+/// `setup` does not install it.
+pub fn ensure_arch(arch: Arch, purpose: Purpose) -> Result<()> {
+    let needs = match arch {
+        Arch::X86_64 => return Ok(()),
+        Arch::Aarch64 => ARM64_NEEDS,
+    };
+    let packages = missing_among(needs, purpose);
+    if packages.is_empty() {
+        return Ok(());
+    }
+    install(&packages)
+}
+
+fn missing_among(needs: &'static [Need], purpose: Purpose) -> Vec<&'static str> {
+    let missing = needs
         .iter()
-        .filter(|need| purpose.wants(need.purpose) && !(need.present)(need.name))
-        .map(|need| need.package)
-        .collect();
+        .filter(|need| purpose.wants(need.purpose) && !(need.present)(need.name));
+    missing.map(|need| need.package).collect()
+}
+
+fn missing_packages(purpose: Purpose) -> Result<Vec<&'static str>> {
+    let mut packages = missing_among(NEEDS, purpose);
     if purpose >= Purpose::All && !prebuilt() && Compiler::find()?.is_none() {
         packages.extend(COMPILER_PACKAGES);
     }

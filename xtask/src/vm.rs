@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::build;
+use crate::arch::Arch;
+use crate::build::{self, cross::Cross};
 use crate::cache::Cache;
 use crate::debian::apt::MirrorArgs;
 use crate::debian::kernels::{self, Flavour, Kernel};
@@ -25,11 +26,15 @@ use crate::setup::{self, Purpose};
   cargo xtask vm --kernel 7.3 -- pinwatch check --json | jq .
   cargo xtask vm --kernel 6.1 --file ./trial.sh --cpus 1 -- trial.sh
   cargo xtask vm --kernel 6.18 --flavour full --modules rdma_rxe,vfio_pci -- cat /proc/modules
-  cargo xtask vm --kernel 6.12 --forward 8080:80 -- httpd -f -p 80")]
+  cargo xtask vm --kernel 6.12 --forward 8080:80 -- httpd -f -p 80
+  cargo xtask vm --kernel 6.12 --arch aarch64 --flavour 16k -- pinwatch check")]
 pub struct VmArgs {
     /// Kernel series: 5.10, 6.1, 6.12, 6.18, 7.2 or 7.3
     #[arg(long, value_name = "SERIES", value_parser = kernels::parse)]
     kernel: &'static Kernel,
+    /// Architecture of the guest; others than x86_64 are emulated
+    #[arg(long, value_enum, default_value_t)]
+    arch: Arch,
     /// Debian's build of the kernel
     #[arg(long, value_enum, default_value_t)]
     flavour: Flavour,
@@ -75,18 +80,18 @@ pub fn main(args: &VmArgs) -> Result<ExitCode> {
         Purpose::All
     };
     setup::ensure(&cache, purpose)?;
+    setup::ensure_arch(args.arch, purpose)?;
     let mut files = args.files.clone();
     if !args.no_build {
-        files.insert(
-            0,
-            Placed {
-                host: build::pinwatch()?,
-                guest: "/usr/bin/pinwatch".to_owned(),
-            },
-        );
+        let host = match args.arch {
+            Arch::X86_64 => build::pinwatch()?,
+            other => build::pinwatch_on(&Cross::find(other, &cache, &args.mirrors)?)?,
+        };
+        let guest = "/usr/bin/pinwatch".to_owned();
+        files.insert(0, Placed { host, guest });
     }
     let guest = Guest {
-        kernel: args.kernel,
+        kernel: args.kernel.on(args.arch)?,
         own: None,
         flavour: args.flavour,
         files,
