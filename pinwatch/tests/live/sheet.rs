@@ -17,9 +17,9 @@ const SHEETS: [(&str, &str); 12] = sheets! {
     "5.10-full" "6.1-full" "6.12-full" "6.18-full" "7.2-full" "7.3-full"
 };
 
-const ARM64_SHEETS: [(&str, &str); 2] = sheets! {
+const ARM64_SHEETS: [(&str, &str); 4] = sheets! {
     "facts-arm64"
-    "6.1-cloud" "6.12-cloud"
+    "6.1-cloud" "6.12-cloud" "6.12-16k" "7.3-cloud"
 };
 
 /// The sheet of a release: `6.12-cloud` for `6.12.107+deb13-cloud-amd64`. `None` if there is none.
@@ -103,10 +103,11 @@ fn a_release_finds_its_sheet_and_differences_are_named() {
         ("6.12.999+deb13-cloud-amd64", "6.12."),
         ("6.12.999+deb13-amd64", "6.12."),
         ("6.12.999+deb13-cloud-arm64", "6.12."),
+        ("6.12.999+deb13-arm64-16k", "6.12."),
     ] {
         let sheet = sheet_of(release).expect("a sheet");
         assert!(sheet.release.starts_with(expected), "{}", sheet.release);
-        for part in ["cloud", "arm64"] {
+        for part in ["cloud", "arm64", "16k"] {
             assert_eq!(sheet.release.contains(part), release.contains(part));
         }
     }

@@ -19,10 +19,12 @@ macro_rules! sheet {
     };
 }
 
-fn sheets() -> [(&'static str, Facts); 2] {
+fn sheets() -> [(&'static str, Facts); 4] {
     [
         ("6.1-cloud", sheet!("6.1-cloud")),
         ("6.12-cloud", sheet!("6.12-cloud")),
+        ("6.12-16k", sheet!("6.12-16k")),
+        ("7.3-cloud", sheet!("7.3-cloud")),
     ]
 }
 
@@ -64,7 +66,7 @@ fn kernels_without_direct_calls_use_kprobes() {
 /// Where the helper is missing, only x86-64's place of the registers on the stack is known.
 #[test]
 fn origins_are_lost_without_the_helper() {
-    let [_, (_, mut facts)] = sheets();
+    let [_, (_, mut facts), ..] = sheets();
     facts.constants.remove("BPF_FUNC_task_pt_regs");
     let plan = Plan::new(&facts, Prefer::Auto);
     assert!(matches!(
@@ -76,7 +78,7 @@ fn origins_are_lost_without_the_helper() {
 /// Eight arguments are in registers, so the seven of `migrate_pages` need no newer trampoline.
 #[test]
 fn seven_arguments_fit_a_trampoline() {
-    let [_, (_, mut facts)] = sheets();
+    let [_, (_, mut facts), ..] = sheets();
     facts.symbols.remove("bpf_modify_return_test2");
     let plan = Plan::new(&facts, Prefer::Auto);
     let Verdict::Attach { attachments, note } = verdict(&plan, Measurement::MigrateResult) else {
