@@ -107,7 +107,10 @@ fn share_target(out: &Path) -> Result<()> {
         .filter(|dir| dir.join("CACHEDIR.TAG").exists())
         .last();
     let Some(root) = root else { return Ok(()) };
-    let (shared, folder) = (root.join("ebpf"), out.join("aya-build"));
+    // The object does depend on the architecture, by its flags.
+    let arch = env::var("CARGO_CFG_TARGET_ARCH")?;
+    let shared = root.join("ebpf").join(arch);
+    let folder = out.join("aya-build");
     fs::create_dir_all(&shared)?;
     fs::create_dir_all(&folder)?;
     // `build_ebpf` builds in this folder.

@@ -5,19 +5,18 @@
 use core::mem::MaybeUninit;
 
 use aya_ebpf::EbpfContext;
-use aya_ebpf::bindings::pt_regs;
 use aya_ebpf::helpers::generated::{bpf_get_current_comm, bpf_get_stack};
 use aya_ebpf::helpers::{
     bpf_get_current_pid_tgid, bpf_get_current_task, bpf_get_current_task_btf,
     bpf_get_smp_processor_id, bpf_ktime_get_ns, bpf_probe_read_kernel, bpf_task_pt_regs,
 };
-use aya_ebpf::programs::{ProbeContext, RetProbeContext};
-use pinwatch_common::origin::syscall_origin;
 use pinwatch_common::program_config::{
     PREEMPTION_CAN_BE_DISABLED, PREEMPTION_NONE, ProgramConfig, USER_REGS_BY_HELPER,
     USER_REGS_BY_STACK,
 };
 use pinwatch_common::record::{ISOLATES, Isolate, Origin, STACK_FRAMES};
+
+use crate::arch::{self, UserRegs};
 
 /// Written by user space before it loads the programs.
 #[unsafe(no_mangle)]
@@ -32,18 +31,6 @@ macro_rules! config {
     };
 }
 
-/// Code segment of 64-bit user space. Other code segments use other system call numbers.
-const USER_CS: u64 = 0x33;
-
-/// Reads a register of the running system call. A macro, since a BPF load needs a constant offset.
-macro_rules! user_reg {
-    ($regs:expr, $field:ident) => {
-        // SAFETY: the pointer comes from `bpf_task_pt_regs`. The verifier checks the offset, and the
-        // kernel handles faults.
-        unsafe { (&raw const (*$regs).$field).read_volatile() }
-    };
-}
-
 /// [`Origin`] of a pin that the running thread makes, from its system call.
 ///
 /// Returns `Other` for a kernel thread and for calls that do not identify an interface, such as write.
@@ -51,11 +38,12 @@ macro_rules! user_reg {
 pub fn origin() -> u8 {
     let origin = match config!(user_regs) {
         USER_REGS_BY_HELPER => {
-            // SAFETY: the helpers take and return the running task.
-            let regs = unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) } as *const pt_regs;
-            syscall_origin(user_reg!(regs, orig_rax), || {
-                (user_reg!(regs, cs) == USER_CS).then(|| user_reg!(regs, rsi))
-            })
+            // SAFETY: the helpers take and return the running task. The verifier checks loads through the
+            // pointer, and the kernel handles faults.
+            unsafe {
+                let regs = bpf_task_pt_regs(bpf_get_current_task_btf());
+                arch::origin(regs as *const UserRegs)
+            }
         }
         USER_REGS_BY_STACK => {
             let (task_stack, stack_regs) = (config!(task_stack_offset), config!(stack_regs_offset));
@@ -64,10 +52,11 @@ pub fn origin() -> u8 {
                 let task = bpf_get_current_task();
                 let stack = bpf_probe_read_kernel((task + task_stack) as *const u64);
                 let regs = stack.unwrap_or_default().wrapping_add(stack_regs);
-                bpf_probe_read_kernel(regs as *const pt_regs)
+                bpf_probe_read_kernel(regs as *const UserRegs)
             };
-            regs.map_or(Origin::Other, |regs| {
-                syscall_origin(regs.orig_rax, || (regs.cs == USER_CS).then_some(regs.rsi))
+            // SAFETY: the copy is on this program's stack.
+            regs.map_or(Origin::Other, |regs| unsafe {
+                arch::origin(&raw const regs)
             })
         }
         _ => Origin::Other,
@@ -147,16 +136,6 @@ pub fn raw_arg(ctx: &impl EbpfContext, n: usize) -> u64 {
     unsafe { bpf_probe_read_kernel(ctx.as_ptr().cast::<u64>().add(n)) }.unwrap_or_default()
 }
 
-/// Argument `n` of a probed function that x86 passes on the stack: 0 is the seventh. `None` if it
-/// cannot be read.
-#[inline(always)]
-pub fn stack_arg(ctx: &ProbeContext, n: u64) -> Option<u32> {
-    // At entry the stack pointer leads to the return address, with the arguments above it.
-    let at = entry_frame(ctx).wrapping_add(8 * (n + 1));
-    // SAFETY: the helper checks the address and handles faults.
-    unsafe { bpf_probe_read_kernel(at as *const u32) }.ok()
-}
-
 /// Writes the running thread's kernel stack to `frames`, innermost first. Returns the number of bytes,
 /// or `-errno`.
 #[inline(always)]
@@ -196,20 +175,6 @@ pub fn can_disable_preemption() -> bool {
 #[inline(always)]
 pub fn frame(ctx: &impl EbpfContext) -> u64 {
     ctx.as_ptr() as u64
-}
-
-/// Stack address that identifies a call to a kprobe at its entry: that of the return address.
-#[inline(always)]
-pub fn entry_frame(ctx: &ProbeContext) -> u64 {
-    // SAFETY: the context of a kprobe is the probed function's registers.
-    unsafe { (*ctx.regs).rsp }
-}
-
-/// Same address as [`entry_frame`], in a kretprobe: there the return address has been popped.
-#[inline(always)]
-pub fn return_frame(ctx: &RetProbeContext) -> u64 {
-    // SAFETY: the context of a kretprobe is the registers of the return.
-    unsafe { (*ctx.regs).rsp }.wrapping_sub(size_of::<u64>() as u64)
 }
 
 /// Whether calls of GUP-fast are measured.

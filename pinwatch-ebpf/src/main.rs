@@ -13,6 +13,7 @@
 #![no_main]
 #![feature(asm_experimental_arch)]
 
+mod arch;
 mod event;
 mod gup_fast;
 mod kernel;

@@ -37,9 +37,9 @@ JSON: one object per pin with the fields
   pin            its number, in the order of return
   tid            the thread that made it
   via, memory    as on the command line
-  pages          4 KiB pages in the range
+  pages          base pages in the range
   expected_pins  long-term pins that the kernel makes for this system call: one per GiB for
-                 io_uring, one per 512 pages for rdma and vfio, up to the one that fails; 0 for
+                 io_uring, one per page of pointers (512) for rdma and vfio, up to the one that fails; 0 for
                  odirect and process_vm. The kernel makes fewer where GUP-fast takes all pages of a
                  pin: pages outside ZONE_MOVABLE (io_uring from 6.12 on and rdma, see --fresh), and
                  all touched pages for rdma before 5.13. It makes more for vfio before 5.13, which
@@ -85,7 +85,7 @@ pub struct Args {
     #[arg(long)]
     pub via: Option<Via>,
 
-    /// Pages of 4 KiB per pin; thp and hugetlb round up to 512 [default: 256]
+    /// Base pages per pin; thp and hugetlb round up to whole huge pages [default: 256]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..1 << 30))]
     pub pages: Option<u64>,
 

@@ -10,7 +10,7 @@ use crate::host::{disruption, prepare};
 use crate::memory::placement::PlacementReader;
 use crate::plan::Plan;
 use crate::report::Style;
-use crate::spec::{Company, HUGE, Memory};
+use crate::spec::{Company, Memory, huge};
 use crate::{oom_child, preflight, runner, sys};
 
 pub fn run_plan(mut plan: Plan, style: Style, disruptive: bool) -> anyhow::Result<ExitCode> {
@@ -38,7 +38,7 @@ pub fn run_plan(mut plan: Plan, style: Style, disruptive: bool) -> anyhow::Resul
 /// Makes the changes to the host that a plan needs.
 fn prepare_host(plan: &Plan, session: &Session) -> anyhow::Result<DeviceLease> {
     if plan.memory == Memory::Hugetlb {
-        prepare::free_huge_pages(session, (plan.resident_pages() / HUGE) as u64)?;
+        prepare::free_huge_pages(session, (plan.resident_pages() / huge()) as u64)?;
     }
     if plan.company == Company::Hog {
         prepare::switch_throttling_off(session)?;

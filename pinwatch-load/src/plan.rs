@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::error::Unavailable;
 use crate::memory::zones::Zones;
-use crate::spec::{ALIAS_WINDOW, Company, HUGE, Hold, Memory, Pages, Via};
+use crate::spec::{Company, Hold, Memory, Pages, Via, alias_window, huge, page_size};
 
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -59,10 +59,12 @@ impl Plan {
     pub fn settle(&mut self, zones: Option<&Zones>) -> anyhow::Result<()> {
         let asked = match self.pages {
             Pages::Count(pages) => pages,
+            Pages::Huge(pages) => pages * huge(),
+            Pages::Mib(mib) => (mib << 20) / page_size(),
             Pages::AllNonMovable => all_non_movable(zones)?,
         };
         let pages = match self.memory {
-            Memory::Thp | Memory::Hugetlb => asked.next_multiple_of(HUGE),
+            Memory::Thp | Memory::Hugetlb => asked.next_multiple_of(huge()),
             _ => asked,
         };
         if pages != asked && matches!(self.pages, Pages::Count(_)) {
@@ -76,6 +78,8 @@ impl Plan {
     pub fn pages(&self) -> usize {
         match self.pages {
             Pages::Count(pages) => pages,
+            Pages::Huge(pages) => pages * huge(),
+            Pages::Mib(mib) => (mib << 20) / page_size(),
             Pages::AllNonMovable => 0,
         }
     }
@@ -83,7 +87,7 @@ impl Plan {
     /// Physical base pages that all ranges use together.
     pub fn resident_pages(&self) -> usize {
         let range = match self.memory {
-            Memory::Alias => self.pages().min(ALIAS_WINDOW),
+            Memory::Alias => self.pages().min(alias_window()),
             Memory::Readonly => 0,
             _ => self.pages(),
         };

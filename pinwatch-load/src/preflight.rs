@@ -10,7 +10,7 @@ use nix::unistd::{SysconfVar, sysconf};
 use crate::error::Unavailable;
 use crate::memory::zones::Zones;
 use crate::plan::Plan;
-use crate::spec::{Company, Memory, PAGE, Via};
+use crate::spec::{Company, Memory, Via, page_size};
 
 pub fn fits(plan: &Plan, zones: Option<&Zones>) -> anyhow::Result<()> {
     match why_not(plan, zones) {
@@ -20,11 +20,6 @@ pub fn fits(plan: &Plan, zones: Option<&Zones>) -> anyhow::Result<()> {
 }
 
 fn why_not(plan: &Plan, zones: Option<&Zones>) -> Option<String> {
-    if sysconf(SysconfVar::PAGE_SIZE) != Ok(Some(PAGE as i64)) {
-        return Some(
-            "this kernel has larger pages than 4 KiB, and the load supports 4 KiB only".to_owned(),
-        );
-    }
     if plan.memory == Memory::Thp && thp_is_off() {
         return Some("transparent huge pages are off: write madvise to /sys/kernel/mm/transparent_hugepage/enabled".to_owned());
     }
@@ -72,7 +67,7 @@ fn why_not(plan: &Plan, zones: Option<&Zones>) -> Option<String> {
 /// Warns on stderr that RLIMIT_MEMLOCK can be the cause of an ENOMEM. The kernel checks it before it pins.
 pub fn warn_of_memlock_limit(plan: &Plan) {
     const CAP_IPC_LOCK: u64 = 1 << 14;
-    let bytes = (plan.pages() * PAGE * plan.threads) as u64;
+    let bytes = (plan.pages() * page_size() * plan.threads) as u64;
     if let Ok((limit, _)) = getrlimit(Resource::RLIMIT_MEMLOCK)
         && bytes > limit
         && effective_capabilities().is_none_or(|set| set & CAP_IPC_LOCK == 0)
@@ -101,7 +96,7 @@ fn online_cpus() -> i64 {
 }
 
 fn mib(pages: u64) -> u64 {
-    (pages * PAGE as u64) >> 20
+    (pages * page_size() as u64) >> 20
 }
 
 fn thp_is_off() -> bool {
@@ -116,5 +111,5 @@ fn meminfo_pages(key: &str) -> Option<u64> {
         .find_map(|line| line.strip_prefix(key))?
         .trim()
         .strip_suffix(" kB")?;
-    Some(kib.parse::<u64>().ok()? * 1024 / PAGE as u64)
+    Some(kib.parse::<u64>().ok()? * 1024 / page_size() as u64)
 }

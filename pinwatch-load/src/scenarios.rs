@@ -77,17 +77,17 @@ pub const SCENARIOS: &[Scenario] = &[
         expect: "5.10: ok, no page migrates. Later: ok, or ENOMEM if no free huge page is outside Movable.",
         plan: Plan {
             memory: Memory::Thp,
-            pages: Pages::Count(1024),
+            pages: Pages::Huge(2),
             ..DEFAULTS
         },
     },
     Scenario {
         name: "hugetlb",
         does: "Pins 2 hugetlbfs pages. Raises the pool first if it has too few free pages.",
-        expect: "5.10: ok, no page migrates. 6.1: ENOMEM, and the kernel warns. Later: ok, 1,024 pages leave Movable.",
+        expect: "5.10: ok, no page migrates. 6.1: ENOMEM, and the kernel warns. Later: ok, both leave Movable.",
         plan: Plan {
             memory: Memory::Hugetlb,
-            pages: Pages::Count(1024),
+            pages: Pages::Huge(2),
             ..DEFAULTS
         },
     },
@@ -165,7 +165,7 @@ pub const SCENARIOS: &[Scenario] = &[
         expect: "5.10: ok, no page migrates. Later: ENOMEM, the held huge page stays.",
         plan: Plan {
             memory: Memory::Thp,
-            pages: Pages::Count(1024),
+            pages: Pages::Huge(2),
             hold: Hold::Pages(1),
             ..DEFAULTS
         },
@@ -228,7 +228,7 @@ pub const SCENARIOS: &[Scenario] = &[
         plan: Plan {
             via: Via::Xdp,
             memory: Memory::Alias,
-            pages: Pages::Count(1 << 19),
+            pages: Pages::Mib(2048),
             ..DEFAULTS
         },
     },
@@ -243,12 +243,12 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "starved",
-        does: "Pins 65,536 untouched pages while a real-time thread takes the CPU for 5 s.",
+        does: "Pins 256 MiB of untouched memory while a real-time thread takes the CPU for 5 s.",
         expect: "ok after 5 s or slightly more, on every kernel.",
         plan: Plan {
             memory: Memory::Untouched,
             company: Company::Hog,
-            pages: Pages::Count(65536),
+            pages: Pages::Mib(256),
             ..DEFAULTS
         },
     },

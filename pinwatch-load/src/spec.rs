@@ -3,16 +3,30 @@
 
 use std::ops::Range;
 use std::str::FromStr;
+use std::sync::LazyLock;
 
 use clap::ValueEnum;
+use nix::unistd::{SysconfVar, sysconf};
 use serde::Serialize;
 
-/// Bytes of a base page. The load supports kernels with 4 KiB pages only.
-pub const PAGE: usize = 4096;
-/// Base pages in a huge page.
-pub const HUGE: usize = 512;
+/// Bytes of a base page.
+pub fn page_size() -> usize {
+    static PAGE: LazyLock<usize> = LazyLock::new(|| {
+        let size = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
+        usize::try_from(size.expect("every Linux has a page size")).expect("it is positive")
+    });
+    *PAGE
+}
+
+/// Base pages in a huge page: the number of entries in a page of a page table.
+pub fn huge() -> usize {
+    page_size() / size_of::<u64>()
+}
+
 /// Base pages of the memfd that [`Memory::Alias`] maps repeatedly.
-pub const ALIAS_WINDOW: usize = 16384;
+pub fn alias_window() -> usize {
+    (64 << 20) / page_size()
+}
 
 /// The system call that pins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
@@ -89,6 +103,10 @@ pub enum Company {
 pub enum Pages {
     /// Base pages.
     Count(usize),
+    /// Huge pages.
+    Huge(usize),
+    /// MiB.
+    Mib(usize),
     /// As many base pages as all zones except ZONE_MOVABLE have: too many to pin.
     AllNonMovable,
 }

@@ -35,7 +35,7 @@ fn assert_current(file: &str, made: &str) {
 fn metrics_md_is_current() {
     let mut text = String::from(
         "# Metrics\n\nGenerated from `METRICS` in `pinwatch/src/output/metrics/table.rs`. Times are in seconds, pages in base\n\
-         pages (4 KiB) unless said otherwise. Counters of pins move when a pin returns.\n\n\
+         pages unless said otherwise. Counters of pins move when a pin returns.\n\n\
          | Metric | Type | Meaning |\n|---|---|---|\n",
     );
     for metric in METRICS {

@@ -5,7 +5,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::thread;
@@ -15,11 +15,12 @@ use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use serde_json::Value;
 
-use crate::build;
+use crate::arch::Arch;
+use crate::build::{self, cross::Cross};
 use crate::cache::Cache;
 use crate::child::Interrupted;
 use crate::debian::apt::MirrorArgs;
-use crate::debian::kernels::{self, Flavour, KERNELS, Kernel};
+use crate::debian::kernels::{self, ARM64_KERNELS, Flavour, KERNELS, Kernel};
 use crate::guest::collected::collect;
 use crate::guest::{Guest, Placed};
 use crate::setup::{self, Purpose};
@@ -32,12 +33,16 @@ use crate::setup::{self, Purpose};
 #[command(after_help = "Examples:
   cargo xtask facts
   cargo xtask facts --kernel 6.12 --flavour full
+  cargo xtask facts --arch aarch64
   cargo xtask facts --check")]
 pub struct FactsArgs {
     /// Write the sheet of this kernel only (repeatable) [default: all]
     #[arg(long = "kernel", value_name = "SERIES", value_parser = kernels::parse)]
     kernels: Vec<&'static Kernel>,
-    /// Write the sheet of this flavour only [default: cloud and full]
+    /// Architecture of the kernels
+    #[arg(long, value_enum, default_value_t)]
+    arch: Arch,
+    /// Write the sheet of this flavour only [default: cloud and full; on aarch64 cloud]
     #[arg(long = "flavour", value_enum)]
     flavours: Vec<Flavour>,
     /// Write nothing; fail if a sheet differs from its kernel, and print the differences
@@ -51,21 +56,32 @@ pub struct FactsArgs {
 }
 
 const SHEETS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../pinwatch/tests/data/facts");
+
+/// The folder with the sheets of an architecture.
+fn folder(arch: Arch) -> PathBuf {
+    format!("{SHEETS}{}", arch.suffix()).into()
+}
+
 const TIMEOUT: Duration = Duration::from_secs(300);
 
 pub fn main(args: &FactsArgs) -> Result<ExitCode> {
     let started = Instant::now();
     let cache = Cache::open()?;
     setup::ensure(&cache, Purpose::All)?;
+    setup::ensure_arch(args.arch, Purpose::All)?;
+    let pinwatch = match args.arch {
+        Arch::X86_64 => build::pinwatch()?,
+        other => build::pinwatch_on(&Cross::find(other, &cache, &args.mirrors)?)?,
+    };
     let work = Work {
         args,
         cache,
-        pinwatch: build::pinwatch()?,
-        queue: Mutex::new(queue(args)),
+        pinwatch,
+        queue: Mutex::new(queue(args)?),
         troubles: Mutex::default(),
     };
     if !args.check {
-        fs::create_dir_all(SHEETS)?;
+        fs::create_dir_all(folder(args.arch))?;
     }
     let sheets = work.queue.lock().expect(NO_PANIC).len();
     thread::scope(|scope| {
@@ -91,21 +107,26 @@ pub fn main(args: &FactsArgs) -> Result<ExitCode> {
 const NO_PANIC: &str = "no worker panics";
 
 /// All kernels of one flavour before the next flavour; cloud kernels first, since they are smaller.
-fn queue(args: &FactsArgs) -> VecDeque<Source> {
-    let kernels = match args.kernels.as_slice() {
-        [] => KERNELS.iter().collect(),
-        some => some.to_vec(),
+fn queue(args: &FactsArgs) -> Result<VecDeque<Source>> {
+    let kernels: Vec<_> = match (args.kernels.as_slice(), args.arch) {
+        ([], Arch::X86_64) => KERNELS.iter().collect(),
+        ([], Arch::Aarch64) => ARM64_KERNELS.iter().collect(),
+        (some, arch) => some
+            .iter()
+            .map(|kernel| kernel.on(arch))
+            .collect::<Result<_>>()?,
     };
-    let flavours = match args.flavours.as_slice() {
-        [] => &[Flavour::Cloud, Flavour::Full],
-        some => some,
+    let flavours = match (args.flavours.as_slice(), args.arch) {
+        ([], Arch::X86_64) => &[Flavour::Cloud, Flavour::Full][..],
+        ([], Arch::Aarch64) => &[Flavour::Cloud],
+        (some, _) => some,
     };
     let pairs = flavours.iter().flat_map(|&flavour| {
         kernels
             .iter()
             .map(move |&kernel| Source { kernel, flavour })
     });
-    pairs.collect()
+    Ok(pairs.collect())
 }
 
 /// A kernel with a sheet.
@@ -183,7 +204,7 @@ impl Work<'_> {
     /// Writes a sheet, or compares it with the committed one.
     fn settle(&self, name: &str, sheet: &str) -> Result<String> {
         let made: Value = serde_json::from_str(sheet).context("the sheet is not JSON")?;
-        let path = Path::new(SHEETS).join(format!("{name}.json"));
+        let path = folder(self.args.arch).join(format!("{name}.json"));
         let old = match fs::read_to_string(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             read => Some(read.with_context(|| path.display().to_string())?),

@@ -3,6 +3,7 @@
 //! Each command has a file or a folder of its own. They share `guest` (a stock kernel that runs a command in
 //! QEMU), `debian` (packages and kernels), `build`, `setup`, `cache` and `child`.
 
+mod arch;
 mod bench;
 mod build;
 mod cache;

@@ -13,13 +13,14 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use rustix::process::geteuid;
 
+use crate::arch::Arch;
 use crate::build::compiler::Compiler;
 use crate::build::linker;
 use crate::cache::Cache;
 use crate::child;
 
 pub use self::needs::Purpose;
-use self::needs::{NEEDS, in_path};
+use self::needs::{ARM64_NEEDS, NEEDS, Need, in_path};
 
 /// Install missing programs, or list them
 ///
@@ -85,12 +86,29 @@ pub fn ensure_program(name: &str, package: &'static str) -> Result<()> {
     install(&[package])
 }
 
-fn missing_packages(purpose: Purpose) -> Result<Vec<&'static str>> {
-    let mut packages: Vec<_> = NEEDS
+/// Installs whatever a purpose needs for guests of another architecture. Only those who boot one need it, so
+/// `setup` does not install it.
+pub fn ensure_arch(arch: Arch, purpose: Purpose) -> Result<()> {
+    let needs = match arch {
+        Arch::X86_64 => return Ok(()),
+        Arch::Aarch64 => ARM64_NEEDS,
+    };
+    let packages = missing_among(needs, purpose);
+    if packages.is_empty() {
+        return Ok(());
+    }
+    install(&packages)
+}
+
+fn missing_among(needs: &'static [Need], purpose: Purpose) -> Vec<&'static str> {
+    let missing = needs
         .iter()
-        .filter(|need| purpose.wants(need.purpose) && !(need.present)(need.name))
-        .map(|need| need.package)
-        .collect();
+        .filter(|need| purpose.wants(need.purpose) && !(need.present)(need.name));
+    missing.map(|need| need.package).collect()
+}
+
+fn missing_packages(purpose: Purpose) -> Result<Vec<&'static str>> {
+    let mut packages = missing_among(NEEDS, purpose);
     if purpose.builds_programs() && !prebuilt() && Compiler::find()?.is_none() {
         packages.extend(COMPILER_PACKAGES);
     }

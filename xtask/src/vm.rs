@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::build;
+use crate::arch::Arch;
+use crate::build::{self, cross::Cross};
 use crate::cache::Cache;
 use crate::debian::apt::MirrorArgs;
 use crate::debian::kernels::Flavour;
@@ -27,12 +28,16 @@ use crate::setup::{self, Purpose};
   cargo xtask vm --kernel 6.1 --file ./trial.sh --cpus 1 -- trial.sh
   cargo xtask vm --kernel 6.18 --flavour full --modules rdma_rxe,vfio_pci -- cat /proc/modules
   cargo xtask vm --kernel mine --append cma=512M -- pinwatch load held-one
-  cargo xtask vm --kernel 6.12 --forward 8080:80 -- httpd -f -p 80")]
+  cargo xtask vm --kernel 6.12 --forward 8080:80 -- httpd -f -p 80
+  cargo xtask vm --kernel 6.12 --arch aarch64 --flavour 16k -- pinwatch check")]
 pub struct VmArgs {
     /// Series of a stock kernel (5.10, 6.1, 6.12, 6.18, 7.2 or 7.3), or the name of one that
     /// `cargo xtask kernel build` made
     #[arg(long, value_name = "SERIES|NAME")]
     kernel: Choice,
+    /// Architecture of the guest; others than x86_64 are emulated
+    #[arg(long, value_enum, default_value_t)]
+    arch: Arch,
     /// Debian's build of a stock kernel
     #[arg(long, value_enum, default_value_t)]
     flavour: Flavour,
@@ -78,19 +83,19 @@ pub fn main(args: &VmArgs) -> Result<ExitCode> {
         Purpose::All
     };
     setup::ensure(&cache, purpose)?;
+    setup::ensure_arch(args.arch, purpose)?;
     let mut files = args.files.clone();
     if !args.no_build {
-        files.insert(
-            0,
-            Placed {
-                host: build::pinwatch()?,
-                guest: "/usr/bin/pinwatch".to_owned(),
-            },
-        );
+        let host = match args.arch {
+            Arch::X86_64 => build::pinwatch()?,
+            other => build::pinwatch_on(&Cross::find(other, &cache, &args.mirrors)?)?,
+        };
+        let guest = "/usr/bin/pinwatch".to_owned();
+        files.insert(0, Placed { host, guest });
     }
     let (kernel, own) = args.kernel.open(&cache)?;
     let guest = Guest {
-        kernel,
+        kernel: kernel.on(args.arch)?,
         own,
         flavour: args.flavour,
         files,

@@ -13,6 +13,7 @@ use pinwatch_common::loss::Loss;
 use pinwatch_common::record::Call;
 
 use super::programs::programs;
+use crate::arch;
 use crate::gup_fast::{enter, enter_second, exit, exit_second, forget_returned};
 use crate::kernel;
 use crate::maps::lose;
@@ -27,7 +28,7 @@ programs! {
         }
     }
     kprobe fast_enter_kprobe(ctx) {
-        let frame = kernel::entry_frame(&ctx);
+        let frame = arch::entry_frame(&ctx);
         if ctx.arg(2).is_some_and(kernel::is_longterm) {
             enter::<false>(Call::at(frame));
         } else {
@@ -43,7 +44,7 @@ programs! {
         }
     }
     kretprobe fast_exit_kretprobe(ctx) {
-        let frame = kernel::return_frame(&ctx);
+        let frame = arch::return_frame(&ctx);
         exit::<false>(Call::at(frame), ctx.ret());
     }
 }

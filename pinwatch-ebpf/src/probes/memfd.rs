@@ -12,6 +12,7 @@ use aya_ebpf::programs::{FEntryContext, FExitContext};
 use pinwatch_common::record::Flight;
 
 use super::programs::programs;
+use crate::arch;
 use crate::kernel;
 use crate::lifecycle::{
     enter, enter_second, exit, exit_by_kretprobe, exit_last, returned_pages, unmatched,
@@ -44,7 +45,7 @@ programs! {
         if let (Some(start), Some(end), Some(folios), Some(max_folios)) =
             (ctx.arg(1), ctx.arg(2), ctx.arg(3), ctx.arg(4))
         {
-            let frame = kernel::entry_frame(&ctx);
+            let frame = arch::entry_frame(&ctx);
             enter::<false>(&ctx, frame, |slot| {
                 slot::identify::<false>(slot, frame, || 0);
                 begin(slot, [start, end], max_folios);
@@ -80,7 +81,7 @@ programs! {
     }
     kretprobe memfd_exit_kretprobe(ctx) {
         let folios = ctx.ret();
-        let frame = kernel::return_frame(&ctx);
+        let frame = arch::return_frame(&ctx);
         let pages = move |slot: &Flight| (slot.pages, folios as u64);
         exit_by_kretprobe(frame, move |slot| base_pages(slot, folios), pages);
     }

@@ -14,6 +14,7 @@ use aya_ebpf::programs::{FEntryContext, FExitContext, ProbeContext};
 use pinwatch_common::record::Flight;
 
 use super::programs::programs;
+use crate::arch;
 use crate::kernel;
 use crate::lifecycle::{
     enter, enter_second, exit, exit_by_kretprobe, exit_last, forget_returned, returned_pages,
@@ -64,9 +65,9 @@ programs! {
             enter_by_kprobe(&ctx, gup_flags);
         }
     }
-    /// For 6.2 to 6.4, where `gup_flags` is the seventh argument and passed on the stack.
+    /// For 6.2 to 6.4, where `gup_flags` is the seventh argument.
     kprobe pin_enter_kprobe_stack(ctx) {
-        if let Some(gup_flags) = kernel::stack_arg(&ctx, 0) {
+        if let Some(gup_flags) = arch::seventh_arg(&ctx) {
             enter_by_kprobe(&ctx, gup_flags);
         }
     }
@@ -74,7 +75,7 @@ programs! {
 
 #[inline(always)]
 fn enter_by_kprobe(ctx: &ProbeContext, gup_flags: u32) {
-    let frame = kernel::entry_frame(ctx);
+    let frame = arch::entry_frame(ctx);
     if !kernel::is_longterm(gup_flags) {
         return forget_returned(frame);
     }
@@ -136,7 +137,7 @@ fn exit_longterm_third(ctx: FExitContext) {
 programs! {
     kretprobe pin_exit_kretprobe(ctx) {
         let returned = ctx.ret();
-        let frame = kernel::return_frame(&ctx);
+        let frame = arch::return_frame(&ctx);
         let pages = move |slot: &Flight| (slot.pages, returned as u64);
         // A return without a slot is nearly always that of a short-term pin, so none is counted as lost.
         exit_by_kretprobe(frame, move |_| returned, pages);

@@ -15,7 +15,7 @@ use nix::unistd::Pid;
 use crate::error::Unavailable;
 use crate::memory::mapping::Mapping;
 use crate::signals;
-use crate::spec::PAGE;
+use crate::spec::page_size;
 
 /// Time between two checks whether the pin has begun.
 const NAP: Duration = Duration::from_micros(200);
@@ -134,6 +134,6 @@ fn become_real_time(cpu: &CpuSet) -> nix::Result<()> {
 fn is_present(page: usize) -> bool {
     let mut present = 0;
     // SAFETY: the kernel checks the address and writes one byte for one page.
-    let answer = unsafe { libc::mincore(page as *mut libc::c_void, PAGE, &mut present) };
+    let answer = unsafe { libc::mincore(page as *mut libc::c_void, page_size(), &mut present) };
     answer == 0 && present & 1 != 0
 }

@@ -11,7 +11,7 @@ use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, vmsplice};
 use nix::unistd::pipe2;
 
 use crate::memory::mapping::Mapping;
-use crate::spec::PAGE;
+use crate::spec::page_size;
 
 /// Slots of a pipe that an unprivileged process may have. A slot holds one page.
 const SLOTS: usize = 256;
@@ -24,14 +24,14 @@ pub struct ExtraRefs {
 impl ExtraRefs {
     /// Takes a reference to each of `pages`. Without SPLICE_F_GIFT, so that the pages stay mapped.
     pub fn new(map: &Mapping, pages: Range<usize>) -> anyhow::Result<Self> {
-        let mut rest = &map.bytes()[pages.start * PAGE..pages.end * PAGE];
+        let mut rest = &map.bytes()[pages.start * page_size()..pages.end * page_size()];
         let mut pipes = Vec::new();
         while !rest.is_empty() {
             let pipe = pipe2(OFlag::O_CLOEXEC).context("cannot hold the pages in pipes")?;
             // A pipe of the default size works too.
             let _ = fcntl(
                 &pipe.1,
-                FcntlArg::F_SETPIPE_SZ((SLOTS.min(rest.len() / PAGE) * PAGE) as i32),
+                FcntlArg::F_SETPIPE_SZ((SLOTS.min(rest.len() / page_size()) * page_size()) as i32),
             );
             rest = fill(&pipe.1, rest)?;
             pipes.push(pipe);

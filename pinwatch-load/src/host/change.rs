@@ -13,7 +13,7 @@ use super::{hugetlb_pool, pci, rt_throttling, soft_roce};
 pub enum Change {
     /// `kernel.sched_rt_runtime_us` is -1. `before` is in microseconds.
     RtThrottling { before: i64 },
-    /// The pool of 2 MiB hugetlbfs pages has `set` pages.
+    /// The pool of hugetlbfs pages has `set` pages.
     HugetlbPool { before: u64, set: u64 },
     /// vfio-pci has a PCI device.
     PciDriver {
@@ -79,7 +79,7 @@ impl Change {
     pub fn what(&self) -> String {
         match self {
             Self::RtThrottling { .. } => "kernel.sched_rt_runtime_us".to_owned(),
-            Self::HugetlbPool { .. } => "nr_hugepages of the 2 MiB pool".to_owned(),
+            Self::HugetlbPool { .. } => "nr_hugepages of the pool of huge pages".to_owned(),
             Self::PciDriver { address, .. } => format!("the driver of the PCI device {address}"),
             Self::SoftRoce { interface } => format!("the soft RoCE device of {interface}"),
         }
@@ -116,7 +116,7 @@ impl Change {
                 format!("sysctl kernel.sched_rt_runtime_us={before}")
             }
             Self::HugetlbPool { before, .. } => {
-                format!("echo {before} > /{}", hugetlb_pool::SIZE)
+                format!("echo {before} > /{}", hugetlb_pool::size())
             }
             Self::PciDriver {
                 address,

@@ -5,7 +5,7 @@ use super::files::Host;
 use super::{hugetlb_pool, pci, rdma_devices, soft_roce};
 use crate::error::Unavailable;
 use crate::plan::Plan;
-use crate::spec::{Company, HUGE, Memory, Via};
+use crate::spec::{Company, Memory, Via, huge};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Disruption {
@@ -26,7 +26,7 @@ impl Disruption {
             Self::CpuHog => {
                 "takes a CPU from all other tasks for the time of --stall-for in each pin, and switches real-time throttling off (kernel.sched_rt_runtime_us)"
             }
-            Self::HugetlbPool => "raises the pool of 2 MiB huge pages (nr_hugepages)",
+            Self::HugetlbPool => "raises the pool of huge pages (nr_hugepages)",
             Self::PciDriver => "takes the PCI device from its driver and gives it to vfio-pci",
             Self::SoftRoce => "adds a soft RoCE device to the network interface",
         }
@@ -58,7 +58,7 @@ impl Disruption {
         match self {
             Self::OomKiller | Self::CpuHog => true,
             Self::HugetlbPool => {
-                let needed = (plan.resident_pages() / HUGE) as u64;
+                let needed = (plan.resident_pages() / huge()) as u64;
                 hugetlb_pool::free(host).is_ok_and(|free| free < needed)
             }
             Self::PciDriver => device

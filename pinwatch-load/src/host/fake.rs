@@ -26,8 +26,9 @@ impl Fake {
         };
         fake.set("proc/sys/kernel/random/boot_id", "this-boot\n");
         fake.set(rt_throttling::SYSCTL, "950000\n");
-        fake.set(hugetlb_pool::SIZE, "1\n");
-        let pool = Path::new(hugetlb_pool::SIZE).parent().unwrap();
+        fake.set(hugetlb_pool::size(), "1\n");
+        let size = hugetlb_pool::size();
+        let pool = Path::new(&size).parent().unwrap();
         fake.set(pool.join("free_hugepages"), "1\n");
         fake.set(pool.join("resv_hugepages"), "0\n");
         fake

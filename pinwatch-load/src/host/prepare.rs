@@ -22,13 +22,13 @@ pub fn free_huge_pages(session: &Session, needed: u64) -> anyhow::Result<()> {
     let host = session.host();
     let Ok(available) = hugetlb_pool::free(host) else {
         return Err(Unavailable::because(
-            "this kernel has no hugetlbfs pages of 2 MiB: use --memory thp",
+            "this kernel has no hugetlbfs pages: use --memory thp",
         ));
     };
     if available >= needed {
         return Ok(());
     }
-    let before: u64 = host.number(hugetlb_pool::SIZE)?;
+    let before: u64 = host.number(&hugetlb_pool::size())?;
     let set = before + needed - available;
     session.make(Change::HugetlbPool { before, set }, |host| {
         hugetlb_pool::resize(host, set)
@@ -37,7 +37,7 @@ pub fn free_huge_pages(session: &Session, needed: u64) -> anyhow::Result<()> {
         free if free >= needed => Ok(()),
         free => {
             // The kernel stops at what it can allocate. The session must recognise that size as its own.
-            let got = host.number(hugetlb_pool::SIZE)?;
+            let got = host.number(&hugetlb_pool::size())?;
             session.amend(Change::HugetlbPool { before, set: got })?;
             Err(Unavailable::because(format!(
                 "--memory hugetlb needs {needed} free huge pages, and the kernel could free only {free}: use fewer --pages"

@@ -14,7 +14,7 @@ use super::{hugetlb_pool, pci, prepare, recovery, rt_throttling};
 use crate::error::Unavailable;
 use crate::plan::Plan;
 use crate::scenarios::{self, SCENARIOS};
-use crate::spec::{HUGE, Pages};
+use crate::spec::{Pages, huge};
 
 fn session(fake: &Fake, allowed: bool) -> Session {
     Session::new(fake.host.clone(), &fake.folder, allowed)
@@ -96,16 +96,16 @@ fn a_pool_that_grows_too_little_is_restored() {
     // The fake kernel adds no free page.
     let refused = prepare::free_huge_pages(&session, 3).unwrap_err();
     assert!(refused.is::<Unavailable>(), "{refused:#}");
-    assert_eq!(fake.get(hugetlb_pool::SIZE), "3");
+    assert_eq!(fake.get(&hugetlb_pool::size()), "3");
     drop(session);
-    assert_eq!(fake.get(hugetlb_pool::SIZE), "1");
+    assert_eq!(fake.get(&hugetlb_pool::size()), "1");
 }
 
 #[test]
 fn a_pool_with_free_pages_stays() {
     let fake = Fake::new();
     prepare::free_huge_pages(&session(&fake, false), 1).unwrap();
-    assert_eq!(fake.get(hugetlb_pool::SIZE), "1");
+    assert_eq!(fake.get(&hugetlb_pool::size()), "1");
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn the_next_start_restores_after_a_kill() {
     assert_eq!(fake.get(rt_throttling::SYSCTL), "-1");
     recovery::recover(&fake.host, &fake.folder);
     assert_eq!(fake.get(rt_throttling::SYSCTL), "950000");
-    assert_eq!(fake.get(hugetlb_pool::SIZE), "1");
+    assert_eq!(fake.get(&hugetlb_pool::size()), "1");
     assert!(!has_state(&fake));
 }
 
@@ -272,7 +272,7 @@ fn harmless_loads_need_no_consent() {
     }
     // One huge page is free.
     let hugetlb = Plan {
-        pages: Pages::Count(HUGE),
+        pages: Pages::Count(huge()),
         ..plan("hugetlb")
     };
     consent(&hugetlb, &fake.host, false).unwrap();

@@ -11,7 +11,7 @@ use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags};
 
 use crate::memory::mapping::Mapping;
 use crate::memory::userfault::Stall;
-use crate::spec::{ALIAS_WINDOW, HUGE, Memory, PAGE};
+use crate::spec::{Memory, alias_window, huge, page_size};
 
 /// Mapped memory. Fields drop in order: the stall ends before the memory is unmapped.
 pub struct Buffer {
@@ -37,7 +37,7 @@ impl Buffer {
             Memory::Hugetlb => hugetlb(pages).map(written),
             Memory::Memfd => return Self::of_memfd(pages, |memfd| Mapping::shared(memfd, pages)),
             Memory::Alias => {
-                let window = pages.min(ALIAS_WINDOW);
+                let window = pages.min(alias_window());
                 return Self::of_memfd(window, |memfd| Mapping::repeated(memfd, window, pages));
             }
         };
@@ -62,7 +62,7 @@ impl Buffer {
             "pinwatch-load",
             MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING,
         )?);
-        memfd.set_len((pages * PAGE) as u64)?;
+        memfd.set_len((pages * page_size()) as u64)?;
         fcntl(&memfd, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SHRINK))?;
         let map = written(map(&memfd).context("cannot map a memfd")?);
         Ok(Self {
@@ -82,16 +82,18 @@ fn small(pages: usize, prot: ProtFlags) -> nix::Result<Mapping> {
 }
 
 fn transparent_huge(pages: usize) -> nix::Result<Mapping> {
-    let map = Mapping::aligned(pages, HUGE)?;
+    let map = Mapping::aligned(pages, huge())?;
     map.advise(MmapAdvise::MADV_HUGEPAGE)?;
     Ok(map)
 }
 
 fn hugetlb(pages: usize) -> nix::Result<Mapping> {
+    let size = (huge() * page_size()).trailing_zeros() as i32;
+    let of_size = MapFlags::from_bits_retain(size << libc::MAP_HUGE_SHIFT);
     Mapping::anonymous(
         pages,
         ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
-        MapFlags::MAP_HUGETLB | MapFlags::MAP_HUGE_2MB,
+        MapFlags::MAP_HUGETLB | of_size,
     )
 }
 

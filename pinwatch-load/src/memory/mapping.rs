@@ -10,7 +10,7 @@ use libc::{c_void, iovec};
 use nix::errno::Errno;
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
 
-use crate::spec::PAGE;
+use crate::spec::page_size;
 
 /// Pages that stay mapped while this lives.
 pub struct Mapping {
@@ -41,8 +41,8 @@ impl Mapping {
             ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
             MapFlags::empty(),
         )?;
-        let head = whole.start.as_ptr().align_offset(align * PAGE);
-        whole.split_off(head + pages * PAGE);
+        let head = whole.start.as_ptr().align_offset(align * page_size());
+        whole.split_off(head + pages * page_size());
         Ok(whole.split_off(head))
     }
 
@@ -69,8 +69,8 @@ impl Mapping {
     /// Maps the first `window` pages of a memfd shared, repeatedly, until `pages` are mapped.
     pub fn repeated(memfd: &File, window: usize, pages: usize) -> nix::Result<Self> {
         let reserved = Self::anonymous(pages, ProtFlags::PROT_NONE, MapFlags::MAP_NORESERVE)?;
-        for offset in (0..reserved.len).step_by(window * PAGE) {
-            let len = length((reserved.len - offset).min(window * PAGE) / PAGE)?;
+        for offset in (0..reserved.len).step_by(window * page_size()) {
+            let len = length((reserved.len - offset).min(window * page_size()) / page_size())?;
             let at = NonZeroUsize::new(reserved.start.as_ptr() as usize + offset);
             // SAFETY: MAP_FIXED replaces a part of `reserved`, which this function owns and nobody uses yet.
             unsafe {
@@ -106,7 +106,7 @@ impl Mapping {
 
     /// Writes a byte to each page.
     pub fn write_pages(&mut self) {
-        for offset in (0..self.len).step_by(PAGE) {
+        for offset in (0..self.len).step_by(page_size()) {
             // SAFETY: the offset lies within the mapping, which is writable. Volatile, because the page fault is the aim.
             unsafe {
                 self.start
@@ -120,7 +120,7 @@ impl Mapping {
 
     /// Reads a byte of each page.
     pub fn read_pages(&self) {
-        for offset in (0..self.len).step_by(PAGE) {
+        for offset in (0..self.len).step_by(page_size()) {
             // SAFETY: the offset lies within the mapping, which is readable.
             unsafe { self.start.as_ptr().cast::<u8>().add(offset).read_volatile() };
         }
@@ -137,7 +137,7 @@ impl Mapping {
     }
 
     pub fn pages(&self) -> usize {
-        self.len / PAGE
+        self.len / page_size()
     }
 
     /// The range in pieces of at most `bytes`, for system calls.
@@ -160,7 +160,7 @@ impl Drop for Mapping {
 
 fn length(pages: usize) -> nix::Result<NonZeroUsize> {
     pages
-        .checked_mul(PAGE)
+        .checked_mul(page_size())
         .and_then(NonZeroUsize::new)
         .ok_or(Errno::EINVAL)
 }
@@ -172,18 +172,18 @@ mod tests {
     #[test]
     fn aligned_is_aligned_and_writable() {
         let mut map = Mapping::aligned(512, 512).unwrap();
-        assert_eq!(map.address() % (512 * PAGE), 0);
+        assert_eq!(map.address() % (512 * page_size()), 0);
         assert_eq!(map.pages(), 512);
         map.write_pages();
-        assert_eq!(map.bytes()[511 * PAGE], 1);
+        assert_eq!(map.bytes()[511 * page_size()], 1);
     }
 
     #[test]
     fn iovecs_cover_the_range() {
         let map = Mapping::anonymous(5, ProtFlags::PROT_READ, MapFlags::empty()).unwrap();
         let lengths: Vec<_> = map
-            .iovecs(2 * PAGE)
-            .map(|iovec| iovec.iov_len / PAGE)
+            .iovecs(2 * page_size())
+            .map(|iovec| iovec.iov_len / page_size())
             .collect();
         assert_eq!(lengths, [2, 2, 1]);
     }

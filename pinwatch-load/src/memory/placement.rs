@@ -13,7 +13,7 @@ use nix::sys::mman::{MapFlags, ProtFlags};
 
 use crate::memory::mapping::Mapping;
 use crate::memory::zones::Zones;
-use crate::spec::PAGE;
+use crate::spec::page_size;
 
 /// Base pages by zone name, or by `absent`, `swapped`, `zero-page`, `unknown`.
 pub type PagesIn = BTreeMap<String, u64>;
@@ -136,7 +136,7 @@ impl From<[u8; 8]> for Entry {
 }
 
 fn word_offset(map: &Mapping, page: usize) -> u64 {
-    8 * (map.address() / PAGE + page) as u64
+    8 * (map.address() / page_size() + page) as u64
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use crate::error::Unavailable;
 use crate::memory::mapping::Mapping;
 use crate::signals;
-use crate::spec::PAGE;
+use crate::spec::page_size;
 
 /// `struct uffdio_api`.
 #[repr(C)]
@@ -60,7 +60,7 @@ impl Stall {
     pub fn new(map: &Mapping, stall_for: Duration) -> anyhow::Result<Self> {
         let range = Range {
             start: map.address() as u64,
-            len: (map.pages() * PAGE) as u64,
+            len: (map.pages() * page_size()) as u64,
         };
         let uffd = open().map_err(|errno| match errno {
             Errno::EPERM => Unavailable::because(

@@ -7,10 +7,12 @@ use nix::errno::Errno;
 use super::attempt::{Attempt, Pinner};
 use crate::error::Unavailable;
 use crate::memory::buffer::Buffer;
-use crate::spec::PAGE;
+use crate::spec::page_size;
 
 /// The kernel takes at most 1 GiB per iovec (`io_buffer_validate`).
-pub const PAGES_PER_PIN: usize = (1 << 30) / PAGE;
+pub fn pages_per_pin() -> usize {
+    (1 << 30) / page_size()
+}
 
 /// A ring of the smallest size. The kernel allocates its memory, so the ring itself pins nothing.
 pub struct Ring {
@@ -33,7 +35,7 @@ impl Ring {
 
 impl Pinner for Ring {
     fn pin(&mut self, buffer: &Buffer) -> anyhow::Result<Attempt> {
-        let iovecs: Vec<iovec> = buffer.map.iovecs(PAGES_PER_PIN * PAGE).collect();
+        let iovecs: Vec<iovec> = buffer.map.iovecs(pages_per_pin() * page_size()).collect();
         let (attempt, registered) = Attempt::time(|| {
             // SAFETY: the range stays mapped until after `unpin`, and no request uses it.
             unsafe { self.ring.submitter().register_buffers(&iovecs) }

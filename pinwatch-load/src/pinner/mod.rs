@@ -30,10 +30,10 @@ pub fn open(plan: &Plan, device: &DeviceLease) -> anyhow::Result<Box<dyn Pinner>
 /// Long-term pins that the kernel makes for one range if none of them fails.
 pub fn expected_pins(via: Via, pages: usize) -> u64 {
     match via {
-        Via::IoUring => pages.div_ceil(io_uring::PAGES_PER_PIN) as u64,
+        Via::IoUring => pages.div_ceil(io_uring::pages_per_pin()) as u64,
         Via::Xdp | Via::Udmabuf => 1,
         Via::Vfio => pages.div_ceil(*vfio::PAGES_PER_PIN) as u64,
-        Via::Rdma => pages.div_ceil(rdma::PAGES_PER_PIN) as u64,
+        Via::Rdma => pages.div_ceil(rdma::pages_per_pin()) as u64,
         Via::Odirect | Via::ProcessVm => 0,
     }
 }

@@ -14,10 +14,12 @@ use super::attempt::{Attempt, Pinner};
 use crate::error::Unavailable;
 use crate::host::rdma_devices;
 use crate::memory::buffer::Buffer;
-use crate::spec::PAGE;
+use crate::spec::page_size;
 
 /// Base pages per long-term pin: one page of pointers.
-pub const PAGES_PER_PIN: usize = PAGE / size_of::<u64>();
+pub fn pages_per_pin() -> usize {
+    page_size() / size_of::<u64>()
+}
 
 /// `IB_USER_VERBS_CMD_*`.
 const GET_CONTEXT: u32 = 0;
@@ -168,7 +170,7 @@ impl Pinner for Verbs {
             let request = |response| Register {
                 response,
                 start,
-                length: (buffer.map.pages() * PAGE) as u64,
+                length: (buffer.map.pages() * page_size()) as u64,
                 device_address: start,
                 domain: self.domain,
                 access: ACCESS_LOCAL_WRITE,

@@ -16,7 +16,7 @@ use super::attempt::{Attempt, Pinner};
 use crate::error::Unavailable;
 use crate::memory::buffer::Buffer;
 use crate::plan::Plan;
-use crate::spec::PAGE;
+use crate::spec::page_size;
 
 /// Bytes that one system call reads.
 const PIECE: usize = 1 << 20;
@@ -51,7 +51,7 @@ impl DirectRead {
             .custom_flags(libc::O_DIRECT)
             .open(path)?;
         let len = file.seek(SeekFrom::End(0))? as usize;
-        match len.min(PIECE) / PAGE * PAGE {
+        match len.min(PIECE) / page_size() * page_size() {
             0 => Err(io::Error::other("the file is shorter than a page")),
             piece => Ok(Self { file, piece }),
         }

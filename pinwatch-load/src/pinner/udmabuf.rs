@@ -10,7 +10,7 @@ use anyhow::Context;
 use super::attempt::{Attempt, Pinner};
 use crate::error::Unavailable;
 use crate::memory::buffer::Buffer;
-use crate::spec::PAGE;
+use crate::spec::page_size;
 
 /// `struct udmabuf_create`.
 #[repr(C)]
@@ -54,7 +54,7 @@ impl Device {
             .ok()
             .and_then(|text| text.trim().parse::<usize>().ok())
         {
-            Some(mib) if pages * PAGE > mib << 20 => Err(Unavailable::because(format!(
+            Some(mib) if pages * page_size() > mib << 20 => Err(Unavailable::because(format!(
                 "the kernel limits a udmabuf to {mib} MiB: use fewer --pages, or raise {limit}"
             ))),
             _ => Ok(Self { device, made: None }),
@@ -72,7 +72,7 @@ impl Pinner for Device {
             memfd: memfd.as_raw_fd() as u32,
             flags: FLAGS_CLOEXEC,
             offset: 0,
-            size: (buffer.map.pages() * PAGE) as u64,
+            size: (buffer.map.pages() * page_size()) as u64,
         };
         // SAFETY: `create` lives until the call returns.
         let (attempt, fd) =

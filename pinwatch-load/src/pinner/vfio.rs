@@ -15,7 +15,7 @@ use crate::error::Unavailable;
 use crate::host::files::Host;
 use crate::host::pci::Address;
 use crate::memory::buffer::Buffer;
-use crate::spec::PAGE;
+use crate::spec::page_size;
 
 const CONTAINER: &str = "/dev/vfio/vfio";
 
@@ -75,7 +75,7 @@ pub static PAGES_PER_PIN: LazyLock<usize> = LazyLock::new(|| {
     if one_by_one {
         1
     } else {
-        PAGE / size_of::<u64>()
+        page_size() / size_of::<u64>()
     }
 });
 
@@ -156,7 +156,7 @@ fn join(group: &File, number: &str, container: &File) -> anyhow::Result<()> {
 
 impl Pinner for Container {
     fn pin(&mut self, buffer: &Buffer) -> anyhow::Result<Attempt> {
-        let size = (buffer.map.pages() * PAGE) as u64;
+        let size = (buffer.map.pages() * page_size()) as u64;
         let map = Map {
             argsz: size_of::<Map>() as u32,
             flags: MAP_READ_WRITE,

@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use super::attempt::{Attempt, Pinner};
 use crate::error::Unavailable;
 use crate::memory::buffer::Buffer;
-use crate::spec::PAGE;
+use crate::spec::page_size;
 
 pub struct Umem {
     /// The socket of the next pin, then of the present one.
@@ -45,8 +45,8 @@ impl Pinner for Umem {
         };
         let umem = xdp_umem_reg {
             addr: buffer.map.address() as u64,
-            len: (buffer.map.pages() * PAGE) as u64,
-            chunk_size: PAGE as u32,
+            len: (buffer.map.pages() * page_size()) as u64,
+            chunk_size: page_size() as u32,
             headroom: 0,
             flags: 0,
             tx_metadata_len: 0,

@@ -8,6 +8,7 @@ use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::Path;
 
+use nix::unistd::{SysconfVar, sysconf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -119,7 +120,7 @@ impl Machine {
                 .or_else(|_| digest(Path::new("/proc/config.gz")))
                 .ok(),
             btf_digest: digest(Path::new("/sys/kernel/btf/vmlinux")).ok(),
-            cpu: cpuinfo("model name").next().unwrap_or_default().to_owned(),
+            cpu: cpu(cpuinfo),
             cpus: cpuinfo("processor").count(),
             memory_kib: memory.and_then(first_number).unwrap_or(0),
             nodes: numbered_folders("/sys/devices/system/node", "node")
@@ -134,6 +135,23 @@ impl Machine {
             foll_pins: FollPins::read(),
         }
     }
+}
+
+/// Bytes of a base page.
+#[must_use]
+pub fn page_size() -> usize {
+    let size = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
+    usize::try_from(size.expect("every Linux has a page size")).expect("it is positive")
+}
+
+/// The processor's model. arm64 gives numbers instead of a name.
+fn cpu<'a, I: Iterator<Item = &'a str>>(value: impl Fn(&'static str) -> I) -> String {
+    if let Some(name) = value("model name").next() {
+        return name.to_owned();
+    }
+    let keys = ["CPU implementer", "CPU part", "CPU variant", "CPU revision"];
+    let numbers = keys.into_iter().filter_map(|key| value(key).next());
+    numbers.collect::<Vec<_>>().join(" ")
 }
 
 fn read(path: &str) -> String {

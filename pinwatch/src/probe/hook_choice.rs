@@ -3,12 +3,13 @@
 
 use pinwatch_common::abi::KFUNCS;
 
+use super::arch::trampoline_args;
 use super::attachment::{Attachment, Kind};
 use super::selection::Prefer;
 use super::silence::silence;
 use super::table::{Hook, HookRow, KprobePrograms, TracingPrograms};
 use crate::kernel::btf::Prototype;
-use crate::kernel::facts::{Facts, MANY_ARGUMENTS};
+use crate::kernel::facts::Facts;
 use crate::kernel::preemption::Preemption;
 
 /// Reason why a kernel does not accept a hook.
@@ -222,16 +223,6 @@ const NO_MISSES: &str =
 /// Note on kprobes where the kernel preempts BPF programs.
 const LOWER_BOUND: &str =
     "counts are a lower bound: beside another BPF agent this kernel skips kprobe programs";
-
-/// Most arguments of a function with a trampoline on x86: 6, and from 6.6 on 12. The test function of that
-/// feature shows the latter.
-fn trampoline_args(facts: &Facts) -> usize {
-    if facts.symbols.contains_key(MANY_ARGUMENTS) {
-        12
-    } else {
-        6
-    }
-}
 
 fn kind_obstacle(kind: Kind, args: usize, facts: &Facts) -> Option<String> {
     let confidential = facts.lockdown.as_deref() == Some(CONFIDENTIALITY);

@@ -1,5 +1,6 @@
 //! From facts to attached programs: the table of hooks, the planner, and the code that attaches.
 
+mod arch;
 pub mod attach;
 mod attachment;
 pub mod decision;

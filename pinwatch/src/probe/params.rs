@@ -8,6 +8,7 @@ use pinwatch_common::program_config::{
 use pinwatch_common::record::ISOLATES;
 use serde::Serialize;
 
+use super::arch::stack_regs_offset;
 use super::decision::{Decision, Verdict};
 use super::hook_choice::{can_disable_preemption, preempts, reads_memory};
 use super::table::{ISOLATIONS, Measurement, NR_ENTRIES, TASK_PT_REGS, TASK_STACK, is_hook_of};
@@ -128,16 +129,13 @@ pub fn nr_entries_offset(facts: &Facts) -> Option<u64> {
 }
 
 pub fn user_regs(facts: &Facts) -> UserRegs {
-    /// Size in bytes of `struct pt_regs` of x86-64, which is at the top of the stack up to 6.8. From 5.15
-    /// on the helper finds it.
-    const PT_REGS: u64 = 168;
     if facts.constants.contains_key(TASK_PT_REGS) {
         return UserRegs::Helper;
     }
-    match (facts.members.get(TASK_STACK), facts.stack_size) {
-        (Some(task_stack_offset), Some(size)) if reads_memory(facts) => UserRegs::Stack {
+    match (facts.members.get(TASK_STACK), stack_regs_offset(facts)) {
+        (Some(task_stack_offset), Some(regs_offset)) if reads_memory(facts) => UserRegs::Stack {
             task_stack_offset: *task_stack_offset,
-            regs_offset: size.saturating_sub(PT_REGS),
+            regs_offset,
         },
         _ => UserRegs::Unknown,
     }

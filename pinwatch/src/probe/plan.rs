@@ -4,6 +4,7 @@
 
 use serde::Serialize;
 
+use super::arch;
 use super::decision::{Attachment, Decision, Verdict};
 use super::hook_choice::{reads_memory, summarise, try_hook, try_row};
 pub use super::params::{Globals, UserRegs};
@@ -135,13 +136,7 @@ fn era(facts: &Facts) -> &'static str {
 
 /// Obstacles to every measurement: the architecture, missing capabilities, silenced hooks.
 fn obstacles(facts: &Facts) -> Vec<String> {
-    let mut found = Vec::new();
-    if facts.machine != "x86_64" {
-        found.push(format!(
-            "pinwatch supports only x86_64, not {}",
-            facts.machine
-        ));
-    }
+    let mut found: Vec<_> = arch::obstacle(facts).into_iter().collect();
     let has = |name: &str| facts.capabilities.contains(name);
     let missing: Vec<_> = ["CAP_BPF", "CAP_PERFMON"]
         .into_iter()

@@ -13,6 +13,7 @@ use tokio::io::unix::AsyncFd;
 
 use super::error::LiveError;
 use super::shared_memory::word_at;
+use crate::host::machine::page_size;
 
 const RING: &str = "EVENTS";
 /// Map of the section that holds the global `LISTENING`.
@@ -76,13 +77,13 @@ pub struct EventCount(MmapRaw);
 
 impl EventCount {
     pub(super) fn share(ebpf: &Ebpf) -> Result<Self, LiveError> {
-        /// Offset of the producer's page. The consumer's page comes first (kernel/bpf/ringbuf.c).
-        const PRODUCER_PAGE: u64 = 4096;
+        // The consumer's page comes before the producer's (kernel/bpf/ringbuf.c).
+        let producer_page = page_size() as u64;
         let Some(Map::RingBuf(map)) = ebpf.map(RING) else {
             return Err(LiveError::NoMap(RING));
         };
         MmapOptions::new()
-            .offset(PRODUCER_PAGE)
+            .offset(producer_page)
             .len(8)
             .map_raw_read_only(map.fd().as_fd().as_raw_fd())
             .map(Self)

@@ -6,14 +6,20 @@ use pinwatch::probe::plan::{Plan, Prefer};
 use pinwatch::probe::table::wanted;
 
 macro_rules! sheets {
-    ($($name:literal)*) => {
-        [$(($name, include_str!(concat!("../data/facts/", $name, ".json")))),*]
+    ($folder:literal $($name:literal)*) => {
+        [$(($name, include_str!(concat!("../data/", $folder, "/", $name, ".json")))),*]
     };
 }
 
 const SHEETS: [(&str, &str); 12] = sheets! {
+    "facts"
     "5.10-cloud" "6.1-cloud" "6.12-cloud" "6.18-cloud" "7.2-cloud" "7.3-cloud"
     "5.10-full" "6.1-full" "6.12-full" "6.18-full" "7.2-full" "7.3-full"
+};
+
+const ARM64_SHEETS: [(&str, &str); 4] = sheets! {
+    "facts-arm64"
+    "6.1-cloud" "6.12-cloud" "6.12-16k" "7.3-cloud"
 };
 
 /// The sheet of a release: `6.12-cloud` for `6.12.107+deb13-cloud-amd64`. `None` if there is none.
@@ -21,11 +27,18 @@ fn sheet_of(release: &str) -> Option<Facts> {
     let series: Vec<_> = release.split('.').take(2).collect();
     let flavour = if release.contains("cloud") {
         "cloud"
+    } else if release.ends_with("-16k") {
+        "16k"
     } else {
         "full"
     };
+    let sheets = if release.contains("arm64") {
+        &ARM64_SHEETS[..]
+    } else {
+        &SHEETS
+    };
     let wanted = format!("{}-{flavour}", series.join("."));
-    let (_, sheet) = SHEETS.iter().find(|(name, _)| *name == wanted)?;
+    let (_, sheet) = sheets.iter().find(|(name, _)| *name == wanted)?;
     Some(serde_json::from_str(sheet).expect("a fact sheet: run `cargo xtask facts`"))
 }
 
@@ -89,10 +102,14 @@ fn a_release_finds_its_sheet_and_differences_are_named() {
         ("6.1.0-99-amd64", "6.1.0-"),
         ("6.12.999+deb13-cloud-amd64", "6.12."),
         ("6.12.999+deb13-amd64", "6.12."),
+        ("6.12.999+deb13-cloud-arm64", "6.12."),
+        ("6.12.999+deb13-arm64-16k", "6.12."),
     ] {
         let sheet = sheet_of(release).expect("a sheet");
         assert!(sheet.release.starts_with(expected), "{}", sheet.release);
-        assert_eq!(sheet.release.contains("cloud"), release.contains("cloud"));
+        for part in ["cloud", "arm64", "16k"] {
+            assert_eq!(sheet.release.contains(part), release.contains(part));
+        }
     }
     assert!(sheet_of("9.9.9-amd64").is_none());
 

@@ -2,6 +2,7 @@
 //! kernel to watch. `cargo xtask facts` writes the sheets in `tests/data/facts`: do not edit them.
 
 mod any;
+mod arm64;
 mod one_change;
 mod selections;
 mod stock;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use crate::arch::Arch;
 use crate::cache::Cache;
 use crate::child;
 use crate::debian::apt::{Apt, MirrorArgs};
@@ -78,7 +79,7 @@ impl OtherTools {
 fn download(set: &ToolSet, cache: &Cache, mirrors: &MirrorArgs, scratch: &Path) -> Result<PathBuf> {
     let (root, made) = (scratch.join("unpacked"), scratch.join("made"));
     fs::create_dir(&root)?;
-    let apt = Apt::update(cache, TRIXIE, mirrors)?;
+    let apt = Apt::update(cache, TRIXIE, Arch::X86_64, mirrors)?;
     let packages = apt.with_dependencies(&set.packages)?;
     let names: Vec<_> = packages.iter().map(|(name, _)| name.clone()).collect();
     apt.unpack(&names, &root)?;

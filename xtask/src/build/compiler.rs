@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-pub use self::found::{Compiler, cache_folder, linker_folder};
+pub use self::found::{Compiler, SYSTEM_RUSTC, cache_folder, linker_folder};
 use crate::child;
 
 /// The shared library of a compiler's LLVM.

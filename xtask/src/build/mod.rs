@@ -1,9 +1,11 @@
 //! Builds pinwatch for guests and tests, and finds the tools for its BPF programs.
 
 pub mod compiler;
+pub mod cross;
 pub mod linker;
 mod programs;
 
 pub use programs::{
-    GUEST_TARGETS, bench_programs, bench_user, cargo, for_live_tests, pinwatch, tests,
+    GUEST_TARGETS, bench_programs, bench_user, cargo, for_live_tests, for_live_tests_on, pinwatch,
+    pinwatch_on, tests,
 };

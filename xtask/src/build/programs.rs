@@ -11,6 +11,7 @@ use std::thread;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+use super::cross::Cross;
 use crate::child::{self, Waited};
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
@@ -30,6 +31,16 @@ pub fn pinwatch() -> Result<PathBuf> {
         "pinwatch",
     ]);
     let [pinwatch] = executables(&mut build, ["pinwatch"])?;
+    Ok(pinwatch)
+}
+
+/// The same for another architecture.
+pub fn pinwatch_on(cross: &Cross) -> Result<PathBuf> {
+    eprintln!("xtask: building pinwatch");
+    let mut build = cargo();
+    build.args(["build", "--release", "--package", "pinwatch"]);
+    cross.apply(build.args(["--bin", "pinwatch"]), STATIC);
+    let [pinwatch] = made(&mut build, ["pinwatch"])?;
     Ok(pinwatch)
 }
 
@@ -54,6 +65,16 @@ pub fn for_live_tests() -> Result<[PathBuf; 3]> {
     let mut build = tests("test");
     build.arg("--no-run").args(GUEST_TARGETS);
     made(&mut build, ["pinwatch", "live", "guest"])
+}
+
+/// `pinwatch` and the program with the tests that run in guests, for another architecture.
+pub fn for_live_tests_on(cross: &Cross) -> Result<[PathBuf; 2]> {
+    let mut build = cargo();
+    build
+        .args(["test", "--no-run", "--profile", "tests"])
+        .args(["--package", "pinwatch", "--test", "live"]);
+    cross.apply(&mut build, STATIC);
+    made(&mut build, ["pinwatch", "live"])
 }
 
 /// The program that measures in guests, and `pinwatch`, from one build.

@@ -11,6 +11,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use crate::arch::Arch;
 use crate::cache::{Cache, Lock};
 use crate::child;
 
@@ -88,12 +89,12 @@ pub struct Apt {
 
 impl Apt {
     /// Prepares the private configuration for a suite and downloads its package lists.
-    pub fn update(cache: &Cache, suite: Suite, mirrors: &MirrorArgs) -> Result<Self> {
+    pub fn update(cache: &Cache, suite: Suite, arch: Arch, mirrors: &MirrorArgs) -> Result<Self> {
         if !Path::new(KEYRING).exists() {
             bail!("{KEYRING} is missing: run `apt-get install debian-archive-keyring`");
         }
         let url = mirrors.url(suite.archive)?;
-        let entry = format!("apt/{}", suite.name);
+        let entry = format!("apt/{}{}", suite.name, arch.suffix());
         let lock = cache.lock(&entry)?;
         let dir = cache.path(&entry);
         fs::create_dir_all(dir.join("state/lists/partial"))?;
@@ -106,10 +107,11 @@ impl Apt {
             config: dir.join("apt.conf"),
             _lock: lock,
         };
-        fs::write(&apt.config, configuration(&dir)?)?;
+        fs::write(&apt.config, configuration(&dir, arch)?)?;
         eprintln!(
-            "xtask: reading the package lists of Debian's {}",
-            suite.name
+            "xtask: reading the package lists of Debian's {} ({})",
+            suite.name,
+            arch.debian()
         );
         child::run(apt.command("apt-get").arg("update"))?;
         Ok(apt)
@@ -172,7 +174,7 @@ fn planned(plan: &str) -> Vec<(String, String)> {
 
 /// A configuration with this machine's proxies, certificates and time-outs, but its own paths and sources,
 /// and without hooks.
-fn configuration(dir: &Path) -> Result<String> {
+fn configuration(dir: &Path, arch: Arch) -> Result<String> {
     let dump = child::output(child::command("apt-config").arg("dump"))?;
     let mut text = String::new();
     for line in dump.lines() {
@@ -180,7 +182,7 @@ fn configuration(dir: &Path) -> Result<String> {
             writeln!(text, "{line}")?;
         }
     }
-    let dir = dir.display();
+    let (dir, arch) = (dir.display(), arch.debian());
     write!(
         text,
         r#"Dir::Etc::main "/dev/null";
@@ -192,8 +194,8 @@ Dir::Etc::sourceparts "/dev/null";
 Dir::State "{dir}/state";
 Dir::State::status "/dev/null";
 Dir::Cache "{dir}/cache";
-APT::Architecture "amd64";
-APT::Architectures {{ "amd64"; }};
+APT::Architecture "{arch}";
+APT::Architectures {{ "{arch}"; }};
 APT::Sandbox::User "";
 APT::Update::Error-Mode "any";
 Acquire::Languages "none";

@@ -52,16 +52,12 @@ pub fn vmlinux(image: &[u8]) -> Result<Vec<u8>> {
     const MAGIC: usize = 0x202;
     const PAYLOAD_OFFSET: usize = 0x248;
     const PAYLOAD_LENGTH: usize = 0x24c;
-    let word = |at: usize| -> Result<usize> {
-        let bytes = image.get(at..at + 4).context("the image is too short")?;
-        Ok(u32::from_le_bytes(bytes.try_into()?) as usize)
-    };
     ensure!(
         image.get(MAGIC..MAGIC + 4) == Some(b"HdrS"),
         "the image is not a bzImage"
     );
-    let start = (usize::from(image[SETUP_SECTS]) + 1) * 512 + word(PAYLOAD_OFFSET)?;
-    let end = start + word(PAYLOAD_LENGTH)?;
+    let start = (usize::from(image[SETUP_SECTS]) + 1) * 512 + word(image, PAYLOAD_OFFSET)?;
+    let end = start + word(image, PAYLOAD_LENGTH)?;
     let payload = image.get(start..end).context("the image is cut off")?;
     let format = format(payload).context("the kernel is compressed in an unknown format")?;
     let kernel = match format {
@@ -74,6 +70,38 @@ pub fn vmlinux(image: &[u8]) -> Result<Vec<u8>> {
         "the kernel inside the image is not an ELF file"
     );
     Ok(kernel)
+}
+
+/// The uncompressed Image inside the `vmlinuz` of an arm64 kernel: an EFI application that decompresses it
+/// (Linux, drivers/firmware/efi/libstub/zboot-header.S), the Image in gzip's format, or the Image itself.
+pub fn arm64_image(image: Vec<u8>) -> Result<Vec<u8>> {
+    const ZBOOT: &[u8] = b"MZ\0\0zimg";
+    const PAYLOAD_OFFSET: usize = 8;
+    const PAYLOAD_LENGTH: usize = 12;
+    /// Of the Image (Linux, Documentation/arch/arm64/booting.rst).
+    const MAGIC: usize = 56;
+    let kernel = if image.starts_with(ZBOOT) {
+        let start = word(&image, PAYLOAD_OFFSET)?;
+        let end = start + word(&image, PAYLOAD_LENGTH)?;
+        let payload = image.get(start..end).context("the image is cut off")?;
+        let format = format(payload).context("the kernel is compressed in an unknown format")?;
+        decompress(format, payload)?
+    } else if let Some(format) = format(&image) {
+        decompress(format, &image)?
+    } else {
+        image
+    };
+    ensure!(
+        kernel.get(MAGIC..MAGIC + 4) == Some(b"ARM\x64"),
+        "the image is not an arm64 kernel"
+    );
+    Ok(kernel)
+}
+
+/// The 32-bit number at an offset in an image.
+fn word(image: &[u8], at: usize) -> Result<usize> {
+    let bytes = image.get(at..at + 4).context("the image is too short")?;
+    Ok(u32::from_le_bytes(bytes.try_into()?) as usize)
 }
 
 fn format(data: &[u8]) -> Option<Format> {

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 
+use crate::arch::Arch;
 use crate::cache::Cache;
 use crate::debian::apt::{Apt, Archive, MirrorArgs, Suite};
 use crate::debian::decompress;
@@ -19,6 +20,7 @@ use crate::debian::decompress;
 #[derive(Debug)]
 pub struct Kernel {
     pub series: &'static str,
+    pub arch: Arch,
     suites: &'static [Suite],
 }
 
@@ -26,7 +28,7 @@ const BULLSEYE_SECURITY: Suite = Suite {
     name: "bullseye-security",
     archive: Archive::Security,
 };
-const BOOKWORM_SECURITY: Suite = Suite {
+pub const BOOKWORM_SECURITY: Suite = Suite {
     name: "bookworm-security",
     archive: Archive::Security,
 };
@@ -50,27 +52,52 @@ const SID: Suite = Suite {
 pub const KERNELS: &[Kernel] = &[
     Kernel {
         series: "5.10",
+        arch: Arch::X86_64,
         suites: &[BULLSEYE_SECURITY],
     },
     Kernel {
         series: "6.1",
+        arch: Arch::X86_64,
         suites: &[BOOKWORM_SECURITY, BOOKWORM],
     },
     Kernel {
         series: "6.12",
+        arch: Arch::X86_64,
         suites: &[TRIXIE],
     },
     Kernel {
         series: "6.18",
+        arch: Arch::X86_64,
         suites: &[TRIXIE_BACKPORTS],
     },
     // Sid moves on to the next series. Backports keep the previous one for a while.
     Kernel {
         series: "7.2",
+        arch: Arch::X86_64,
         suites: &[SID, TRIXIE_BACKPORTS],
     },
     Kernel {
         series: "7.3",
+        arch: Arch::X86_64,
+        suites: &[TRIXIE_BACKPORTS, SID],
+    },
+];
+
+/// The kernels of [`KERNELS`] that are tested on arm64 too.
+pub const ARM64_KERNELS: &[Kernel] = &[
+    Kernel {
+        series: "6.1",
+        arch: Arch::Aarch64,
+        suites: &[BOOKWORM_SECURITY, BOOKWORM],
+    },
+    Kernel {
+        series: "6.12",
+        arch: Arch::Aarch64,
+        suites: &[TRIXIE],
+    },
+    Kernel {
+        series: "7.3",
+        arch: Arch::Aarch64,
         suites: &[TRIXIE_BACKPORTS, SID],
     },
 ];
@@ -84,15 +111,21 @@ pub enum Flavour {
     Full,
     /// PREEMPT_RT: can preempt nearly all kernel code.
     Rt,
+    /// Pages of 16 KiB; arm64 only.
+    #[value(name = "16k")]
+    Pages16k,
 }
 
 impl Flavour {
-    fn suffix(self) -> &'static str {
-        match self {
-            Self::Cloud => "-cloud-amd64",
-            Self::Full => "-amd64",
-            Self::Rt => "-rt-amd64",
-        }
+    /// End of the name of a release, such as `-cloud-amd64`.
+    fn suffix(self, arch: Arch) -> String {
+        let (before, after) = match self {
+            Self::Cloud => ("-cloud", ""),
+            Self::Full => ("", ""),
+            Self::Rt => ("-rt", ""),
+            Self::Pages16k => ("", "-16k"),
+        };
+        format!("{before}-{}{after}", arch.debian())
     }
 
     fn name(self) -> &'static str {
@@ -100,6 +133,7 @@ impl Flavour {
             Self::Cloud => "cloud",
             Self::Full => "full",
             Self::Rt => "rt",
+            Self::Pages16k => "16k",
         }
     }
 }
@@ -107,6 +141,7 @@ impl Flavour {
 /// The user's own kernel ([`Fetched::own`]).
 pub static OWN: Kernel = Kernel {
     series: "of your own",
+    arch: Arch::X86_64,
     suites: &[],
 };
 
@@ -198,9 +233,34 @@ impl Kernel {
         self.suites
     }
 
+    /// The kernel of the same series for an architecture.
+    pub fn on(&'static self, arch: Arch) -> Result<&'static Self> {
+        if self.arch == arch {
+            return Ok(self);
+        }
+        let of_arch = ARM64_KERNELS.iter();
+        match of_arch.clone().find(|kernel| kernel.series == self.series) {
+            Some(kernel) => Ok(kernel),
+            None => {
+                let known: Vec<_> = of_arch.map(|kernel| kernel.series).collect();
+                bail!(
+                    "pinwatch is not tested on kernel {} for {}: choose one of {}",
+                    self.series,
+                    arch.debian(),
+                    known.join(", ")
+                )
+            }
+        }
+    }
+
     /// The kernel from the cache, or from the network.
     pub fn fetch(&self, flavour: Flavour, cache: &Cache, mirrors: &MirrorArgs) -> Result<Fetched> {
-        let entry = format!("kernels/{}-{}", self.series, flavour.name());
+        let entry = format!(
+            "kernels/{}-{}{}",
+            self.series,
+            flavour.name(),
+            self.arch.suffix()
+        );
         if let Ok(fetched) = Fetched::open(cache.path(&entry)) {
             return Ok(fetched);
         }
@@ -223,9 +283,9 @@ impl Kernel {
         scratch: &Path,
     ) -> Result<PathBuf> {
         for suite in self.suites {
-            let apt = Apt::update(cache, *suite, mirrors)?;
+            let apt = Apt::update(cache, *suite, self.arch, mirrors)?;
             let names = apt.names("linux-")?;
-            let Some(release) = newest(&names, self.series, flavour) else {
+            let Some(release) = newest(&names, self.series, &flavour.suffix(self.arch)) else {
                 continue;
             };
             // Up to 7.1 the image package has all; since then it is split.
@@ -239,7 +299,7 @@ impl Kernel {
             apt.unpack(&packages, &root)?;
             drop(apt);
             eprintln!("xtask: unpacking kernel {release}");
-            return arrange(&root, &release, &scratch.join("made"));
+            return arrange(&root, &release, self.arch, &scratch.join("made"));
         }
         let tried: Vec<_> = self.suites.iter().map(|suite| suite.name).collect();
         bail!("Debian has no such kernel in {}", tried.join(", "))
@@ -247,7 +307,7 @@ impl Kernel {
 }
 
 /// Picks out of unpacked packages what a guest needs.
-fn arrange(root: &Path, release: &str, made: &Path) -> Result<PathBuf> {
+fn arrange(root: &Path, release: &str, arch: Arch, made: &Path) -> Result<PathBuf> {
     let first = |candidates: &[String]| {
         candidates
             .iter()
@@ -263,7 +323,11 @@ fn arrange(root: &Path, release: &str, made: &Path) -> Result<PathBuf> {
     };
     fs::create_dir(made)?;
     let image = fs::read(first(&boot("vmlinuz"))?)?;
-    fs::write(made.join("vmlinux"), decompress::vmlinux(&image)?)?;
+    let kernel = match arch {
+        Arch::X86_64 => decompress::vmlinux(&image)?,
+        Arch::Aarch64 => decompress::arm64_image(image)?,
+    };
+    fs::write(made.join("vmlinux"), kernel)?;
     fs::copy(first(&boot("config"))?, made.join("config"))?;
     let modules = first(&[
         format!("lib/modules/{release}"),
@@ -284,19 +348,17 @@ fn is_elf(path: &Path) -> Result<bool> {
 
 /// The newest release of a series among package names. Meta-packages, unsigned images and other
 /// flavours have names that look much alike.
-fn newest(names: &[String], series: &str, flavour: Flavour) -> Option<String> {
+fn newest(names: &[String], series: &str, suffix: &str) -> Option<String> {
     names
         .iter()
         .filter_map(|name| name.strip_prefix("linux-image-"))
         .filter(|release| {
-            release
-                .strip_suffix(flavour.suffix())
-                .is_some_and(|version| {
-                    let point = version
-                        .strip_prefix(series)
-                        .and_then(|rest| rest.strip_prefix('.'));
-                    point.is_some() && !version.ends_with("-cloud") && !version.ends_with("-rt")
-                })
+            release.strip_suffix(suffix).is_some_and(|version| {
+                let point = version
+                    .strip_prefix(series)
+                    .and_then(|rest| rest.strip_prefix('.'));
+                point.is_some() && !version.ends_with("-cloud") && !version.ends_with("-rt")
+            })
         })
         .max_by(|a, b| by_numbers(a, b))
         .map(str::to_owned)
@@ -330,9 +392,14 @@ mod tests {
             "linux-image-6.12.110+deb13-rt-amd64-unsigned",
             "linux-image-6.1.0-49-cloud-amd64",
             "linux-image-5.10.0-46-amd64",
+            "linux-image-6.12.111+deb13-arm64",
+            "linux-image-6.12.113+deb13-arm64-16k",
+            "linux-image-6.12.112+deb13-cloud-arm64",
         ]
         .map(str::to_owned);
-        let newest = |series, flavour| newest(&names, series, flavour);
+        let newest_on =
+            |arch, series, flavour: Flavour| newest(&names, series, &flavour.suffix(arch));
+        let newest = |series, flavour| newest_on(Arch::X86_64, series, flavour);
         assert_eq!(
             newest("6.12", Flavour::Cloud).unwrap(),
             "6.12.107+deb13-cloud-amd64"
@@ -352,5 +419,10 @@ mod tests {
         );
         assert_eq!(newest("5.10", Flavour::Full).unwrap(), "5.10.0-46-amd64");
         assert_eq!(newest("5.1", Flavour::Full), None);
+        assert_eq!(newest("6.12", Flavour::Pages16k), None);
+        let newest = |flavour| newest_on(Arch::Aarch64, "6.12", flavour).unwrap();
+        assert_eq!(newest(Flavour::Cloud), "6.12.112+deb13-cloud-arm64");
+        assert_eq!(newest(Flavour::Full), "6.12.111+deb13-arm64");
+        assert_eq!(newest(Flavour::Pages16k), "6.12.113+deb13-arm64-16k");
     }
 }

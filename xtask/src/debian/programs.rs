@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
+use crate::arch::Arch;
 use crate::cache::Cache;
 use crate::debian::apt::{Apt, MirrorArgs, Suite};
 use crate::debian::kernels::{BOOKWORM, TRIXIE};
@@ -13,27 +14,32 @@ use crate::debian::kernels::{BOOKWORM, TRIXIE};
 pub struct Programs {
     package: &'static str,
     suite: Suite,
+    arch: Arch,
     names: &'static [&'static str],
 }
 
 /// The guest's shell and tools, statically linked.
-pub const BUSYBOX: Programs = Programs {
-    package: "busybox-static",
-    suite: TRIXIE,
-    names: &["busybox"],
-};
+pub const fn busybox(arch: Arch) -> Programs {
+    Programs {
+        package: "busybox-static",
+        suite: TRIXIE,
+        arch,
+        names: &["busybox"],
+    }
+}
 
 /// Scrapes pinwatch in tests. Needs the C library of Debian 12 or later.
 pub const PROMETHEUS: Programs = Programs {
     package: "prometheus",
     suite: BOOKWORM,
+    arch: Arch::X86_64,
     names: &["prometheus", "promtool"],
 };
 
 impl Programs {
     /// The folder with the programs, from the cache or from the network.
     pub fn fetch(&self, cache: &Cache, mirrors: &MirrorArgs) -> Result<PathBuf> {
-        let entry = format!("programs/{}", self.package);
+        let entry = format!("programs/{}{}", self.package, self.arch.suffix());
         let folder = cache.path(&entry);
         if folder.exists() {
             return Ok(folder);
@@ -51,7 +57,8 @@ impl Programs {
         let (root, made) = (scratch.path().join("root"), scratch.path().join("made"));
         fs::create_dir(&root)?;
         fs::create_dir(&made)?;
-        Apt::update(cache, self.suite, mirrors)?.unpack(&[self.package.to_owned()], &root)?;
+        let apt = Apt::update(cache, self.suite, self.arch, mirrors)?;
+        apt.unpack(&[self.package.to_owned()], &root)?;
         for name in self.names {
             // Since trixie all files are below /usr.
             let found = ["usr/bin", "bin"]

@@ -8,9 +8,10 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 
 use super::release::{Program, Release};
+use crate::arch::Arch;
 use crate::child;
 use crate::debian::apt::MirrorArgs;
-use crate::debian::programs::BUSYBOX;
+use crate::debian::programs::busybox;
 
 /// In place of systemctl and systemd-sysusers. The shell is busybox.
 const RECORDER: &str = "#!/bin/sh\necho \"${0##*/} $*\" >>/calls\n";
@@ -42,7 +43,9 @@ pub fn run(
     fs::create_dir(root.join("dev"))?;
     fs::write(root.join("dev/null"), "")?;
     std::os::unix::fs::symlink("usr/bin", root.join("bin"))?;
-    let busybox = BUSYBOX.fetch(release.cache, mirrors)?.join("busybox");
+    let busybox = busybox(Arch::X86_64)
+        .fetch(release.cache, mirrors)?
+        .join("busybox");
     fs::copy(busybox, bin.join("sh"))?;
     for name in ["systemctl", "systemd-sysusers"] {
         let path = bin.join(name);

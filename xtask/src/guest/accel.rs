@@ -8,6 +8,7 @@ use anyhow::Result;
 use rustix::fs::{Access, access};
 use tempfile::TempDir;
 
+use crate::arch::Arch;
 use crate::cache::Cache;
 use crate::child::Interrupted;
 use crate::debian::kernels::Fetched;
@@ -19,7 +20,10 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The accelerator for guests. A test boot decides whether KVM works, once per boot of this host and version
 /// of QEMU: inside another virtual machine /dev/kvm may open and KVM fail later.
-pub fn choose(cache: &Cache, kernel: &Fetched, busybox: &Path) -> Result<Accel> {
+pub fn choose(cache: &Cache, kernel: &Fetched, arch: Arch, busybox: &Path) -> Result<Accel> {
+    if arch != Arch::X86_64 {
+        return Ok(Accel::Tcg(Tcg::Threads));
+    }
     let version = qemu::version()?;
     let tcg = Accel::Tcg(Tcg::of_version(version));
     if access("/dev/kvm", Access::READ_OK | Access::WRITE_OK).is_err() {
@@ -72,6 +76,7 @@ fn try_kvm(kernel: &Fetched, busybox: &Path) -> Result<bool> {
     initrd.file("etc/xtask/command", 0o644, b"true\n")?;
     initrd.finish()?;
     let machine = Machine {
+        arch: Arch::X86_64,
         accel: Accel::Kvm,
         vmlinux: &kernel.vmlinux(),
         initrd: &path,

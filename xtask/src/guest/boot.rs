@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use crate::cache::Cache;
 use crate::debian::apt::MirrorArgs;
 use crate::debian::kernels::{Fetched, Flavour, Kernel};
-use crate::debian::programs::BUSYBOX;
+use crate::debian::programs;
 use crate::guest::accel;
 use crate::guest::initrd::Initrd;
 use crate::guest::modules::Modules;
@@ -19,7 +19,7 @@ use crate::guest::qemu::{Accel, Ending, Forward, Machine, Outcome, Sinks, Tcg};
 use crate::guest::splat;
 
 /// Boots fast under emulation, logs warnings and errors to the console, and stops at an oops.
-const KERNEL_ARGS: &str = "console=ttyS0 panic=-1 oops=panic loglevel=5 no_timer_check mitigations=off \
+const KERNEL_ARGS: &str = "panic=-1 oops=panic loglevel=5 no_timer_check mitigations=off \
      nokaslr audit=0 apparmor=0 cryptomgr.notests random.trust_cpu=on";
 
 /// Drivers of the guest's network card; some kernels have one of them built in.
@@ -66,11 +66,15 @@ impl Guest {
     /// The most precise clock: KVM if it works here, else an emulator that counts instructions.
     pub fn clock(&self, cache: &Cache, mirrors: &MirrorArgs) -> Result<Accel> {
         let kernel = self.fetch(cache, mirrors)?;
-        let busybox = BUSYBOX.fetch(cache, mirrors)?.join("busybox");
-        Ok(match accel::choose(cache, &kernel, &busybox)? {
-            Accel::Kvm => Accel::Kvm,
-            Accel::Tcg(_) => Accel::Tcg(Tcg::Counting),
-        })
+        let busybox = programs::busybox(self.kernel.arch)
+            .fetch(cache, mirrors)?
+            .join("busybox");
+        Ok(
+            match accel::choose(cache, &kernel, self.kernel.arch, &busybox)? {
+                Accel::Kvm => Accel::Kvm,
+                Accel::Tcg(_) => Accel::Tcg(Tcg::Counting),
+            },
+        )
     }
 
     /// The same with a given accelerator.
@@ -102,13 +106,15 @@ impl Guest {
             check_port(forward.host)?;
         }
         let kernel = self.fetch(cache, mirrors)?;
-        let busybox = BUSYBOX.fetch(cache, mirrors)?.join("busybox");
+        let busybox = programs::busybox(self.kernel.arch)
+            .fetch(cache, mirrors)?
+            .join("busybox");
         let dir = TempDir::with_prefix("pinwatch-vm-")?;
         let initrd = dir.path().join("initrd");
         self.write_initrd(&initrd, &kernel, &busybox)?;
         let accel = match accel {
             Some(accel) => accel,
-            None => accel::choose(cache, &kernel, &busybox)?,
+            None => accel::choose(cache, &kernel, self.kernel.arch, &busybox)?,
         };
         eprintln!("xtask: booting {} {accel}", kernel.release);
         let outcome = self
@@ -118,11 +124,17 @@ impl Guest {
     }
 
     fn machine<'a>(&'a self, accel: Accel, vmlinux: &'a Path, initrd: &'a Path) -> Machine<'a> {
-        let mut append = format!("{KERNEL_ARGS} movablecore={}M", self.memory_mib / 2);
+        let arch = self.kernel.arch;
+        let mut append = format!(
+            "console={} {KERNEL_ARGS} movablecore={}M",
+            arch.console(),
+            self.memory_mib / 2
+        );
         for more in &self.append {
             append = append + " " + more;
         }
         Machine {
+            arch,
             accel,
             vmlinux,
             initrd,

@@ -2,7 +2,7 @@
 # PID 1 of a guest. Mounts the usual file systems, loads the modules in /etc/xtask/modules, runs
 # /etc/xtask/command as root, and ends the machine with its status.
 #
-# ttyS0 is the kernel's console, ttyS1 the command's stdout, ttyS2 its stderr. Its status leaves as
+# The kernel's console is ttyS0, on arm64 ttyAMA0. ttyS1 is the command's stdout, ttyS2 its stderr. Its status leaves as
 # one byte on ttyS3 before the reset that stops QEMU.
 
 /bin/busybox --install -s /bin

@@ -11,9 +11,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use crate::arch::Arch;
 use crate::child::{self, Waited};
-
-const QEMU: &str = "qemu-system-x86_64";
 
 /// What executes the guest's instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +43,37 @@ impl Tcg {
 }
 
 impl Accel {
-    fn args(self) -> &'static [&'static str] {
+    fn args(self, arch: Arch) -> &'static [&'static str] {
+        match arch {
+            Arch::X86_64 => self.x86_args(),
+            Arch::Aarch64 => self.arm64_args(),
+        }
+    }
+
+    /// Pointer authentication by the architected algorithm would take half of the emulator's time.
+    fn arm64_args(self) -> &'static [&'static str] {
+        match self {
+            Self::Kvm => &["-accel", "kvm", "-cpu", "host"],
+            Self::Tcg(Tcg::OneThread | Tcg::Threads) => &[
+                "-accel",
+                "tcg,thread=multi,tb-size=256",
+                "-cpu",
+                "max,pauth-impdef=on",
+            ],
+            Self::Tcg(Tcg::Counting) => &[
+                "-accel",
+                "tcg,thread=single,tb-size=256",
+                "-cpu",
+                "max,pauth-impdef=on",
+                "-icount",
+                "shift=0,sleep=off",
+                "-rtc",
+                "clock=vm",
+            ],
+        }
+    }
+
+    fn x86_args(self) -> &'static [&'static str] {
         match self {
             Self::Kvm => &["-accel", "kvm", "-cpu", "host"],
             Self::Tcg(Tcg::OneThread) => &[
@@ -88,6 +117,7 @@ pub struct Forward {
 }
 
 pub struct Machine<'a> {
+    pub arch: Arch,
     pub accel: Accel,
     pub vmlinux: &'a Path,
     pub initrd: &'a Path,
@@ -124,7 +154,7 @@ pub struct Outcome {
 
 /// The first line of `qemu --version`.
 pub fn release() -> Result<String> {
-    let text = child::output(child::command(QEMU).arg("--version"))?;
+    let text = child::output(child::command(Arch::X86_64.qemu()).arg("--version"))?;
     Ok(text.lines().next().unwrap_or_default().to_owned())
 }
 
@@ -136,7 +166,7 @@ pub fn version() -> Result<u32> {
         .map(|(_, rest)| rest.split('.').next().unwrap_or_default());
     digits
         .and_then(|digits| digits.parse().ok())
-        .with_context(|| format!("cannot read the version of {QEMU}"))
+        .context("cannot read the version of QEMU")
 }
 
 impl Machine<'_> {
@@ -148,7 +178,7 @@ impl Machine<'_> {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .with_context(|| format!("cannot start {QEMU}"))?;
+            .with_context(|| format!("cannot start {}", self.arch.qemu()))?;
         let out = child::relay(qemu.stdout.take().context("no stdout")?, sinks.out);
         let err = child::relay(qemu.stderr.take().context("no stderr")?, sinks.err);
         let deadline = self.timeout.map(|timeout| Instant::now() + timeout);
@@ -158,7 +188,7 @@ impl Machine<'_> {
         }
         let ending = match waited {
             Waited::TimedOut => Ending::TimedOut,
-            Waited::Exited(exit) => ending(exit, &status)?,
+            Waited::Exited(exit) => ending(exit, &status, self.arch)?,
         };
         let console = fs::read(&console).unwrap_or_default();
         Ok(Outcome {
@@ -174,47 +204,28 @@ impl Machine<'_> {
                 path.display().to_string().replace(',', ",,")
             )
         };
-        let mut qemu = child::command(QEMU);
+        let mut qemu = child::command(self.arch.qemu());
         qemu.args([
             "-machine",
-            "q35",
+            self.arch.machine(),
             "-nodefaults",
             "-no-user-config",
             "-display",
             "none",
             "-no-reboot",
         ])
-        .args(self.accel.args())
+        .args(self.accel.args(self.arch))
         .args([
             "-smp",
             &self.cpus.to_string(),
             "-m",
             &format!("{}M", self.memory_mib),
         ])
-        .args([
-            "-chardev",
-            &file("console", console),
-            "-serial",
-            "chardev:console",
-        ])
-        .args([
-            "-chardev",
-            "stdio,id=out,signal=off",
-            "-serial",
-            "chardev:out",
-        ])
-        .args([
-            "-chardev",
-            "file,id=err,path=/proc/self/fd/2,append=on",
-            "-serial",
-            "chardev:err",
-        ])
-        .args([
-            "-chardev",
-            &file("status", status),
-            "-serial",
-            "chardev:status",
-        ])
+        .args(["-chardev", &file("console", console)])
+        .args(["-chardev", "stdio,id=out,signal=off"])
+        .args(["-chardev", "file,id=err,path=/proc/self/fd/2,append=on"])
+        .args(["-chardev", &file("status", status)])
+        .args(serial_ports(self.arch))
         .arg("-kernel")
         .arg(self.vmlinux)
         .arg("-initrd")
@@ -237,11 +248,36 @@ impl Machine<'_> {
     }
 }
 
+/// The kernel's console on [`Arch::console`], then the command's ports on ttyS1 to ttyS3.
+fn serial_ports(arch: Arch) -> &'static [&'static str] {
+    match arch {
+        Arch::X86_64 => &[
+            "-serial",
+            "chardev:console",
+            "-serial",
+            "chardev:out",
+            "-serial",
+            "chardev:err",
+            "-serial",
+            "chardev:status",
+        ],
+        // The board has one port. The card's first port, ttyS0, has no use.
+        Arch::Aarch64 => &[
+            "-serial",
+            "chardev:console",
+            "-chardev",
+            "null,id=unused",
+            "-device",
+            "pci-serial-4x,chardev1=unused,chardev2=out,chardev3=err,chardev4=status",
+        ],
+    }
+}
+
 /// Only init writes the status; a kernel that panics resets the machine before.
-fn ending(exit: ExitStatus, status: &Path) -> Result<Ending> {
+fn ending(exit: ExitStatus, status: &Path, arch: Arch) -> Result<Ending> {
     match fs::read(status).unwrap_or_default().as_slice() {
         [status] => Ok(Ending::Status(*status)),
         _ if exit.success() => Ok(Ending::Died),
-        _ => bail!("{QEMU} failed ({exit})"),
+        _ => bail!("{} failed ({exit})", arch.qemu()),
     }
 }

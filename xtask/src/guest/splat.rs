@@ -33,6 +33,9 @@ const SIGNS: &[Sign] = &[
     sign("kernel BUG at "),
     sign("watchdog: BUG: "),
     sign("Oops: "),
+    // arm64's oops.
+    sign("Unable to handle kernel "),
+    sign("Internal error: "),
     sign("Kernel panic - not syncing"),
     sign("rcu: INFO: "),
     sign("INFO: rcu"),
@@ -52,12 +55,21 @@ pub struct Known {
     pub reason: &'static str,
 }
 
-const KNOWN: &[Known] = &[Known {
+const HUGETLB_6_1: Known = Known {
     series: "6.1",
     text: "RIP: 0010:follow_hugetlb_page+",
     reason: "try_grab_folio() refuses a long-term pin of hugetlb pages in ZONE_MOVABLE, \
              which follow_hugetlb_page() takes for impossible",
-}];
+};
+
+const KNOWN: &[Known] = &[
+    HUGETLB_6_1,
+    // arm64.
+    Known {
+        text: "pc : follow_hugetlb_page+",
+        ..HUGETLB_6_1
+    },
+];
 
 /// A report ends at one of these lines, or after [`LONGEST`] lines.
 const ENDS: &[&str] = &["---[ end", "</TASK>", "Rebooting "];
@@ -156,6 +168,12 @@ mod tests {
     }
 
     #[test]
+    fn known_with_the_registers_of_arm64() {
+        let arm64 = WARN_6_1.replace("RIP: 0010:follow", "pc : follow");
+        assert_eq!(count(&arm64, "6.1"), (1, 0));
+    }
+
+    #[test]
     fn a_report_has_its_whole_text_and_nothing_more() {
         let log = format!("{PANIC}[    2.500000] later\n");
         let reports = find(&log, "6.12");
@@ -185,6 +203,8 @@ mod tests {
             "[    1.000000] kernel BUG at mm/gup.c:123!",
             "[    1.000000] Oops: 0000 [#1] PREEMPT SMP NOPTI",
             "[    1.000000] general protection fault, probably for non-canonical address: 0000 [#1]",
+            "[    1.000000] Unable to handle kernel NULL pointer dereference at virtual address 0000",
+            "[    1.000000] Internal error: Oops: 0000000096000004 [#1] SMP",
             "[   30.000000] watchdog: BUG: soft lockup - CPU#0 stuck for 22s! [load:99]",
             "[   30.000000] rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:",
             "[   30.000000] INFO: rcu_tasks detected stalls on tasks:",

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use rustix::fs::statvfs;
 
+use crate::arch::Arch;
 use crate::cache::{Cache, Lock};
 use crate::child;
 use crate::debian::apt::{Apt, MirrorArgs};
@@ -120,7 +121,7 @@ fn fetch(kernel: &Kernel, cache: &Cache, mirrors: &MirrorArgs, entry: &str) -> R
     fs::create_dir(&root)?;
     fs::create_dir_all(made.join("source"))?;
     for suite in kernel.suites() {
-        let apt = Apt::update(cache, *suite, mirrors)?;
+        let apt = Apt::update(cache, *suite, Arch::X86_64, mirrors)?;
         if !apt.names(&package)?.contains(&package) {
             continue;
         }

@@ -249,6 +249,28 @@ pub const NEEDS: &[Need] = &[
     },
 ];
 
+/// For guests of arm64, beside [`NEEDS`].
+pub const ARM64_NEEDS: &[Need] = &[
+    Need {
+        name: "qemu-system-aarch64",
+        present: in_path,
+        package: "qemu-system-arm",
+        purpose: Purpose::Guests,
+    },
+    Need {
+        name: "aarch64-linux-gnu-gcc",
+        present: in_path,
+        package: "gcc-aarch64-linux-gnu",
+        purpose: Purpose::All,
+    },
+    Need {
+        name: "/usr/aarch64-linux-gnu/lib/libc.a",
+        present: is_file,
+        package: "libc6-dev-arm64-cross",
+        purpose: Purpose::All,
+    },
+];
+
 pub fn in_path(program: &str) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path)

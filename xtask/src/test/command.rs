@@ -7,6 +7,7 @@ use std::env;
 use std::ffi::OsString;
 use std::io;
 use std::iter;
+use std::path::PathBuf;
 use std::process::{ExitCode, Stdio};
 use std::thread;
 
@@ -14,14 +15,15 @@ use anyhow::{Context, Result};
 
 use super::counts::{Counter, Printer};
 use super::lab;
-use super::matrix::{LIVE_TESTS, Matrix};
+use super::matrix::{ARM64_BY_DEFAULT, ARM64_TESTS, LIVE_TESTS, Matrix};
 use super::steps::Steps;
+use crate::arch::Arch;
 use crate::bench::regression;
-use crate::build;
+use crate::build::{self, cross::Cross};
 use crate::cache::Cache;
 use crate::child::{self, Waited};
 use crate::debian::apt::MirrorArgs;
-use crate::debian::kernels::{self, KERNELS, Kernel};
+use crate::debian::kernels::{self, ARM64_KERNELS, KERNELS, Kernel};
 use crate::debian::programs::PROMETHEUS;
 use crate::generate::kernels_md;
 use crate::guest::Placed;
@@ -37,11 +39,15 @@ use crate::soak;
   cargo xtask test
   cargo xtask test --no-live
   cargo xtask test --kernel 6.12 --kernel 7.3 -- fresh_memory
+  cargo xtask test --arch aarch64 --kernel 6.12 -- counts::
   cargo xtask test --lab")]
 pub struct TestArgs {
     /// Run the live tests on this kernel only (repeatable) [default: on all]
     #[arg(long = "kernel", value_name = "SERIES", value_parser = kernels::parse)]
     kernels: Vec<&'static Kernel>,
+    /// Architecture of the guests; aarch64 runs the live tests only
+    #[arg(long, value_enum, default_value_t)]
+    arch: Arch,
     /// Leave out the tests that need VMs
     #[arg(long)]
     no_live: bool,
@@ -102,6 +108,9 @@ fn run(args: &TestArgs, counter: &Counter, steps: &Steps<'_>) -> Result<()> {
     if args.lab {
         return lab::run(&cache, &args.mirrors, steps);
     }
+    if args.arch == Arch::Aarch64 {
+        return arm64(args, &args.args, &cache, counter, steps);
+    }
     let matrix = Matrix {
         cache: &cache,
         mirrors: &args.mirrors,
@@ -127,7 +136,58 @@ fn run(args: &TestArgs, counter: &Counter, steps: &Steps<'_>) -> Result<()> {
         };
         let live = guests.map_or(Ok(()), |guests| guests.join().expect("it does not panic"));
         host.and(live)
-    })
+    })?;
+    if ARM64_BY_DEFAULT.is_some() && !args.no_live && args.args.is_empty() {
+        arm64(args, &[ARM64_TESTS.to_owned()], &cache, counter, steps)?;
+    }
+    Ok(())
+}
+
+/// Builds pinwatch for arm64 and runs live tests on its kernels.
+fn arm64(
+    args: &TestArgs,
+    tests: &[String],
+    cache: &Cache,
+    counter: &Counter,
+    steps: &Steps<'_>,
+) -> Result<()> {
+    let arch = Arch::Aarch64;
+    let built = steps.run("building for arm64 guests", || {
+        setup::ensure_arch(arch, Purpose::Tests)?;
+        build::for_live_tests_on(&Cross::find(arch, cache, &args.mirrors)?)
+    })?;
+    let by_default = |kernel: &&Kernel| {
+        args.arch == arch || ARM64_BY_DEFAULT.is_some_and(|series| series == kernel.series)
+    };
+    let kernels = match &args.kernels[..] {
+        [] => ARM64_KERNELS.iter().filter(by_default).collect(),
+        kernels => kernels
+            .iter()
+            .map(|kernel| kernel.on(arch))
+            .collect::<Result<_>>()?,
+    };
+    let matrix = Matrix {
+        cache,
+        mirrors: &args.mirrors,
+        kernels,
+        args: tests,
+    };
+    if let Some([pinwatch, live]) = built {
+        matrix.run(&placed(pinwatch, live), counter, steps, || Ok(()))?;
+    }
+    Ok(())
+}
+
+/// The programs of a guest with live tests.
+fn placed(pinwatch: PathBuf, tests: PathBuf) -> [Placed; 2] {
+    let placed = |host, guest: &str| Placed {
+        host,
+        guest: guest.to_owned(),
+    };
+    [
+        placed(pinwatch, "/usr/bin/pinwatch"),
+        placed(tests, LIVE_TESTS),
+    ]
 }
 
 /// The checks and tests that need no guest.
@@ -177,18 +237,11 @@ fn path_with_prometheus(cache: &Cache, mirrors: &MirrorArgs) -> Result<OsString>
 fn live(
     args: &TestArgs,
     matrix: &Matrix<'_>,
-    [pinwatch, tests, bench]: [std::path::PathBuf; 3],
+    [pinwatch, tests, bench]: [PathBuf; 3],
     counter: &Counter,
     steps: &Steps<'_>,
 ) -> Result<()> {
-    let placed = |host, guest: &str| Placed {
-        host,
-        guest: guest.to_owned(),
-    };
-    let files = [
-        placed(pinwatch.clone(), "/usr/bin/pinwatch"),
-        placed(tests, LIVE_TESTS),
-    ];
+    let files = placed(pinwatch.clone(), tests);
     let everything = args.args.is_empty();
     let last = || {
         if !everything {

@@ -10,6 +10,7 @@ use anyhow::Result;
 
 use super::counts::{Counter, Printer};
 use super::steps::Steps;
+use crate::arch::Arch;
 use crate::cache::Cache;
 use crate::child::Interrupted;
 use crate::debian::apt::MirrorArgs;
@@ -27,12 +28,27 @@ pub const LIVE_TESTS: &str = "/usr/bin/pinwatch-live-tests";
 /// For O_DIRECT reads from a block device, and for pins through VFIO.
 const MODULES: [&str; 3] = ["loop", "vfio_pci", "vfio_iommu_type1"];
 /// An IOMMU that VFIO accepts, and a device behind it that no driver uses.
-const QEMU_ARGS: [&str; 4] = [
-    "-device",
-    "intel-iommu,intremap=on,caching-mode=on",
-    "-device",
-    "edu,addr=5",
-];
+fn qemu_args(arch: Arch) -> [&'static str; 4] {
+    match arch {
+        Arch::X86_64 => [
+            "-device",
+            "intel-iommu,intremap=on,caching-mode=on",
+            "-device",
+            "edu,addr=5",
+        ],
+        Arch::Aarch64 => [
+            "-machine",
+            "gic-version=3,iommu=smmuv3",
+            "-device",
+            "edu,addr=5",
+        ],
+    }
+}
+
+/// The arm64 kernel that `cargo xtask test` without arguments runs [`ARM64_TESTS`] on; none, since the
+/// second build of pinwatch takes minutes. `--arch aarch64` runs all tests on all arm64 kernels.
+pub const ARM64_BY_DEFAULT: Option<&str> = None;
+pub const ARM64_TESTS: &str = "counts::";
 
 /// Tests that depend more on user space than on the kernel: they run on the oldest kernel, the newest, and one
 /// between.
@@ -56,6 +72,7 @@ pub type Rows = BTreeMap<String, Vec<ScenarioResult>>;
 struct Boot {
     /// What distinguishes it from the boot that runs all tests.
     name: &'static str,
+    arch: Arch,
     /// On these kernels only.
     series: Option<&'static [&'static str]>,
     flavour: Flavour,
@@ -67,6 +84,7 @@ struct Boot {
 
 const ALL_TESTS: Boot = Boot {
     name: "",
+    arch: Arch::X86_64,
     series: None,
     flavour: Flavour::Cloud,
     modules: &MODULES,
@@ -74,7 +92,15 @@ const ALL_TESTS: Boot = Boot {
     only: None,
 };
 
+const ARM64: Boot = Boot {
+    name: " arm64",
+    arch: Arch::Aarch64,
+    append: "",
+    ..ALL_TESTS
+};
+
 const SOFT_ROCE: Boot = Boot {
+    arch: Arch::X86_64,
     name: ", full flavour",
     series: Some(&["7.3"]),
     flavour: Flavour::Full,
@@ -86,6 +112,13 @@ const SOFT_ROCE: Boot = Boot {
 /// In the order in which they start.
 const BOOTS: &[Boot] = &[
     ALL_TESTS,
+    ARM64,
+    Boot {
+        name: " arm64, 16 KiB pages",
+        series: Some(&["6.12"]),
+        flavour: Flavour::Pages16k,
+        ..ARM64
+    },
     Boot {
         // Soft RoCE asks for its checksum by name there.
         modules: &["rdma_rxe", "ib_uverbs", "crc32_generic"],
@@ -98,6 +131,7 @@ const BOOTS: &[Boot] = &[
 /// Ignored tests that run in the guest with all tests, after them, in this order.
 struct Extra {
     tests: &'static str,
+    archs: &'static [Arch],
     series: &'static [&'static str],
     /// What the guest's shell does first.
     prepare: &'static str,
@@ -106,18 +140,22 @@ struct Extra {
 const EXTRAS: &[Extra] = &[
     Extra {
         tests: "neighbour::",
+        archs: &[Arch::X86_64, Arch::Aarch64],
         series: &["6.18", "7.3"],
         prepare: "true",
     },
     // 6.18 and later preempt kernel code by default.
     Extra {
         tests: "neighbour::",
+        // Debian's arm64 kernels cannot switch.
+        archs: &[Arch::X86_64],
         series: &["6.1"],
         prepare: "echo full >/sys/kernel/debug/sched/preempt",
     },
     // Lasts until the next boot.
     Extra {
         tests: "apart::lockdown",
+        archs: &[Arch::X86_64, Arch::Aarch64],
         series: &["5.10", "6.12"],
         prepare: "echo confidentiality >/sys/kernel/security/lockdown",
     },
@@ -149,13 +187,14 @@ impl Matrix<'_> {
 
     /// The guests in the order in which they start: the longest first.
     fn queue(&self) -> VecDeque<(usize, &'static Boot, &'static Kernel)> {
-        let boots = if self.args.is_empty() {
-            BOOTS
-        } else {
-            &BOOTS[..1]
-        };
-        let guests = boots.iter().enumerate().flat_map(|(number, boot)| {
-            let on = |kernel: &&Kernel| boot.series.is_none_or(|on| on.contains(&kernel.series));
+        let boots = BOOTS
+            .iter()
+            .enumerate()
+            .filter(|(_, boot)| self.args.is_empty() || boot.only.is_none());
+        let guests = boots.flat_map(|(number, boot)| {
+            let on = |kernel: &&Kernel| {
+                boot.arch == kernel.arch && boot.series.is_none_or(|on| on.contains(&kernel.series))
+            };
             let kernels: Vec<_> = self.kernels.iter().copied().filter(on).collect();
             kernels
                 .into_iter()
@@ -234,7 +273,7 @@ impl Matrix<'_> {
             memory_mib: if large { LARGE_MEMORY_MIB } else { MEMORY_MIB },
             cpus: 2,
             forwards: Vec::new(),
-            qemu_args: QEMU_ARGS.map(str::to_owned).to_vec(),
+            qemu_args: qemu_args(boot.arch).map(str::to_owned).to_vec(),
             timeout: Some(TIMEOUT),
             command: vec!["sh".to_owned(), "-c".to_owned(), script],
         };
@@ -282,7 +321,9 @@ fn invocations(boot: &Boot, series: &str, args: &[String]) -> Vec<Invocation> {
         if LARGE_ON.contains(&series) {
             runs.insert(0, ignored("true", LARGE));
         }
-        let extras = EXTRAS.iter().filter(|extra| extra.series.contains(&series));
+        let extras = EXTRAS
+            .iter()
+            .filter(|extra| extra.series.contains(&series) && extra.archs.contains(&boot.arch));
         runs.extend(extras.map(|extra| ignored(extra.prepare, extra.tests)));
     }
     runs
@@ -326,6 +367,8 @@ mod tests {
         };
         assert!(all.contains("--skip tail::"), "{all}");
         assert!(neighbour.starts_with("echo full >"), "{neighbour}");
+        assert_eq!(scripts(&ARM64, "6.1").len(), 1);
+        assert_eq!(scripts(&ARM64, "6.12").len(), 3);
     }
 
     #[test]

@@ -98,11 +98,11 @@ fn a_note_names_a_second_function_that_cannot_be_hooked() {
 
 #[test]
 fn another_architecture_is_unusable() {
-    let facts = kernel("6.12-cloud", |facts| facts.machine = "aarch64".to_owned());
+    let facts = kernel("6.12-cloud", |facts| facts.machine = "riscv64".to_owned());
     let plan = Plan::new(&facts, Prefer::Auto);
     assert_eq!(
         plan.unusable,
-        ["pinwatch supports only x86_64, not aarch64"]
+        ["pinwatch supports only x86_64 and aarch64, not riscv64"]
     );
 }
 
