@@ -31,7 +31,7 @@ pub struct Plan {
     pub globals: Globals,
     /// Whether kprobes can be defined in tracefs.
     #[serde(skip)]
-    has_tracefs: bool,
+    pub has_tracefs: bool,
 }
 
 impl Plan {

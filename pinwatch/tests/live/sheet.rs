@@ -72,6 +72,7 @@ fn differences(here: &Plan, sheet: &Plan) -> Vec<String> {
         unusable,
         decisions,
         globals,
+        has_tracefs,
     } = here;
     compare("era", (*era).to_owned(), sheet.era.to_owned());
     compare(
@@ -83,6 +84,11 @@ fn differences(here: &Plan, sheet: &Plan) -> Vec<String> {
         "globals",
         format!("{globals:?}"),
         format!("{:?}", sheet.globals),
+    );
+    compare(
+        "has_tracefs",
+        has_tracefs.to_string(),
+        sheet.has_tracefs.to_string(),
     );
     for (here, sheet) in decisions.iter().zip(&sheet.decisions) {
         let name = here.measurement.name();

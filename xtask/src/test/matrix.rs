@@ -52,8 +52,11 @@ pub const ARM64_TESTS: &str = "counts::";
 
 /// Tests that depend more on user space than on the kernel: they run on the oldest kernel, the newest, and one
 /// between.
-const USER_SPACE: [&str; 8] = [
+const USER_SPACE: [&str; 11] = [
+    "dead_hooks::",
+    "disruption::",
     "faults::",
+    "kills::",
     "lifecycle::",
     "privileges::",
     "recordings::",

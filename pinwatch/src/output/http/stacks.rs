@@ -17,6 +17,8 @@ use crate::source::stack::{Stack, StackError};
 /// Time for which an answer is repeated.
 const FRESH: Duration = Duration::from_secs(1);
 
+/// A thread, and when its stack was taken.
+type Fresh = (u32, Instant, Arc<Answer>);
 type Answer = Option<Result<Stack, StackError>>;
 
 /// The stacks of the last second, and the turn to take the next one.
@@ -24,7 +26,7 @@ type Answer = Option<Result<Stack, StackError>>;
 pub struct Stacks {
     turn: Arc<Semaphore>,
     /// Bounded: there are as many as can be taken one after the other in a second.
-    fresh: Arc<Mutex<Vec<(u32, Instant, Arc<Answer>)>>>,
+    fresh: Arc<Mutex<Vec<Fresh>>>,
 }
 
 impl Default for Stacks {
