@@ -60,8 +60,8 @@ const PUBLISHED: u32 = 60;
 /// Time for the boot, and for the last step.
 const MARGIN: Duration = Duration::from_secs(900);
 const PROGRAM: &str = "/usr/bin/pinwatch-bench";
-const ALONE: [&str; 3] = ["updates", "lookups", "pinwatch"];
-const WITH_TOOLS: [&str; 5] = ["updates", "lookups", "pinwatch", "bpftrace", "perf"];
+/// Programs that start and stop beside pinwatch, by their names in the guest.
+const BESIDE: [&str; 5] = ["updates", "lookups", "pinwatch", "bpftrace", "perf"];
 const JSON: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/soak.json");
 
 pub fn main(args: &SoakArgs) -> Result<ExitCode> {
@@ -81,7 +81,6 @@ pub fn main(args: &SoakArgs) -> Result<ExitCode> {
     let soak = Soak {
         minutes: args.minutes,
         seed,
-        neighbours: &WITH_TOOLS,
         files,
     };
     let mut failed = false;
@@ -121,25 +120,6 @@ pub fn main(args: &SoakArgs) -> Result<ExitCode> {
     })
 }
 
-/// A short soak on one kernel, without other tools, for `cargo xtask test`.
-pub fn check(
-    minutes: u32,
-    series: &str,
-    [pinwatch, program]: [PathBuf; 2],
-    cache: &Cache,
-    mirrors: &MirrorArgs,
-) -> Result<()> {
-    let soak = Soak {
-        minutes,
-        seed: new_seed(),
-        neighbours: &ALONE,
-        files: placed(pinwatch, program).to_vec(),
-    };
-    let soaked = soak.run(kernels::parse(series)?, cache, mirrors)?;
-    println!("{HEAD}{}", soaked.row(series));
-    Ok(())
-}
-
 fn placed(pinwatch: PathBuf, program: PathBuf) -> [Placed; 2] {
     [(pinwatch, "/usr/bin/pinwatch"), (program, PROGRAM)].map(|(host, guest)| Placed {
         host,
@@ -152,19 +132,18 @@ fn new_seed() -> u64 {
     since.map_or(0, |since| since.as_secs())
 }
 
-struct Soak<'a> {
+struct Soak {
     minutes: u32,
     seed: u64,
-    neighbours: &'a [&'a str],
     files: Vec<Placed>,
 }
 
-impl Soak<'_> {
+impl Soak {
     fn run(&self, kernel: &'static Kernel, cache: &Cache, mirrors: &MirrorArgs) -> Result<Soaked> {
         let release = kernel.fetch(Flavour::Cloud, cache, mirrors)?.release;
         let (minutes, seed) = (self.minutes.to_string(), self.seed.to_string());
         let mut command = vec![PROGRAM, "soak", "--minutes", &minutes, "--seed", &seed];
-        for name in self.neighbours {
+        for name in BESIDE {
             command.extend(["--neighbour", name]);
         }
         let guest = Guest {

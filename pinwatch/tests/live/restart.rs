@@ -1,6 +1,6 @@
 //! Starts after a kill, with recurring process ids and beside other pinwatch processes.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::thread;
 
@@ -21,8 +21,12 @@ const ELSEWHERE: [&str; 6] = [
     "/tmp/pinwatch-elsewhere.sock",
 ];
 
-/// A kill leaves definitions that the next start must remove. Each round takes seconds under emulation.
-const KILLS: usize = 20;
+/// Number of kills; each leaves definitions that the next start must remove. A round takes seconds under emulation, so
+/// that only one kernel gets twenty.
+fn kills() -> usize {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").expect("procfs");
+    if release.starts_with("7.3.") { 20 } else { 5 }
+}
 
 /// A daemon that is process 1 of a pid namespace of its own, as in a container.
 fn start_as_process_1() -> Daemon {
@@ -38,7 +42,7 @@ fn start_as_process_1() -> Daemon {
 fn a_daemon_killed_repeatedly_as_process_1_restarts_beside_another() {
     let other = Daemon::start(&["--attach", "kprobe"]);
     let of_the_other = kprobe_events();
-    for _ in 0..KILLS {
+    for _ in 0..kills() {
         let daemon = start_as_process_1();
         assert!(kprobe_events().len() > of_the_other.len());
         daemon.signal(Signal::SIGKILL);

@@ -28,7 +28,6 @@ use crate::debian::programs::PROMETHEUS;
 use crate::generate::kernels_md;
 use crate::guest::Placed;
 use crate::setup::{self, Purpose};
-use crate::soak;
 
 /// Run all tests: format, lints, unit tests, and the live tests on stock kernels in VMs
 ///
@@ -241,18 +240,14 @@ fn live(
     counter: &Counter,
     steps: &Steps<'_>,
 ) -> Result<()> {
-    let files = placed(pinwatch.clone(), tests);
+    let files = placed(pinwatch, tests);
     let everything = args.args.is_empty();
     let last = || {
         if !everything {
             return Ok(());
         }
-        let (cache, mirrors) = (matrix.cache, matrix.mirrors);
         steps.check("the price of a pin", || {
-            regression::check(cache, mirrors, bench.clone())
-        })?;
-        steps.check("two minutes of random use on 6.12", || {
-            soak::check(2, "6.12", [pinwatch, bench], cache, mirrors)
+            regression::check(matrix.cache, matrix.mirrors, bench)
         })
     };
     let rows = matrix.run(&files, counter, steps, last)?;

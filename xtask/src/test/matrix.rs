@@ -50,12 +50,13 @@ fn qemu_args(arch: Arch) -> [&'static str; 4] {
 pub const ARM64_BY_DEFAULT: Option<&str> = None;
 pub const ARM64_TESTS: &str = "counts::";
 
-/// Tests that depend more on user space than on the kernel: they run on the oldest kernel, the newest, and one
-/// between.
-const USER_SPACE: [&str; 11] = [
+/// Tests that depend little on the kernel: they run on the oldest one, the newest, and one between.
+const ON_THREE: [&str; 13] = [
     "dead_hooks::",
     "disruption::",
     "faults::",
+    "fold::",
+    "in_flight::",
     "kills::",
     "lifecycle::",
     "privileges::",
@@ -65,7 +66,7 @@ const USER_SPACE: [&str; 11] = [
     "tail::",
     "watchers::",
 ];
-const USER_SPACE_ON: [&str; 3] = ["5.10", "6.12", "7.3"];
+const THREE: [&str; 3] = ["5.10", "6.12", "7.3"];
 
 /// Rows of docs/kernels.md, by kernel.
 pub type Rows = BTreeMap<String, Vec<ScenarioResult>>;
@@ -204,8 +205,7 @@ impl Matrix<'_> {
                 .map(move |kernel| (number, boot, kernel))
         });
         let mut guests: Vec<_> = guests.collect();
-        guests
-            .sort_by_key(|(number, _, kernel)| (*number, !USER_SPACE_ON.contains(&kernel.series)));
+        guests.sort_by_key(|(number, _, kernel)| (*number, !THREE.contains(&kernel.series)));
         guests.into()
     }
 
@@ -312,8 +312,8 @@ fn invocations(boot: &Boot, series: &str, args: &[String]) -> Vec<Invocation> {
         return vec![ignored("true", only)];
     }
     let mut all = args.to_vec();
-    if args.is_empty() && !USER_SPACE_ON.contains(&series) {
-        let skips = USER_SPACE.iter().flat_map(|tests| ["--skip", tests]);
+    if args.is_empty() && !THREE.contains(&series) {
+        let skips = ON_THREE.iter().flat_map(|tests| ["--skip", tests]);
         all.extend(skips.map(str::to_owned));
     }
     let mut runs = vec![Invocation {
