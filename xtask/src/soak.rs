@@ -33,7 +33,7 @@ use crate::setup::{self, Purpose};
 /// nothing is left in the kernel.
 ///
 /// Fails at the first step after which something does not hold, and prints the seed that repeats
-/// it. The result of at least 60 minutes goes into docs/reliability.md.
+/// it. The result of at least 15 minutes goes into docs/reliability.md.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   cargo xtask soak
@@ -56,7 +56,7 @@ pub struct SoakArgs {
 const KERNELS: [&str; 2] = ["6.12", "7.3"];
 const GUESTS: usize = 2;
 /// Minutes from which on a result is published.
-const PUBLISHED: u32 = 60;
+const PUBLISHED: u32 = 15;
 /// Time for the boot, and for the last step.
 const MARGIN: Duration = Duration::from_secs(900);
 const PROGRAM: &str = "/usr/bin/pinwatch-bench";

@@ -60,94 +60,36 @@ async fn serve(args: &Run) -> Result<()> {
     let mut stop = end_signals()?;
     let mut hangups = hangups()?;
     let current = Arc::new(Current::open(args.web_config.as_deref())?);
-    let mut listeners = systemd::listeners()?;
-    if listeners.is_empty() {
-        listeners = bind(&addresses(args)?).await?;
-    }
-    let addresses = listeners.iter().map(TcpListener::local_addr);
-    let addresses: Vec<_> = addresses.collect::<Result<_, _>>()?;
-    let settings = current.get();
-    if let Some(warning) = exposed(&addresses, &settings) {
-        tracing::warn!("{warning}");
-    }
+    let (listeners, urls) = listen(args, &current).await?;
     let socket = socket(args)?;
 
     privileges::gain_none()?;
     let attaching = attach(args.selection.clone(), options(args));
     // Credentials belong to a thread, and a new thread inherits them: dropped before there are more threads.
-    if args.capabilities == Capabilities::Drop {
-        if privileges::become_user(args.user)? {
-            warn_of_unreadable(&current);
-        }
-        privileges::drop_capabilities()?;
-    }
+    drop_privileges(args, &current)?;
 
     let live: Arc<OnceLock<Live>> = Arc::default();
-    let registry = Registry::new();
-    registry.register(Box::new(ProcessCollector::for_self()))?;
-    let shared = Arc::clone(&live);
-    let source: Source = Arc::new(move || Some(shared.get()?.state()));
-    registry.register(Box::new(current.succeeded()))?;
-    let exported = Arc::clone(&source);
     let board = (args.per != Per::None).then(|| Arc::new(Board::new(args.per, args.max_series)));
-    let shown = board.clone();
-    registry.register(Box::new(Exporter(move || {
-        let series = shown.as_ref().map(|board| board.snapshot());
-        exported().map(|state| State { series, ..state })
-    })))?;
-    let shared = Arc::clone(&live);
-    let stacks: StackSource = Arc::new(move |tid| Some(shared.get()?.stacks().of(tid)));
-    let web = Web {
-        registry,
-        source,
-        stacks,
-    };
-    let web_files = Arc::clone(&current);
+    let router = router(web(&live, board.clone(), &current)?)?;
     let hosts = Hosts::new(&args.allowed_hosts);
-    let server = serve_http(listeners, router(web)?, current, Limits::DEFAULT, hosts);
+    let server = serve_http(
+        listeners,
+        router,
+        Arc::clone(&current),
+        Limits::DEFAULT,
+        hosts,
+    );
     let watch = async {
-        let mut attached = attaching.await?;
-        let events = attached.take_events()?;
-        let logger = (args.bpf_log != BpfLog::Off)
-            .then(|| attached.take_logger(log::logger()))
-            .transpose()?;
-        let hooks = attached
-            .attached()
-            .iter()
-            .filter(|hook| hook.error.is_none())
-            .count();
-        warn_of_lower_bounds(&attached);
-        let _ = live.set(attached);
-        let shared = Arc::clone(&live);
-        let state = move || shared.get().expect("set above").state();
-        tracing::info!(
-            "watching with {hooks} hooks, metrics on {}",
-            urls(&addresses, settings.tls.is_some())
-        );
-        systemd::ready();
-        let (hub, syncs) = Hub::new();
-        let ring = read_ring(events, Arc::clone(&hub), syncs);
-        let series = async {
-            match &board {
-                Some(board) => Ok(keep(board, Arc::clone(&hub), state.clone()).await?),
-                None => pending::<Result<Infallible>>().await,
-            }
-        };
-        let followers = async {
-            match &socket {
-                Some(socket) => socket.serve(Arc::clone(&hub), state.clone()).await,
-                None => pending().await,
-            };
-            Ok(())
-        };
-        let diagnostics = async {
-            match logger {
-                Some(logger) => Ok(pass_on(logger).await?),
-                None => pending().await,
-            }
-        };
-        tokio::try_join!(ring, series, followers, diagnostics, systemd::watchdog())?;
-        Ok(())
+        let attached = attaching.await?;
+        watch(
+            args,
+            attached,
+            &live,
+            board.as_deref(),
+            socket.as_ref(),
+            &urls,
+        )
+        .await
     };
     tokio::pin!(server, watch);
     loop {
@@ -159,12 +101,107 @@ async fn serve(args: &Run) -> Result<()> {
             }
             () = hangups.recv() => {
                 tracing::info!("received SIGHUP, reading --web.config.file again; SIGTERM ends the daemon");
-                web_files.reload();
+                current.reload();
             }
             served = &mut server => match served? {},
             failed = &mut watch => return failed,
         }
     }
+}
+
+/// Listens on systemd's sockets, or on the addresses of `--web.listen-address`. Returns the URLs of the metrics,
+/// too.
+async fn listen(args: &Run, current: &Current) -> Result<(Vec<TcpListener>, String)> {
+    let mut listeners = systemd::listeners()?;
+    if listeners.is_empty() {
+        listeners = bind(&addresses(args)?).await?;
+    }
+    let addresses = listeners.iter().map(TcpListener::local_addr);
+    let addresses: Vec<_> = addresses.collect::<Result<_, _>>()?;
+    let settings = current.get();
+    if let Some(warning) = exposed(&addresses, &settings) {
+        tracing::warn!("{warning}");
+    }
+    let urls = urls(&addresses, settings.tls.is_some());
+    Ok((listeners, urls))
+}
+
+/// Drops the user and the capabilities of this thread, if `args` say so.
+fn drop_privileges(args: &Run, current: &Current) -> Result<()> {
+    if args.capabilities == Capabilities::Keep {
+        return Ok(());
+    }
+    if privileges::become_user(args.user)? {
+        warn_of_unreadable(current);
+    }
+    privileges::drop_capabilities()
+}
+
+/// Sources of the HTTP paths. They answer once the hooks are attached.
+fn web(live: &Arc<OnceLock<Live>>, board: Option<Arc<Board>>, current: &Current) -> Result<Web> {
+    let shared = Arc::clone(live);
+    let source: Source = Arc::new(move || Some(shared.get()?.state()));
+    let shared = Arc::clone(live);
+    let stacks: StackSource = Arc::new(move |tid| Some(shared.get()?.stacks().of(tid)));
+    let registry = Registry::new();
+    registry.register(Box::new(ProcessCollector::for_self()))?;
+    registry.register(Box::new(current.succeeded()))?;
+    let exported = Arc::clone(&source);
+    registry.register(Box::new(Exporter(move || {
+        let series = board.as_ref().map(|board| board.snapshot());
+        exported().map(|state| State { series, ..state })
+    })))?;
+    Ok(Web {
+        registry,
+        source,
+        stacks,
+    })
+}
+
+/// Serves followers, series and diagnostics from attached hooks. Returns only after an error.
+async fn watch(
+    args: &Run,
+    mut attached: Live,
+    live: &Arc<OnceLock<Live>>,
+    board: Option<&Board>,
+    socket: Option<&Socket>,
+    urls: &str,
+) -> Result<()> {
+    let events = attached.take_events()?;
+    let logger = (args.bpf_log != BpfLog::Off)
+        .then(|| attached.take_logger(log::logger()))
+        .transpose()?;
+    let hooks = attached.attached().iter();
+    let hooks = hooks.filter(|hook| hook.error.is_none()).count();
+    warn_of_lower_bounds(&attached);
+    let _ = live.set(attached);
+    let shared = Arc::clone(live);
+    let state = move || shared.get().expect("set above").state();
+    tracing::info!("watching with {hooks} hooks, metrics on {urls}");
+    systemd::ready();
+    let (hub, syncs) = Hub::new();
+    let ring = read_ring(events, Arc::clone(&hub), syncs);
+    let series = async {
+        match board {
+            Some(board) => Ok(keep(board, Arc::clone(&hub), state.clone()).await?),
+            None => pending::<Result<Infallible>>().await,
+        }
+    };
+    let followers = async {
+        match socket {
+            Some(socket) => socket.serve(Arc::clone(&hub), state.clone()).await,
+            None => pending().await,
+        };
+        Ok(())
+    };
+    let diagnostics = async {
+        match logger {
+            Some(logger) => Ok(pass_on(logger).await?),
+            None => pending().await,
+        }
+    };
+    tokio::try_join!(ring, series, followers, diagnostics, systemd::watchdog())?;
+    Ok(())
 }
 
 /// The addresses of `--web.listen-address`.
