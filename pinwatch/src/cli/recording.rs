@@ -157,8 +157,8 @@ pub struct Compare {
     #[arg(long, value_name = "DIFF", value_delimiter = ',')]
     pub allow: Vec<Aspect>,
 
-    /// Smallest change of a ratio that counts as better or worse, in per cent. For a share, a
-    /// twentieth of it in percentage points
+    /// Smallest change that counts as better or worse, in percent. A share must differ by a
+    /// twentieth of this number, in percentage points: 0.25 by default
     #[arg(long, value_name = "PERCENT", default_value_t = 5.0, value_parser = percent)]
     pub threshold: f64,
 

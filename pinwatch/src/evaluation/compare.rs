@@ -43,7 +43,7 @@ const RUNS: usize = 3;
 /// Limits of a comparison.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Rules {
-    /// Smallest relative change that matters, such as 0.05. For shares a twentieth of it, as a difference.
+    /// Smallest relative change that counts, such as 0.05. A share must differ by a twentieth of this value: 0.0025.
     pub threshold: f64,
     /// Relative standard deviation of durations between runs of one kernel, which a single run cannot show.
     pub run_spread: f64,
