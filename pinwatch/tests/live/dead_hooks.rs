@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::counts::{NOTHING_LOST, assert_counts};
 use super::daemon::{Daemon, KINDS, Metrics, URL, get};
 use super::leftovers::programs;
-use super::load::load;
+use super::load::{load, release};
 
 pub const FTRACE: &str = "/proc/sys/kernel/ftrace_enabled";
 pub const KPROBES: &str = "/sys/kernel/debug/kprobes/enabled";
@@ -40,7 +40,7 @@ impl Drop for SwitchedOff {
 /// The errno with which the kernel refuses to turn ftrace off: 7.3 always, 5.10 while a trampoline is
 /// attached.
 fn refusal(kind: Option<&str>) -> Option<i32> {
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease").expect("procfs");
+    let release = release();
     if release.starts_with("7.3.") {
         Some(libc::EOPNOTSUPP)
     } else if release.starts_with("5.10.") && kind == Some("fentry") {

@@ -105,9 +105,13 @@ pub enum Kernel {
     Folios,
 }
 
+/// Release of the running kernel, as `uname -r` prints it.
+pub fn release() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("procfs")
+}
+
 pub fn kernel() -> Kernel {
-    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("procfs");
-    match release.split('.').take(2).collect::<Vec<_>>()[..] {
+    match release().split('.').take(2).collect::<Vec<_>>()[..] {
         ["5", "10"] => Kernel::CmaOnly,
         ["6", "1"] => Kernel::Pages,
         _ => Kernel::Folios,

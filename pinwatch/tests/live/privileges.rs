@@ -16,7 +16,7 @@ use super::daemon::{Daemon, WATCHING, get, try_get};
 use super::dead_hooks::{KPROBES, SwitchedOff, answer};
 use super::leftovers::{kprobe_events, wait_until_programs_are_freed};
 use super::lifecycle::NOBODY;
-use super::load::{finish, load, spawn};
+use super::load::{finish, load, release, spawn};
 use super::wait::{PATIENCE, wait_for, wait_until};
 use super::watchers::Tail;
 
@@ -96,7 +96,7 @@ fn field<'a>(status: &'a str, key: &str) -> &'a str {
 /// unprivileged_bpf_disabled is 0.
 fn maps_are_open() -> bool {
     let refused = fs::read_to_string("/proc/sys/kernel/unprivileged_bpf_disabled");
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease").expect("procfs");
+    let release = release();
     refused.expect("procfs").trim() == "0" || !release.starts_with("5.")
 }
 

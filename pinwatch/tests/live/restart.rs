@@ -1,6 +1,6 @@
 //! Starts after a kill, with recurring process ids and beside other pinwatch processes.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::thread;
 
@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 use super::counts::{NOTHING_LOST, assert_counts};
 use super::daemon::{Daemon, WATCHING};
 use super::leftovers::kprobe_events;
-use super::load::load;
+use super::load::{load, release};
 
 const ELSEWHERE: [&str; 6] = [
     "--attach",
@@ -24,8 +24,7 @@ const ELSEWHERE: [&str; 6] = [
 /// Number of kills; each leaves definitions that the next start must remove. A round takes seconds under emulation, so
 /// that only one kernel gets twenty.
 fn kills() -> usize {
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease").expect("procfs");
-    if release.starts_with("7.3.") { 20 } else { 5 }
+    if release().starts_with("7.3.") { 20 } else { 5 }
 }
 
 /// A daemon that is process 1 of a pid namespace of its own, as in a container.
