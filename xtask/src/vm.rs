@@ -29,6 +29,7 @@ use crate::setup::{self, Purpose};
   cargo xtask vm --kernel 6.18 --flavour full --modules rdma_rxe,vfio_pci -- cat /proc/modules
   cargo xtask vm --kernel mine --append cma=512M -- pinwatch load held-one
   cargo xtask vm --kernel 6.12 --forward 8080:80 -- httpd -f -p 80
+  cargo xtask vm --kernel 7.3 --count-instructions -- sh -c 'time pinwatch check > /dev/null'
   cargo xtask vm --kernel 6.12 --arch aarch64 --flavour 16k -- pinwatch check")]
 pub struct VmArgs {
     /// Series of a stock kernel (5.10, 6.1, 6.12, 6.18, 7.2 or 7.3), or the name of one that
@@ -65,6 +66,9 @@ pub struct VmArgs {
     /// Stop the guest after this many seconds
     #[arg(long, value_name = "SECS", default_value_t = 600)]
     timeout: u64,
+    /// Emulate one processor and let each instruction take 1 ns, so that times can be compared
+    #[arg(long, conflicts_with = "cpus")]
+    count_instructions: bool,
     /// Do not build pinwatch; the guest has none unless --file adds one
     #[arg(long)]
     no_build: bool,
@@ -102,7 +106,7 @@ pub fn main(args: &VmArgs) -> Result<ExitCode> {
         modules: args.modules.clone(),
         append: args.append.clone(),
         memory_mib: args.memory,
-        cpus: args.cpus,
+        cpus: if args.count_instructions { 1 } else { args.cpus },
         forwards: args.forwards.clone(),
         qemu_args: args.qemu_args.clone(),
         timeout: Some(Duration::from_secs(args.timeout)),
@@ -112,7 +116,12 @@ pub fn main(args: &VmArgs) -> Result<ExitCode> {
         out: Box::new(std::io::stdout()),
         err: Box::new(std::io::stderr()),
     };
-    Ok(guest.run(&cache, &args.mirrors, sinks)?.into())
+    let run = if args.count_instructions {
+        Guest::run_counting
+    } else {
+        Guest::run
+    };
+    Ok(run(&guest, &cache, &args.mirrors, sinks)?.into())
 }
 
 impl FromStr for Placed {
