@@ -10,7 +10,7 @@ use crate::error::Unavailable;
 use crate::plan::Plan;
 use crate::report::Style;
 use crate::scenarios::{self, Scenario};
-use crate::spec::{Company, Hold, Memory, Pages, Via};
+use crate::spec::{Access, Company, Hold, Memory, Pages, Via};
 
 /// The end of `pinwatch load --help`.
 pub const EXAMPLES: &str = "\
@@ -77,7 +77,7 @@ pub struct Args {
 
     /// Make the pins of an evaluation: several scenarios in turn, each in a thread with the name of the scenario;
     /// --repeat multiplies them
-    #[arg(long, conflicts_with_all = ["scenario", "via", "pages", "threads", "memory", "hold", "company", "same_range"])]
+    #[arg(long, conflicts_with_all = ["scenario", "via", "pages", "threads", "memory", "access", "hold", "company", "same_range"])]
     #[arg(conflicts_with_all = ["hold_for", "stall_for", "fresh", "in_child", "file", "device"])]
     pub evaluation: bool,
 
@@ -100,6 +100,10 @@ pub struct Args {
     /// The state of the pages when the pin starts [default: touched]
     #[arg(long)]
     pub memory: Option<Memory>,
+
+    /// What the device of --via vfio or rdma may do with the memory [default: write]
+    #[arg(long)]
+    pub access: Option<Access>,
 
     /// Extra references that make migration fail: none, vmsplice (one page), vmsplice:N, vmsplice:last or
     /// vmsplice:all. Pipes hold the first N pages, the last, or all during the pin [default: none]
@@ -182,6 +186,7 @@ impl Args {
                 .threads
                 .map_or(base.threads, |threads| threads as usize),
             memory: self.memory.unwrap_or(memory),
+            access: self.access.unwrap_or(base.access),
             hold: self.hold.unwrap_or(base.hold),
             company: self.company.unwrap_or(base.company),
             same_range: self.same_range.unwrap_or(base.same_range),
@@ -254,6 +259,14 @@ mod tests {
         );
         assert!(plan("--via udmabuf --memory thp").is_err());
         assert!(plan("thp --via udmabuf").is_err());
+    }
+
+    #[test]
+    fn access_is_that_of_a_device() {
+        assert!(plan("vfio --access read").is_ok());
+        assert!(plan("rdma --access read").is_ok());
+        assert!(plan("touched --access read").is_err());
+        assert!(plan("vfio-read-only --via xdp").is_err());
     }
 
     #[test]

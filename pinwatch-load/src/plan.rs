@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::error::Unavailable;
 use crate::memory::zones::Zones;
-use crate::spec::{Company, Hold, Memory, Pages, Via, alias_window, huge, page_size};
+use crate::spec::{Access, Company, Hold, Memory, Pages, Via, alias_window, huge, page_size};
 
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -17,6 +17,7 @@ pub struct Plan {
     pub repeat: u64,
     pub threads: usize,
     pub memory: Memory,
+    pub access: Access,
     pub hold: Hold,
     pub company: Company,
     pub same_range: bool,
@@ -46,6 +47,8 @@ impl Plan {
             Some("--in-child makes one pin: use --threads 1 and --repeat 1")
         } else if self.file.is_some() && self.via != Via::Odirect {
             Some("--file names the file that --via odirect reads: use it with --via odirect only")
+        } else if self.access == Access::Read && !matches!(self.via, Via::Vfio | Via::Rdma) {
+            Some("--access read is that of a device: use it with --via vfio or rdma only")
         } else if self.device.is_some() && !matches!(self.via, Via::Vfio | Via::Rdma) {
             Some("--device names the device of --via vfio or rdma: use it with one of these only")
         } else if self.via == Via::Vfio && self.threads > 1 {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::host::disruption;
 use crate::plan::Plan;
-use crate::spec::{Company, Hold, Memory, Pages, Via};
+use crate::spec::{Access, Company, Hold, Memory, Pages, Via};
 
 #[derive(Debug)]
 pub struct Scenario {
@@ -26,6 +26,7 @@ pub const DEFAULTS: Plan = Plan {
     repeat: 1,
     threads: 1,
     memory: Memory::Touched,
+    access: Access::Write,
     hold: Hold::None,
     company: Company::None,
     same_range: false,
@@ -121,11 +122,57 @@ pub const SCENARIOS: &[Scenario] = &[
         },
     },
     Scenario {
+        name: "vfio-read-only",
+        does: "Maps 1,024 touched pages, which the device may only read: the pins have no FOLL_WRITE.",
+        expect: "5.10: ok, one or two pins per page, no page migrates. Later: ok, 2 pins, 1,024 pages leave Movable.",
+        plan: Plan {
+            via: Via::Vfio,
+            access: Access::Read,
+            pages: Pages::Count(1024),
+            ..DEFAULTS
+        },
+    },
+    Scenario {
+        name: "vfio-zero-page",
+        does: "Maps 1,024 pages that map the zero page, which the device may only read.",
+        expect: "5.10: ok, one or two pins per page of the zero page. 6.1: ok, 2 pins of the zero page. Later: ok, 2 pins of new pages outside Movable.",
+        plan: Plan {
+            via: Via::Vfio,
+            memory: Memory::Zero,
+            access: Access::Read,
+            pages: Pages::Count(1024),
+            ..DEFAULTS
+        },
+    },
+    Scenario {
         name: "rdma",
         does: "Registers 1,024 touched pages with the RDMA device --device, or with a soft RoCE device on the interface --device.",
         expect: "5.10: ok, GUP-fast only, no page migrates. Later: ok, 2 pins, 1,024 pages leave Movable.",
         plan: Plan {
             via: Via::Rdma,
+            pages: Pages::Count(1024),
+            ..DEFAULTS
+        },
+    },
+    Scenario {
+        name: "rdma-read-only",
+        does: "Registers 1,024 touched pages, which the device may only read: from 6.2 on, the pins have no FOLL_WRITE.",
+        expect: "5.10: ok, GUP-fast only, no page migrates. Later: ok, 2 pins, 1,024 pages leave Movable.",
+        plan: Plan {
+            via: Via::Rdma,
+            access: Access::Read,
+            pages: Pages::Count(1024),
+            ..DEFAULTS
+        },
+    },
+    Scenario {
+        name: "rdma-zero-page",
+        does: "Registers 1,024 pages that map the zero page, which the device may only read.",
+        expect: "Before 6.2: ok, new pages, since these pins have FOLL_WRITE. Later: ok, 2 pins of new pages outside Movable.",
+        plan: Plan {
+            via: Via::Rdma,
+            memory: Memory::Zero,
+            access: Access::Read,
             pages: Pages::Count(1024),
             ..DEFAULTS
         },
@@ -275,7 +322,7 @@ pub fn list() -> String {
             .iter()
             .zip(iter::once(row.name).chain(iter::repeat("")))
         {
-            writeln!(text, "{name:<12} {line}").expect("a String accepts any text");
+            writeln!(text, "{name:<14} {line}").expect("a String accepts any text");
         }
         text
     })
@@ -347,7 +394,7 @@ mod tests {
     #[test]
     fn the_list_marks_disruptive_scenarios() {
         let list = list();
-        assert_eq!(list.matches("Disruptive").count(), 5);
+        assert_eq!(list.matches("Disruptive").count(), 9);
         let starved = list.split("\nstarved").nth(1).unwrap();
         assert!(starved.contains("sched_rt_runtime_us"), "{starved}");
     }

@@ -49,6 +49,16 @@ pub enum Via {
     ProcessVm,
 }
 
+/// What the device may do with the memory of `--via vfio` and `rdma`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "lowercase")]
+pub enum Access {
+    /// Read and write it; pins with FOLL_WRITE
+    Write,
+    /// Read it only; pins without FOLL_WRITE (rdma before 6.2: with it)
+    Read,
+}
+
 /// The state of the pages when the pin starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[value(rename_all = "lowercase")]

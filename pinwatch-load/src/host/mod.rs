@@ -9,7 +9,7 @@ pub mod device;
 pub mod disruption;
 pub mod effect;
 #[cfg(test)]
-mod fake;
+pub mod fake;
 pub mod files;
 pub mod hugetlb_pool;
 pub mod pci;

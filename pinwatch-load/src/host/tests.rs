@@ -241,7 +241,17 @@ fn disruptive_scenarios() {
         .collect();
     assert_eq!(
         disruptive,
-        ["hugetlb", "vfio", "rdma", "shortage", "starved"]
+        [
+            "hugetlb",
+            "vfio",
+            "vfio-read-only",
+            "vfio-zero-page",
+            "rdma",
+            "rdma-read-only",
+            "rdma-zero-page",
+            "shortage",
+            "starved"
+        ]
     );
 }
 

@@ -20,8 +20,8 @@ pub fn open(plan: &Plan, device: &DeviceLease) -> anyhow::Result<Box<dyn Pinner>
         Via::IoUring => Box::new(io_uring::Ring::open()?),
         Via::Xdp => Box::new(xdp::Umem::open()?),
         Via::Udmabuf => Box::new(udmabuf::Device::open(plan.pages())?),
-        Via::Vfio => Box::new(vfio::Container::open(device.pci()?)?),
-        Via::Rdma => Box::new(rdma::Verbs::open(device.rdma()?)?),
+        Via::Vfio => Box::new(vfio::Container::open(device.pci()?, plan.access)?),
+        Via::Rdma => Box::new(rdma::Verbs::open(device.rdma()?, plan.access)?),
         Via::Odirect => Box::new(short_term::DirectRead::open(plan)?),
         Via::ProcessVm => Box::new(short_term::ReadOwnMemory::default()),
     })

@@ -14,7 +14,7 @@ use super::attempt::{Attempt, Pinner};
 use crate::error::Unavailable;
 use crate::host::rdma_devices;
 use crate::memory::buffer::Buffer;
-use crate::spec::page_size;
+use crate::spec::{Access, page_size};
 
 /// Base pages per long-term pin: one page of pointers.
 pub fn pages_per_pin() -> usize {
@@ -127,11 +127,12 @@ pub struct Verbs {
     /// The kernel returns it with the context. Nothing reads it.
     _events: OwnedFd,
     domain: u32,
+    access: Access,
     region: Option<u32>,
 }
 
 impl Verbs {
-    pub fn open(name: &str) -> anyhow::Result<Self> {
+    pub fn open(name: &str, access: Access) -> anyhow::Result<Self> {
         let path = rdma_devices::node(name)?;
         let device = File::options()
             .read(true)
@@ -157,6 +158,7 @@ impl Verbs {
             form,
             _events: events,
             domain,
+            access,
             region: None,
         })
     }
@@ -173,7 +175,10 @@ impl Pinner for Verbs {
                 length: (buffer.map.pages() * page_size()) as u64,
                 device_address: start,
                 domain: self.domain,
-                access: ACCESS_LOCAL_WRITE,
+                access: match self.access {
+                    Access::Read => 0,
+                    Access::Write => ACCESS_LOCAL_WRITE,
+                },
             };
             self.call(REG_MR, request, &mut registered)
         });

@@ -15,13 +15,14 @@ use crate::error::Unavailable;
 use crate::host::files::Host;
 use crate::host::pci::Address;
 use crate::memory::buffer::Buffer;
-use crate::spec::page_size;
+use crate::spec::{Access, page_size};
 
 const CONTAINER: &str = "/dev/vfio/vfio";
 
 const TYPE1V2_IOMMU: i32 = 3;
 const GROUP_VIABLE: u32 = 1;
-const MAP_READ_WRITE: u32 = 1 | 2;
+const MAP_READ: u32 = 1;
+const MAP_WRITE: u32 = 2;
 
 /// The address of the buffer for the device: above everything that PCs reserve below 4 GiB.
 const IOVA: u64 = 1 << 32;
@@ -92,11 +93,12 @@ fn pins_one_page(line: &str) -> bool {
 pub struct Container {
     container: File,
     _group: File,
+    access: Access,
     mapped: Option<u64>,
 }
 
 impl Container {
-    pub fn open(device: &Address) -> anyhow::Result<Self> {
+    pub fn open(device: &Address, access: Access) -> anyhow::Result<Self> {
         let container = open(CONTAINER).map_err(|errno| {
             because(
                 CONTAINER,
@@ -123,6 +125,7 @@ impl Container {
         Ok(Self {
             container,
             _group: group,
+            access,
             mapped: None,
         })
     }
@@ -159,7 +162,10 @@ impl Pinner for Container {
         let size = (buffer.map.pages() * page_size()) as u64;
         let map = Map {
             argsz: size_of::<Map>() as u32,
-            flags: MAP_READ_WRITE,
+            flags: match self.access {
+                Access::Read => MAP_READ,
+                Access::Write => MAP_READ | MAP_WRITE,
+            },
             vaddr: buffer.map.address() as u64,
             iova: IOVA,
             size,

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pinwatch_common::fold::cause;
-use pinwatch_common::record::{Cause, Isolate, PHASES, Phase, Pin, PinEvent};
+use pinwatch_common::record::{Cause, Isolate, ORIGINS, PHASES, Phase, Pin, PinEvent};
 
 use super::decimated::Decimated;
 use crate::model::trace::Traced;
@@ -65,6 +65,15 @@ pub struct Cost {
     pub phase_ns: [u64; PHASES],
 }
 
+/// Pins without and with `FOLL_WRITE`, in this order.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ByWrite {
+    /// Hits: pins that failed.
+    pub failed: [Tries; 2],
+    /// Hits: pins with retries.
+    pub retried: [Tries; 2],
+}
+
 /// Sums and samples over all pins of a recording. Its size is bounded.
 #[derive(Clone, Debug, Default)]
 pub struct Evidence {
@@ -107,12 +116,10 @@ pub struct Evidence {
     pub unpinned_pages: u64,
     /// Pages among `unpinned_pages` that were unpinnable.
     pub unpinnable_pages: u64,
-    /// Pins without flags, by `memfd_pin_folios`. They are in neither of the following.
+    /// Pins without flags, by `memfd_pin_folios`. They are not in `by_write`.
     pub without_flags: u64,
-    /// Pins without and with `FOLL_WRITE`; hits: those that failed.
-    pub failed_by_write: [Tries; 2],
-    /// Pins without and with `FOLL_WRITE`; hits: those with retries.
-    pub retried_by_write: [Tries; 2],
+    /// By origin.
+    by_write: [ByWrite; ORIGINS],
     /// Passes with a drain; hits: those that failed to isolate an LRU page.
     pub after_drain: Tries,
     /// Costs by requested pages, rounded up to a power of two.
@@ -146,8 +153,11 @@ impl Evidence {
             self.without_flags += 1;
         } else {
             let write = usize::from(pin.gup_flags & FOLL_WRITE != 0);
-            self.failed_by_write[write].add(failed);
-            self.retried_by_write[write].add(pin.passes > 1);
+            // A recording can have the origins of a newer version.
+            if let Some(split) = self.by_write.get_mut(usize::from(pin.origin)) {
+                split.failed[write].add(failed);
+                split.retried[write].add(pin.passes > 1);
+            }
         }
         if !BY_SIGNAL.contains(&pin.returned) {
             self.longest_ns = self.longest_ns.max(pin.duration_ns);
@@ -252,6 +262,20 @@ impl Evidence {
             }
             pages = pass.repinned;
         }
+    }
+
+    /// Pins of the origins that have both kinds. Other origins differ in more than `FOLL_WRITE`.
+    pub fn by_write(&self) -> ByWrite {
+        let both = |split: &&ByWrite| split.failed.iter().all(|kind| kind.n > 0);
+        let mut sum = ByWrite::default();
+        for split in self.by_write.iter().filter(both) {
+            for write in 0..2 {
+                let (failed, retried) = (split.failed[write], split.retried[write]);
+                sum.failed[write].add_many(failed.n, failed.hits);
+                sum.retried[write].add_many(retried.n, retried.hits);
+            }
+        }
+        sum
     }
 
     /// Rows of requested pages (rounded up to a power of two), number of successful pins, and nanoseconds

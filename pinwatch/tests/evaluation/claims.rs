@@ -132,34 +132,55 @@ fn claims_need_enough_data_of_their_kind() {
 }
 
 #[test]
-fn pins_without_flags_do_not_count_as_without_foll_write() {
+fn foll_write_is_judged_within_an_origin() {
+    const VFIO: u8 = 4;
+    const IO_URING: u8 = 1;
+    const READ: u32 = 0x100;
+    const WRITE: u32 = 0x101;
     let folder = Folder::new("flags");
     let file = folder.file("pins");
-    let side = |flags: u32| -> Vec<_> {
-        let failing = (0..200).map(|n| {
+    let half_fail = |origin, gup_flags| {
+        (0..200).map(move |n| {
             let returned = if n % 2 == 0 { 256 } else { -12 };
-            let origin = 6;
-            let gup_flags = flags;
-            named(
-                "qemu",
-                Pin {
-                    returned,
-                    origin,
-                    gup_flags,
-                    ..plain()
-                },
-            )
-        });
-        failing.chain(vec![load(plain()); 200]).collect()
+            let pin = Pin {
+                returned,
+                origin,
+                gup_flags,
+                ..plain()
+            };
+            named("qemu", pin)
+        })
     };
-    // FOLL_LONGTERM without FOLL_WRITE.
-    write(&file, &side(0x100), unchanged);
-    assert_eq!(verdict(&file, "C8"), "supported ");
-    write(&file, &side(0), unchanged);
+    let all_succeed = |origin, gup_flags| {
+        let pin = Pin {
+            origin,
+            gup_flags,
+            ..plain()
+        };
+        vec![named("qemu", pin); 200]
+    };
+    let judge = |read: Vec<_>, with_write: Vec<_>| {
+        write(&file, &[read, with_write].concat(), unchanged);
+        verdict(&file, "C8")
+    };
+    let unknown = "not_enough_data about 128 more pins without FOLL_WRITE of an origin that also makes pins with it";
+    let broken = half_fail(VFIO, READ).collect::<Vec<_>>();
     assert_eq!(
-        verdict(&file, "C8"),
-        "not_enough_data about 128 more pins without FOLL_WRITE"
+        judge(broken.clone(), all_succeed(VFIO, WRITE)),
+        "supported "
     );
+    // Both fail alike, or neither does.
+    let busy = half_fail(VFIO, WRITE).collect();
+    assert!(judge(broken.clone(), busy).starts_with("not_enough_data"));
+    let fine = all_succeed(VFIO, READ);
+    assert_eq!(judge(fine.clone(), all_succeed(VFIO, WRITE)), "refuted ");
+    // Failures of another origin say nothing about FOLL_WRITE.
+    let other = half_fail(IO_URING, WRITE).collect();
+    assert_eq!(judge(fine, other), unknown);
+    assert_eq!(judge(broken, all_succeed(IO_URING, WRITE)), unknown);
+    // Pins by memfd_pin_folios have no flags.
+    let memfd = half_fail(VFIO, 0).collect();
+    assert_eq!(judge(memfd, all_succeed(VFIO, WRITE)), unknown);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use super::attach::assert_attached_is_planned;
 use super::daemon::Daemon;
 use super::load::load;
+use super::recordings::with_write;
 use super::scenarios::{ScenarioRow, check, row};
 
 /// Only kernels of the full flavour have soft RoCE.
@@ -10,12 +11,22 @@ use super::scenarios::{ScenarioRow, check, row};
 #[ignore = "needs soft RoCE"]
 fn rdma() {
     let daemon = Daemon::start(&[]);
-    let row = row("rdma", ["ok", "ok", "ok"]).from("rdma");
-    let row = ScenarioRow {
-        args: &["--device", "lo"],
-        ..row
-    };
-    check(&row, &daemon).unwrap();
+    for scenario in ["rdma", "rdma-read-only", "rdma-zero-page"] {
+        let row = row(scenario, ["ok", "ok", "ok"]).from("rdma");
+        let row = ScenarioRow {
+            args: &["--device", "lo"],
+            ..row
+        };
+        check(&row, &daemon).unwrap();
+    }
+    for (scenario, writes) in [
+        ("rdma", true),
+        ("rdma-read-only", false),
+        ("rdma-zero-page", false),
+    ] {
+        let pins = with_write(&[scenario, "--device", "lo"]);
+        assert_eq!(pins, [writes, writes], "{scenario}");
+    }
 }
 
 /// Pins 2 GiB of address space in one call.

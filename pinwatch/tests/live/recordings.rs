@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::daemon::{Daemon, get};
 use super::load::load;
+use super::scenarios::VFIO_DEVICE;
 use super::wait::{PATIENCE, wait_until};
 
 const FILE: &str = "/tmp/recording.pw";
@@ -100,6 +101,42 @@ fn metrics(text: String) -> String {
         .lines()
         .filter(|line| !OWN.iter().any(|own| name(line).starts_with(own)));
     lines.map(|line| line.to_owned() + "\n").collect()
+}
+
+/// Whether each pin of a load has FOLL_WRITE.
+pub fn with_write(args: &[&str]) -> Vec<bool> {
+    let status = Command::new("pinwatch")
+        .args([
+            "record",
+            "-o",
+            FILE,
+            "--",
+            "pinwatch",
+            "load",
+            "--disruptive",
+        ])
+        .args(args)
+        .stdout(Stdio::null())
+        .status()
+        .expect("pinwatch");
+    assert!(status.success());
+    let (lines, _) = replay(&[]);
+    let pins = lines.iter().filter(|line| line["type"] == "pin");
+    pins.map(|pin| pin["gup_flags"].as_u64().expect("a pin has flags") & 1 == 1)
+        .collect()
+}
+
+#[test]
+fn memory_that_a_device_only_reads_is_pinned_without_foll_write() {
+    for (scenario, writes) in [
+        ("vfio", true),
+        ("vfio-read-only", false),
+        ("vfio-zero-page", false),
+    ] {
+        let pins = with_write(&[scenario, "--device", VFIO_DEVICE, "--pages", "16"]);
+        assert!(!pins.is_empty(), "{scenario}");
+        assert!(pins.iter().all(|write| *write == writes), "{scenario}");
+    }
 }
 
 #[test]

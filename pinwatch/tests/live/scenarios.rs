@@ -16,7 +16,8 @@ pub struct ScenarioRow {
 }
 
 /// A PCI device of the guest without a driver.
-const VFIO: &[&str] = &["--device", "0000:00:05.0"];
+pub const VFIO_DEVICE: &str = "0000:00:05.0";
+const VFIO: &[&str] = &["--device", VFIO_DEVICE];
 
 const BUSY: &str = "ENOMEM migrate_busy";
 const FAULT: &str = "EFAULT fault";
@@ -69,6 +70,8 @@ const ROWS: &[ScenarioRow] = &[
     row("threads", ["ok", "ok", "ok"]),
     // 5.10 pins one page per call.
     ScenarioRow { args: VFIO, origin: "vfio", by_chance: true, ..row("vfio", ["ok", "ok", "ok"]) },
+    ScenarioRow { args: VFIO, origin: "vfio", by_chance: true, ..row("vfio-read-only", ["ok", "ok", "ok"]) },
+    ScenarioRow { args: VFIO, origin: "vfio", by_chance: true, ..row("vfio-zero-page", ["ok", "ok", "ok"]) },
     ScenarioRow { args: &["--stall-for", "2s"], ..row("slow", [FAULT, FAULT, "ok"]) },
     ScenarioRow { args: &["--stall-for", "2s"], ..row("starved", ["ok", "ok", "ok"]) },
 ];

@@ -5,29 +5,42 @@ use std::fs;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::thread;
+use std::thread::{self, available_parallelism};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::args::EvaluateArgs;
 use super::side::Side;
 use crate::cache::Cache;
+use crate::debian::apt::MirrorArgs;
 use crate::debian::kernels::Flavour;
 use crate::guest::collected::collect;
 use crate::guest::qemu::{Accel, Tcg};
-use crate::guest::{Guest, Placed};
+use crate::guest::{Guest, Placed, vfio};
 
 const TIMEOUT: Duration = Duration::from_secs(1800);
 /// Measurements whose hooks run once per page.
 const ISOLATION: [&str; 3] = ["isolate_lru", "isolate_hugetlb", "isolate_movable"];
 const PINWATCH: &str = "/usr/bin/pinwatch";
 
+/// What runs in each boot.
+#[derive(Clone, Copy)]
+pub struct Load {
+    /// Repetitions of the load.
+    pub repeat: u32,
+    /// Whether the isolation of each page is hooked too.
+    pub isolation: bool,
+    pub cpus: u32,
+}
+
 /// Everything that a boot needs.
 pub struct Boots<'a> {
-    pub args: &'a EvaluateArgs,
+    pub load: Load,
+    /// The folder for the recordings.
+    pub output: &'a Path,
+    pub mirrors: &'a MirrorArgs,
     pub cache: &'a Cache,
     pub pinwatch: PathBuf,
     pub clock: Accel,
@@ -53,7 +66,10 @@ impl Boots<'_> {
             Ok(())
         };
         // Instruction counts do not depend on other load of the host. Times do.
-        let workers = if self.counting() { 2 } else { 1 };
+        let workers = match self.counting() {
+            true => available_parallelism()?.get().min(2),
+            false => 1,
+        };
         thread::scope(|scope| {
             let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
             let mut ends = workers.into_iter();
@@ -63,16 +79,15 @@ impl Boots<'_> {
 
     /// The recording of a side in one of its boots.
     pub fn file(&self, side: &str, run: u32) -> PathBuf {
-        self.args.output.join(format!("{side}-{run}.pw"))
+        self.output.join(format!("{side}-{run}.pw"))
     }
 
     fn record_one(&self, side: &Side, run: u32) -> Result<()> {
         let name = side.name;
         eprintln!("xtask: {name}: boot {run}, a minute or two");
         let started = Instant::now();
-        let guest = guest(self.args, side, &self.pinwatch);
-        let mirrors = &self.args.mirrors;
-        let boot = |sinks| guest.run_by(self.clock, self.cache, mirrors, sinks);
+        let guest = guest(self.load, side, &self.pinwatch);
+        let boot = |sinks| guest.run_by(self.clock, self.cache, self.mirrors, sinks);
         let [out, said] = collect(boot).with_context(|| format!("{name}: the recording failed"))?;
         let text: String = out.split_whitespace().collect();
         let recording = STANDARD
@@ -104,18 +119,19 @@ fn order(sides: usize, runs: RangeInclusive<u32>) -> Vec<(usize, u32)> {
 }
 
 /// A guest that records the load and prints the recording.
-pub fn guest(args: &EvaluateArgs, side: &Side, pinwatch: &Path) -> Guest {
-    let without = match args.isolation {
+pub fn guest(load: Load, side: &Side, pinwatch: &Path) -> Guest {
+    let without = match load.isolation {
         true => String::new(),
         false => ISOLATION.map(|each| format!("--without {each}")).join(" "),
     };
     // All sides need the same kind of hook, and kprobes miss nothing here.
     let command = format!(
-        "{PINWATCH} record --compress --attach kprobe {without} -o /tmp/recording -- {PINWATCH} load --evaluation --repeat {} \
-         >/dev/null && base64 /tmp/recording",
-        args.load
+        "{give_to_vfio}\n{PINWATCH} record --compress --attach kprobe {without} -o /tmp/recording -- \
+         {PINWATCH} load --evaluation --repeat {} >/dev/null && base64 /tmp/recording",
+        load.repeat,
+        give_to_vfio = vfio::give(),
     );
-    let mut append = vec!["norandmaps".to_owned()];
+    let mut append = vec!["norandmaps".to_owned(), vfio::APPEND.to_owned()];
     append.extend(side.append.iter().cloned());
     Guest {
         kernel: side.kernel,
@@ -125,13 +141,14 @@ pub fn guest(args: &EvaluateArgs, side: &Side, pinwatch: &Path) -> Guest {
             host: pinwatch.to_owned(),
             guest: PINWATCH.to_owned(),
         }],
-        modules: Vec::new(),
+        modules: vfio::modules(side.own.as_ref()),
         append,
         memory_mib: 2048,
-        // 5.10 hangs at boot with two processors that count instructions.
-        cpus: 1,
+        cpus: load.cpus,
         forwards: Vec::new(),
-        qemu_args: Vec::new(),
+        qemu_args: vfio::qemu_args(side.kernel.arch)
+            .map(str::to_owned)
+            .to_vec(),
         timeout: Some(TIMEOUT),
         command: ["sh", "-c", &command].map(str::to_owned).to_vec(),
     }

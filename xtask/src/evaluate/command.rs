@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 
 use super::args::EvaluateArgs;
-use super::boots::{self, Boots};
+use super::boots::{self, Boots, Load};
 use super::comparison::{Comparison, Found, false_alarms};
 use super::side::{self, Side};
 use crate::build;
@@ -31,10 +31,19 @@ pub fn main(args: &EvaluateArgs) -> Result<ExitCode> {
     let sides = side::sides(args, &cache, scratch.path())?;
     let pinwatch = build::pinwatch()?;
     fs::create_dir_all(&args.output).with_context(|| args.output.display().to_string())?;
-    let clock = boots::guest(args, &sides[0], &pinwatch).clock(&cache, &args.mirrors)?;
+    let load = Load {
+        repeat: args.load,
+        isolation: args.isolation,
+        // 5.10 hangs at boot with two processors that count instructions.
+        cpus: 1,
+    };
+    let clock = boots::guest(load, &sides[0], &pinwatch).clock(&cache, &args.mirrors)?;
     let evaluation = Evaluation {
+        args,
         boots: Boots {
-            args,
+            load,
+            output: &args.output,
+            mirrors: &args.mirrors,
             cache: &cache,
             pinwatch,
             clock,
@@ -53,6 +62,7 @@ pub fn main(args: &EvaluateArgs) -> Result<ExitCode> {
 }
 
 struct Evaluation<'a> {
+    args: &'a EvaluateArgs,
     boots: Boots<'a>,
     sides: Vec<Side>,
 }
@@ -60,7 +70,7 @@ struct Evaluation<'a> {
 impl Evaluation<'_> {
     /// Records all sides and compares each with base. The status is that of new.
     fn compared(&self) -> Result<ExitCode> {
-        let args = self.boots.args;
+        let args = self.args;
         let mut runs = args.repeat;
         self.boots.record(&self.sides, 1..=runs)?;
         let mut found = self.write(runs)?;
@@ -103,7 +113,7 @@ impl Evaluation<'_> {
             };
             let found = self
                 .comparison(other, runs)
-                .write(&self.boots.args.output, &name)?;
+                .write(&self.args.output, &name)?;
             all.differ.extend(found.differ);
             all.unresolved.extend(found.unresolved);
         }
@@ -124,7 +134,7 @@ impl Evaluation<'_> {
         if base.append != new.append {
             allowed.push("command_line");
         }
-        allowed.extend(self.boots.args.allow.iter().map(String::as_str));
+        allowed.extend(self.args.allow.iter().map(String::as_str));
         let allow = |aspect| ["--allow".to_owned(), str::to_owned(aspect)];
         let mut args: Vec<_> = allowed.into_iter().flat_map(allow).collect();
         if self.boots.counting() {
@@ -145,14 +155,14 @@ impl Evaluation<'_> {
             ..self.sides[0].clone()
         };
         let halves = [named("base"), named("base-again")];
-        let boots = self.boots.args.repeat;
+        let boots = self.args.repeat;
         let mut all = Vec::new();
         for time in 0..times {
             let runs = time * boots + 1..=(time + 1) * boots;
             self.boots.record(&halves, runs.clone())?;
             let comparison = self.between(&halves[0], &halves[1], runs);
             let name = format!("comparison-{}", time + 1);
-            all.push(comparison.write(&self.boots.args.output, &name)?);
+            all.push(comparison.write(&self.args.output, &name)?);
             eprintln!("xtask: {}", false_alarms(&all).replace('\n', ";"));
         }
         println!("{}", false_alarms(&all));

@@ -7,5 +7,6 @@ mod initrd;
 mod modules;
 pub mod qemu;
 mod splat;
+pub mod vfio;
 
 pub use boot::{Guest, Placed, check_port, quote};

@@ -45,6 +45,11 @@ impl Modules {
         Ok(Self { files, builtin })
     }
 
+    /// Whether the kernel has it, as a module or built in.
+    pub fn has(&self, name: &str) -> bool {
+        self.builtin.contains(name) || self.files.contains_key(name)
+    }
+
     /// The wanted modules after their dependencies, without built-in ones.
     pub fn resolve<S: AsRef<str>>(&self, wanted: &[S]) -> Result<Vec<Module>> {
         let mut order = Vec::new();

@@ -17,7 +17,7 @@ use crate::debian::apt::MirrorArgs;
 use crate::debian::kernels::{Flavour, Kernel};
 use crate::generate::kernels_md::ScenarioResult;
 use crate::guest::qemu::Sinks;
-use crate::guest::{Guest, Placed, quote};
+use crate::guest::{Guest, Placed, quote, vfio};
 
 /// Most guests at a time. Under emulation each keeps more than half of a processor busy, so that three use two cores
 /// to the full.
@@ -27,24 +27,7 @@ const TIMEOUT: Duration = Duration::from_secs(1500);
 pub const LIVE_TESTS: &str = "/usr/bin/pinwatch-live-tests";
 
 /// For O_DIRECT reads from a block device, and for pins through VFIO.
-const MODULES: [&str; 3] = ["loop", "vfio_pci", "vfio_iommu_type1"];
-/// An IOMMU that VFIO accepts, and a device behind it that no driver uses.
-fn qemu_args(arch: Arch) -> [&'static str; 4] {
-    match arch {
-        Arch::X86_64 => [
-            "-device",
-            "intel-iommu,intremap=on,caching-mode=on",
-            "-device",
-            "edu,addr=5",
-        ],
-        Arch::Aarch64 => [
-            "-machine",
-            "gic-version=3,iommu=smmuv3",
-            "-device",
-            "edu,addr=5",
-        ],
-    }
-}
+const MODULES: [&str; 3] = ["loop", vfio::MODULES[0], vfio::MODULES[1]];
 
 /// The arm64 kernel that `cargo xtask test` without arguments runs [`ARM64_TESTS`] on; none, since the
 /// second build of pinwatch takes minutes. `--arch aarch64` runs all tests on all arm64 kernels.
@@ -93,7 +76,7 @@ const ALL_TESTS: Boot = Boot {
     series: None,
     flavour: Flavour::Cloud,
     modules: &MODULES,
-    append: "intel_iommu=on",
+    append: vfio::APPEND,
     only: None,
 };
 
@@ -277,7 +260,7 @@ impl Matrix<'_> {
             memory_mib: if large { LARGE_MEMORY_MIB } else { MEMORY_MIB },
             cpus: 2,
             forwards: Vec::new(),
-            qemu_args: qemu_args(boot.arch).map(str::to_owned).to_vec(),
+            qemu_args: vfio::qemu_args(boot.arch).map(str::to_owned).to_vec(),
             timeout: Some(TIMEOUT),
             command: vec!["sh".to_owned(), "-c".to_owned(), script],
         };

@@ -1,7 +1,7 @@
 //! Claims C7, C8 and C9: which pins fail, and whether failed pins leave pages pinned.
 #![forbid(unsafe_code)]
 
-use super::verdict::{fraction, row, share, supported_above, supported_below, too_little};
+use super::verdict::{fraction, row, share, supported_below, too_little};
 use super::{Judged, RARE, Verdict};
 use crate::evaluation::capture::Capture;
 use crate::evaluation::evidence::Tries;
@@ -56,8 +56,9 @@ pub fn flaky(capture: &Capture) -> Judged {
 /// C8: without `FOLL_WRITE` the zero page breaks the pin.
 pub fn zero_page(capture: &Capture) -> Judged {
     let evidence = &capture.evidence;
-    let [read, write] = evidence.failed_by_write;
-    let [read_again, write_again] = evidence.retried_by_write;
+    let by_write = evidence.by_write();
+    let [read, write] = by_write.failed;
+    let [read_again, write_again] = by_write.retried;
     let difference = share(write)
         .zip(share(read))
         .and_then(|(write, read)| stats::of_share_difference(write, read));
@@ -71,9 +72,13 @@ pub fn zero_page(capture: &Capture) -> Judged {
             evidence.without_flags,
         ),
     ];
-    let verdict = match supported_above(difference, 0.0, read.n, "") {
-        Verdict::NotEnoughData { .. } => too_little(read.n, RARE, "pins without FOLL_WRITE"),
-        clear => clear,
+    let verdict = match difference.and_then(|difference| difference.interval) {
+        Some((low, _)) if low > 0.0 => Verdict::Supported,
+        Some((_, high)) if high < RARE => Verdict::Refuted,
+        _ => {
+            let kind = "pins without FOLL_WRITE of an origin that also makes pins with it";
+            too_little(read.n, RARE, kind)
+        }
     };
     (figures, verdict)
 }
