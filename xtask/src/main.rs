@@ -16,6 +16,7 @@ mod fuzz;
 mod generate;
 mod guest;
 mod kernel;
+mod question;
 mod run;
 mod setup;
 mod soak;
@@ -49,6 +50,7 @@ enum Command {
     Bench(bench::BenchArgs),
     Kernel(kernel::KernelArgs),
     Evaluate(Box<evaluate::EvaluateArgs>),
+    Question(question::QuestionArgs),
     Fuzz(fuzz::FuzzArgs),
     Soak(soak::SoakArgs),
     Docs(generate::DocsArgs),
@@ -66,6 +68,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::main(&args),
         Command::Kernel(args) => kernel::main(&args),
         Command::Evaluate(args) => evaluate::main(&args),
+        Command::Question(args) => question::main(&args),
         Command::Fuzz(args) => fuzz::main(&args),
         Command::Soak(args) => soak::main(&args),
         Command::Docs(args) => generate::main(&args),

@@ -23,7 +23,8 @@ pub fn write_in(document: &str, name: &str, made: &str) -> Result<()> {
     Ok(())
 }
 
-fn replaced(text: &str, name: &str, made: &str) -> Option<String> {
+/// The text with what is between the markers of `name` replaced.
+pub fn replaced(text: &str, name: &str, made: &str) -> Option<String> {
     let (open, close) = (format!("<!-- {name} -->\n"), format!("<!-- /{name} -->"));
     let (before, rest) = text.split_once(&open)?;
     let (_, after) = rest.split_once(&close)?;

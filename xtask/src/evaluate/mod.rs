@@ -7,4 +7,6 @@ mod comparison;
 mod side;
 
 pub use args::EvaluateArgs;
+pub use boots::{Boots, Load, guest};
 pub use command::main;
+pub use side::Side;

@@ -12,6 +12,7 @@ use super::{grafana, rules};
 use crate::build;
 use crate::cache::Cache;
 use crate::child;
+use crate::question;
 use crate::setup::{self, Purpose};
 
 /// Write the generated files: docs/metrics.md, probes.md, configuration.md, runbook.md, dashboards/
@@ -24,7 +25,7 @@ pub struct DocsArgs {}
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
 pub fn main(DocsArgs {}: &DocsArgs) -> Result<ExitCode> {
-    for (path, text) in generated() {
+    for (path, text) in generated().into_iter().chain([question::generated()?]) {
         fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
     }
     // Only pinwatch's own tests can read its tables.

@@ -65,16 +65,19 @@ impl Guest {
 
     /// The most precise clock: KVM if it works here, else an emulator that counts instructions.
     pub fn clock(&self, cache: &Cache, mirrors: &MirrorArgs) -> Result<Accel> {
+        Ok(match self.accelerator(cache, mirrors)? {
+            Accel::Kvm => Accel::Kvm,
+            Accel::Tcg(_) => Accel::Tcg(Tcg::Counting),
+        })
+    }
+
+    /// The fastest one: KVM if it works here, else an emulator.
+    pub fn accelerator(&self, cache: &Cache, mirrors: &MirrorArgs) -> Result<Accel> {
         let kernel = self.fetch(cache, mirrors)?;
         let busybox = programs::busybox(self.kernel.arch)
             .fetch(cache, mirrors)?
             .join("busybox");
-        Ok(
-            match accel::choose(cache, &kernel, self.kernel.arch, &busybox)? {
-                Accel::Kvm => Accel::Kvm,
-                Accel::Tcg(_) => Accel::Tcg(Tcg::Counting),
-            },
-        )
+        accel::choose(cache, &kernel, self.kernel.arch, &busybox)
     }
 
     /// The same with a given accelerator.
