@@ -12,12 +12,12 @@ use pinwatch::model::session::Start;
 use pinwatch::model::state::State;
 use pinwatch::model::trace::Traced;
 use pinwatch::output::metrics::families;
+use pinwatch::output::metrics::text::{TextFormat, encode};
 use pinwatch::recording::{End, Header, Item, Reader, Writer};
 use pinwatch_common::abi::ABI_VERSION;
 use pinwatch_common::fold::{CpuCells, ERRNO_CLASSES, PinCells, fold_pin};
 use pinwatch_common::record::{ORIGINS, Pin, PinEvent};
 use prometheus::proto::{LabelPair, MetricFamily};
-use prometheus::{Encoder as _, TextEncoder};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 #[global_allocator]
@@ -149,11 +149,8 @@ fn families_with(series: usize) -> Vec<MetricFamily> {
 
 /// Copies all families and encodes them. A scrape makes all samples anew too.
 fn text(families: &[MetricFamily]) -> Vec<u8> {
-    let mut text = Vec::new();
     let copies = families.to_vec();
-    let encoded = TextEncoder::new().encode(&copies, &mut text);
-    encoded.expect("families are consistent");
-    text
+    encode(&copies, TextFormat::OpenMetrics).into_bytes()
 }
 
 fn times(criterion: &mut Criterion) {

@@ -19,7 +19,8 @@ use pinwatch::model::state::State;
 use pinwatch::model::trace::{Pass, Traced};
 use pinwatch::model::view::View;
 use pinwatch::output::compare::{Shown, html, json, text};
-use pinwatch::output::metrics::{families, openmetrics};
+use pinwatch::output::metrics::families;
+use pinwatch::output::metrics::text::{self, TextFormat};
 use pinwatch::output::report;
 use pinwatch::output::tail::{Format, Tail};
 use pinwatch::output::top::{Top, draw};
@@ -168,7 +169,7 @@ fn reports_and_comparisons_take_any_figure() {
         TextEncoder::new()
             .encode_to_string(&families)
             .expect("encoded");
-        let _ = openmetrics::encode(&families);
+        let _ = text::encode(&families, TextFormat::OpenMetrics);
     }
 }
 

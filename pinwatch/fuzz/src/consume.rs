@@ -18,7 +18,8 @@ use pinwatch::model::state::State;
 use pinwatch::model::trace::Assembler;
 use pinwatch::model::view::View;
 use pinwatch::output::compare::{Shown, html, json, text};
-use pinwatch::output::metrics::{families, openmetrics};
+use pinwatch::output::metrics::families;
+use pinwatch::output::metrics::text::{self, TextFormat};
 use pinwatch::output::report;
 use pinwatch::output::tail::{Format, Tail};
 use pinwatch::output::top::{Top, draw};
@@ -112,7 +113,7 @@ pub fn state(state: &State) {
     TextEncoder::new()
         .encode_to_string(&families)
         .expect("encoded");
-    let _ = openmetrics::encode(&families);
+    let _ = text::encode(&families, TextFormat::OpenMetrics);
 }
 
 async fn replayed(file: &MemoryFile) {

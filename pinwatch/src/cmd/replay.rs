@@ -6,13 +6,14 @@ use std::io::{BufWriter, Write as _};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
-use prometheus::{Encoder as _, Registry, TextEncoder};
+use prometheus::Registry;
 
 use super::progress::Progress;
 use super::stdout::stdout;
 use super::{report, tail};
 use crate::cli::{self, As};
 use crate::output::metrics::Exporter;
+use crate::output::metrics::text::{self, TextFormat};
 use crate::recording::replay::Replay;
 
 pub fn run(args: cli::Replay) -> Result<ExitCode> {
@@ -62,7 +63,8 @@ fn metrics(args: &cli::Replay) -> Result<ExitCode> {
     let state = replay.state;
     registry.register(Box::new(Exporter(move || Some(state.clone()))))?;
     let mut out = BufWriter::new(stdout());
-    TextEncoder::new().encode(&registry.gather(), &mut out)?;
+    let text = text::encode(&registry.gather(), TextFormat::Prometheus);
+    out.write_all(text.as_bytes())?;
     out.flush()?;
     Ok(ExitCode::SUCCESS)
 }

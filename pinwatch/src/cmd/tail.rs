@@ -13,10 +13,7 @@ use super::runtime::{one_thread, passed, stop_signals};
 use super::stdout::{Stdout, reader_gone};
 use super::watch;
 use crate::cli;
-use crate::host::calibration;
-use crate::model::format::Clock;
 use crate::output::tail::{Format, Size, Tail};
-use crate::recording::replay::Replay;
 use crate::stream::feed::Update;
 
 pub fn run(args: &cli::Tail) -> Result<ExitCode> {
@@ -38,7 +35,7 @@ async fn tail(args: &cli::Tail) -> Result<()> {
         json: args.json,
         in_flight_after: args.in_flight_after,
         zone: TimeZone::system(),
-        clock: clock(args),
+        clock: watch::clock(&args.follow),
     };
     let mut tail = Tail::new(format, args.follow.filter.clone());
     let mut out = BufWriter::new(Stdout::through(AutoStream::auto(io::stdout().lock())));
@@ -76,17 +73,6 @@ async fn tail(args: &cli::Tail) -> Result<()> {
         tail.end(&mut io::stderr())?;
     }
     Ok(())
-}
-
-/// The clock of the replayed recording, or of this machine.
-fn clock(args: &cli::Tail) -> Clock {
-    Clock::of(match &args.follow.replay {
-        // A file that cannot be read is an error of the feed.
-        Some(path) => Replay::open(path)
-            .ok()
-            .and_then(|recording| recording.header().machine.counts_instructions),
-        None => calibration::counts_instructions(),
-    })
 }
 
 /// Size of the terminal; `None` if stdout is not a terminal, or one without a size: serial consoles and

@@ -13,6 +13,7 @@ use ratatui::DefaultTerminal;
 use super::runtime::{StopSignals, one_thread, stop_signals};
 use super::watch;
 use crate::cli;
+use crate::model::format::Clock;
 use crate::output::top::{After, Top, draw};
 use crate::stream::feed::{Feed, Update};
 
@@ -33,15 +34,20 @@ pub fn run(args: &cli::Top) -> Result<ExitCode> {
         };
         // `try_init` installs a panic hook that restores the terminal.
         let mut terminal = ratatui::try_init()?;
-        let shown = show(&mut terminal, feed, stop).await;
+        let shown = show(&mut terminal, feed, watch::clock(&args.follow), stop).await;
         ratatui::try_restore()?;
         shown
     })?;
     Ok(ExitCode::SUCCESS)
 }
 
-async fn show(terminal: &mut DefaultTerminal, mut feed: Feed, mut stop: StopSignals) -> Result<()> {
-    let mut top = Top::default();
+async fn show(
+    terminal: &mut DefaultTerminal,
+    mut feed: Feed,
+    clock: Clock,
+    mut stop: StopSignals,
+) -> Result<()> {
+    let mut top = Top::new(clock);
     let mut keys = EventStream::new();
     terminal.draw(|frame| draw(&top, frame))?;
     loop {

@@ -10,11 +10,13 @@ use anyhow::{Context as _, Result};
 use tokio::sync::oneshot;
 
 use crate::cli::Follow;
-use crate::host::heap;
+use crate::host::{calibration, heap};
 use crate::kernel::facts::Facts;
+use crate::model::format::Clock;
 use crate::probe::decision::Verdict;
 use crate::probe::plan::{Plan, Selection};
 use crate::probe::table::wanted;
+use crate::recording::replay::Replay;
 use crate::source::error::LiveError;
 use crate::source::live::{Live, Options};
 use crate::stream::connect::connect;
@@ -49,6 +51,17 @@ pub fn attach(selection: Selection, options: Options) -> impl Future<Output = Re
         thread: Some(thread),
     };
     attaching.done()
+}
+
+/// The clock of the replayed recording, or of this machine.
+pub fn clock(follow: &Follow) -> Clock {
+    Clock::of(match &follow.replay {
+        // A file that cannot be read is an error of the feed.
+        Some(path) => Replay::open(path)
+            .ok()
+            .and_then(|recording| recording.header().machine.counts_instructions),
+        None => calibration::counts_instructions(),
+    })
 }
 
 /// An attach in progress. If it is dropped early, it waits for the thread; the result is then dropped,

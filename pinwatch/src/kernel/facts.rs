@@ -12,10 +12,11 @@ use serde::{Deserialize, Serialize};
 
 use super::btf::{self, Prototype};
 use super::files::{bracketed, read_trimmed};
-use super::kallsyms::SymbolCounts;
+use super::kallsyms::{SymbolCounts, SymbolQuery};
 use super::perf_event;
 use super::preemption::Preemption;
 use super::switches::{SwitchFiles, Switches};
+use super::tracing_program;
 
 /// Fact sheet: features of a kernel, and permissions of this process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,20 +76,27 @@ pub struct Wanted {
 }
 
 /// Symbols without a hook whose presence shows a feature of the kernel.
-const FEATURE_SYMBOLS: [&str; 6] = [
+const FEATURE_SYMBOLS: [&str; 5] = [
     MANY_ARGUMENTS,
     "cma_alloc",
     "register_kprobe",
     "register_ftrace_direct",
     "bpf_trampoline_link_prog",
-    VMEMMAP,
 ];
 
 /// Test function of the kernel for trampolines with more than six arguments (6.6).
 pub const MANY_ARGUMENTS: &str = "bpf_modify_return_test2";
 
-/// A function that exists only with a virtual memmap.
+/// A function that exists only with a virtual memmap. Without memory hotplug the kernel discards it after its
+/// start.
 pub const VMEMMAP: &str = "vmemmap_populate";
+
+/// Enum constant of the helper that returns the registers of the running system call (5.15). Without it they
+/// are found by the size of a kernel stack.
+pub const TASK_PT_REGS: &str = "BPF_FUNC_task_pt_regs";
+
+/// Function of the kernel that tracing programs are tried on.
+const TRACED: &str = "bpf_fentry_test1";
 
 /// Present with CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS. Some kernels have `..._multi` as well.
 const DIRECT_CALLS: &str = "register_ftrace_direct";
@@ -105,19 +113,27 @@ impl Facts {
     /// Reads the wanted facts of the running kernel.
     #[must_use]
     pub fn gather(wanted: &Wanted) -> Self {
-        let (found, btf_error) = match read_btf(wanted) {
+        let (mut found, btf_error) = match read_btf(wanted) {
             Ok(found) => (found, None),
             Err(error) => (btf::BtfMatches::default(), Some(error)),
         };
-        let kallsyms = SymbolCounts::read(&[wanted.symbols.as_slice(), &FEATURE_SYMBOLS].concat());
+        let kallsyms = SymbolCounts::read(SymbolQuery {
+            symbols: &[wanted.symbols.as_slice(), &FEATURE_SYMBOLS].concat(),
+            at_start: &[VMEMMAP],
+            stack_size: !found.constants.contains_key(TASK_PT_REGS),
+        });
+        found.functions.remove(TRACED);
         let has = |name: &str| kallsyms.plain.contains_key(name);
         Self {
             release: read_trimmed("/proc/sys/kernel/osrelease").unwrap_or_default(),
             machine: std::env::consts::ARCH.to_owned(),
             btf_error,
-            functions: found.functions,
             tracepoints: found.tracepoints,
-            no_trampolines: no_trampolines(has(DIRECT_CALLS) && has("bpf_trampoline_link_prog")),
+            no_trampolines: no_trampolines(
+                has(DIRECT_CALLS) && has("bpf_trampoline_link_prog"),
+                found.ids.get(TRACED).or_else(|| found.ids.values().next()),
+            ),
+            functions: found.functions,
             kprobes: has("register_kprobe"),
             tracefs: find_tracefs(),
             preemption: Preemption::read(&found.constants),
@@ -140,7 +156,7 @@ impl Facts {
 
 fn read_btf(wanted: &Wanted) -> Result<btf::BtfMatches, String> {
     let wanted = btf::BtfQuery {
-        functions: &wanted.functions,
+        functions: &[wanted.functions.as_slice(), &[TRACED]].concat(),
         tracepoints: &wanted.tracepoints,
         constants: &wanted.constants,
         members: &wanted.members,
@@ -148,26 +164,17 @@ fn read_btf(wanted: &Wanted) -> Result<btf::BtfMatches, String> {
     btf::read(&wanted)
 }
 
-/// Reason why fentry and fexit cannot be used. Loads a tracing program, since some kernels refuse all of
-/// them.
-fn no_trampolines(compiled_in: bool) -> Option<String> {
-    use aya::programs::ProgramType;
+/// Reason why fentry and fexit cannot be used. Loads a tracing program on `traced`, the id of a function, since
+/// some kernels refuse all of them.
+fn no_trampolines(compiled_in: bool, traced: Option<&u32>) -> Option<String> {
     if !compiled_in {
         return Some("no CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS".to_owned());
     }
-    match aya::sys::is_program_supported(ProgramType::Tracing) {
-        Ok(true) => None,
-        Ok(false) => Some("no tracing programs".to_owned()),
-        Err(error) => Some(format!("refused: {}", root_cause(&error))),
-    }
-}
-
-fn root_cause(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
+    let refused = tracing_program::refusal(*traced?)?;
+    Some(match refused.raw_os_error() {
+        Some(libc::EINVAL | libc::E2BIG) => "no tracing programs".to_owned(),
+        _ => format!("refused: {refused}"),
+    })
 }
 
 /// The tracefs in which this process may define kprobes: its own mount, or the one inside debugfs.

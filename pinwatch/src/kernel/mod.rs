@@ -12,4 +12,5 @@ pub mod perf_event;
 pub mod preemption;
 pub mod procfs;
 pub mod switches;
+mod tracing_program;
 pub mod zones;

@@ -113,6 +113,12 @@ impl Clock {
         }
     }
 
+    /// The same in six columns, without the unit of instructions: `1.23ms`, or `1.23M`.
+    #[must_use]
+    pub fn short(self, ns: u64) -> String {
+        self.span(ns).trim_end_matches(" instr").to_owned()
+    }
+
     /// Nanoseconds of this clock with one decimal, such as those per page: `12.3 ns`, or `12.3 instr`.
     #[must_use]
     pub fn fine(self, ns: f64) -> String {

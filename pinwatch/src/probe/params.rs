@@ -11,9 +11,9 @@ use serde::Serialize;
 use super::arch::stack_regs_offset;
 use super::decision::{Decision, Verdict};
 use super::hook_choice::{can_disable_preemption, preempts, reads_memory};
-use super::table::{ISOLATIONS, Measurement, NR_ENTRIES, TASK_PT_REGS, TASK_STACK, is_hook_of};
+use super::table::{ISOLATIONS, Measurement, NR_ENTRIES, TASK_STACK, is_hook_of};
 use crate::kernel::btf::Returns;
-use crate::kernel::facts::Facts;
+use crate::kernel::facts::{Facts, TASK_PT_REGS};
 use crate::kernel::zones::{ZoneBits, zone_bits};
 
 /// Parameters of the BPF programs, which [`Globals::config`] puts into their form.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::attachment::{Attachment, Kind};
 use crate::kernel::btf::{Prototype, Returns};
-use crate::kernel::facts::Wanted;
+use crate::kernel::facts::{TASK_PT_REGS, Wanted};
 use crate::kernel::zones;
 
 /// A measurement. Without the first two no pin is measured.
@@ -573,9 +573,6 @@ const CONSTANTS: &[&str] = &[
     "preempt_dynamic_lazy",
     TASK_PT_REGS,
 ];
-
-/// Enum constant of the helper that returns the registers of the running system call.
-pub const TASK_PT_REGS: &str = "BPF_FUNC_task_pt_regs";
 
 /// Member that holds the number of pages or folios of a collect.
 pub const NR_ENTRIES: &str = "pages_or_folios.nr_entries";

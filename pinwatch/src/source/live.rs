@@ -96,8 +96,7 @@ impl Live {
             ids.as_ref().filter(|_| globals.can_disable_preemption),
         )?;
         let config = globals.config();
-        let mut ebpf = EbpfLoader::new()
-            .btf(None)
+        let mut ebpf = loader()
             .override_global(ABI_SYMBOL, &ABI_VERSION, true)
             .override_global(PROGRAM_CONFIG_SYMBOL, bytes_of(&config), true)
             .override_global(aya_log::LEVEL, &options.bpf_log_level, true)
@@ -336,6 +335,26 @@ fn raise_limits() {
     if let Err(error) = raised {
         tracing::debug!("pinwatch cannot raise RLIMIT_NOFILE: {error}");
     }
+}
+
+/// aya's loader without the kernel's BTF.
+///
+/// Its constructor parses all BTF, which takes 10 MB and up to 200 million instructions, and ignores an error (the
+/// next release reads BTF when it is used: <https://github.com/aya-rs/aya/issues/1172>). So no file can be
+/// opened meanwhile; nothing else in the process opens one before the programs are attached.
+fn loader() -> EbpfLoader<'static> {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let files = Resource::RLIMIT_NOFILE;
+    let limits = getrlimit(files).and_then(|(soft, hard)| {
+        setrlimit(files, 0, hard)?;
+        Ok((soft, hard))
+    });
+    let mut loader = EbpfLoader::new();
+    if let Ok((soft, hard)) = limits {
+        setrlimit(files, soft, hard).expect("the limit is the one from before");
+    }
+    loader.btf(None);
+    loader
 }
 
 /// Opens tracefs and removes the kprobes of pinwatch processes that were killed.

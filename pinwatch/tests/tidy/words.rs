@@ -12,6 +12,7 @@ const UNSAFE: &[&str] = &[
     "host/privileges.rs",
     "host/systemd.rs",
     "kernel/perf_event.rs",
+    "kernel/tracing_program.rs",
     "source/diagnostics.rs",
     "source/events.rs",
     "source/shared_memory.rs",

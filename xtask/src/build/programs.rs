@@ -47,16 +47,29 @@ pub fn pinwatch_on(cross: &Cross) -> Result<PathBuf> {
 /// What only guests run: `--all-targets` leaves it out.
 pub const GUEST_TARGETS: [&str; 4] = ["--test", "live", "--bench", "guest"];
 
-/// A cargo command for `cargo xtask test`. All of them have one profile, target and set of features,
-/// so that each crate is compiled once for tests of both host and guests.
+/// A cargo command for the tests of all crates but xtask. All of them have one profile, target and set of
+/// features, so that each crate is compiled once for tests of both host and guests.
 pub fn tests(subcommand: &str) -> Command {
     let mut cargo = cargo();
     cargo
         .args([subcommand, "--profile", "tests", "--target", TARGET])
         // The BPF programs exist for no target that this host has a library for.
-        .args(["--workspace", "--exclude", "pinwatch-ebpf"])
+        .args([
+            "--workspace",
+            "--exclude",
+            "pinwatch-ebpf",
+            "--exclude",
+            "xtask",
+        ])
         .args(["--features", "pinwatch/screens"])
         .env("RUSTFLAGS", STATIC);
+    cargo
+}
+
+/// A cargo command for xtask's own tests, in the profile in which its dependencies were compiled to run it.
+pub fn own_tests(subcommand: &str) -> Command {
+    let mut cargo = cargo();
+    cargo.args([subcommand, "--package", "xtask"]);
     cargo
 }
 

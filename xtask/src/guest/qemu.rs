@@ -73,6 +73,8 @@ impl Accel {
         }
     }
 
+    /// With `rdrand` a guest has random bytes from the start. Without it the first program that asks for some
+    /// waits for half a second, while the kernel gathers them from its timer.
     fn x86_args(self) -> &'static [&'static str] {
         match self {
             Self::Kvm => &["-accel", "kvm", "-cpu", "host"],
@@ -80,16 +82,19 @@ impl Accel {
                 "-accel",
                 "tcg,thread=single,tb-size=256",
                 "-cpu",
-                "qemu64,-cx16",
+                "qemu64,+rdrand,-cx16",
             ],
-            Self::Tcg(Tcg::Threads) => {
-                &["-accel", "tcg,thread=multi,tb-size=256", "-cpu", "qemu64"]
-            }
+            Self::Tcg(Tcg::Threads) => &[
+                "-accel",
+                "tcg,thread=multi,tb-size=256",
+                "-cpu",
+                "qemu64,+rdrand",
+            ],
             Self::Tcg(Tcg::Counting) => &[
                 "-accel",
                 "tcg,thread=single,tb-size=256",
                 "-cpu",
-                "qemu64,-cx16",
+                "qemu64,+rdrand,-cx16",
                 "-icount",
                 "shift=0,sleep=off",
                 "-rtc",

@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::io;
 use std::iter;
 use std::path::PathBuf;
-use std::process::{ExitCode, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 use std::thread;
 
 use anyhow::{Context, Result};
@@ -195,22 +195,28 @@ fn host(args: &TestArgs, cache: &Cache, counter: &Counter, steps: &Steps<'_>) ->
         child::run(build::cargo().args(["fmt", "--all", "--check"]))
     })?;
     steps.run("building for this host", || {
-        child::run(build::tests("test").arg("--no-run"))
+        child::run(build::tests("test").arg("--no-run"))?;
+        child::run(build::own_tests("test").arg("--no-run"))
     })?;
     steps.run("tests on this host", || {
-        host_tests(cache, &args.mirrors, counter)
+        host_tests(
+            build::tests("test").env("PATH", path_with_prometheus(cache, &args.mirrors)?),
+            counter,
+        )?;
+        host_tests(&mut build::own_tests("test"), counter)
     })?;
     steps.check("clippy", || {
         let mut clippy = build::tests("clippy");
         clippy.arg("--all-targets").args(build::GUEST_TARGETS);
-        child::run(clippy.args(["--", "-D", "warnings"]))
+        child::run(clippy.args(["--", "-D", "warnings"]))?;
+        let mut clippy = build::own_tests("clippy");
+        child::run(clippy.args(["--all-targets", "--", "-D", "warnings"]))
     })
 }
 
-fn host_tests(cache: &Cache, mirrors: &MirrorArgs, counter: &Counter) -> Result<()> {
-    let mut tests = build::tests("test")
+fn host_tests(cargo: &mut Command, counter: &Counter) -> Result<()> {
+    let mut tests = cargo
         .arg("--no-fail-fast")
-        .env("PATH", path_with_prometheus(cache, mirrors)?)
         .stdout(Stdio::piped())
         .spawn()
         .context("cannot start cargo")?;

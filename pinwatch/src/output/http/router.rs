@@ -8,7 +8,7 @@ use axum::extract::{Path, State as Shared};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use prometheus::{Histogram, HistogramOpts, TextEncoder, exponential_buckets};
+use prometheus::{Histogram, HistogramOpts, exponential_buckets};
 use std::time::Instant;
 
 use super::page;
@@ -17,7 +17,7 @@ use super::web::Web;
 use crate::model::in_flight;
 use crate::model::state::State;
 use crate::model::view::View;
-use crate::output::metrics::openmetrics;
+use crate::output::metrics::text::{self, TextFormat};
 
 /// Name and HELP of the scrape histogram, the one metric here that does not come from a [`State`].
 pub const SCRAPE_SECONDS: (&str, &str) = (
@@ -59,19 +59,13 @@ async fn metrics(Shared(web): Shared<Web>, headers: HeaderMap, scrapes: Histogra
     let families = web.registry.gather();
     let accept = headers.get_all(header::ACCEPT).iter();
     let accept: Vec<_> = accept.filter_map(|value| value.to_str().ok()).collect();
-    let (kind, body) = if openmetrics::wanted(&accept.join(",")) {
-        (openmetrics::CONTENT_TYPE, openmetrics::encode(&families))
-    } else {
-        match TextEncoder::new().encode_to_string(&families) {
-            Ok(body) => (prometheus::TEXT_FORMAT, body),
-            Err(error) => {
-                let body = format!("{error}\n");
-                return (StatusCode::INTERNAL_SERVER_ERROR, body).into_response();
-            }
-        }
-    };
+    let format = TextFormat::accepted(&accept.join(","));
+    let body = text::encode(&families, format);
     scrapes.observe(started.elapsed().as_secs_f64());
-    let headers = [(header::CONTENT_TYPE, kind), (header::VARY, "accept")];
+    let headers = [
+        (header::CONTENT_TYPE, format.content_type()),
+        (header::VARY, "accept"),
+    ];
     (headers, body).into_response()
 }
 

@@ -1,12 +1,12 @@
-//! Prometheus metrics: the table of all metrics, their samples, and OpenMetrics text.
+//! Prometheus metrics: the table of all metrics, their samples, and the text of a scrape.
 
 mod exporter;
-pub mod openmetrics;
 mod samples;
 mod series;
 mod table;
 #[cfg(test)]
 mod tests;
+pub mod text;
 
 pub use exporter::{Exporter, families};
 pub use samples::Kind;

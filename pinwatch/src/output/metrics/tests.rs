@@ -1,6 +1,5 @@
-use prometheus::TextEncoder;
-
-use super::{families, openmetrics};
+use super::families;
+use super::text::{TextFormat, encode};
 use crate::model::series::{Per, Snapshot, Sums};
 use crate::model::state::State;
 
@@ -31,8 +30,8 @@ fn a_name_cannot_leave_its_label() {
         ..State::empty("6.12", "folios")
     };
     let families = families(&state);
-    let text = TextEncoder::new().encode_to_string(&families).unwrap();
-    for text in [text, openmetrics::encode(&families)] {
+    for format in [TextFormat::Prometheus, TextFormat::OpenMetrics] {
+        let text = encode(&families, format);
         assert!(!text.lines().any(|line| line.starts_with("evil")), "{text}");
         for line in [
             r#"pinwatch_process_pins_total{kind="process",comm="x\"} 1\nevil_total 7\n#\\",unit="a.service"} 3"#,

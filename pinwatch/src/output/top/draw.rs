@@ -15,7 +15,7 @@ use super::groups::Group;
 use super::keys::HELP;
 use super::screen::{By, EDGES_NS, ROWS, Sort, Top};
 use crate::model::bounded;
-use crate::model::format::{duration, fit, pad, printable};
+use crate::model::format::{Clock, fit, pad, printable};
 use crate::model::in_flight;
 
 /// Number of pins in flight on a small screen.
@@ -91,6 +91,9 @@ impl Top {
             Span::from(format!("  {kernel}  {} pins/s  ", figure(pins))),
             Span::from(format!("{} failed/s", figure(failed))),
         ];
+        if self.clock == Clock::Instructions {
+            first.push(Span::from("  durations in instructions"));
+        }
         if self.paused.is_some() {
             first.push(Span::from("  PAUSED").yellow().bold());
         }
@@ -143,7 +146,7 @@ impl Top {
                 Style::new().yellow()
             };
             Row::new([
-                right(duration((pin.age_seconds * 1e9) as u64)),
+                right(self.clock.short((pin.age_seconds * 1e9) as u64)),
                 Cell::from(process(pin.thread.comm.as_deref().unwrap_or("?"))),
                 right(pin.pid.to_string()),
                 Cell::from(pin.origin.clone()),
@@ -210,7 +213,7 @@ impl Top {
         let causes = area.width.saturating_sub(taken);
         let widths = widths.into_iter().chain([causes]).map(Constraint::Length);
         let lines = rows.into_iter().skip(self.scroll);
-        let lines = lines.map(|group| row(group, name.into(), causes.into()));
+        let lines = lines.map(|group| row(group, name.into(), causes.into(), self.clock));
         frame.render_widget(Table::new(lines, widths).header(header.underlined()), below);
     }
 
@@ -225,7 +228,7 @@ impl Top {
         )];
         for row in (0..ROWS).rev() {
             let label = match EDGES_NS.get(row) {
-                Some(edge) => format!("≤ {}", edge_text(*edge)),
+                Some(edge) => format!("≤ {}", edge_text(*edge, self.clock)),
                 None => "more".to_owned(),
             };
             let mut cells = " ".repeat(columns - shown);
@@ -259,8 +262,8 @@ fn listed<K: std::fmt::Display>(causes: impl IntoIterator<Item = (K, u64)>) -> S
 }
 
 /// Table row of a group, with the widths of its first and last column.
-fn row(group: &Group, name: usize, causes: usize) -> Row<'static> {
-    let time = |ns: Option<f64>| right(ns.map_or_else(String::new, |ns| duration(ns as u64)));
+fn row(group: &Group, name: usize, causes: usize, clock: Clock) -> Row<'static> {
+    let time = |ns: Option<f64>| right(ns.map_or_else(String::new, |ns| clock.short(ns as u64)));
     let row = Row::new([
         Cell::from(fit(&printable(&group.name), name).into_owned()),
         right(group.pid.map_or_else(String::new, |pid| pid.to_string())),
@@ -276,12 +279,18 @@ fn row(group: &Group, name: usize, causes: usize) -> Row<'static> {
     if group.failed() > 0 { row.red() } else { row }
 }
 
-fn edge_text(ns: u64) -> String {
-    match ns {
-        ..1_000_000 => format!("{}us", ns / 1_000),
-        1_000_000..1_000_000_000 => format!("{}ms", ns / 1_000_000),
-        _ => format!("{}s", ns / 1_000_000_000),
-    }
+/// Edge of a row, a power of ten.
+fn edge_text(ns: u64, clock: Clock) -> String {
+    let (unit, names) = match ns {
+        ..1_000_000 => (1_000, ["us", "k"]),
+        1_000_000..1_000_000_000 => (1_000_000, ["ms", "M"]),
+        _ => (1_000_000_000, ["s", "G"]),
+    };
+    let name = match clock {
+        Clock::Time => names[0],
+        Clock::Instructions => names[1],
+    };
+    format!("{}{name}", ns / unit)
 }
 
 /// Shade of a cell by the logarithm of its count, so that one slow pin among thousands is visible.

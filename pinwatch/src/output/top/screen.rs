@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use pinwatch_common::histogram::{DURATION_BUCKETS, duration_bucket};
 
 use super::groups::{Group, Processes, highest};
+use crate::model::format::Clock;
 use crate::model::session::{Lost, Start};
 use crate::model::view::{Origin, View};
 use crate::stream::feed::Update;
@@ -186,6 +187,8 @@ fn origins(before: &View, now: &View, seconds: f64) -> Vec<Group> {
 /// State of `pinwatch top`: the data, and the user's view of it.
 #[derive(Default)]
 pub struct Top {
+    /// What durations count.
+    pub(super) clock: Clock,
     pub(super) live: Data,
     /// Data shown while paused; `None` if not paused.
     pub(super) paused: Option<Box<Data>>,
@@ -200,6 +203,15 @@ pub struct Top {
 }
 
 impl Top {
+    /// A screen without data; `clock` is what durations count.
+    #[must_use]
+    pub fn new(clock: Clock) -> Self {
+        Self {
+            clock,
+            ..Self::default()
+        }
+    }
+
     /// Applies an update of the feed.
     pub fn update(&mut self, update: Update) {
         self.live.update(update);

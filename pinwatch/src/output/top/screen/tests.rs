@@ -94,7 +94,11 @@ fn tick(seconds: u64, pins: u64) -> Update {
 }
 
 fn top() -> Top {
-    let mut top = Top::default();
+    counting(Clock::Time)
+}
+
+fn counting(clock: Clock) -> Top {
+    let mut top = Top::new(clock);
     top.update(tick(1, 10));
     top.update(pins(11, b"qemu", 6, 20_000, 16));
     top.update(pins(12, b"dpdk", 2, 3_000_000, -12));
@@ -112,6 +116,28 @@ fn pins_in_flight_come_first_and_cannot_move_the_cursor() {
     let at = |text: &str| lines.iter().position(|line| line.contains(text)).unwrap();
     assert!(at("IN FLIGHT: 1") < at("PROCESSES: 2"));
     assert!(at("PROCESSES: 2") < at("LATENCY"));
+}
+
+#[test]
+fn counted_instructions_are_never_shown_as_time() {
+    let top = counting(Clock::Instructions);
+    for text in [
+        "75.0G ",
+        "20.0k ",
+        "durations in instructions",
+        "≤ 100M ",
+    ] {
+        assert!(shows(&top, text), "{text}: {:?}", screen(&top));
+    }
+    for unit in ["us", "ms"] {
+        let is_time = |word: &str| {
+            word.strip_suffix(unit)
+                .is_some_and(|n| n.parse::<f64>().is_ok())
+        };
+        let lines = screen(&top);
+        let mut words = lines.iter().flat_map(|line| line.split_whitespace());
+        assert!(!words.any(is_time), "{lines:?}");
+    }
 }
 
 #[test]
