@@ -104,10 +104,18 @@ fn mail_shows_what_changed_and_what_boots_would_resolve() {
         "held-one/256    failed pins %        <",
         "  +100pp*",
         "in Movable",
-        "503 boots or more",
+        "to more than 999 boots",
     ] {
         assert!(mail.contains(wanted), "{wanted} in {mail}");
     }
+}
+
+#[test]
+fn verdict_of_equal_kernels_fits_the_mail() {
+    let same = data("6.12.pw");
+    let mail = text(&pinwatch(&["compare", "--format=mail"], &[&same, &same]));
+    let verdict = mail.lines().next().unwrap_or_default();
+    assert!(verdict.ends_with("figures is worse or better"), "{verdict}");
 }
 
 #[test]

@@ -82,10 +82,7 @@ fn selected(comparison: &Comparison, space: usize) -> Vec<&Line> {
 fn header(shown: &Shown) -> Vec<String> {
     let first = &shown.base[0];
     let machine = &first.header.machine;
-    let mut lines = vec![format!(
-        "Long-term page pins: {}",
-        verdict(shown.comparison)
-    )];
+    let mut lines = vec![format!("Long-term pins: {}", verdict(shown.comparison))];
     for (name, side) in [("base", shown.base), ("new", shown.new)] {
         let mut releases: Vec<_> = side
             .iter()
