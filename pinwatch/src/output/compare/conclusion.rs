@@ -53,6 +53,14 @@ fn sentence(comparison: &Comparison, mut lines: Vec<&Line>, verdict: Change) -> 
     let of = compared.count();
     if verdict == Change::Unclear {
         lines.sort_by_key(|line| line.boots_needed.unwrap_or(u64::MAX));
+        let first = boots(lines[0]);
+        if lines.iter().all(|line| boots(line) == first) {
+            let names = names(&lines, |_| String::new());
+            return format!(
+                "{figure} in {} of {of} scenarios ({first}): {names}",
+                lines.len()
+            );
+        }
         let names = names(&lines, |line| format!(" ({})", boots(line)));
         return format!("{figure} in {} of {of} scenarios: {names}", lines.len());
     }
