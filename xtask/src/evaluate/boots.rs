@@ -12,18 +12,20 @@ use anyhow::{Context, Result};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use super::comparison::Comparison;
 use super::side::Side;
 use crate::cache::Cache;
 use crate::debian::apt::MirrorArgs;
 use crate::debian::kernels::Flavour;
 use crate::guest::collected::collect;
 use crate::guest::qemu::{Accel, Tcg};
-use crate::guest::{Guest, Placed, vfio};
+use crate::guest::{Guest, Placed, fitting, vfio};
 
 const TIMEOUT: Duration = Duration::from_secs(1800);
 /// Measurements whose hooks run once per page.
 const ISOLATION: [&str; 3] = ["isolate_lru", "isolate_hugetlb", "isolate_movable"];
 const PINWATCH: &str = "/usr/bin/pinwatch";
+const MEMORY_MIB: u32 = 2048;
 
 /// What runs in each boot.
 #[derive(Clone, Copy)]
@@ -52,6 +54,19 @@ impl Boots<'_> {
         self.clock == Accel::Tcg(Tcg::Counting)
     }
 
+    /// Guests that run at a time. With KVM their times would depend on each other. An emulated guest uses as many
+    /// processors of the host as it has, and its times say little anyway; counts of instructions are independent.
+    fn side_by_side(&self) -> u64 {
+        let processors = available_parallelism().map_or(1, |processors| processors.get() as u64);
+        match self.clock {
+            Accel::Kvm => 1,
+            Accel::Tcg(_) => {
+                let fitting = fitting(MEMORY_MIB).min(processors / u64::from(self.load.cpus));
+                fitting.clamp(1, 2)
+            }
+        }
+    }
+
     /// Records the sides in boots of their own.
     pub fn record(&self, sides: &[Side], runs: RangeInclusive<u32>) -> Result<()> {
         let queue: Mutex<VecDeque<_>> = Mutex::new(order(sides.len(), runs).into());
@@ -65,11 +80,7 @@ impl Boots<'_> {
             }
             Ok(())
         };
-        // Instruction counts do not depend on other load of the host. Times do.
-        let workers = match self.counting() {
-            true => available_parallelism()?.get().min(2),
-            false => 1,
-        };
+        let workers = self.side_by_side();
         thread::scope(|scope| {
             let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
             let mut ends = workers.into_iter();
@@ -82,11 +93,45 @@ impl Boots<'_> {
         self.output.join(format!("{side}-{run}.pw"))
     }
 
+    /// A comparison of these boots of two sides.
+    ///
+    /// `accepted` names differences of the recordings, as `pinwatch compare --allow` does.
+    pub fn between(
+        &self,
+        accepted: &[String],
+        base: &Side,
+        new: &Side,
+        runs: RangeInclusive<u32>,
+    ) -> Comparison<'_> {
+        let files = |side: &Side| {
+            let runs = runs.clone();
+            runs.map(|run| self.file(side.name, run)).collect()
+        };
+        // The functions differ between kernels, and so do the hooks.
+        let mut allowed = vec!["hooks"];
+        if base.append != new.append {
+            allowed.push("command_line");
+        }
+        allowed.extend(accepted.iter().map(String::as_str));
+        let allow = |aspect| ["--allow".to_owned(), str::to_owned(aspect)];
+        let mut args: Vec<_> = allowed.into_iter().flat_map(allow).collect();
+        if self.counting() {
+            args.extend(["--run-spread", "0"].map(str::to_owned));
+        }
+        Comparison {
+            pinwatch: &self.pinwatch,
+            base: files(base),
+            new: files(new),
+            args,
+        }
+    }
+
     fn record_one(&self, side: &Side, run: u32) -> Result<()> {
         let name = side.name;
         eprintln!("xtask: {name}: boot {run}, a minute or two");
         let started = Instant::now();
-        let guest = guest(self.load, side, &self.pinwatch);
+        let mut guest = guest(self.load, side, &self.pinwatch);
+        guest.append.extend(clock_arguments(self.clock));
         let boot = |sinks| guest.run_by(self.clock, self.cache, self.mirrors, sinks);
         let [out, said] = collect(boot).with_context(|| format!("{name}: the recording failed"))?;
         let text: String = out.split_whitespace().collect();
@@ -143,7 +188,7 @@ pub fn guest(load: Load, side: &Side, pinwatch: &Path) -> Guest {
         }],
         modules: vfio::modules(side.own.as_ref()),
         append,
-        memory_mib: 2048,
+        memory_mib: MEMORY_MIB,
         cpus: load.cpus,
         forwards: Vec::new(),
         qemu_args: vfio::qemu_args(side.kernel.arch)
@@ -151,6 +196,17 @@ pub fn guest(load: Load, side: &Side, pinwatch: &Path) -> Guest {
             .to_vec(),
         timeout: Some(TIMEOUT),
         command: ["sh", "-c", &command].map(str::to_owned).to_vec(),
+    }
+}
+
+/// Of a guest's command line. On a busy host the kernel's watchdog takes an emulated TSC for unstable in some boots,
+/// and the guest then changes its clock.
+fn clock_arguments(accel: Accel) -> Option<String> {
+    match accel {
+        Accel::Tcg(Tcg::OneThread | Tcg::Threads) => {
+            Some("clocksource=tsc tsc=reliable".to_owned())
+        }
+        Accel::Kvm | Accel::Tcg(Tcg::Counting) => None,
     }
 }
 
@@ -174,6 +230,13 @@ mod tests {
         // A later part continues the same order.
         assert_eq!(order(2, 2..=2), [(1, 2), (0, 2)]);
         assert_eq!(order(3, 2..=2), [(2, 2), (1, 2), (0, 2)]);
+    }
+
+    #[test]
+    fn an_emulated_clock_that_shows_time_stays_the_same() {
+        let arguments = clock_arguments(Accel::Tcg(Tcg::OneThread)).unwrap();
+        assert!(arguments.contains("tsc=reliable"), "{arguments}");
+        assert_eq!(clock_arguments(Accel::Tcg(Tcg::Counting)), None);
     }
 
     #[test]

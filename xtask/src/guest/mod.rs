@@ -4,9 +4,11 @@ mod accel;
 mod boot;
 pub mod collected;
 mod initrd;
+mod memory;
 mod modules;
 pub mod qemu;
 mod splat;
 pub mod vfio;
 
-pub use boot::{Guest, Placed, check_port, quote};
+pub use boot::{Clock, Guest, Placed, check_port, quote};
+pub use memory::fitting;

@@ -85,10 +85,7 @@ fn record(args: &QuestionArgs, cache: &Cache, pinwatch: &Path) -> Result<()> {
             mirrors: &args.mirrors,
             cache,
             pinwatch: pinwatch.to_owned(),
-            clock: match machine.cpus {
-                1 => guest.clock(cache, &args.mirrors)?,
-                _ => guest.accelerator(cache, &args.mirrors)?,
-            },
+            clock: guest.clocked(machine.clock, cache, &args.mirrors)?,
         };
         boots.record(&sides, 1..=1)?;
     }
