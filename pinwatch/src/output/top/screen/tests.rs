@@ -121,12 +121,7 @@ fn pins_in_flight_come_first_and_cannot_move_the_cursor() {
 #[test]
 fn counted_instructions_are_never_shown_as_time() {
     let top = counting(Clock::Instructions);
-    for text in [
-        "75.0G ",
-        "20.0k ",
-        "durations in instructions",
-        "≤ 100M ",
-    ] {
+    for text in ["75.0G ", "20.0k ", "durations in instructions", "≤ 100M "] {
         assert!(shows(&top, text), "{text}: {:?}", screen(&top));
     }
     for unit in ["us", "ms"] {
