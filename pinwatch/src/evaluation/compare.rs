@@ -30,7 +30,7 @@ use super::capture::Capture;
 use super::figures::{Better, FAILED, FIGURES};
 use super::group::{Group, Key};
 use super::line::{Change, Line, NotCompared};
-use super::lost::{not_measured, refuse_without_pins};
+use super::lost::{not_applicable, not_measured, refuse_without_pins};
 use super::pair::{Pair, SHARE};
 use super::sample_set::SampleSet;
 use super::stats::LEVEL;
@@ -121,7 +121,9 @@ pub fn compare(base: &[Capture], new: &[Capture], rules: Rules) -> Result<Compar
         rules.run_spread.ln_1p().powi(2),
         comparison.unsteadiness.ln().powi(2) / 2.0,
     );
-    let lost = FIGURES.iter().map(|figure| not_measured(figure, base, new));
+    let lost = FIGURES.iter().map(|figure| {
+        not_measured(figure, base, new).or_else(|| not_applicable(figure, base, new))
+    });
     let lost: Vec<_> = lost.collect();
     for (figure, reason) in FIGURES.iter().zip(&lost) {
         comparison

@@ -47,6 +47,22 @@ pub fn not_measured(figure: &Figure, base: &[Capture], new: &[Capture]) -> Optio
     })
 }
 
+/// Why a figure is 0 on these machines whatever the kernels do; `None` if it can differ.
+#[must_use]
+pub fn not_applicable(figure: &Figure, base: &[Capture], new: &[Capture]) -> Option<String> {
+    let needs_movable = figure.needs.contains(&Measurement::Zones);
+    let mut machines = base
+        .iter()
+        .chain(new)
+        .map(|capture| &capture.header.machine);
+    let without_movable = machines.all(|machine| {
+        let mut zones = machine.zones.keys();
+        // Without any zone the machine is unknown.
+        !machine.zones.is_empty() && !zones.any(|zone| zone.ends_with("Movable"))
+    });
+    (needs_movable && without_movable).then(|| "neither machine has ZONE_MOVABLE".to_owned())
+}
+
 /// Refuses a recording without pins. Pins that do not return suffice.
 pub fn refuse_without_pins(base: &[Capture], new: &[Capture]) -> Result<()> {
     for (side, captures) in [("base", base), ("new", new)] {

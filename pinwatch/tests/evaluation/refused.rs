@@ -123,6 +123,25 @@ fn figures_without_a_measurement_are_not_compared() {
 }
 
 #[test]
+fn pages_left_in_zone_movable_are_not_compared_without_that_zone() {
+    let folder = Folder::new("no-movable");
+    let (base, new) = (folder.file("base"), folder.file("new"));
+    let with = |path: &Path, zone: &str| {
+        write(path, &vec![load(plain()); 100], |header, _| {
+            header.machine.zones = [(zone.to_owned(), 1000)].into();
+        });
+    };
+    let left_out = "pages left in ZONE_MOVABLE: neither machine has ZONE_MOVABLE";
+    with(&base, "0 DMA32");
+    with(&new, "0 DMA32");
+    let (_, shown) = compared(&base, &new, &[]);
+    assert!(shown.contains(left_out), "{shown}");
+    with(&new, "0 Movable");
+    let (_, shown) = compared(&base, &new, &["--allow=zones"]);
+    assert!(!shown.contains(left_out), "{shown}");
+}
+
+#[test]
 fn cma_pageblocks_must_agree_where_both_recordings_have_them() {
     let folder = Folder::new("placement");
     let (base, new) = (folder.file("base"), folder.file("new"));

@@ -1,5 +1,4 @@
-//! Writes tables into docs/performance.md and docs/reliability.md, between pairs of markers. The rest of the text
-//! is written by hand.
+//! Writes tables into documents, between pairs of markers. The rest of the text is written by hand.
 
 use std::fs;
 
@@ -21,6 +20,26 @@ pub fn write_in(document: &str, name: &str, made: &str) -> Result<()> {
     fs::write(&path, text).with_context(|| path.clone())?;
     eprintln!("xtask: docs/{document} has the new figures of {name}");
     Ok(())
+}
+
+/// Adds a row to a table in a document, in place of the row that begins with `key`.
+pub fn write_row(document: &str, name: &str, key: &str, row: &str) -> Result<()> {
+    let path = format!("{DOCS}/{document}");
+    let text = fs::read_to_string(&path).with_context(|| path.clone())?;
+    let table = between(&text, name)
+        .with_context(|| format!("docs/{document} has no markers for {name}"))?;
+    write_in(document, name, &with_row(table, key, row))
+}
+
+fn between<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    let (_, rest) = text.split_once(&format!("<!-- {name} -->\n"))?;
+    Some(rest.split_once(&format!("<!-- /{name} -->"))?.0)
+}
+
+fn with_row(table: &str, key: &str, row: &str) -> String {
+    let others = table.lines().filter(|line| !line.starts_with(key));
+    let lines: Vec<_> = others.chain([row]).collect();
+    lines.join("\n")
 }
 
 fn replaced(text: &str, name: &str, made: &str) -> Option<String> {
@@ -53,6 +72,21 @@ mod tests {
         let new = "a\n<!-- x -->\nnew\n<!-- /x -->\nb\n";
         assert_eq!(replaced(text, "x", "new\n").unwrap(), new);
         assert_eq!(replaced(text, "y", "new"), None);
+    }
+
+    #[test]
+    fn a_row_replaces_the_one_with_its_key() {
+        let text = "<!-- x -->\n| k |\n|---|\n| a | 1 |\n| b | 2 |\n<!-- /x -->";
+        let table = between(text, "x").unwrap();
+        let row = |key, row| with_row(table, key, row);
+        assert_eq!(
+            row("| a |", "| a | 3 |"),
+            "| k |\n|---|\n| b | 2 |\n| a | 3 |"
+        );
+        assert_eq!(
+            row("| c |", "| c | 4 |"),
+            "| k |\n|---|\n| a | 1 |\n| b | 2 |\n| c | 4 |"
+        );
     }
 
     #[test]

@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 
 use crate::debian::apt::MirrorArgs;
+use crate::guest::Clock;
 use crate::kernel::Choice;
 
 /// Boot two kernels, record the same load on both, and compare
 ///
-/// With --new-patch, it builds both kernels from one source first. Writes the recordings and the comparison
-/// (text, JSON, HTML) to a folder. Exit status: 0 if the new kernel is no worse, 1 if it is worse, 2 if the
+/// With --new-patch, it builds both kernels from one source first. Prints the comparison. Writes it as JSON,
+/// page and mail to a folder, beside the recordings. Exit status: 0 if the new kernel is no worse, 1 if it is worse, 2 if the
 /// recordings cannot be compared.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
@@ -17,7 +18,7 @@ use crate::kernel::Choice;
   cargo xtask evaluate --base 6.12 --new-patch my.patch --until-resolved --max-boots 12
   cargo xtask evaluate --base 6.12 --new 7.3 --also 6.18 --repeat 3
   cargo xtask evaluate --base 7.2 --new 7.3 --append cma=512M
-  cargo xtask evaluate --base 6.12 --aa 10
+  cargo xtask evaluate --base 6.12 --aa 20
   cargo xtask evaluate --base-kernel ../linux/base/vmlinux --new-kernel ../linux/patched/vmlinux
 
 docs/lab.md describes kernels built from patches; docs/evaluation.md the comparison, and the configuration
@@ -79,7 +80,8 @@ pub struct EvaluateArgs {
     /// pins
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=99))]
     pub repeat: u32,
-    /// Boot on after --repeat until each figure that decides has a verdict
+    /// Boot on after --repeat until each figure that decides has a verdict, or needs more boots than
+    /// --max-boots
     #[arg(long)]
     pub until_resolved: bool,
     /// End --until-resolved after this many boots of all kernels together
@@ -89,6 +91,12 @@ pub struct EvaluateArgs {
     /// comparison see a difference where there is none?
     #[arg(long, value_name = "N", conflicts_with_all = ["new", "new_kernel", "new_patches", "until_resolved"], value_parser = clap::value_parser!(u32).range(1..=99))]
     pub aa: Option<u32>,
+    /// Write the result of --aa into docs/evaluation.md
+    #[arg(long, requires = "aa")]
+    pub document: bool,
+    /// What the guests' clock counts [default: time with KVM, instructions without]
+    #[arg(long, value_name = "UNIT")]
+    pub clock: Option<Clock>,
     /// Repetitions of the load in each boot
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub load: u32,

@@ -13,17 +13,19 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::args::EvaluateArgs;
+use super::comparison::Comparison;
 use super::side::Side;
 use crate::cache::Cache;
 use crate::debian::kernels::Flavour;
 use crate::guest::collected::collect;
 use crate::guest::qemu::{Accel, Tcg};
-use crate::guest::{Guest, Placed};
+use crate::guest::{Guest, Placed, fitting};
 
 const TIMEOUT: Duration = Duration::from_secs(1800);
 /// Measurements whose hooks run once per page.
 const ISOLATION: [&str; 3] = ["isolate_lru", "isolate_hugetlb", "isolate_movable"];
 const PINWATCH: &str = "/usr/bin/pinwatch";
+const MEMORY_MIB: u32 = 2048;
 
 /// Everything that a boot needs.
 pub struct Boots<'a> {
@@ -39,6 +41,15 @@ impl Boots<'_> {
         self.clock == Accel::Tcg(Tcg::Counting)
     }
 
+    /// Guests that run at a time. With KVM their times would depend on each other. An emulated guest uses one
+    /// processor of the host, and its times say little anyway; counts of instructions are independent.
+    fn side_by_side(&self) -> u64 {
+        match self.clock {
+            Accel::Kvm => 1,
+            Accel::Tcg(_) => fitting(MEMORY_MIB).min(2),
+        }
+    }
+
     /// Records the sides in boots of their own.
     pub fn record(&self, sides: &[Side], runs: RangeInclusive<u32>) -> Result<()> {
         let queue: Mutex<VecDeque<_>> = Mutex::new(order(sides.len(), runs).into());
@@ -52,8 +63,7 @@ impl Boots<'_> {
             }
             Ok(())
         };
-        // Instruction counts do not depend on other load of the host. Times do.
-        let workers = if self.counting() { 2 } else { 1 };
+        let workers = self.side_by_side();
         thread::scope(|scope| {
             let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
             let mut ends = workers.into_iter();
@@ -66,11 +76,37 @@ impl Boots<'_> {
         self.args.output.join(format!("{side}-{run}.pw"))
     }
 
+    /// A comparison of these boots of two sides.
+    pub fn between(&self, base: &Side, new: &Side, runs: RangeInclusive<u32>) -> Comparison<'_> {
+        let files = |side: &Side| {
+            let runs = runs.clone();
+            runs.map(|run| self.file(side.name, run)).collect()
+        };
+        // The functions differ between kernels, and so do the hooks.
+        let mut allowed = vec!["hooks"];
+        if base.append != new.append {
+            allowed.push("command_line");
+        }
+        allowed.extend(self.args.allow.iter().map(String::as_str));
+        let allow = |aspect| ["--allow".to_owned(), str::to_owned(aspect)];
+        let mut args: Vec<_> = allowed.into_iter().flat_map(allow).collect();
+        if self.counting() {
+            args.extend(["--run-spread", "0"].map(str::to_owned));
+        }
+        Comparison {
+            pinwatch: &self.pinwatch,
+            base: files(base),
+            new: files(new),
+            args,
+        }
+    }
+
     fn record_one(&self, side: &Side, run: u32) -> Result<()> {
         let name = side.name;
         eprintln!("xtask: {name}: boot {run}, a minute or two");
         let started = Instant::now();
-        let guest = guest(self.args, side, &self.pinwatch);
+        let mut guest = guest(self.args, side, &self.pinwatch);
+        guest.append.extend(clock_arguments(self.clock));
         let mirrors = &self.args.mirrors;
         let boot = |sinks| guest.run_by(self.clock, self.cache, mirrors, sinks);
         let [out, said] = collect(boot).with_context(|| format!("{name}: the recording failed"))?;
@@ -127,13 +163,24 @@ pub fn guest(args: &EvaluateArgs, side: &Side, pinwatch: &Path) -> Guest {
         }],
         modules: Vec::new(),
         append,
-        memory_mib: 2048,
+        memory_mib: MEMORY_MIB,
         // 5.10 hangs at boot with two processors that count instructions.
         cpus: 1,
         forwards: Vec::new(),
         qemu_args: Vec::new(),
         timeout: Some(TIMEOUT),
         command: ["sh", "-c", &command].map(str::to_owned).to_vec(),
+    }
+}
+
+/// Of a guest's command line. On a busy host the kernel's watchdog takes an emulated TSC for unstable in some boots,
+/// and the guest then changes its clock.
+fn clock_arguments(accel: Accel) -> Option<String> {
+    match accel {
+        Accel::Tcg(Tcg::OneThread | Tcg::Threads) => {
+            Some("clocksource=tsc tsc=reliable".to_owned())
+        }
+        Accel::Kvm | Accel::Tcg(Tcg::Counting) => None,
     }
 }
 
@@ -157,6 +204,13 @@ mod tests {
         // A later part continues the same order.
         assert_eq!(order(2, 2..=2), [(1, 2), (0, 2)]);
         assert_eq!(order(3, 2..=2), [(2, 2), (1, 2), (0, 2)]);
+    }
+
+    #[test]
+    fn an_emulated_clock_that_shows_time_stays_the_same() {
+        let arguments = clock_arguments(Accel::Tcg(Tcg::OneThread)).unwrap();
+        assert!(arguments.contains("tsc=reliable"), "{arguments}");
+        assert_eq!(clock_arguments(Accel::Tcg(Tcg::Counting)), None);
     }
 
     #[test]

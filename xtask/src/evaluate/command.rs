@@ -1,17 +1,17 @@
 //! How an evaluation proceeds.
 //!
-//! Without KVM the guests count instructions instead of time. Figures are then repeatable and compare the
-//! work of the kernels, not the speed of a machine.
+//! Without KVM the guests count instructions instead of time, unless `--clock time` is given. Figures are then
+//! repeatable and compare the work of the kernels, not the speed of a machine.
 
 use std::fs;
-use std::ops::RangeInclusive;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 
+use super::aa;
 use super::args::EvaluateArgs;
 use super::boots::{self, Boots};
-use super::comparison::{Comparison, Found, false_alarms};
+use super::comparison::{Comparison, Found};
 use super::side::{self, Side};
 use crate::build;
 use crate::cache::Cache;
@@ -31,7 +31,8 @@ pub fn main(args: &EvaluateArgs) -> Result<ExitCode> {
     let sides = side::sides(args, &cache, scratch.path())?;
     let pinwatch = build::pinwatch()?;
     fs::create_dir_all(&args.output).with_context(|| args.output.display().to_string())?;
-    let clock = boots::guest(args, &sides[0], &pinwatch).clock(&cache, &args.mirrors)?;
+    let clock =
+        boots::guest(args, &sides[0], &pinwatch).clocked(args.clock, &cache, &args.mirrors)?;
     let evaluation = Evaluation {
         boots: Boots {
             args,
@@ -42,7 +43,7 @@ pub fn main(args: &EvaluateArgs) -> Result<ExitCode> {
         sides,
     };
     let status = match args.aa {
-        Some(times) => evaluation.with_itself(times)?,
+        Some(times) => aa::run(&evaluation.boots, &evaluation.sides[0], times)?,
         None => evaluation.compared()?,
     };
     eprintln!(
@@ -64,17 +65,10 @@ impl Evaluation<'_> {
         let mut runs = args.repeat;
         self.boots.record(&self.sides, 1..=runs)?;
         let mut found = self.write(runs)?;
-        while args.until_resolved && !found.unresolved.is_empty() {
-            let sides = self.sides.len() as u32;
-            eprintln!(
-                "xtask: after {} boots {} figures are unresolved: {}",
-                runs * sides,
-                found.unresolved.len(),
-                found.unresolved.join("; ")
-            );
-            if (runs + 1) * sides > args.max_boots {
-                break;
-            }
+        let sides = self.sides.len() as u32;
+        let most = args.max_boots / sides;
+        while args.until_resolved && found.is_resolvable(runs, most) {
+            eprintln!("xtask: after {} boots {}", runs * sides, found.unresolved());
             runs += 1;
             self.boots.record(&self.sides, runs..=runs)?;
             found = self.write(runs)?;
@@ -88,7 +82,7 @@ impl Evaluation<'_> {
             status = self.comparison(other, runs).show()?;
         }
         if args.until_resolved {
-            println!("{}", ending(runs * self.sides.len() as u32, &found));
+            println!("{}", ending(runs * sides, &found));
         }
         Ok(ExitCode::from(status))
     }
@@ -111,61 +105,16 @@ impl Evaluation<'_> {
     }
 
     fn comparison(&self, other: &Side, runs: u32) -> Comparison<'_> {
-        self.between(&self.sides[0], other, 1..=runs)
-    }
-
-    fn between(&self, base: &Side, new: &Side, runs: RangeInclusive<u32>) -> Comparison<'_> {
-        let files = |side: &Side| {
-            let runs = runs.clone();
-            runs.map(|run| self.boots.file(side.name, run)).collect()
-        };
-        // The functions differ between kernels, and so do the hooks.
-        let mut allowed = vec!["hooks"];
-        if base.append != new.append {
-            allowed.push("command_line");
-        }
-        allowed.extend(self.boots.args.allow.iter().map(String::as_str));
-        let allow = |aspect| ["--allow".to_owned(), str::to_owned(aspect)];
-        let mut args: Vec<_> = allowed.into_iter().flat_map(allow).collect();
-        if self.boots.counting() {
-            args.extend(["--run-spread", "0"].map(str::to_owned));
-        }
-        Comparison {
-            pinwatch: &self.boots.pinwatch,
-            base: files(base),
-            new: files(new),
-            args,
-        }
-    }
-
-    /// Compares base with itself, each time in new boots.
-    fn with_itself(&self, times: u32) -> Result<ExitCode> {
-        let named = |name| Side {
-            name,
-            ..self.sides[0].clone()
-        };
-        let halves = [named("base"), named("base-again")];
-        let boots = self.boots.args.repeat;
-        let mut all = Vec::new();
-        for time in 0..times {
-            let runs = time * boots + 1..=(time + 1) * boots;
-            self.boots.record(&halves, runs.clone())?;
-            let comparison = self.between(&halves[0], &halves[1], runs);
-            let name = format!("comparison-{}", time + 1);
-            all.push(comparison.write(&self.boots.args.output, &name)?);
-            eprintln!("xtask: {}", false_alarms(&all).replace('\n', ";"));
-        }
-        println!("{}", false_alarms(&all));
-        Ok(ExitCode::SUCCESS)
+        self.boots.between(&self.sides[0], other, 1..=runs)
     }
 }
 
 fn ending(boots: u32, found: &Found) -> String {
-    match found.unresolved.as_slice() {
-        [] => format!("Resolved after {boots} boots."),
-        figures => format!(
-            "Not resolved after {boots} boots (--max-boots): {}.",
-            figures.join("; ")
-        ),
+    if found.unresolved.is_empty() {
+        return format!("Resolved after {boots} boots.");
     }
+    format!(
+        "After {boots} boots {}. They need more boots than --max-boots allows, or more pins in each: --load.",
+        found.unresolved()
+    )
 }

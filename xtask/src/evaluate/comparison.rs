@@ -23,23 +23,70 @@ pub struct Comparison<'a> {
 pub struct Found {
     /// Figures that are worse or better, each with its group.
     pub differ: Vec<String>,
+    /// Number of figures that decide.
+    pub judged: usize,
     /// Figures that decide, and whose interval allows both "no difference" and one that matters.
-    pub unresolved: Vec<String>,
+    pub unresolved: Vec<Unresolved>,
+}
+
+/// A figure of a group without a verdict.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Unresolved {
+    pub figure: String,
+    /// Boots of each kernel that would give it a verdict. None: it cannot be estimated, or it is too many.
+    pub boots_needed: Option<u64>,
+}
+
+/// Least number of boots of each kernel that are compared with each other. With fewer, some figures have no
+/// estimate of the boots that they need.
+const COMPARED: u32 = 3;
+
+impl Found {
+    /// Whether another boot can lead to a verdict that `most` boots of each kernel give, after `boots` of them.
+    pub fn is_resolvable(&self, boots: u32, most: u32) -> bool {
+        let within = |one: &Unresolved| {
+            boots < COMPARED || one.boots_needed.is_some_and(|needed| needed <= most.into())
+        };
+        boots < most && self.unresolved.iter().any(within)
+    }
+
+    /// `30 figures are unresolved: 15 x duration, median; 15 x failed pins`.
+    pub fn unresolved(&self) -> String {
+        let mut figures = BTreeMap::new();
+        for one in &self.unresolved {
+            *figures.entry(one.figure.as_str()).or_insert(0) += 1;
+        }
+        let each = figures
+            .into_iter()
+            .map(|(figure, count)| format!("{count} x {figure}"));
+        format!(
+            "{} figures are unresolved: {}",
+            self.unresolved.len(),
+            each.collect::<Vec<_>>().join("; ")
+        )
+    }
 }
 
 impl Comparison<'_> {
-    /// Compares, and writes `NAME.json` and `NAME.html` to a folder.
+    /// Compares, and writes `NAME.json`, `NAME.html` and `NAME.mail` to a folder.
     pub fn write(&self, folder: &Path, name: &str) -> Result<Found> {
-        let html = folder.join(format!("{name}.html"));
-        let mut compare = self.command()?;
-        let output = compare.arg("--json").arg("--html").arg(&html).output();
+        let file = |ending: &str| folder.join(format!("{name}.{ending}"));
+        let html = file("html").display().to_string();
+        let json = self.output(&["--json", "--html", &html])?;
+        fs::write(file("json"), &json)?;
+        fs::write(file("mail"), self.output(&["--format", "mail"])?)?;
+        found(&serde_json::from_slice(&json)?)
+    }
+
+    /// What `pinwatch compare` prints.
+    fn output(&self, more: &[&str]) -> Result<Vec<u8>> {
+        let output = self.command()?.args(more).output();
         let output = output.with_context(|| format!("cannot run {}", self.pinwatch.display()))?;
         if !matches!(output.status.code(), Some(0 | 1)) {
             let why = String::from_utf8_lossy(&output.stderr);
             bail!("pinwatch compare refuses: {}", why.trim());
         }
-        fs::write(folder.join(format!("{name}.json")), &output.stdout)?;
-        found(&serde_json::from_slice(&output.stdout)?)
+        Ok(output.stdout)
     }
 
     /// Prints the comparison. Returns the exit status of `pinwatch compare`.
@@ -75,32 +122,19 @@ fn found(json: &Value) -> Result<Found> {
     let mut found = Found::default();
     for line in lines {
         let text = |key: &str| line[key].as_str().unwrap_or_default();
-        let name = format!("{} ({})", text("figure"), text("group"));
+        let figure = text("figure").to_owned();
+        let decides = text("better") != "neither";
+        found.judged += usize::from(decides);
         match text("verdict") {
-            "worse" | "better" => found.differ.push(name),
-            "unclear" if text("better") != "neither" => found.unresolved.push(name),
+            "worse" | "better" => found.differ.push(format!("{figure} ({})", text("group"))),
+            "unclear" if decides => found.unresolved.push(Unresolved {
+                figure,
+                boots_needed: line["boots_needed"].as_u64(),
+            }),
             _ => {}
         }
     }
     Ok(found)
-}
-
-/// What comparisons of a kernel with itself found: each difference is a false alarm.
-pub fn false_alarms(comparisons: &[Found]) -> String {
-    let alarms = comparisons.iter().filter(|found| !found.differ.is_empty());
-    let mut figures = BTreeMap::new();
-    for figure in comparisons.iter().flat_map(|found| &found.differ) {
-        *figures.entry(figure).or_insert(0) += 1;
-    }
-    let mut text = format!(
-        "{} of {} comparisons of base with itself found a difference",
-        alarms.count(),
-        comparisons.len()
-    );
-    for (figure, count) in figures {
-        text += &format!("\n  {count} x {figure}");
-    }
-    text
 }
 
 #[cfg(test)]
@@ -108,6 +142,32 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    fn unresolved(figure: &str, boots_needed: Option<u64>) -> Unresolved {
+        Unresolved {
+            figure: figure.to_owned(),
+            boots_needed,
+        }
+    }
+
+    #[test]
+    fn boots_end_where_no_verdict_is_in_reach() {
+        let found = |needed| Found {
+            unresolved: vec![unresolved("p99", None), unresolved("median", needed)],
+            ..Found::default()
+        };
+        // Too few boots for an estimate.
+        assert!(found(None).is_resolvable(2, 10));
+        assert!(!found(None).is_resolvable(3, 10));
+        assert!(found(Some(10)).is_resolvable(3, 10));
+        assert!(!found(Some(11)).is_resolvable(3, 10));
+        assert!(!found(Some(10)).is_resolvable(10, 10));
+        assert!(!Found::default().is_resolvable(1, 10));
+        assert_eq!(
+            found(None).unresolved(),
+            "2 figures are unresolved: 1 x median; 1 x p99"
+        );
+    }
 
     #[test]
     fn verdicts_are_sorted() {
@@ -122,22 +182,10 @@ mod tests {
             found(&json).unwrap(),
             Found {
                 differ: vec!["duration (g)".to_owned()],
-                unresolved: vec!["passes (g)".to_owned()],
+                judged: 3,
+                unresolved: vec![unresolved("passes", None)],
             }
         );
         assert!(found(&json!({})).is_err());
-    }
-
-    #[test]
-    fn false_alarms_are_counted_by_comparison_and_by_figure() {
-        let alarm = |figures: &[&str]| Found {
-            differ: figures.iter().map(|&figure| figure.to_owned()).collect(),
-            unresolved: Vec::new(),
-        };
-        let all = [alarm(&["a", "b"]), alarm(&[]), alarm(&["a"])];
-        assert_eq!(
-            false_alarms(&all),
-            "2 of 3 comparisons of base with itself found a difference\n  2 x a\n  1 x b"
-        );
     }
 }

@@ -1,5 +1,6 @@
 //! `cargo xtask evaluate`: records the same load on several kernels and compares the recordings.
 
+mod aa;
 mod args;
 mod boots;
 mod command;

@@ -51,6 +51,15 @@ pub struct Guest {
     pub command: Vec<String>,
 }
 
+/// What a guest's clock counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Clock {
+    /// Time of the host
+    Time,
+    /// Instructions of the guest, one nanosecond each. The guest is emulated
+    Instructions,
+}
+
 impl Guest {
     /// Boots, runs the command and returns its status. Fails if the guest does not run to its end, or if its
     /// kernel logs a warning or worse.
@@ -63,18 +72,24 @@ impl Guest {
         self.boot(cache, mirrors, sinks, Some(Accel::Tcg(Tcg::Counting)))
     }
 
-    /// The most precise clock: KVM if it works here, else an emulator that counts instructions.
-    pub fn clock(&self, cache: &Cache, mirrors: &MirrorArgs) -> Result<Accel> {
+    /// The accelerator whose clock counts `requested`. Without a request it is the most precise one: KVM if it
+    /// works here, else an emulator that counts instructions.
+    pub fn clocked(
+        &self,
+        requested: Option<Clock>,
+        cache: &Cache,
+        mirrors: &MirrorArgs,
+    ) -> Result<Accel> {
         let kernel = self.fetch(cache, mirrors)?;
         let busybox = programs::busybox(self.kernel.arch)
             .fetch(cache, mirrors)?
             .join("busybox");
-        Ok(
-            match accel::choose(cache, &kernel, self.kernel.arch, &busybox)? {
-                Accel::Kvm => Accel::Kvm,
-                Accel::Tcg(_) => Accel::Tcg(Tcg::Counting),
-            },
-        )
+        let fastest = accel::choose(cache, &kernel, self.kernel.arch, &busybox)?;
+        Ok(match (requested, fastest) {
+            (Some(Clock::Time), fastest) => fastest,
+            (None, Accel::Kvm) => Accel::Kvm,
+            (Some(Clock::Instructions), _) | (None, Accel::Tcg(_)) => Accel::Tcg(Tcg::Counting),
+        })
     }
 
     /// The same with a given accelerator.

@@ -4,8 +4,10 @@ mod accel;
 mod boot;
 pub mod collected;
 mod initrd;
+mod memory;
 mod modules;
 pub mod qemu;
 mod splat;
 
-pub use boot::{Guest, Placed, check_port, quote};
+pub use boot::{Clock, Guest, Placed, check_port, quote};
+pub use memory::fitting;

@@ -10,5 +10,5 @@ mod tree;
 
 pub use build::{Recipe, build, parse_source};
 pub use command::{KernelArgs, main};
-
+pub use source::selftest;
 pub use store::Choice;

@@ -95,6 +95,15 @@ pub fn folder(cache: &Cache, series: &str) -> PathBuf {
     cache.path(&entry(series))
 }
 
+/// Compiles a test program of a source that has been fetched, for guests: `file` in tools/testing/selftests.
+pub fn selftest(series: &str, file: &str, cache: &Cache, to: &Path) -> Result<()> {
+    let tests = folder(cache, series).join("source/tools/testing/selftests");
+    let mut compiler = child::command("cc");
+    compiler.args(["-O2", "-static", "-w", "-o"]).arg(to);
+    child::run(compiler.arg(tests.join(file)))
+        .with_context(|| format!("{file} of the source of kernel {series} cannot be compiled"))
+}
+
 fn entry(series: &str) -> String {
     format!("lab/{series}")
 }

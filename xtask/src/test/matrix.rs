@@ -1,10 +1,10 @@
 //! The guests of `cargo xtask test`: which live tests run on which stock kernel.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::io;
 use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
-use std::{fs, io};
 
 use anyhow::Result;
 
@@ -17,7 +17,7 @@ use crate::debian::apt::MirrorArgs;
 use crate::debian::kernels::{Flavour, Kernel};
 use crate::generate::kernels_md::ScenarioResult;
 use crate::guest::qemu::Sinks;
-use crate::guest::{Guest, Placed, quote};
+use crate::guest::{Guest, Placed, fitting, quote};
 
 /// Most guests at a time. Under emulation each keeps more than half of a processor busy, so that three use two cores
 /// to the full.
@@ -241,7 +241,8 @@ impl Matrix<'_> {
             last.map_or(Ok(()), |last| last())
         };
         thread::scope(|scope| {
-            let workers: Vec<_> = (0..guests()).map(|_| scope.spawn(work)).collect();
+            let guests = fitting(LARGE_MEMORY_MIB).min(MOST_GUESTS);
+            let workers: Vec<_> = (0..guests).map(|_| scope.spawn(work)).collect();
             workers
                 .into_iter()
                 .try_for_each(|worker| worker.join().expect("a worker does not panic"))
@@ -304,20 +305,6 @@ impl Matrix<'_> {
         counter.add(&name, &separate, done.is_ok_and(|status| status == 0));
         Ok(separate)
     }
-}
-
-/// Guests at a time: as many as the machine's memory allows.
-fn guests() -> u64 {
-    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let available = text.lines().find_map(|line| {
-        let kib = line
-            .strip_prefix("MemAvailable:")?
-            .trim()
-            .strip_suffix(" kB")?;
-        kib.parse::<u64>().ok()
-    });
-    let guests = available.unwrap_or_default() / 1024 / u64::from(LARGE_MEMORY_MIB);
-    guests.clamp(1, MOST_GUESTS)
 }
 
 /// One run of the live tests: what the shell does before, and their arguments.

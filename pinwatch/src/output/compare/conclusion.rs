@@ -53,6 +53,14 @@ fn sentence(comparison: &Comparison, mut lines: Vec<&Line>, verdict: Change) -> 
     let of = compared.count();
     if verdict == Change::Unclear {
         lines.sort_by_key(|line| line.boots_needed.unwrap_or(u64::MAX));
+        let first = boots(lines[0]);
+        if lines.iter().all(|line| boots(line) == first) {
+            let names = names(&lines, |_| String::new());
+            return format!(
+                "{figure} in {} of {of} scenarios ({first}): {names}",
+                lines.len()
+            );
+        }
         let names = names(&lines, |line| format!(" ({})", boots(line)));
         return format!("{figure} in {} of {of} scenarios: {names}", lines.len());
     }
@@ -91,18 +99,25 @@ pub(super) fn boots(line: &Line) -> String {
 
 /// Range of the boots that would give unclear figures a verdict.
 pub(super) fn range_of_boots(lines: &[&Line]) -> String {
-    let known = || lines.iter().filter_map(|line| line.boots_needed);
-    let unknown = lines.iter().find(|line| line.boots_needed.is_none());
-    let mut text = match known().min().zip(known().max()) {
-        Some((least, most)) if least == most => format!("{least} boots"),
-        Some((least, most)) => format!("{least} to {most} boots"),
-        None => String::new(),
+    let mut known: Vec<_> = lines.iter().filter_map(|line| line.boots_needed).collect();
+    known.sort_unstable();
+    let without = |estimated: bool| {
+        let mut lines = lines.iter().filter(|line| line.boots_needed.is_none());
+        lines.find(|line| line.interval.is_some() == estimated)
     };
-    if let Some(line) = unknown {
-        let or = if text.is_empty() { "" } else { " or " };
-        text = text + or + &boots(line);
+    let (beyond, unknown) = (without(true), without(false));
+    let mut parts = Vec::new();
+    match (known.first(), known.last(), beyond) {
+        (Some(least), _, Some(beyond)) => parts.push(format!("{least} to {}", boots(beyond))),
+        (Some(least), Some(most), None) if least != most => {
+            parts.push(format!("{least} to {most} boots"));
+        }
+        (Some(boots), ..) => parts.push(format!("{boots} boots")),
+        (None, _, Some(beyond)) => parts.push(boots(beyond)),
+        (None, _, None) => {}
     }
-    text
+    parts.extend(unknown.map(|line| boots(line)));
+    parts.join(" or ")
 }
 
 /// Size of a change, for sorting: its logarithm, or percentage points.

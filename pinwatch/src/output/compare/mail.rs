@@ -82,10 +82,7 @@ fn selected(comparison: &Comparison, space: usize) -> Vec<&Line> {
 fn header(shown: &Shown) -> Vec<String> {
     let first = &shown.base[0];
     let machine = &first.header.machine;
-    let mut lines = vec![format!(
-        "Long-term page pins: {}",
-        verdict(shown.comparison)
-    )];
+    let mut lines = vec![format!("Long-term pins: {}", verdict(shown.comparison))];
     for (name, side) in [("base", shown.base), ("new", shown.new)] {
         let mut releases: Vec<_> = side
             .iter()
@@ -170,23 +167,22 @@ fn commands(shown: &Shown) -> String {
     )
 }
 
-/// Figures that are not resolved, and how many boots of each kernel would resolve them.
+/// Figures that are not resolved, in how many scenarios, and how many boots of each kernel would resolve them.
 fn footer(comparison: &Comparison) -> Vec<String> {
     let figures = by_figure(comparison, Change::Unclear).into_iter();
     let figures: Vec<_> = figures
-        .map(|lines| {
+        .enumerate()
+        .map(|(at, lines)| {
             let (name, count) = (name(lines[0].figure), lines.len());
-            format!("{name} in {count} scenarios: {}", range_of_boots(&lines))
+            let scenarios = if at == 0 { " scenarios" } else { "" };
+            format!("{name} in {count}{scenarios}: {}", range_of_boots(&lines))
         })
         .collect();
     let text = match figures.len() {
         0 => "nothing".to_owned(),
-        _ => format!(
-            "{} (boots of each kernel that would do)",
-            figures.join("; ")
-        ),
+        _ => figures.join("; ") + " (of each kernel)",
     };
-    wrapped("not resolved", &text, 4)
+    wrapped("not resolved", &text, 5)
 }
 
 fn row(line: &Line) -> String {

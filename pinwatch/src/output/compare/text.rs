@@ -108,7 +108,7 @@ fn write_line(line: &Line, out: &mut impl Write) -> io::Result<()> {
     writeln!(
         out,
         "  {figure} {} {}   {}",
-        pad(&values, 24, false),
+        pad(&values, 28, false),
         pad(&change(line), 34, false),
         printable(&line.group)
     )?;
