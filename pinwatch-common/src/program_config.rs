@@ -43,6 +43,10 @@ pub struct ProgramConfig {
     pub fast_path: u32,
     /// 1 if `nr_entries_offset` is known and kernel lockdown allows reading memory, else 0.
     pub reads_nr_entries: u32,
+    /// Odd random number for [`slot_set`](crate::limits::slot_set).
+    pub slot_secret: u32,
+    /// Always 0.
+    pub reserved: u32,
 }
 
 /// The registers cannot be found, or origins are not measured.

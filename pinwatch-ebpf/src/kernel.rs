@@ -31,6 +31,12 @@ macro_rules! config {
     };
 }
 
+/// Secret of [`slot_set`](pinwatch_common::limits::slot_set).
+#[inline(always)]
+pub fn slot_secret() -> u32 {
+    config!(slot_secret)
+}
+
 /// [`Origin`] of a pin that the running thread makes, from its system call.
 ///
 /// Returns `Other` for a kernel thread and for calls that do not identify an interface, such as write.

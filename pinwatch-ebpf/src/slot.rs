@@ -89,7 +89,7 @@ fn is_owned_by(slot: *mut Slot, tid: u32) -> bool {
 #[inline(always)]
 fn slots(tid: u32) -> impl Iterator<Item = *mut Slot> {
     let set = SLOTS
-        .get_ptr_mut(slot_set(tid))
+        .get_ptr_mut(slot_set(tid, kernel::slot_secret()))
         .map(|set| set.cast::<Slot>());
     // SAFETY: a set has `SLOT_WAYS` slots.
     set.into_iter()

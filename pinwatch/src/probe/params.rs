@@ -80,7 +80,7 @@ impl Globals {
 
     /// The parameters as the programs read them.
     #[must_use]
-    pub fn config(&self) -> ProgramConfig {
+    pub fn config(&self, slot_secret: u32) -> ProgramConfig {
         let (user_regs, task_stack_offset, stack_regs_offset) = match self.user_regs {
             UserRegs::Unknown => (USER_REGS_UNKNOWN, 0, 0),
             UserRegs::Helper => (USER_REGS_BY_HELPER, 0, 0),
@@ -110,6 +110,8 @@ impl Globals {
             preemption,
             fast_path: self.fast_path.into(),
             reads_nr_entries: self.nr_entries_offset.is_some().into(),
+            slot_secret,
+            reserved: 0,
         }
     }
 }

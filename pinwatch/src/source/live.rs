@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -95,7 +96,7 @@ impl Live {
             OBJECT,
             ids.as_ref().filter(|_| globals.can_disable_preemption),
         )?;
-        let config = globals.config();
+        let config = globals.config(slot_secret());
         let mut ebpf = loader()
             .override_global(ABI_SYMBOL, &ABI_VERSION, true)
             .override_global(PROGRAM_CONFIG_SYMBOL, bytes_of(&config), true)
@@ -382,6 +383,11 @@ fn function_ids(plan: &Plan) -> Result<BTreeMap<String, u32>, String> {
         ..BtfQuery::default()
     };
     Ok(btf::read(&wanted)?.ids)
+}
+
+/// An odd number that users of this machine cannot know.
+fn slot_secret() -> u32 {
+    RandomState::new().build_hasher().finish() as u32 | 1
 }
 
 fn possible_cpus() -> Result<usize, LiveError> {

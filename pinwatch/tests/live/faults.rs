@@ -1,15 +1,17 @@
 //! Faults around a running daemon: what is lost is counted, and nothing stays in the kernel.
 
 use std::fs;
-use std::process::Command;
+use std::process::{Child, Command};
 use std::thread;
 
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::Signal;
+use pinwatch_common::limits::{SLOT_SETS, SLOT_WAYS};
+use serde_json::Value;
 
-use super::daemon::{Daemon, KINDS, WATCHING};
+use super::daemon::{Daemon, KINDS, WATCHING, get};
 use super::leftovers::{kprobe_events, programs, wait_until_programs_are_freed};
-use super::load::{finish, load, spawn};
+use super::load::{can_wait_for_faults, finish, load, spawn};
 use super::wait::{PATIENCE, wait_until};
 use super::watchers::Tail;
 
@@ -81,6 +83,99 @@ fn a_suspended_daemon_loses_events_but_no_pin() {
     let seen = tail.finish();
     assert_eq!((seen.pins.len() as u64 + seen.lost()) as f64, pins);
     end(daemon);
+}
+
+/// Loads that pin until they are dropped.
+#[derive(Default)]
+struct Held(Vec<Child>);
+
+impl Held {
+    /// Starts one more load, which pins for minutes, and waits until its pin is in flight or lost.
+    fn add(&mut self, daemon: &Daemon) {
+        self.0.push(spawn(&["slow", "--stall-for", "10m"]));
+        let made = self.0.len() as f64;
+        wait_until("one more pin", PATIENCE, || {
+            let metrics = daemon.metrics();
+            let in_flight = metrics.total("pinwatch_pins_in_flight");
+            in_flight + metrics.total("pinwatch_pins_lost_total") == made
+        });
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        for load in &mut self.0 {
+            let _ = load.kill();
+            let _ = load.wait();
+        }
+    }
+}
+
+fn tids_in_flight() -> Vec<u64> {
+    let pins: Vec<Value> = serde_json::from_str(&get("/in-flight")).expect("JSON");
+    let tids = pins.iter().map(|pin| pin["tid"].as_u64());
+    tids.collect::<Option<_>>().expect("numbers")
+}
+
+/// A user who chooses thread ids cannot fill the slots that another thread uses.
+#[test]
+fn threads_with_chosen_ids_do_not_hide_a_pin() {
+    if !can_wait_for_faults() {
+        skip!("before 6.5 no pin lasts long enough: it cannot wait for a userfaultfd");
+    }
+    let daemon = Daemon::start(&[]);
+    let mut held = Held::default();
+    held.add(&daemon);
+    let first = tids_in_flight()[0];
+    let alike = || {
+        let is_alike = |tid: &u64| tid.abs_diff(first).is_multiple_of(SLOT_SETS.into());
+        tids_in_flight().into_iter().filter(is_alike).count()
+    };
+    // From a process to its thread that pins.
+    let apart = first - u64::from(held.0[0].id());
+    // Another process of the guest can take an id first.
+    while alike() <= SLOT_WAYS && held.0.len() < 4 * SLOT_WAYS {
+        let next = first - apart + held.0.len() as u64 * u64::from(SLOT_SETS);
+        fs::write("/proc/sys/kernel/ns_last_pid", (next - 1).to_string()).expect("root may");
+        held.add(&daemon);
+        assert_eq!(daemon.metrics().total("pinwatch_pins_lost_total"), 0.0);
+    }
+    assert!(alike() > SLOT_WAYS, "{:?}", tids_in_flight());
+    drop(held);
+    end(daemon);
+}
+
+/// Another tool's probes on the same function, one of them under a name like pinwatch's own.
+#[test]
+fn probes_of_another_tool_stay_and_take_nothing() {
+    const TRACING: &str = "/sys/kernel/tracing";
+    let probes = ["othertool/pins", "pinwatch_other/pin_enter_kprobe"];
+    for probe in probes {
+        sh(&format!(
+            "echo 'p:{probe} __gup_longterm_locked' >>{TRACING}/kprobe_events && \
+             echo 1 >{TRACING}/events/{probe}/enable"
+        ));
+    }
+    for kind in KINDS {
+        let daemon = Daemon::start(&["--attach", kind]);
+        assert_pins_are_accounted_for(&daemon);
+        daemon.signal(Signal::SIGTERM);
+        let (status, log) = daemon.wait();
+        assert_eq!(status.code(), Some(0), "{log}");
+        wait_until_programs_are_freed();
+        let left = fs::read_to_string(format!("{TRACING}/kprobe_events")).expect("tracefs");
+        let left: Vec<_> = left.lines().collect();
+        assert_eq!(left.len(), probes.len(), "{left:?}");
+        for (line, probe) in left.iter().zip(probes) {
+            assert!(line.starts_with(&format!("p:{probe} ")), "{line}");
+        }
+    }
+    for probe in probes {
+        sh(&format!(
+            "echo 0 >{TRACING}/events/{probe}/enable && echo '-:{probe}' >>{TRACING}/kprobe_events"
+        ));
+    }
+    end(Daemon::start(&["--attach", "kprobe"]));
 }
 
 #[test]

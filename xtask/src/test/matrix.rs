@@ -54,6 +54,9 @@ const ONLY_ON: [(&str, &[&str]); 13] = [
 /// The oldest kernel, the newest, and one between.
 const THREE: [&str; 3] = ["5.10", "6.12", "7.3"];
 
+/// The kernel whose guest can have more processors than it has.
+const POSSIBLE_CPUS: (&str, [&str; 2]) = ("6.18", ["-smp", "2,maxcpus=16"]);
+
 /// Rows of docs/kernels.md, by kernel.
 pub type Rows = BTreeMap<String, Vec<ScenarioResult>>;
 
@@ -253,6 +256,10 @@ impl Matrix<'_> {
         if large {
             append.push(LARGE_APPEND.to_owned());
         }
+        let mut qemu_args = vfio::qemu_args(boot.arch).to_vec();
+        if (boot.arch, kernel.series) == (Arch::X86_64, POSSIBLE_CPUS.0) {
+            qemu_args.extend(POSSIBLE_CPUS.1);
+        }
         let guest = Guest {
             kernel,
             own: None,
@@ -263,7 +270,7 @@ impl Matrix<'_> {
             memory_mib: if large { LARGE_MEMORY_MIB } else { MEMORY_MIB },
             cpus: 2,
             forwards: Vec::new(),
-            qemu_args: vfio::qemu_args(boot.arch).map(str::to_owned).to_vec(),
+            qemu_args: qemu_args.into_iter().map(str::to_owned).collect(),
             timeout: Some(TIMEOUT),
             command: vec!["sh".to_owned(), "-c".to_owned(), script],
         };
