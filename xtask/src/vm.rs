@@ -106,7 +106,11 @@ pub fn main(args: &VmArgs) -> Result<ExitCode> {
         modules: args.modules.clone(),
         append: args.append.clone(),
         memory_mib: args.memory,
-        cpus: if args.count_instructions { 1 } else { args.cpus },
+        cpus: if args.count_instructions {
+            1
+        } else {
+            args.cpus
+        },
         forwards: args.forwards.clone(),
         qemu_args: args.qemu_args.clone(),
         timeout: Some(Duration::from_secs(args.timeout)),
