@@ -5,9 +5,10 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use crate::cause::{ERRNOS, PASS_OUTCOMES, failure_index};
 use crate::histogram::{DURATION_BUCKETS, PASS_BUCKETS, duration_bucket, pass_bucket};
 use crate::loss::LOSSES;
-use crate::record::{CAUSES, Cause, ISOLATES, ORIGINS, PHASES, Phase, Pin, ZONES};
+use crate::record::{ISOLATES, ORIGINS, PHASES, Phase, Pin, ZONES};
 use crate::verifier_hint::opaque;
 
 /// Histogram of durations. The number of durations is the sum of the buckets.
@@ -55,8 +56,8 @@ pub struct OriginCells {
     duration_ns: u64,
     /// Only of pins that are not plain.
     passes: PassCells,
-    /// Failed pins, at index `cause * ERRNOS + errno_class`.
-    pub failures: [u64; CAUSES * ERRNOS],
+    /// Failed pins by [`failure_index`].
+    pub failures: [u64; PASS_OUTCOMES * ERRNOS],
 }
 
 /// Statistics of pins on one CPU. The return programs of all pins write them, as [`Add`] describes.
@@ -201,67 +202,8 @@ pub struct CpuCells {
     pub losses: [u64; LOSSES],
 }
 
-/// Number and name of each errno that has its own class. All others share the last class.
-pub const ERRNO_CLASSES: [(i32, &str); 12] = [
-    (12, "ENOMEM"),
-    (14, "EFAULT"),
-    (11, "EAGAIN"),
-    (4, "EINTR"),
-    (16, "EBUSY"),
-    (95, "EOPNOTSUPP"),
-    (22, "EINVAL"),
-    (1, "EPERM"),
-    (5, "EIO"),
-    (133, "EHWPOISON"),
-    (512, "ERESTARTSYS"),
-    (75, "EOVERFLOW"),
-];
-
-/// Number of errno classes, including the one for all others.
-pub const ERRNOS: usize = ERRNO_CLASSES.len() + 1;
-
 /// `FOLL_WRITE`, the only `FOLL_*` flag with the same value on all kernels.
 const FOLL_WRITE: u32 = 1;
-
-/// Class of an errno, from 0 to [`ERRNOS`]` - 1`.
-#[inline(always)]
-#[must_use]
-pub fn errno_class(errno: i32) -> usize {
-    let mut class = 0;
-    while class < ERRNO_CLASSES.len() && ERRNO_CLASSES[class].0 != errno {
-        class += 1;
-    }
-    class
-}
-
-/// Cause of a failure, from the errno and the counts of the pin.
-///
-/// The path returns -ENOMEM for each of its failures to migrate
-/// (`migrate_longterm_unpinnable_folios`). The return value of `migrate_pages` distinguishes them:
-/// it is positive if a page stayed referenced, and -ENOMEM if there was no target page. The path
-/// retries isolation without a limit, so a pin that fails in isolation was killed.
-#[inline(always)]
-#[must_use]
-pub fn cause(pin: &Pin) -> Cause {
-    const EINTR: i64 = 4;
-    const ENOMEM: i64 = 12;
-    const EFAULT: i64 = 14;
-    const EOPNOTSUPP: i64 = 95;
-    const EHWPOISON: i64 = 133;
-    const ERESTARTSYS: i64 = 512;
-    // Wraps: a recording can have `i64::MIN` here, which is no errno.
-    match pin.returned.wrapping_neg() {
-        EOPNOTSUPP => Cause::Dax,
-        ENOMEM if pin.migrate_ret > 0 => Cause::MigrateBusy,
-        ENOMEM if pin.migrate_ret == -ENOMEM as i32 => Cause::MigrateNomem,
-        ENOMEM if pin.migrate_calls == 0 => Cause::Nomem,
-        EINTR | ERESTARTSYS if pin.unpinnable > 0 && pin.passes > pin.migrate_calls => {
-            Cause::Isolate
-        }
-        EFAULT | EINTR | ERESTARTSYS | EHWPOISON => Cause::Fault,
-        _ => Cause::Other,
-    }
-}
 
 /// Way to add to a cell.
 ///
@@ -414,8 +356,7 @@ pub fn fold_eventful<A: Add>(cells: &mut PinCells, pin: &Pin) {
     A::add(&mut origin.duration_ns, pin.duration_ns);
     A::add(&mut origin.passes.sum, pin.passes as u64);
     if pin.returned < 0 {
-        let class = cause(pin) as usize * ERRNOS + errno_class(pin.returned.wrapping_neg() as i32);
-        count::<A, _>(&mut origin.failures, opaque(class));
+        count::<A, _>(&mut origin.failures, opaque(failure_index(pin)));
     }
     count::<A, _>(&mut origin.passes.buckets, opaque(pass_bucket(pin.passes)));
     count::<A, _>(&mut origin.durations, duration_bucket(pin.duration_ns));
@@ -433,7 +374,9 @@ mod tests {
     extern crate std;
 
     use super::*;
+    use crate::cause::{ERRNO_CLASSES, PassOutcome, cause, cause_at};
     use crate::histogram::{PASS_EDGES, duration_upper_ns};
+    use crate::record::CAUSES;
     use proptest::prelude::*;
     use std::vec::Vec;
 
@@ -445,7 +388,7 @@ mod tests {
             ..Pin::zeroed()
         };
         fold_pin(&mut cells, &pin);
-        let other = Cause::Other as usize * ERRNOS + ERRNOS - 1;
+        let other = PassOutcome::Nothing as usize * ERRNOS + ERRNOS - 1;
         assert_eq!(cells.origins[0].failures[other], 1);
     }
 
@@ -458,12 +401,13 @@ mod tests {
             -20i32..5,
             0..3u32,
             0..ORIGINS as u8,
+            any::<u8>(),
             0..2u32,
             0..=ZONES as u8,
         );
         let pin =
             (size, inside).prop_map(|((duration_ns, passes, requested, returned), inside)| {
-                let (unpinnable, failed, migrate_ret, drains, origin, gup_flags, sampled_zone) =
+                let (unpinnable, failed, migrate_ret, drains, origin, outcome, gup_flags, zone) =
                     inside;
                 Pin {
                     duration_ns,
@@ -477,7 +421,8 @@ mod tests {
                     origin,
                     gup_flags,
                     migrate_calls: drains,
-                    sampled_zone,
+                    sampled_zone: zone,
+                    outcome,
                     ..Pin::zeroed()
                 }
             });
@@ -570,6 +515,15 @@ mod tests {
                 }
                 let failed = mine.iter().filter(|pin| pin.returned < 0).count();
                 prop_assert_eq!(origin.failures.iter().sum::<u64>(), failed as u64);
+                let mut causes = [0; CAUSES];
+                for (index, count) in origin.failures.iter().enumerate() {
+                    causes[cause_at(index) as usize] += count;
+                }
+                for (number, count) in causes.into_iter().enumerate() {
+                    let failed = mine.iter().filter(|pin| pin.returned < 0);
+                    let of_cause = failed.filter(|pin| cause(pin) as usize == number);
+                    prop_assert_eq!(count, of_cause.count() as u64);
+                }
                 for (class, (errno, _)) in ERRNO_CLASSES.iter().enumerate() {
                     let failed = mine.iter().filter(|pin| pin.returned == -i64::from(*errno)).count();
                     let counted = origin.failures.iter().skip(class).step_by(ERRNOS).sum::<u64>();
@@ -592,33 +546,5 @@ mod tests {
             prop_assert!(cells.merged() == eventful);
             prop_assert_eq!(cells.merged().requested(), cells.requested());
         }
-    }
-
-    #[test]
-    fn causes_follow_from_errno_and_counts() {
-        let pin = |returned, migrate_ret, migrate_calls, unpinnable, passes| {
-            let pin = Pin {
-                returned,
-                migrate_ret,
-                migrate_calls,
-                unpinnable,
-                passes,
-                ..Pin::zeroed()
-            };
-            cause(&pin)
-        };
-        assert_eq!(pin(-12, 1, 1, 256, 1), Cause::MigrateBusy);
-        assert_eq!(pin(-12, -12, 1, 256, 1), Cause::MigrateNomem);
-        assert_eq!(pin(-12, 0, 0, 0, 0), Cause::Nomem);
-        assert_eq!(
-            pin(-12, 0, 1, 256, 1),
-            Cause::Other,
-            "the result of migrate_pages is not known"
-        );
-        assert_eq!(pin(-14, 0, 0, 0, 0), Cause::Fault);
-        assert_eq!(pin(-4, 0, 0, 41_000, 41_000), Cause::Isolate);
-        assert_eq!(pin(-4, 0, 0, 0, 0), Cause::Fault);
-        assert_eq!(pin(-95, 0, 0, 0, 0), Cause::Dax);
-        assert_eq!(pin(-16, 0, 1, 1, 1), Cause::Other);
     }
 }

@@ -10,6 +10,7 @@
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 pub mod abi;
+pub mod cause;
 pub mod event_filter;
 pub mod fold;
 pub mod histogram;

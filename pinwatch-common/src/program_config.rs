@@ -45,9 +45,20 @@ pub struct ProgramConfig {
     pub reads_nr_entries: u32,
     /// Odd random number for [`slot_set`](crate::limits::slot_set).
     pub slot_secret: u32,
+    /// 1 if the kernel can repeat a scan without pinning again, and isolations show it, else 0.
+    pub scans_again: u32,
+    /// Bit mask of `UNSEEN_*`: steps that can fail a pin unseen.
+    pub unseen: u32,
     /// Always 0.
     pub reserved: u32,
 }
+
+/// Calls of `migrate_pages` are not measured.
+pub const UNSEEN_MIGRATIONS: u32 = 1;
+/// Neither unpinnable pages nor failures to isolate pages of the LRU are measured.
+pub const UNSEEN_ISOLATIONS: u32 = 2;
+/// Passes are not measured, so that no pin is known to have failed before its first pass.
+pub const UNSEEN_PASSES: u32 = 4;
 
 /// The registers cannot be found, or origins are not measured.
 pub const USER_REGS_UNKNOWN: u32 = 0;

@@ -40,7 +40,7 @@ pub const ORIGIN_NAMES: [&str; ORIGINS] = [
     "other", "io_uring", "xdp", "rdma", "vfio", "iommufd", "udmabuf", "vdpa", "v4l2", "kvm",
 ];
 
-/// Cause of a failed pin, derived by [`crate::fold::cause`].
+/// Cause of a failed pin, derived by [`crate::cause::cause`].
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
@@ -137,7 +137,7 @@ pub struct Pin {
     /// Base pages pinned, or `-errno`. 0 in every copy of a pin in flight; its slot may hold the
     /// previous pin's.
     pub returned: i64,
-    /// Unpinnable pages (folios from 6.11 on) that all passes found.
+    /// Unpinnable pages (folios from 6.11 on) that all passes found: at most requested pages times passes.
     pub unpinnable: u64,
     /// Pages that were migrated, in the unit of the tracepoint `migrate:mm_migrate_pages`.
     pub moved: u64,
@@ -166,9 +166,11 @@ pub struct Pin {
     /// [`ENDED`] after the return. An event with 0 reports the beginning of a retry. In a slot also
     /// [`ENTERED`].
     pub ended: u8,
-    /// 1 once the running pass has called `migrate_pages`.
-    pub migrated: u8,
-    /// Number of passes, including the running one.
+    /// [`PassOutcome`](crate::cause::PassOutcome) of the running or last pass, and
+    /// [`MIGRATED`](crate::cause::MIGRATED).
+    pub outcome: u8,
+    /// Number of passes, including the running one. Up to 5.12 (`check_and_migrate_cma_pages`) a scan that
+    /// could isolate nothing is repeated without pinning again; each such scan counts as a pass.
     pub passes: u32,
     /// The running [`Phase`].
     pub phase: u8,
@@ -176,7 +178,8 @@ pub struct Pin {
     pub eventful: u8,
     /// [`Phase`] that the running or last drain interrupted.
     pub drained_in: u8,
-    /// 1 between the tracepoint at the end of a migration and the return of `migrate_pages`.
+    /// Between the tracepoint at the end of a migration and the return of `migrate_pages`: 1 + the
+    /// [`PassOutcome`](crate::cause::PassOutcome) if that returns 0. Otherwise 0.
     pub awaits_result: u8,
 }
 
@@ -249,12 +252,10 @@ pub struct Seen {
     pub passes: u32,
     /// [`Pin::migrate_calls`] at that time.
     pub migrate_calls: u32,
-    /// [`Pin::unpinnable`] at that time.
-    pub unpinnable: u64,
+    /// Lower half of [`Pin::unpinnable`] at that time.
+    pub unpinnable: u32,
     /// [`Pin::isolate_failures`] at that time.
     pub isolate_failures: [u32; ISOLATES],
-    /// Always 0.
-    pub reserved: u32,
 }
 
 /// Pin in flight. Only the pinning thread writes it.
@@ -271,8 +272,13 @@ pub struct Flight {
     pub call: Call,
     /// Address of the caller's array of pages or folios. Unused by fexit, which sees the argument.
     pub pages: u64,
+    /// First page that the running scan tried to isolate; 0 before it. Used where the kernel can repeat a
+    /// scan without pinning again.
+    pub scan_page: u64,
+    /// Pages that were isolated before the running scan; wraps. As `scan_page`.
+    pub scan_isolated: u32,
     /// Argument `max_folios` of `memfd_pin_folios`.
-    pub max_folios: u64,
+    pub max_folios: u32,
     /// Counts that second programs keep.
     pub seen: Seen,
 }
@@ -321,6 +327,33 @@ impl Flight {
         pin.duration_ns = 0;
         pin.returned = 0;
     }
+
+    /// Notes that the kernel tries to isolate a page, before that counts. Begins a pass if the kernel
+    /// repeats its scan without pinning again.
+    ///
+    /// It does so as long as it can isolate nothing. So the scan begins again if its first page returns and
+    /// none was isolated meanwhile. If the buffer maps that page twice, each scan then counts as two passes.
+    #[inline(always)]
+    pub fn isolating(&mut self, page: u64) {
+        let Self {
+            pin,
+            scan_page,
+            scan_isolated,
+            seen,
+            ..
+        } = self;
+        let [lru, hugetlb, movable_ops] = pin.isolate_failures.map(u64::from);
+        let isolated = pin.unpinnable.wrapping_sub(lru + hugetlb + movable_ops) as u32;
+        if pin.unpinnable == 0 || *scan_page == 0 {
+            *scan_page = page;
+            *scan_isolated = isolated;
+        // The count of failures saturates.
+        } else if *scan_page == page && (isolated == *scan_isolated || lru == u32::MAX.into()) {
+            pin.begin_pass();
+            // No second program counts this pass.
+            seen.passes = seen.passes.wrapping_add(1);
+        }
+    }
 }
 
 /// Event for followers: a pin that returned or, if the filter asks for passes, a pin that begins a
@@ -355,6 +388,8 @@ const _: () = assert!(size_of::<PinEvent>() == 168);
 
 #[cfg(test)]
 mod tests {
+    extern crate std;
+
     use super::*;
     use proptest::prelude::*;
 
@@ -365,6 +400,55 @@ mod tests {
         Phase::Migrate,
         Phase::Other,
     ];
+
+    /// The scans of the loop up to 5.12. `maps` are the pages of the buffer, of which none can be isolated
+    /// in the first `failing` scans. Returns unpinnable pages and passes.
+    fn scans(maps: &[u64], failing: u32) -> (u64, u32) {
+        let mut flight = Flight::zeroed();
+        flight.pin.begin_pass();
+        for scan in 0..=failing {
+            let mut isolated = std::collections::BTreeSet::new();
+            for page in maps {
+                flight.isolating(*page);
+                flight.pin.unpinnable += 1;
+                // A page that the buffer maps twice is isolated once.
+                if scan < failing || !isolated.insert(page) {
+                    flight.pin.isolate_failures[0] += 1;
+                    flight.pin.page_not_isolated();
+                }
+            }
+        }
+        (flight.pin.unpinnable, flight.pin.passes)
+    }
+
+    #[test]
+    fn each_scan_without_pinning_counts_as_a_pass() {
+        for failing in [0, 1, 5, 20_000] {
+            let passes = failing + 1;
+            assert_eq!(scans(&[7], failing), (passes.into(), passes));
+            assert_eq!(scans(&[7, 9, 8], failing), (3 * u64::from(passes), passes));
+        }
+    }
+
+    #[test]
+    fn a_page_that_a_buffer_maps_twice_begins_no_pass_if_it_was_isolated() {
+        assert_eq!(scans(&[7, 9, 7, 9], 0), (4, 1));
+        assert_eq!(scans(&[7, 9, 9, 9], 3), (16, 4));
+    }
+
+    #[test]
+    fn a_scan_after_pinning_again_begins_no_further_pass() {
+        let mut flight = Flight::zeroed();
+        for pass in 1..=3 {
+            flight.pin.begin_pass();
+            flight.scan_page = 0;
+            for page in [7, 9] {
+                flight.isolating(page);
+                flight.pin.unpinnable += 1;
+            }
+            assert_eq!(flight.pin.passes, pass);
+        }
+    }
 
     proptest! {
         #[test]

@@ -93,6 +93,24 @@ pub fn counts_isolations() -> bool {
     config!(isolate_counts) & 1 << ISOLATES != 0
 }
 
+/// Whether every page that collect fails to isolate is counted.
+#[inline(always)]
+pub fn sees_isolations() -> bool {
+    counts_failures(Isolate::Lru) && counts_failures(Isolate::Hugetlb)
+}
+
+/// Whether the kernel can repeat a scan without pinning again, and isolations show it.
+#[inline(always)]
+pub fn scans_again() -> bool {
+    config!(scans_again) != 0
+}
+
+/// Bit mask of `UNSEEN_*`: steps that can fail a pin unseen.
+#[inline(always)]
+pub fn unseen() -> u32 {
+    config!(unseen)
+}
+
 /// `nr_entries` of the `struct pages_or_folios` at this address, or 0.
 ///
 /// Without an offset the verifier sees that the helper is not called, so that kernel lockdown does

@@ -322,6 +322,10 @@ fn end_any<const HAS_TWIN: bool>(
         pin.duration_ns = now.wrapping_sub(pin.start_ns);
         pin.returned = returned;
         pin.ended = ENDED;
+        let unseen = kernel::unseen();
+        if unseen != 0 && returned < 0 {
+            pin.forget_unseen(unseen);
+        }
         event::send_return(pin);
         // With atomic additions, both folds together have too many paths for the verifier. The
         // statistics are the same: see `PinCells::merged`.

@@ -181,7 +181,7 @@ const _: () = assert!(
     ORIGIN.is_multiple_of(size_of::<u32>())
         && offset_of!(Pin, sampled_zone) == ORIGIN + 1
         && offset_of!(Pin, ended) == ORIGIN + 2
-        && offset_of!(Pin, migrated) == ORIGIN + 3
+        && offset_of!(Pin, outcome) == ORIGIN + 3
 );
 
 /// Progress of a pin: 0 before its first pass, then [`ONE_PASS`], then any other value.
@@ -209,7 +209,7 @@ pub fn enter_phase(slot: &mut Held, next: Phase) {
 /// Whether the first program has counted an unpinnable page since the second last ran.
 #[inline(always)]
 pub fn first_counted_unpinnable(slot: &Flight) -> bool {
-    slot.pin.unpinnable != slot.seen.unpinnable
+    slot.pin.unpinnable as u32 != slot.seen.unpinnable
 }
 
 /// Calls a function with each number. LLVM would compile a `for` over them to a loop, which old
@@ -227,11 +227,11 @@ pub fn clear_events<const HAS_TWIN: bool>(slot: &mut Flight) {
     if HAS_TWIN {
         let words = (&raw mut *seen).cast::<u64>();
         // SAFETY: the words of a live reference, whose type has no invalid values.
-        each!(0 1 2 3, |n: usize| unsafe { words.add(n).write_volatile(0) });
+        each!(0 1 2, |n: usize| unsafe { words.add(n).write_volatile(0) });
     }
 }
 
-const _: () = assert!(size_of::<Seen>() == 4 * size_of::<u64>());
+const _: () = assert!(size_of::<Seen>() == 3 * size_of::<u64>());
 
 /// Sets word `at` of a pin. Volatile, since LLVM would turn several stores into `memset`, which writes
 /// byte by byte.

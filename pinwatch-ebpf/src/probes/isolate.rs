@@ -18,12 +18,12 @@ use crate::slot::{self, Held, enter_phase, first_counted_unpinnable};
 
 programs! {
     /// For kernels whose collect does not return its count: it isolates each unpinnable folio once.
-    fentry isolate_fentry(_ctx) { isolating() }
-    fentry isolate_fentry_second(_ctx) { isolating_second() }
-    kprobe isolate_kprobe(_ctx) { isolating() }
-    fentry isolate_hugetlb_fentry(_ctx) { isolating() }
-    fentry isolate_hugetlb_fentry_second(_ctx) { isolating_second() }
-    kprobe isolate_hugetlb_kprobe(_ctx) { isolating() }
+    fentry isolate_fentry(ctx) { isolating(|| ctx.arg(0)) }
+    fentry isolate_fentry_second(ctx) { isolating_second(|| ctx.arg(0)) }
+    kprobe isolate_kprobe(ctx) { isolating(|| ctx.arg(0).unwrap_or_default()) }
+    fentry isolate_hugetlb_fentry(ctx) { isolating(|| ctx.arg(0)) }
+    fentry isolate_hugetlb_fentry_second(ctx) { isolating_second(|| ctx.arg(0)) }
+    kprobe isolate_hugetlb_kprobe(ctx) { isolating(|| ctx.arg(0).unwrap_or_default()) }
     fexit isolated_lru_fexit(ctx) { isolated(Isolate::Lru, ctx.arg(1)) }
     fexit isolated_lru_fexit_second(ctx) { isolated_second(Isolate::Lru, ctx.arg(1)) }
     kretprobe isolated_lru_kretprobe(ctx) { isolated(Isolate::Lru, ctx.ret()) }
@@ -42,19 +42,31 @@ programs! {
 }
 
 #[inline(always)]
-fn isolating() {
+fn isolating(page: impl FnOnce() -> u64) {
     if let Some(mut slot) = collecting() {
+        scan(&mut slot, page);
         count_unpinnable(&mut slot);
     }
 }
 
 #[inline(always)]
-fn isolating_second() {
+fn isolating_second(page: impl FnOnce() -> u64) {
     if let Some(mut slot) = collecting() {
         if !first_counted_unpinnable(&slot) {
+            scan(&mut slot, page);
             count_unpinnable(&mut slot);
         }
-        slot.seen.unpinnable = slot.pin.unpinnable;
+        slot.seen.unpinnable = slot.pin.unpinnable as u32;
+    }
+}
+
+/// Begins a pass if the kernel repeats its scan without pinning again: see `Flight::isolating`.
+#[inline(always)]
+fn scan(slot: &mut Held, page: impl FnOnce() -> u64) {
+    if kernel::scans_again() {
+        slot.begin_events();
+        let page = page();
+        slot.isolating(page);
     }
 }
 
@@ -83,7 +95,7 @@ fn isolated_second(kind: Isolate, returned: u64) {
             if !first_counted_unpinnable(&slot) {
                 count_unpinnable(&mut slot);
             }
-            slot.seen.unpinnable = slot.pin.unpinnable;
+            slot.seen.unpinnable = slot.pin.unpinnable as u32;
         }
         if failed {
             let kind_at = kind as usize;
@@ -114,6 +126,9 @@ fn collecting() -> Option<Held> {
 fn count_unpinnable(slot: &mut Held) {
     slot.begin_events();
     slot.pin.unpinnable = slot.pin.unpinnable.wrapping_add(1);
+    if !kernel::sees_isolations() {
+        slot.pin.page_found();
+    }
 }
 
 #[inline(always)]
@@ -121,6 +136,7 @@ fn count_failure(slot: &mut Held, kind: Isolate) {
     slot.begin_events();
     let failures = &mut slot.pin.isolate_failures[kind as usize];
     *failures = failures.saturating_add(1);
+    slot.pin.page_not_isolated();
 }
 
 #[inline(always)]

@@ -92,7 +92,7 @@ programs! {
 fn begin(slot: &mut Flight, [first, last]: [u64; 2], max_folios: u32) {
     let pages = (last >> PAGE_SHIFT).wrapping_sub(first >> PAGE_SHIFT);
     slot::begin(slot, 0, pages.wrapping_add(1));
-    slot.max_folios = max_folios.into();
+    slot.max_folios = max_folios;
 }
 
 /// Base pages of a result in folios: all requested ones, unless the result was truncated.
@@ -101,7 +101,8 @@ fn begin(slot: &mut Flight, [first, last]: [u64; 2], max_folios: u32) {
 /// has pages. Callers pass at most one entry per page.
 #[inline(always)]
 fn base_pages(slot: &Flight, folios: i64) -> i64 {
-    let truncated = folios as u64 == slot.max_folios && slot.max_folios < slot.pin.requested;
+    let max_folios = u64::from(slot.max_folios);
+    let truncated = folios as u64 == max_folios && max_folios < slot.pin.requested;
     if folios <= 0 || truncated {
         folios
     } else {

@@ -104,9 +104,8 @@ fn end_in(mut slot: Held, migrated: u64, migrate_failed: u64) {
     pin.migrate_calls = pin.migrate_calls.saturating_add(1);
     pin.moved = pin.moved.wrapping_add(migrated);
     pin.failed = pin.failed.wrapping_add(migrate_failed);
-    pin.migrated = 1;
-    pin.awaits_result = 1;
     pin.migrate_ret = 0;
+    pin.migration_ended(migrate_failed);
     if pin.phase == Phase::Migrate as u8 {
         let start_ns = slot.mark_ns;
         enter_phase(&mut slot, Phase::Gup);
@@ -126,7 +125,6 @@ fn result(ret: i32) {
     if let Some(mut slot) = slot::find(kernel::tid())
         && slot.pin.awaits_result != 0
     {
-        slot.pin.awaits_result = 0;
-        slot.pin.migrate_ret = ret;
+        slot.pin.migration_returned(ret);
     }
 }

@@ -133,11 +133,13 @@ fn begin_in(mut slot: Held, pinned: impl FnOnce() -> u64) {
 #[inline(never)]
 fn begin_any(mut slot: Held, pinned: u64) {
     enter_phase(&mut slot, Phase::Collect);
+    if kernel::scans_again() {
+        slot.scan_page = 0;
+    }
     let pin = &mut slot.pin;
-    pin.passes = pin.passes.saturating_add(1);
+    let migrated = pin.begin_pass();
     if pin.passes > 1 {
         pin.repinned = pin.repinned.wrapping_add(pinned);
-        let migrated = core::mem::take(&mut pin.migrated) != 0;
         if migrated || pin.passes <= RETRIES_REPORTED + 1 {
             event::send_retry(pin);
         }
@@ -163,7 +165,7 @@ fn collected_second(unpinnable: u64) {
         if !first_counted_unpinnable(&slot) {
             end_collect_in(&mut slot, unpinnable, Phase::Gup);
         }
-        slot.seen.unpinnable = slot.pin.unpinnable;
+        slot.seen.unpinnable = slot.pin.unpinnable as u32;
     }
 }
 
@@ -188,4 +190,7 @@ fn end_collect_second(next: Phase) {
 fn end_collect_in(slot: &mut Held, unpinnable: u64, next: Phase) {
     enter_phase(slot, next);
     slot.pin.unpinnable = slot.pin.unpinnable.wrapping_add(unpinnable);
+    if unpinnable != 0 && !kernel::sees_isolations() {
+        slot.pin.page_found();
+    }
 }

@@ -61,6 +61,7 @@ pub fn event(u: &mut Unstructured<'_>) -> Result<PinEvent> {
         origin: u.arbitrary()?,
         sampled_zone: u.arbitrary()?,
         ended: u.arbitrary::<u8>()? & 1,
+        outcome: u.arbitrary()?,
         passes: extreme(u)? as u32,
         phase: u.arbitrary()?,
         ..Pin::zeroed()

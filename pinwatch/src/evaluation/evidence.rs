@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pinwatch_common::fold::cause;
+use pinwatch_common::cause::cause;
 use pinwatch_common::record::{Cause, Isolate, ORIGINS, PHASES, Phase, Pin, PinEvent};
 
 use super::decimated::Decimated;

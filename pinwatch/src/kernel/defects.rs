@@ -28,9 +28,9 @@ const DEFECTS: &[DefectRow] = &[
     DefectRow {
         defect: Defect {
             name: "movable-pages-stay",
-            effect: "pages of ZONE_MOVABLE are pinned in place, which blocks memory hot-unplug \
+            effect: "unpatched, such a kernel pins pages of ZONE_MOVABLE in place, which blocks memory hot-unplug \
                      (5.13 migrates them first, d1e153fea2a8)",
-            figure: "pinwatch_migrate_calls_total stays 0 for all pins",
+            figure: "pinwatch_pin_pages_sampled_total{zone=\"movable\"}",
         },
         applies: looks_at_cma_only,
     },
@@ -45,20 +45,20 @@ const DEFECTS: &[DefectRow] = &[
     DefectRow {
         defect: Defect {
             name: "isolation-livelock",
-            effect: "a page that cannot be isolated makes the pin loop forever, at 100 % system time",
+            effect: "while a page cannot be isolated, the pin can loop, at 100 % system time: most released kernels have \
+                     no limit, and no symbol shows the limit of a patch",
             figure: "pinwatch_pins_stuck, and `looping on isolation` in /in-flight",
         },
-        applies: |facts| {
-            has_btf(facts) && !looks_at_cma_only(facts) && !collect_returns_nothing(facts)
-        },
+        applies: |facts| has_btf(facts) && migrates(facts) && !collect_returns_nothing(facts),
     },
     DefectRow {
         defect: Defect {
             name: "busy-is-enomem",
-            effect: "one page with another reference fails the pin at once: ENOMEM despite free memory",
-            figure: "pinwatch_pin_failures_total{errno=\"ENOMEM\",cause=\"migrate_busy\"}",
+            effect: "one page with another reference can fail the pin, despite free memory: released kernels fail it at \
+                     once with ENOMEM; no symbol shows the retries and the errno of a patch",
+            figure: "pinwatch_pin_failures_total{cause=\"migrate_busy\"}",
         },
-        applies: |facts| has_btf(facts) && !looks_at_cma_only(facts),
+        applies: |facts| has_btf(facts) && migrates(facts),
     },
     DefectRow {
         defect: Defect {
@@ -84,10 +84,30 @@ fn has_btf(facts: &Facts) -> bool {
     facts.btf_error.is_none()
 }
 
+/// Whether the path migrates pages: those in CMA, or also others.
+fn migrates(facts: &Facts) -> bool {
+    !looks_at_cma_only(facts) || facts.symbols.contains_key("cma_alloc")
+}
+
 /// Whether the path migrates only CMA pages. Before 5.13 (d1e153fea2a8) it pinned ZONE_MOVABLE in place.
 #[must_use]
 pub fn looks_at_cma_only(facts: &Facts) -> bool {
     has_btf(facts) && !facts.constants.contains_key("MR_LONGTERM_PIN")
+}
+
+/// Whether the path migrates folios instead of pages: from 6.11 on (53ba78de064b). Several facts show it, since
+/// the compiler may inline collect.
+#[must_use]
+pub fn migrates_folios(facts: &Facts) -> bool {
+    const OF_FOLIOS: [&str; 3] = [
+        "collect_longterm_unpinnable_folios",
+        "migrate_longterm_unpinnable_folios",
+        // It came with the same series and shares the path.
+        "memfd_pin_folios",
+    ];
+    let has =
+        |name: &&str| facts.functions.contains_key(*name) || facts.symbols.contains_key(*name);
+    OF_FOLIOS.iter().any(has) || facts.members.contains_key("pages_or_folios.nr_entries")
 }
 
 /// Whether collect returns nothing, as in stable kernels of 2025.

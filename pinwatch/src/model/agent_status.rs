@@ -58,6 +58,9 @@ pub struct InFlight {
     /// Number of the running [`Phase`](pinwatch_common::record::Phase); 0 in older recordings.
     #[serde(default)]
     phase: u8,
+    /// [`Pin::outcome`]; `None` in older recordings, whose counts show it.
+    #[serde(default)]
+    outcome: Option<u8>,
 }
 
 impl InFlight {
@@ -71,12 +74,14 @@ impl InFlight {
         Self {
             pin: PortablePin::new(&event, &[], &mut 0),
             phase: pin.phase,
+            outcome: Some(pin.outcome),
         }
     }
 
     fn event(&self) -> PinEvent {
         let mut event = self.pin.event(&mut 0);
         event.pin.phase = self.phase;
+        event.pin.outcome = self.outcome.unwrap_or(event.pin.outcome);
         event
     }
 }

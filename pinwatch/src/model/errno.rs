@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use nix::errno::Errno;
-use pinwatch_common::fold::ERRNO_CLASSES;
+use pinwatch_common::cause::ERRNO_CLASSES;
 
 /// Errno of a call that returned an error; `None` if it succeeded. The return value can be forged: one that
 /// no `i32` can negate becomes `i32::MAX`, which is no errno.

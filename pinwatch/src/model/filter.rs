@@ -197,6 +197,7 @@ mod tests {
     use super::*;
     use bytemuck::Zeroable as _;
     use clap::Parser;
+    use pinwatch_common::cause::PassOutcome;
     use pinwatch_common::record::Pin;
 
     #[derive(Debug, Parser)]
@@ -217,7 +218,7 @@ mod tests {
                 tgid: 7,
                 duration_ns: 2_000_000,
                 returned: -12,
-                migrate_ret: 1,
+                outcome: PassOutcome::Busy as u8,
                 migrate_calls: 1,
                 passes: 3,
                 origin: 4,

@@ -1,7 +1,7 @@
 //! Label values for the enum numbers that BPF programs write.
 #![forbid(unsafe_code)]
 
-use pinwatch_common::fold;
+use pinwatch_common::cause;
 use pinwatch_common::record::{CAUSE_NAMES, ORIGIN_NAMES, PHASE_NAMES, Pin};
 
 /// Label value of a pin's origin.
@@ -19,7 +19,7 @@ pub fn phase(pin: &Pin) -> &'static str {
 /// Label value of the cause of a failed pin.
 #[must_use]
 pub fn cause(pin: &Pin) -> &'static str {
-    CAUSE_NAMES[fold::cause(pin) as usize]
+    CAUSE_NAMES[cause::cause(pin) as usize]
 }
 
 /// Name at index `n`. A number without a name, as in a recording of a later version, is `other`.

@@ -2,6 +2,7 @@
 //! encodes small numbers in few bytes.
 #![forbid(unsafe_code)]
 
+use pinwatch_common::cause::PassOutcome;
 use pinwatch_common::record::{ISOLATES, PHASES, Pin, PinEvent};
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +12,33 @@ use crate::model::trace::{PASSES_KEPT, Pass, Traced};
 /// `TASK_COMM_LEN`.
 const NAME: usize = 16;
 
-/// A recorded pin. The order of its fields is part of the format: any change makes a new format.
+/// A recorded pin with the outcome of its last pass, as format 2 has it. The order of the fields is part of
+/// the format: any change makes a new format.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PinWithOutcome {
+    pin: PortablePin,
+    outcome: u8,
+}
+
+impl PinWithOutcome {
+    /// Converts a pin. `before_ns` as in [`PortablePin::new`].
+    #[must_use]
+    pub fn new(event: &PinEvent, passes: &[Pass], before_ns: &mut u64) -> Self {
+        Self {
+            pin: PortablePin::new(event, passes, before_ns),
+            outcome: event.pin.outcome,
+        }
+    }
+
+    /// Restores the pin with its passes. `before_ns` as in [`PortablePin::new`].
+    pub fn traced(self, before_ns: &mut u64) -> Traced {
+        let mut traced = self.pin.traced(before_ns);
+        traced.event.pin.outcome = self.outcome;
+        traced
+    }
+}
+
+/// A recorded pin, as format 1 has it. The order of the fields is part of the format.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortablePin {
     /// Nanoseconds from the entry of the previous pin in the frame to this entry. In the first pin of a
@@ -116,8 +143,39 @@ impl PortablePin {
             origin: self.origin,
             sampled_zone: self.sampled_zone,
             ended: u8::from(self.duration_ns > 0),
+            outcome: self.outcome() as u8,
             ..bytemuck::Zeroable::zeroed()
         };
         PinEvent { pin, comm }
+    }
+
+    /// Outcome of the last pass, as far as the counts show it. Of passes that are recorded as a sum, a
+    /// failed migration was in the last one: the kernels of that time ended the pin with it.
+    fn outcome(&self) -> PassOutcome {
+        const ENOMEM: i32 = 12;
+        let last = self.passes_told.last().copied().unwrap_or(Pass {
+            passes: self.passes,
+            unpinnable: self.unpinnable,
+            failed: self.failed,
+            migrate_calls: self.migrate_calls,
+            isolate_failures: self.isolate_failures,
+            ..Pass::default()
+        });
+        let not_isolated = last.isolate_failures.iter().any(|n| *n > 0);
+        match self.migrate_ret {
+            1.. if last.migrate_calls > 0 => PassOutcome::Busy,
+            ret if ret == -ENOMEM && last.migrate_calls > 0 => PassOutcome::NoTarget,
+            ..=-1 if last.migrate_calls > 0 => PassOutcome::Unclear,
+            _ if last.migrate_calls > 0 && last.failed > 0 => PassOutcome::Unclear,
+            _ if not_isolated => PassOutcome::NotIsolated,
+            _ if last.unpinnable > 0 && last.migrate_calls < last.passes.max(1) => {
+                if self.passes > 1 {
+                    PassOutcome::FoundAgain
+                } else {
+                    PassOutcome::Found
+                }
+            }
+            _ => PassOutcome::Nothing,
+        }
     }
 }

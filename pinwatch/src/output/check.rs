@@ -70,7 +70,9 @@ pub fn text(facts: &Facts, plan: &Plan) -> String {
             }
         };
     }
-    out.push_str("\nknown defects of this kernel, each with the figure that shows it:\n");
+    out.push_str(
+        "\nknown defects of unpatched kernels with these symbols, each with the figure that shows it:\n",
+    );
     for Defect {
         name,
         effect,

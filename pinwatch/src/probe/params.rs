@@ -3,16 +3,19 @@
 
 use pinwatch_common::program_config::{
     PREEMPTION_ALWAYS, PREEMPTION_CAN_BE_DISABLED, PREEMPTION_NONE, ProgramConfig,
-    USER_REGS_BY_HELPER, USER_REGS_BY_STACK, USER_REGS_UNKNOWN,
+    UNSEEN_ISOLATIONS, UNSEEN_MIGRATIONS, UNSEEN_PASSES, USER_REGS_BY_HELPER, USER_REGS_BY_STACK,
+    USER_REGS_UNKNOWN,
 };
 use pinwatch_common::record::ISOLATES;
 use serde::Serialize;
 
 use super::arch::stack_regs_offset;
+use super::attachment::{Attachment, Kind};
 use super::decision::{Decision, Verdict};
 use super::hook_choice::{can_disable_preemption, preempts, reads_memory};
-use super::table::{ISOLATIONS, Measurement, NR_ENTRIES, TASK_STACK, is_hook_of};
+use super::table::{ISOLATIONS, Measurement, NR_ENTRIES, TASK_STACK, is_hook_of, isolates};
 use crate::kernel::btf::Returns;
+use crate::kernel::defects::looks_at_cma_only;
 use crate::kernel::facts::{Facts, TASK_PT_REGS};
 use crate::kernel::zones::{ZoneBits, zone_bits};
 
@@ -36,6 +39,10 @@ pub struct Globals {
     /// Position of the zone in a page's flags; `None` if zones are not sampled.
     pub zone_bits: Option<ZoneBits>,
     pub fast_path: bool,
+    /// Whether the kernel can repeat a scan without pinning again, and isolations show it.
+    pub scans_again: bool,
+    /// Bit mask of `UNSEEN_*`: steps that can fail a pin unseen.
+    pub unseen: u32,
 }
 
 /// Where the BPF programs find the registers of the running system call.
@@ -75,6 +82,8 @@ impl Globals {
                 .ok()
                 .filter(|_| takes(decisions, Measurement::Zones)),
             fast_path: takes(decisions, Measurement::FastPath),
+            scans_again: scans_again(facts, decisions),
+            unseen: unseen(decisions),
         }
     }
 
@@ -111,6 +120,8 @@ impl Globals {
             fast_path: self.fast_path.into(),
             reads_nr_entries: self.nr_entries_offset.is_some().into(),
             slot_secret,
+            scans_again: self.scans_again.into(),
+            unseen: self.unseen,
             reserved: 0,
         }
     }
@@ -161,6 +172,39 @@ fn isolate_counts(decisions: &[Decision]) -> u32 {
     let mut hooks = unpinnable.into_iter().flat_map(Decision::attachments);
     let by_isolations = hooks.any(|hook| ISOLATIONS.iter().any(|kind| is_hook_of(*kind, hook)));
     failures | u32::from(by_isolations) << ISOLATES
+}
+
+/// Only the loop up to 5.12 (`check_and_migrate_cma_pages`) scans again without pinning again. The entries of
+/// its isolations show which page comes first.
+fn scans_again(facts: &Facts, decisions: &[Decision]) -> bool {
+    let mut hooks = decisions
+        .iter()
+        .filter(|d| d.measurement == Measurement::Unpinnable)
+        .flat_map(Decision::attachments);
+    let at_entry = |hook: &Attachment| matches!(hook.kind, Kind::Fentry | Kind::Kprobe);
+    looks_at_cma_only(facts) && hooks.any(|hook| at_entry(hook) && isolates(hook.target))
+}
+
+fn unseen(decisions: &[Decision]) -> u32 {
+    let sees = |measurement| {
+        let decision = decisions.iter().find(|d| d.measurement == measurement);
+        let shown = |d: &Decision| {
+            matches!(
+                d.verdict,
+                Verdict::Attach { .. } | Verdict::NotApplicable { .. }
+            )
+        };
+        decision.is_some_and(shown)
+    };
+    let isolations = sees(Measurement::Unpinnable) || sees(Measurement::IsolateLru);
+    [
+        (UNSEEN_MIGRATIONS, sees(Measurement::Migrations)),
+        (UNSEEN_ISOLATIONS, isolations),
+        (UNSEEN_PASSES, sees(Measurement::Passes)),
+    ]
+    .into_iter()
+    .filter(|(_, seen)| !seen)
+    .fold(0, |bits, (bit, _)| bits | bit)
 }
 
 /// Bit mask with a bit per item for which `is` returns true, the first item lowest.

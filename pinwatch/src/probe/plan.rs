@@ -15,7 +15,7 @@ use super::table::{
     Hook, HookRow, Measurement, NR_ENTRIES, ROWS, TracingPrograms, is_hook_of, isolates,
 };
 use crate::kernel::btf::Prototype;
-use crate::kernel::defects::{collect_returns_nothing, looks_at_cma_only};
+use crate::kernel::defects::{collect_returns_nothing, looks_at_cma_only, migrates_folios};
 use crate::kernel::facts::Facts;
 use crate::kernel::zones::zone_bits;
 
@@ -124,10 +124,7 @@ fn era(facts: &Facts) -> &'static str {
         "unknown"
     } else if looks_at_cma_only(facts) {
         "cma"
-    } else if facts
-        .functions
-        .contains_key("collect_longterm_unpinnable_folios")
-    {
+    } else if migrates_folios(facts) {
         "folios"
     } else {
         "pages"

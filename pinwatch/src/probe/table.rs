@@ -109,9 +109,11 @@ impl Measurement {
     pub fn loss(self) -> &'static str {
         match self {
             Self::PinEntry | Self::PinReturn => "pins cannot be measured",
-            Self::Passes => "passes stay 0",
+            Self::Passes => "passes stay 0, and failures to isolate pages have the cause `other`",
             Self::Unpinnable => "unpinnable pages stay 0",
-            Self::Migrations => "migrations and their pages stay 0",
+            Self::Migrations => {
+                "migrations and their pages stay 0, and pins that fail after a pass have the cause `other`"
+            }
             Self::MigrateTime => "the time in migration is not measured",
             Self::MigrateResult => "a failed migration has the cause `other`",
             Self::Phases => "all time outside migrations and drains counts as `gup`",

@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 use crate::host::machine::{FollPins, Machine};
 use crate::model::agent_status::AgentStatus;
 use crate::model::bounded::at_most;
-use crate::model::portable_pin::PortablePin;
+use crate::model::portable_pin::{PinWithOutcome, PortablePin};
 use crate::model::session::{Lost, Start};
 
 /// Version of the format. A reader refuses later versions.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// First bytes of a file.
 pub(super) const MAGIC: [u8; 8] = *b"PINWATCH";
@@ -78,14 +78,14 @@ pub struct End {
 pub(super) enum Body {
     /// A [`Header`] as JSON, so that later versions can add fields.
     Header(String),
+    /// Pins of a recording of format 1.
     Pins(#[serde(deserialize_with = "at_most::<_, _, MAX_PINS>")] Vec<PortablePin>),
     /// Events lost since the beginning: see [`Lost`].
-    Lost {
-        ring: u64,
-        behind: u64,
-    },
+    Lost { ring: u64, behind: u64 },
     /// An [`End`] as JSON. A file without it was cut short.
     End(String),
-    /// [`Body::Pins`], compressed by zstd.
+    /// A body of pins, compressed by zstd.
     Compressed(Vec<u8>),
+    /// Pins of a recording of format 2.
+    PinsWithOutcome(#[serde(deserialize_with = "at_most::<_, _, MAX_PINS>")] Vec<PinWithOutcome>),
 }

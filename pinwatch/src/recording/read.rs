@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 
 use super::format::{Body, End, FORMAT, FRAME_HEAD, Header, MAGIC, MARK, MAX_BODY};
 use super::window::Window;
-use crate::model::portable_pin::PortablePin;
+use crate::model::portable_pin::{PinWithOutcome, PortablePin};
 use crate::model::session::Lost;
 use crate::model::trace::Traced;
 
@@ -98,9 +98,12 @@ impl<R: Read> Reader<R> {
     pub fn next_item(&mut self) -> io::Result<Option<Item>> {
         loop {
             return Ok(Some(match self.frames.next_body()? {
-                Some(Body::Pins(recorded)) => Item::Pins(traced(recorded)),
+                Some(Body::Pins(recorded)) => Item::Pins(traced(recorded, PortablePin::traced)),
+                Some(Body::PinsWithOutcome(recorded)) => {
+                    Item::Pins(traced(recorded, PinWithOutcome::traced))
+                }
                 Some(Body::Compressed(compressed)) => match expand(&compressed) {
-                    Some(recorded) => Item::Pins(traced(recorded)),
+                    Some(pins) => Item::Pins(pins),
                     None => {
                         self.frames.skipped += (FRAME_HEAD + compressed.len()) as u64;
                         continue;
@@ -177,17 +180,18 @@ impl<R: Read> Frames<R> {
     }
 }
 
-fn traced(recorded: Vec<PortablePin>) -> Vec<Traced> {
+fn traced<P>(recorded: Vec<P>, restore: fn(P, &mut u64) -> Traced) -> Vec<Traced> {
     let mut before_ns = 0;
     let pins = recorded.into_iter();
-    pins.map(|pin| pin.traced(&mut before_ns)).collect()
+    pins.map(|pin| restore(pin, &mut before_ns)).collect()
 }
 
 /// Decompresses pins; `None` if they are damaged, or larger than one frame.
-fn expand(compressed: &[u8]) -> Option<Vec<PortablePin>> {
+fn expand(compressed: &[u8]) -> Option<Vec<Traced>> {
     let body = zstd::bulk::decompress(compressed, MAX_BODY).ok()?;
     match postcard::from_bytes(&body).ok()? {
-        Body::Pins(recorded) => Some(recorded),
+        Body::Pins(recorded) => Some(traced(recorded, PortablePin::traced)),
+        Body::PinsWithOutcome(recorded) => Some(traced(recorded, PinWithOutcome::traced)),
         _ => None,
     }
 }

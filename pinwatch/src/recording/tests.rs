@@ -2,13 +2,14 @@
 
 use bytemuck::Zeroable as _;
 use pinwatch_common::abi::ABI_VERSION;
-use pinwatch_common::record::{Pin, PinEvent};
+use pinwatch_common::cause::cause;
+use pinwatch_common::record::{Cause, Pin, PinEvent};
 use proptest::prelude::*;
 
 use super::format::{Body, FORMAT, FRAME_HEAD, MAX_BODY, MAX_PINS};
 use super::*;
 use crate::host::machine::Machine;
-use crate::model::portable_pin::PortablePin;
+use crate::model::portable_pin::{PinWithOutcome, PortablePin};
 use crate::model::session::{Lost, Start};
 use crate::model::trace::{PASSES_KEPT, Pass, Traced};
 
@@ -160,7 +161,7 @@ fn a_later_format_is_refused_with_both_versions() {
     Writer::new(&mut file, &newer, false).unwrap();
     let error = Reader::new(&file[..]).err().expect("refused").to_string();
     assert!(
-        error.contains("9.9.9") && error.contains("format 2"),
+        error.contains("9.9.9") && error.contains("format 3"),
         "{error}"
     );
     assert!(Reader::new(&b"\x7fELF and more"[..]).is_err());
@@ -211,18 +212,95 @@ fn end_length() -> usize {
 #[test]
 fn a_frame_of_too_many_pins_is_damaged_before_they_are_read() {
     let mut before_ns = 0;
-    let recorded = PortablePin::new(&pin(0).event, &[], &mut before_ns);
+    let first = PortablePin::new(&pin(0).event, &[], &mut before_ns);
+    let second = PinWithOutcome::new(&pin(0).event, &[], &mut before_ns);
     for (number, fits) in [(MAX_PINS, true), (MAX_PINS + 1, false)] {
-        let body = postcard::to_allocvec(&Body::Pins(vec![recorded.clone(); number])).unwrap();
-        let compressed = Body::Compressed(zstd::bulk::compress(&body, 3).unwrap());
-        for body in [body, postcard::to_allocvec(&compressed).unwrap()] {
-            let mut file = recording(0);
-            file.extend(frame(&body));
-            let (pins, damage) = read(&file).expect("a header");
-            let expected = if fits { number } else { 0 };
-            assert_eq!((pins.len(), damage.is_none()), (expected, fits));
+        for body in [
+            Body::Pins(vec![first.clone(); number]),
+            Body::PinsWithOutcome(vec![second.clone(); number]),
+        ] {
+            let body = postcard::to_allocvec(&body).unwrap();
+            let compressed = Body::Compressed(zstd::bulk::compress(&body, 3).unwrap());
+            for body in [body, postcard::to_allocvec(&compressed).unwrap()] {
+                let mut file = recording(0);
+                file.extend(frame(&body));
+                let (pins, damage) = read(&file).expect("a header");
+                let expected = if fits { number } else { 0 };
+                assert_eq!((pins.len(), damage.is_none()), (expected, fits));
+            }
         }
     }
+}
+
+/// Reads a pin from a recording of format 1, which has its counts and passes.
+fn of_format_1(pin: Pin, passes: &[Pass]) -> Pin {
+    let event = PinEvent {
+        pin: Pin {
+            duration_ns: 1,
+            ..pin
+        },
+        comm: [0; 16],
+    };
+    let body = Body::Pins(vec![PortablePin::new(&event, passes, &mut 0)]);
+    let mut file = recording(0);
+    file.extend(frame(&postcard::to_allocvec(&body).unwrap()));
+    read(&file).expect("a header").0[0].event.pin
+}
+
+#[test]
+fn an_older_recording_has_the_causes_that_its_counts_show() {
+    let pin = |returned, migrate_ret, migrate_calls, unpinnable, passes| Pin {
+        returned,
+        migrate_ret,
+        migrate_calls,
+        failed: u64::from(migrate_ret != 0),
+        unpinnable,
+        passes,
+        ..Pin::zeroed()
+    };
+    let whole = |pin: Pin| cause(&of_format_1(pin, &[]));
+    assert_eq!(whole(pin(-12, 1, 1, 256, 1)), Cause::MigrateBusy);
+    assert_eq!(whole(pin(-16, 1, 11, 266, 11)), Cause::MigrateBusy);
+    assert_eq!(whole(pin(-12, -12, 1, 256, 1)), Cause::MigrateNomem);
+    assert_eq!(whole(pin(-12, 0, 0, 0, 0)), Cause::Nomem);
+    assert_eq!(whole(pin(-14, 0, 0, 0, 0)), Cause::Fault);
+    assert_eq!(whole(pin(-95, 0, 0, 0, 1)), Cause::Dax);
+    assert_eq!(whole(pin(-4, 0, 0, 41_000, 41_000)), Cause::Isolate);
+    assert_eq!(whole(pin(-16, 0, 0, 101, 101)), Cause::Isolate);
+    let unknown = Pin {
+        failed: 1,
+        ..pin(-12, 0, 1, 256, 1)
+    };
+    assert_eq!(whole(unknown), Cause::Other);
+    let counted = Pin {
+        isolate_failures: [1, 0, 0],
+        ..pin(-4, 0, 0, 1, 1)
+    };
+    assert_eq!(whole(counted), Cause::Isolate);
+}
+
+/// Format 1 has the result of the last migration, also if later passes called none.
+#[test]
+fn an_older_recording_has_the_cause_of_the_last_pass() {
+    let failed = Pin {
+        returned: -16,
+        passes: 2,
+        unpinnable: 2,
+        migrate_calls: 1,
+        failed: 1,
+        migrate_ret: 1,
+        ..Pin::zeroed()
+    };
+    let pass = |migrate_calls| Pass {
+        passes: 1,
+        unpinnable: 1,
+        migrate_calls,
+        failed: migrate_calls.into(),
+        ..Pass::default()
+    };
+    let of = |passes: [Pass; 2]| cause(&of_format_1(failed, &passes));
+    assert_eq!(of([pass(1), pass(0)]), Cause::Isolate);
+    assert_eq!(of([pass(0), pass(1)]), Cause::MigrateBusy);
 }
 
 #[test]
@@ -262,7 +340,7 @@ proptest! {
     #[test]
     fn any_pin_survives(words in prop::collection::vec(any::<u64>(), size_of::<Pin>() / 8), comm in "[a-z]{0,15}", told in 0..PASSES_KEPT, compress: bool) {
         let mut pin: Pin = bytemuck::cast_slice(&words)[0];
-        (pin.phase, pin.drained_in, pin.awaits_result, pin.migrated, pin.eventful) = (0, 0, 0, 0, 0);
+        (pin.phase, pin.drained_in, pin.awaits_result, pin.eventful) = (0, 0, 0, 0);
         pin.ended = u8::from(pin.duration_ns > 0);
         let mut event = PinEvent { pin, comm: [0; 16] };
         event.comm[..comm.len()].copy_from_slice(comm.as_bytes());

@@ -2,6 +2,7 @@
 
 use pinwatch::host::machine::FollPins;
 use pinwatch::model::trace::Pass;
+use pinwatch_common::cause::PassOutcome;
 use pinwatch_common::record::Pin;
 
 use crate::support::*;
@@ -56,6 +57,26 @@ fn report_judges_claims_and_applies_what_if_rules() {
             .code(),
         Some(2)
     );
+}
+
+/// Version 4 of December 2020 returns -EBUSY for both kinds of failure.
+#[test]
+fn failures_in_migration_are_counted_whatever_the_errno() {
+    let folder = Folder::new("errno");
+    let file = folder.file("pins");
+    let of = |outcome: PassOutcome, returned| Pin {
+        returned,
+        outcome: outcome as u8,
+        ..busy()
+    };
+    let pins = [-16, -12, -11, -5]
+        .map(|errno| load(of(PassOutcome::Busy, errno)))
+        .to_vec();
+    let stuck = load(of(PassOutcome::NotIsolated, -16));
+    write(&file, &[pins, vec![stuck]].concat(), unchanged);
+    let report = text(&pinwatch(&["report"], &[&file]));
+    assert!(report.contains("failed in migration: 4\n"), "{report}");
+    assert!(report.contains("EBUSY (isolate)"), "{report}");
 }
 
 #[test]

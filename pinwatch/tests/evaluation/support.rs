@@ -13,6 +13,7 @@ use pinwatch::model::state::State;
 use pinwatch::model::trace::{Pass, Traced};
 use pinwatch::recording::{End, Header, Writer};
 use pinwatch_common::abi::ABI_VERSION;
+use pinwatch_common::cause::PassOutcome;
 use pinwatch_common::record::{Pin, PinEvent};
 
 /// A temporary folder, removed when dropped.
@@ -137,7 +138,7 @@ pub fn pin(kernel: Kernel, n: u64, dice: &mut Dice) -> Traced {
         tid: 100,
         requested: 256,
         returned: if fails { -12 } else { 256 },
-        migrate_ret: i32::from(fails),
+        outcome: PassOutcome::Busy as u8,
         failed: u64::from(fails),
         unpinnable: sum(|pass| pass.unpinnable),
         moved: sum(|pass| pass.moved),
@@ -221,7 +222,7 @@ pub fn plain() -> Pin {
 pub fn busy() -> Pin {
     Pin {
         returned: -12,
-        migrate_ret: 1,
+        outcome: PassOutcome::Busy as u8,
         migrate_calls: 1,
         ..plain()
     }
@@ -311,6 +312,7 @@ pub fn looping() -> Pin {
         passes: 4_000_000,
         unpinnable: 4_000_000,
         isolate_failures: [4_000_000, 0, 0],
+        outcome: PassOutcome::NotIsolated as u8,
         duration_ns: 0,
         returned: 0,
         ended: 0,

@@ -55,3 +55,21 @@ fn without_isolations_the_return_of_collect_counts_unpinnable_pages() {
         }
     }
 }
+
+/// The programs claim no cause that a step which is not measured could have.
+#[test]
+fn steps_left_out_are_known_to_the_programs() {
+    use Measurement as M;
+    use pinwatch_common::program_config::{UNSEEN_ISOLATIONS, UNSEEN_MIGRATIONS, UNSEEN_PASSES};
+    let unseen = |without: &[Measurement]| {
+        let selection = Selection {
+            without: without.to_vec(),
+            ..Prefer::Auto.into()
+        };
+        Plan::new(&SHEETS["6.12-cloud"], selection).globals.unseen
+    };
+    assert_eq!(unseen(&[M::IsolateLru, M::IsolateHugetlb]), 0);
+    assert_eq!(unseen(&[M::IsolateLru, M::Unpinnable]), UNSEEN_ISOLATIONS);
+    assert_eq!(unseen(&[M::Migrations]), UNSEEN_MIGRATIONS);
+    assert_eq!(unseen(&[M::Passes]), UNSEEN_PASSES);
+}

@@ -289,8 +289,13 @@ fn globals(plan: &Plan) -> [String; 8] {
         fast_path,
         preempts,
         can_disable_preemption,
+        scans_again,
+        unseen,
     } = plan.globals;
     assert!(fast_path);
+    // Debian's 5.10 is built without CMA.
+    assert!(!scans_again);
+    assert_eq!(unseen, 0);
     let preempts = match (preempts, can_disable_preemption) {
         (false, _) => "no",
         (true, false) => "yes",

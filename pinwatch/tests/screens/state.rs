@@ -7,6 +7,7 @@ use pinwatch::model::series::{Per, Snapshot, Sums};
 use pinwatch::model::state::{Hook, ProgramStats, State};
 use pinwatch::probe::decision::{Attachment, Decision, Kind, Verdict};
 use pinwatch::probe::table::Measurement;
+use pinwatch_common::cause::PassOutcome;
 use pinwatch_common::fold::{CpuCells, fold_pin};
 use pinwatch_common::record::{Origin, Pin};
 
@@ -45,7 +46,10 @@ pub fn state() -> State {
             duration_ns: 700 * (n + 1),
             requested: 16,
             returned: if failed { -12 } else { 16 },
-            migrate_ret: i32::from(failed && n % 20 == 3),
+            outcome: match n % 20 {
+                3 => PassOutcome::Busy as u8,
+                _ => PassOutcome::Unclear as u8,
+            },
             migrate_calls: 1,
             unpinnable: 16,
             moved: if failed { 15 } else { 16 },

@@ -77,7 +77,7 @@ pub const ALERTS: &[Alert] = &[
             "`migrate_busy`: a page stayed referenced, by a pipe, direct I/O, another pin or an LRU batch. `pinwatch tail --failed` names the processes.",
             "`migrate_nomem`, `nomem`: no memory is free outside ZONE_MOVABLE and CMA. Compare `/proc/zoneinfo`.",
             "`fault`: an address is not mapped or not writable, or the process was killed during the pin.",
-            "`isolate`: the process was killed while its pin looped on isolation. See PinwatchPinStuck.",
+            "`isolate`: a page could not be isolated. The process was killed while its pin looped, or the kernel gave up. See PinwatchPinStuck.",
             "`dax`: the memory is a file-system DAX mapping. The kernel refuses long-term pins there.",
         ],
         act: "`migrate_busy`: let the application register its memory before it uses it for other I/O, or retry. \

@@ -85,7 +85,7 @@ pub const METRICS: &[Metric] = &[
     ),
     histogram(
         "pinwatch_pin_passes",
-        "Passes per pin, by origin. Each pass after the first is a retry. A pin that fails before its first pass has 0.",
+        "Passes per pin, by origin. Each pass after the first is a retry; up to 5.12 also if the kernel scans the pages again without pinning again. A pin that fails before its first pass has 0.",
         |state, out| {
             for (name, origin) in seen_origins(state) {
                 let passes = origin.passes();
@@ -109,7 +109,7 @@ pub const METRICS: &[Metric] = &[
     ),
     counter(
         "pinwatch_pin_unpinnable_total",
-        "Unpinnable pages (folios from 6.11 on) over all passes: a page counts in each pass that finds it. Where pinwatch check says that isolations are counted instead, device-coherent pages are left out.",
+        "Unpinnable pages (folios from 6.11 on) over all passes: a page counts once in each pass that finds it. Where pinwatch check says that isolations are counted instead, device-coherent pages are left out.",
         |state, out| {
             out.value(&[], state.cells.pins.unpinnable);
         },

@@ -1,12 +1,13 @@
 //! Plans for the forms that the kernel's collect function has had.
 
 use pinwatch::kernel::btf::{Prototype, Returns};
+use pinwatch::kernel::defects::defects;
 use pinwatch::kernel::facts::Facts;
 use pinwatch::probe::plan::{Plan, Prefer};
 use pinwatch::probe::table::Measurement;
 
 use super::{COLLECT, FOUND, attached, decided_otherwise, kernel, params, suffixed_only};
-use crate::PREFERENCES;
+use crate::{PREFERENCES, SHEETS};
 
 #[test]
 fn passes_fall_back_to_get_user_pages_if_collect_cannot_be_hooked() {
@@ -25,6 +26,7 @@ fn passes_fall_back_to_get_user_pages_if_collect_cannot_be_hooked() {
         for prefer in PREFERENCES {
             let plan = Plan::new(&facts, prefer);
             assert!(plan.unusable.is_empty() && !plan.is_degraded());
+            assert_eq!(plan.era, "folios");
             assert_eq!(
                 decided_otherwise(&plan, "6.12-cloud", prefer),
                 [Measurement::Passes]
@@ -182,7 +184,8 @@ fn a_kernel_up_to_5_12_with_cma_counts_unpinnable_pages() {
     ] {
         let plan = Plan::new(&facts, prefer);
         assert_eq!(plan.era, "cma");
-        assert!(!plan.is_degraded());
+        assert!(!plan.is_degraded() && plan.globals.scans_again);
+        assert_eq!(plan.globals.unseen, 0);
         assert_eq!(
             decided_otherwise(&plan, "5.10-cloud", prefer),
             [
@@ -208,7 +211,8 @@ fn a_kernel_that_migrates_pages_before_folios_counts_unpinnable_pages() {
     });
     let plan = Plan::new(&facts, Prefer::Auto);
     assert_eq!((plan.era, plan.globals.migrate_reason), ("pages", 7));
-    assert!(!plan.is_degraded());
+    // From 5.13 on each scan follows another pin of the range.
+    assert!(!plan.is_degraded() && !plan.globals.scans_again);
     assert_eq!(
         attached(&plan, Measurement::Unpinnable).0,
         [
@@ -216,4 +220,57 @@ fn a_kernel_that_migrates_pages_before_folios_counts_unpinnable_pages() {
             ("isolate_hugetlb_fentry", "isolate_hugetlb")
         ]
     );
+}
+
+/// As in a build of 6.16: an inlined function has neither a symbol nor a prototype. Each of the other facts
+/// is enough.
+#[test]
+fn the_era_is_folios_although_collect_is_inlined() {
+    let without = |names: &[&str], members: bool| {
+        kernel("6.12-cloud", |facts| {
+            for name in names {
+                facts.symbols.remove(*name);
+                facts.functions.remove(*name);
+            }
+            if !members {
+                facts.members.remove("pages_or_folios.nr_entries");
+            }
+        })
+    };
+    let memfd = "memfd_pin_folios";
+    for facts in [
+        without(&[COLLECT], true),
+        without(&[COLLECT, FOUND], true),
+        without(&[COLLECT, FOUND], false),
+        without(&[COLLECT, memfd], false),
+        without(&[COLLECT, FOUND, memfd], true),
+    ] {
+        assert_eq!(Plan::new(&facts, Prefer::Auto).era, "folios");
+    }
+    let nothing = without(&[COLLECT, FOUND, memfd], false);
+    assert_eq!(Plan::new(&nothing, Prefer::Auto).era, "pages");
+}
+
+/// Version 4 of December 2020 on 5.10 differs from 5.10 in no symbol. So no claim about its limits is
+/// possible.
+#[test]
+fn no_defect_claims_a_limit_that_symbols_do_not_show() {
+    let patched = kernel("5.10-cloud", |facts| {
+        facts.symbols.insert("cma_alloc".to_owned(), 1);
+    });
+    let named = |facts: &Facts| -> Vec<_> { defects(facts).map(|defect| defect.name).collect() };
+    assert_eq!(
+        named(&patched),
+        ["movable-pages-stay", "isolation-livelock", "busy-is-enomem"]
+    );
+    assert_eq!(named(&SHEETS["5.10-cloud"]), ["movable-pages-stay"]);
+    for defect in defects(&patched) {
+        let hedged = ["unpatched", "of a patch"];
+        assert!(
+            hedged.iter().any(|words| defect.effect.contains(words)),
+            "{}",
+            defect.effect
+        );
+        assert!(!defect.figure.contains("errno"), "{}", defect.figure);
+    }
 }

@@ -1,6 +1,7 @@
 use std::collections::BTreeSet;
 
 use bytemuck::Zeroable as _;
+use pinwatch_common::cause::PassOutcome;
 use pinwatch_common::record::Pin;
 use serde_json::Value;
 
@@ -38,7 +39,7 @@ fn pin(returned: i64) -> PinEvent {
             returned,
             passes: 2,
             origin: 4,
-            migrate_ret: i32::from(returned < 0),
+            outcome: PassOutcome::Busy as u8,
             ..Pin::zeroed()
         },
         comm: *b"evil\x1b[2J\0\0\0\0\0\0\0\0",
