@@ -76,15 +76,15 @@ impl Boots<'_> {
         self.args.output.join(format!("{side}-{run}.pw"))
     }
 
-    /// A comparison of these boots of two sides.
-    pub fn between(&self, base: &Side, new: &Side, runs: RangeInclusive<u32>) -> Comparison<'_> {
-        let files = |side: &Side| {
-            let runs = runs.clone();
-            runs.map(|run| self.file(side.name, run)).collect()
+    /// A comparison of two sides, each with some of its boots.
+    pub fn between(&self, base: (&Side, &[u32]), new: (&Side, &[u32])) -> Comparison<'_> {
+        let files = |(side, boots): (&Side, &[u32])| {
+            let files = boots.iter().map(|boot| self.file(side.name, *boot));
+            files.collect()
         };
         // The functions differ between kernels, and so do the hooks.
         let mut allowed = vec!["hooks"];
-        if base.append != new.append {
+        if base.0.append != new.0.append {
             allowed.push("command_line");
         }
         allowed.extend(self.args.allow.iter().map(String::as_str));

@@ -105,7 +105,8 @@ impl Evaluation<'_> {
     }
 
     fn comparison(&self, other: &Side, runs: u32) -> Comparison<'_> {
-        self.boots.between(&self.sides[0], other, 1..=runs)
+        let runs: Vec<_> = (1..=runs).collect();
+        self.boots.between((&self.sides[0], &runs), (other, &runs))
     }
 }
 
