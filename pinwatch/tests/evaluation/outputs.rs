@@ -112,6 +112,25 @@ fn mail_shows_what_changed_and_what_boots_would_resolve() {
 }
 
 #[test]
+fn mail_prefers_unresolved_changes_to_figures_that_did_not_move() {
+    let folder = Folder::new("mail-unresolved");
+    let (base, new) = (folder.file("base"), folder.file("new"));
+    let pins = |duration_ns| {
+        let pin = Pin {
+            duration_ns,
+            ..plain()
+        };
+        let names = ('a'..='t').flat_map(|name| vec![named(&name.to_string(), pin); 30]);
+        names.collect::<Vec<_>>()
+    };
+    write(&base, &pins(10_000), unchanged);
+    write(&new, &pins(10_300), unchanged);
+    let mail = text(&pinwatch(&["compare", "--format=mail"], &[&base, &new]));
+    assert!(mail.contains("+3.0%"), "{mail}");
+    assert!(!mail.contains("+0.0pp"), "{mail}");
+}
+
+#[test]
 fn verdict_of_equal_kernels_fits_the_mail() {
     let same = data("6.12.pw");
     let mail = text(&pinwatch(&["compare", "--format=mail"], &[&same, &same]));

@@ -4,32 +4,22 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use super::args::EvaluateArgs;
 use super::boots::Boots;
-use super::comparison::Found;
+use super::comparison::{Comparison, Found};
 use super::side::Side;
 use crate::bench::document;
 use crate::kernel::Choice;
 
-/// Compares base with itself, each time in new boots.
+/// Compares base with itself, many times.
 pub fn run(args: &EvaluateArgs, boots: &Boots<'_>, kernel: &Side, times: u32) -> Result<ExitCode> {
     let started = Instant::now();
-    let named = |name| Side {
-        name,
-        ..kernel.clone()
+    let all = match args.boots {
+        Some(number) => of_drawn_boots(args, boots, kernel, times, number)?,
+        None => of_new_boots(args, boots, kernel, times)?,
     };
-    let halves = [named("base"), named("base-again")];
-    let mut all = Vec::new();
-    for time in 0..times {
-        let runs = time * args.repeat + 1..=(time + 1) * args.repeat;
-        boots.record(&halves, runs.clone())?;
-        let comparison = boots.between(&args.allow, &halves[0], &halves[1], runs);
-        let name = format!("comparison-{}", time + 1);
-        all.push(comparison.write(&args.output, &name)?);
-        eprintln!("xtask: {}", false_alarms(&all).replace('\n', ";"));
-    }
     println!("{}", false_alarms(&all));
     let result = Aa {
         kernel: match &args.base {
@@ -42,7 +32,8 @@ pub fn run(args: &EvaluateArgs, boots: &Boots<'_>, kernel: &Side, times: u32) ->
         } else {
             "time"
         },
-        boots: args.repeat,
+        each: args.repeat,
+        boots: args.boots.unwrap_or(2 * args.repeat * times),
         took: started.elapsed(),
         comparisons: &all,
     };
@@ -53,30 +44,97 @@ pub fn run(args: &EvaluateArgs, boots: &Boots<'_>, kernel: &Side, times: u32) ->
     Ok(ExitCode::SUCCESS)
 }
 
+/// Compares new boots each time.
+fn of_new_boots(
+    args: &EvaluateArgs,
+    boots: &Boots<'_>,
+    kernel: &Side,
+    times: u32,
+) -> Result<Vec<Found>> {
+    let each = args.repeat;
+    let named = |name| Side {
+        name,
+        ..kernel.clone()
+    };
+    let halves = [named("base"), named("base-again")];
+    let mut all = Vec::new();
+    for time in 0..times {
+        let runs = time * each + 1..=(time + 1) * each;
+        boots.record(&halves, runs.clone())?;
+        let runs: Vec<_> = runs.collect();
+        let comparison = boots.between(&args.allow, (&halves[0], &runs), (&halves[1], &runs));
+        compare(boots, &comparison, &mut all)?;
+    }
+    Ok(all)
+}
+
+/// Compares boots that are drawn from a number of them.
+fn of_drawn_boots(
+    args: &EvaluateArgs,
+    boots: &Boots<'_>,
+    kernel: &Side,
+    times: u32,
+    number: u32,
+) -> Result<Vec<Found>> {
+    let each = args.repeat;
+    ensure!(
+        number >= 2 * each,
+        "--boots {number} is too few: a comparison needs {} (--repeat {each})",
+        2 * each
+    );
+    boots.record(std::slice::from_ref(kernel), 1..=number)?;
+    let mut random = fastrand::Rng::with_seed(number.into());
+    let mut all = Vec::new();
+    for _ in 0..times {
+        let [one, other] = drawn(&mut random, number, each);
+        let comparison = boots.between(&args.allow, (kernel, &one), (kernel, &other));
+        compare(boots, &comparison, &mut all)?;
+    }
+    Ok(all)
+}
+
+/// Two sets of boots that have none in common.
+fn drawn(random: &mut fastrand::Rng, number: u32, each: u32) -> [Vec<u32>; 2] {
+    let mut boots: Vec<_> = (1..=number).collect();
+    random.shuffle(&mut boots);
+    let mut sets = boots.chunks(each as usize);
+    [(); 2].map(|()| sets.next().unwrap_or_default().to_vec())
+}
+
+fn compare(boots: &Boots<'_>, comparison: &Comparison<'_>, all: &mut Vec<Found>) -> Result<()> {
+    let name = format!("comparison-{}", all.len() + 1);
+    all.push(comparison.write(boots.output, &name)?);
+    eprintln!("xtask: {}", false_alarms(all).replace('\n', ";"));
+    Ok(())
+}
+
 /// Comparisons of a kernel with itself.
 struct Aa<'a> {
     kernel: String,
     clock: &'static str,
     /// Boots of each side of a comparison.
+    each: u32,
+    /// Boots of all comparisons.
     boots: u32,
     took: Duration,
     comparisons: &'a [Found],
 }
 
 impl Aa<'_> {
-    fn all_boots(&self) -> usize {
-        2 * self.boots as usize * self.comparisons.len()
-    }
-
     fn figures(&self) -> usize {
         let judged = self.comparisons.iter().map(|found| found.judged);
         judged.sum::<usize>() / self.comparisons.len().max(1)
     }
 
     fn extent(&self) -> String {
+        let used = 2 * self.each * self.comparisons.len() as u32;
+        let reuse = match used.div_ceil(self.boots) {
+            1 => "each in one comparison".to_owned(),
+            times => format!("each in about {times} comparisons, which depend on each other"),
+        };
         format!(
-            "{} boots of {}, each in one comparison of {} deciding figures; clock: {}; {} s",
-            self.all_boots(),
+            "{} boots of {}, {reuse}; {} deciding figures; clock: {}; {} s",
+            self.boots,
             self.kernel,
             self.figures(),
             self.clock,
@@ -86,7 +144,7 @@ impl Aa<'_> {
 
     /// The cells that tell rows apart.
     fn key(&self) -> String {
-        format!("| {} | {} | {} |", self.kernel, self.clock, self.boots)
+        format!("| {} | {} | {} |", self.kernel, self.clock, self.each)
     }
 
     fn row(&self) -> String {
@@ -96,7 +154,7 @@ impl Aa<'_> {
             self.comparisons.len(),
             self.figures(),
             alarms(self.comparisons),
-            self.all_boots(),
+            self.boots,
             self.took.as_secs().div_ceil(60)
         )
     }
@@ -127,6 +185,8 @@ fn false_alarms(comparisons: &[Found]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     fn alarm(figures: &[&str]) -> Found {
@@ -147,15 +207,30 @@ mod tests {
     }
 
     #[test]
+    fn drawn_boots_are_on_one_side_only() {
+        let mut random = fastrand::Rng::with_seed(1);
+        for _ in 0..100 {
+            let [one, other] = drawn(&mut random, 7, 3);
+            let all: BTreeSet<_> = one.iter().chain(&other).collect();
+            assert_eq!(all.len(), 6, "{one:?} {other:?}");
+            assert!(all.iter().all(|boot| (1..=7).contains(*boot)));
+        }
+    }
+
+    #[test]
     fn a_row_begins_with_its_key() {
         let result = Aa {
             kernel: "6.12".to_owned(),
             clock: "time",
-            boots: 3,
+            each: 3,
+            boots: 12,
             took: Duration::from_secs(61),
             comparisons: &[alarm(&["a"]), alarm(&[])],
         };
         assert_eq!(result.row(), "| 6.12 | time | 3 | 2 | 75 | 1 | 12 | 2 |");
         assert!(result.row().starts_with(&result.key()));
+        assert!(result.extent().contains("each in one comparison;"));
+        let reused = Aa { boots: 6, ..result };
+        assert!(reused.extent().contains("each in about 2 comparisons"));
     }
 }

@@ -19,6 +19,7 @@ use crate::kernel::Choice;
   cargo xtask evaluate --base 6.12 --new 7.3 --also 6.18 --repeat 3
   cargo xtask evaluate --base 7.2 --new 7.3 --append cma=512M
   cargo xtask evaluate --base 6.12 --aa 20
+  cargo xtask evaluate --base 6.12 --aa 20 --repeat 3 --boots 12
   cargo xtask evaluate --base-kernel ../linux/base/vmlinux --new-kernel ../linux/patched/vmlinux
 
 docs/lab.md describes kernels built from patches; docs/evaluation.md the comparison, and the configuration
@@ -91,6 +92,10 @@ pub struct EvaluateArgs {
     /// comparison see a difference where there is none?
     #[arg(long, value_name = "N", conflicts_with_all = ["new", "new_kernel", "new_patches", "until_resolved"], value_parser = clap::value_parser!(u32).range(1..=99))]
     pub aa: Option<u32>,
+    /// Make this many boots for --aa, and draw those of each comparison from them. The comparisons then depend on
+    /// each other [default: each boot is in one comparison]
+    #[arg(long, value_name = "N", requires = "aa", value_parser = clap::value_parser!(u32).range(2..=999))]
+    pub boots: Option<u32>,
     /// Write the result of --aa into docs/evaluation.md
     #[arg(long, requires = "aa")]
     pub document: bool,

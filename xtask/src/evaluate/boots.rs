@@ -93,23 +93,22 @@ impl Boots<'_> {
         self.output.join(format!("{side}-{run}.pw"))
     }
 
-    /// A comparison of these boots of two sides.
+    /// A comparison of two sides, each with some of its boots.
     ///
     /// `accepted` names differences of the recordings, as `pinwatch compare --allow` does.
     pub fn between(
         &self,
         accepted: &[String],
-        base: &Side,
-        new: &Side,
-        runs: RangeInclusive<u32>,
+        base: (&Side, &[u32]),
+        new: (&Side, &[u32]),
     ) -> Comparison<'_> {
-        let files = |side: &Side| {
-            let runs = runs.clone();
-            runs.map(|run| self.file(side.name, run)).collect()
+        let files = |(side, boots): (&Side, &[u32])| {
+            let files = boots.iter().map(|boot| self.file(side.name, *boot));
+            files.collect()
         };
         // The functions differ between kernels, and so do the hooks.
         let mut allowed = vec!["hooks"];
-        if base.append != new.append {
+        if base.0.append != new.0.append {
             allowed.push("command_line");
         }
         allowed.extend(accepted.iter().map(String::as_str));

@@ -115,9 +115,10 @@ impl Evaluation<'_> {
     }
 
     fn comparison(&self, other: &Side, runs: u32) -> Comparison<'_> {
-        let runs = 1..=runs;
+        let runs: Vec<_> = (1..=runs).collect();
         let accepted = &self.args.allow;
-        self.boots.between(accepted, &self.sides[0], other, runs)
+        self.boots
+            .between(accepted, (&self.sides[0], &runs), (other, &runs))
     }
 }
 

@@ -56,14 +56,16 @@ fn exceeds(line: &Line) -> bool {
     matches!(line.verdict, Change::Worse | Change::Better)
 }
 
-/// The most important figures: pins that fail or do not return first, then by size of the change.
+/// The most important figures: of those that changed, pins that fail or do not return first, then by size of the
+/// change.
 fn selected(comparison: &Comparison, space: usize) -> Vec<&Line> {
     let with = |verdict: Change| {
         let mut lines: Vec<_> = deciding(comparison)
             .filter(|line| line.verdict == verdict)
             .collect();
         lines.sort_by(|a, b| {
-            let first = |line: &Line| line.group != ALL_PINS && line.figure != FAILED;
+            let first =
+                |line: &Line| exceeds(line) && line.group != ALL_PINS && line.figure != FAILED;
             first(a).cmp(&first(b)).then(size(b).total_cmp(&size(a)))
         });
         lines
