@@ -41,7 +41,8 @@ pub const ALGORITHMS: [Algorithm; 4] = [
         title: "old loop",
         name: "the old loop",
         does: "Moves pages of CMA areas only. It isolates what it can, unpins everything, migrates and starts again. \
-               Isolation has no limit.",
+               Since 5.10.38 it repeats a failed isolation without limit, and fails at the first failed migration. The \
+               loop of the review left such pages in CMA and succeeded.",
         from: From::Built {
             series: "5.10",
             name: "question-old",
