@@ -188,18 +188,25 @@ pub fn outcome(byte: u8) -> PassOutcome {
     ][usize::from(byte & 7)]
 }
 
+/// Number of failures that are counted apart: every [`PassOutcome`] with every errno class, `Retry` as
+/// `Nothing`.
+pub const FAILURES: usize = (PASS_OUTCOMES - 1) * ERRNOS;
+
 /// Index of a failed pin in [`OriginCells::failures`](crate::fold::OriginCells::failures).
 #[inline(always)]
 #[must_use]
 pub fn failure_index(pin: &Pin) -> usize {
-    (pin.outcome & 7) as usize * ERRNOS + class_of(pin.returned)
+    let outcome = (pin.outcome & 7) as usize;
+    // 1 less, unless it is 0; without a branch, as `steps`.
+    let row = outcome - ((outcome + 7) >> 3);
+    row * ERRNOS + class_of(pin.returned)
 }
 
 /// Cause of the failures at one index of [`OriginCells::failures`](crate::fold::OriginCells::failures).
 #[must_use]
 pub fn cause_at(index: usize) -> Cause {
     let errno = ERRNO_CLASSES.get(index % ERRNOS).map(|(_, name)| *name);
-    match outcome((index / ERRNOS) as u8) {
+    match outcome((index / ERRNOS) as u8 + 1) {
         Busy => Cause::MigrateBusy,
         NoTarget => Cause::MigrateNomem,
         NotIsolated | FoundAgain => Cause::Isolate,

@@ -5,7 +5,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::cause::{ERRNOS, PASS_OUTCOMES, failure_index};
+use crate::cause::{FAILURES, failure_index};
 use crate::histogram::{DURATION_BUCKETS, PASS_BUCKETS, duration_bucket, pass_bucket};
 use crate::loss::LOSSES;
 use crate::record::{ISOLATES, ORIGINS, PHASES, Phase, Pin, ZONES};
@@ -57,7 +57,7 @@ pub struct OriginCells {
     /// Only of pins that are not plain.
     passes: PassCells,
     /// Failed pins by [`failure_index`].
-    pub failures: [u64; PASS_OUTCOMES * ERRNOS],
+    pub failures: [u64; FAILURES],
 }
 
 /// Statistics of pins on one CPU. The return programs of all pins write them, as [`Add`] describes.
@@ -374,7 +374,7 @@ mod tests {
     extern crate std;
 
     use super::*;
-    use crate::cause::{ERRNO_CLASSES, PassOutcome, cause, cause_at};
+    use crate::cause::{ERRNO_CLASSES, ERRNOS, cause, cause_at};
     use crate::histogram::{PASS_EDGES, duration_upper_ns};
     use crate::record::CAUSES;
     use proptest::prelude::*;
@@ -388,7 +388,7 @@ mod tests {
             ..Pin::zeroed()
         };
         fold_pin(&mut cells, &pin);
-        let other = PassOutcome::Nothing as usize * ERRNOS + ERRNOS - 1;
+        let other = ERRNOS - 1;
         assert_eq!(cells.origins[0].failures[other], 1);
     }
 
