@@ -1,14 +1,17 @@
 //! `cargo xtask test --lab`: the retry loop of 5.10 and version 4 of December 2020, each beside an obstacle of
 //! known size. What pinwatch counts must be what the two algorithms do.
 
-use std::collections::BTreeMap;
+mod checks;
+
 use std::path::Path;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
-use serde_json::{Value, json};
+use anyhow::{Context, Result};
+use serde_json::json;
 
+use self::checks::Expected::{self, Pin, Sums};
+use self::checks::{check_endless, sections};
 use super::steps::Steps;
 use crate::build;
 use crate::cache::Cache;
@@ -41,15 +44,6 @@ struct Case {
     command: &'static str,
     expected: Expected,
 }
-
-enum Expected {
-    /// Fields of the only pin.
-    Pin(fn() -> Value),
-    /// The number of pins, their passes and their migrated pages.
-    Sums([u64; 3]),
-}
-
-use Expected::{Pin, Sums};
 
 /// Looks at CMA pages only, and retries isolation for ever. In 5.10 CMA serves user pages only while more than
 /// half of the free memory is CMA.
@@ -295,116 +289,6 @@ fn placed((host, guest): (&Path, &str)) -> Placed {
     }
 }
 
-/// The JSON lines of each section.
-fn sections(output: &str) -> BTreeMap<&str, Vec<Value>> {
-    let mut sections: BTreeMap<&str, Vec<Value>> = BTreeMap::new();
-    let mut name = "";
-    for line in output.lines() {
-        if let Some(next) = line.strip_prefix("== ") {
-            name = next;
-            sections.entry(name).or_default();
-        } else if let Ok(value) = serde_json::from_str(line) {
-            sections.entry(name).or_default().push(value);
-        }
-    }
-    sections
-}
-
-/// The pins among the lines that one call of `pinwatch load` caused.
-fn pins(lines: &[Value]) -> Vec<&Value> {
-    lines.iter().filter(|line| line["type"] == "pin").collect()
-}
-
-impl Expected {
-    fn check(&self, lines: &[Value]) -> Result<()> {
-        match self {
-            Pin(fields) => check_pin(lines, &fields()),
-            Sums(sums) => check_sums(lines, *sums),
-        }
-    }
-}
-
-fn check_sums(lines: &[Value], expected: [u64; 3]) -> Result<()> {
-    let pins = pins(lines);
-    let sum = |field: &str| {
-        let values = pins.iter().filter_map(|pin| pin[field].as_u64());
-        values.sum::<u64>()
-    };
-    let found = [pins.len() as u64, sum("passes"), sum("migrated")];
-    ensure!(
-        found == expected,
-        "pins, passes and migrated pages are {found:?} instead of {expected:?}"
-    );
-    Ok(())
-}
-
-fn check_pin(lines: &[Value], expected: &Value) -> Result<()> {
-    let [pin] = pins(lines)[..] else {
-        bail!("{} pins instead of one", pins(lines).len());
-    };
-    check_fields(pin, expected)
-}
-
-/// Fields of `expected` that `found` does not have. More fields may be there.
-fn differences(name: &str, expected: &Value, found: &Value, wrong: &mut Vec<String>) {
-    match expected.as_object() {
-        Some(fields) => {
-            for (field, expected) in fields {
-                differences(field, expected, &found[field], wrong);
-            }
-        }
-        None if expected == found => {}
-        None => wrong.push(format!("{name} is {found} instead of {expected}")),
-    }
-}
-
-/// A pin that spins without a call of migrate_pages, until it can isolate.
-fn check_endless(lines: &[Value]) -> Result<()> {
-    let is_in_flight = |line: &&Value| line["type"] == "in_flight";
-    let in_flight = lines.iter().find(is_in_flight);
-    let in_flight = in_flight.context("the pin was never shown in flight")?;
-    check_fields(in_flight, &json!({"migrate_calls": 0, "migrated": 0}))?;
-    let failures = in_flight["isolate_failures"].as_u64().unwrap_or_default();
-    ensure!(
-        failures > 25_600,
-        "only {failures} isolations failed: the pin does not spin"
-    );
-    // The kernel scans the 256 pages again without pinning again. Each scan is a pass.
-    let number = |line: &Value, name: &str| line[name].as_u64().unwrap_or_default();
-    let (passes, unpinnable) = (number(in_flight, "passes"), number(in_flight, "unpinnable"));
-    ensure!(
-        // A pin is read while it counts.
-        passes.abs_diff(unpinnable.div_ceil(256)) <= 1,
-        "{passes} passes found {unpinnable} unpinnable pages: not 256 in each"
-    );
-    let activity = in_flight["signature"].as_str().unwrap_or_default();
-    let expected = format!("looping on isolation: {passes} passes, ");
-    ensure!(
-        activity.starts_with(&expected) && activity.ends_with(", no migrate call"),
-        "it is shown as \"{activity}\""
-    );
-    let [pin] = pins(lines)[..] else {
-        bail!("{} pins instead of one", pins(lines).len());
-    };
-    // The knob goes off in the middle of a scan: the pages behind it migrate at once, the others after the next scan.
-    let calls = number(pin, "migrate_calls");
-    ensure!(
-        (1..=2).contains(&calls),
-        "migrate_calls is {calls} instead of 1 or 2"
-    );
-    check_fields(
-        pin,
-        &json!({"ok": true, "migrated": 256, "migrate_failed": 0, "pages_repinned": 256 * calls}),
-    )
-}
-
-fn check_fields(line: &Value, expected: &Value) -> Result<()> {
-    let mut wrong = Vec::new();
-    differences("", expected, line, &mut wrong);
-    ensure!(wrong.is_empty(), "{}", wrong.join(", "));
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -416,19 +300,5 @@ mod tests {
                 assert!(patch.exists(), "{}", patch.display());
             }
         }
-    }
-
-    #[test]
-    fn wrong_counts_fail() {
-        let output = "== a\n{\"type\":\"start\"}\n{\"type\":\"pin\",\"passes\":11,\"isolate_failures\":{\"lru\":2,\"hugetlb\":0}}\n== b\n";
-        let sections = sections(output);
-        let check = |expected| check_pin(&sections["a"], &expected);
-        check(json!({"passes": 11, "isolate_failures": {"lru": 2}})).unwrap();
-        let error = check(json!({"passes": 12})).unwrap_err().to_string();
-        assert_eq!(error, "passes is 11 instead of 12");
-        assert!(check(json!({"isolate_failures": {"lru": 3}})).is_err());
-        assert!(check_pin(&sections["b"], &json!({})).is_err());
-        check_sums(&sections["a"], [1, 11, 0]).unwrap();
-        assert!(check_sums(&sections["a"], [1, 12, 0]).is_err());
     }
 }
