@@ -48,3 +48,23 @@ pub fn modules(own: Option<&Fetched>) -> Vec<String> {
         .map(str::to_owned)
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_kernel_gets_the_modules_that_it_has() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("release"), "6.1.0-own").unwrap();
+        fs::create_dir(folder.path().join("modules")).unwrap();
+        let own = Fetched::open(folder.path().to_owned()).unwrap();
+        assert!(modules(Some(&own)).is_empty());
+        let builtin = "kernel/drivers/vfio/pci/vfio-pci.ko\n";
+        fs::write(own.modules().join("modules.builtin"), builtin).unwrap();
+        assert_eq!(modules(Some(&own)), ["vfio_pci"]);
+        assert_eq!(modules(None), MODULES);
+    }
+}
