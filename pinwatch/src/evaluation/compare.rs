@@ -10,6 +10,9 @@
 //! the differences between boots. Intervals of durations are then widened by [`Rules::run_spread`], or by
 //! the change of the machine's speed if that is larger.
 //!
+//! Runs of a side on a slower machine show no difference of the kernels: what the machine's speed differs by
+//! between the sides widens the intervals of durations.
+//!
 //! A burst in a single run can be chance, even if the other side has none: each side's share has the error
 //! that the side with the stronger bursts shows ([`SampleSet::resemblance`]).
 //!
@@ -33,7 +36,7 @@ use super::line::{Change, Line, NotCompared};
 use super::lost::{not_applicable, not_measured, refuse_without_pins};
 use super::pair::{Pair, SHARE};
 use super::sample_set::SampleSet;
-use super::stats::LEVEL;
+use super::stats::{self, LEVEL};
 use super::unreturned;
 use crate::model::format::{Clock, printable};
 
@@ -66,15 +69,43 @@ impl fmt::Display for Rules {
     }
 }
 
+/// Natural logarithms of the times of the fixed work at both ends of a recording.
+fn speeds(capture: &Capture) -> impl Iterator<Item = f64> {
+    let end = capture.end.as_ref().and_then(|end| end.yardstick_ns);
+    let measured = [capture.header.yardstick_ns, end].into_iter().flatten();
+    measured.filter(|ns| *ns > 0).map(|ns| (ns as f64).ln())
+}
+
 /// Longest time of the fixed work in these recordings divided by the shortest; 1 if they have none.
 fn unsteadiness(base: &[Capture], new: &[Capture]) -> f64 {
-    let measured = base.iter().chain(new).flat_map(|capture| {
-        let end = capture.end.as_ref().and_then(|end| end.yardstick_ns);
-        [capture.header.yardstick_ns, end]
-    });
-    let measured: Vec<_> = measured.flatten().filter(|ns| *ns > 0).collect();
-    let ends = measured.iter().max().zip(measured.iter().min());
-    ends.map_or(1.0, |(most, least)| *most as f64 / *least as f64)
+    let measured = || base.iter().chain(new).flat_map(speeds);
+    let (least, most) = (
+        measured().fold(f64::INFINITY, f64::min),
+        measured().fold(f64::NEG_INFINITY, f64::max),
+    );
+    if least <= most {
+        (most - least).exp()
+    } else {
+        1.0
+    }
+}
+
+/// Squared difference of the logarithm of the machine's speed between the two sides, beyond what the runs of a
+/// side differ by: those differences are in its durations too. 0 if a recording has no calibration.
+fn imbalance(base: &[Capture], new: &[Capture]) -> f64 {
+    let of_runs = |side: &[Capture]| -> Option<Vec<f64>> {
+        let runs = side.iter().map(|capture| {
+            let speeds: Vec<_> = speeds(capture).collect();
+            (!speeds.is_empty()).then(|| stats::mean(&speeds))
+        });
+        runs.collect()
+    };
+    let Some((base, new)) = of_runs(base).zip(of_runs(new)) else {
+        return 0.0;
+    };
+    let chance = [&base, &new].map(|side| stats::error_squared(side).unwrap_or_default());
+    let difference = stats::mean(&new) - stats::mean(&base);
+    (difference.powi(2) - chance[0] - chance[1]).max(0.0)
 }
 
 fn clock(base: &[Capture], new: &[Capture]) -> Clock {
@@ -121,6 +152,7 @@ pub fn compare(base: &[Capture], new: &[Capture], rules: Rules) -> Result<Compar
         rules.run_spread.ln_1p().powi(2),
         comparison.unsteadiness.ln().powi(2) / 2.0,
     );
+    let imbalance = imbalance(base, new);
     let lost = FIGURES.iter().map(|figure| {
         not_measured(figure, base, new).or_else(|| not_applicable(figure, base, new))
     });
@@ -174,6 +206,7 @@ pub fn compare(base: &[Capture], new: &[Capture], rules: Rules) -> Result<Compar
                 base: base_side,
                 new: new_side,
                 shared,
+                imbalance,
                 failures: match figure.name {
                     FAILED => failures(new, base),
                     _ => Vec::new(),

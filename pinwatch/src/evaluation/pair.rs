@@ -24,6 +24,8 @@ pub struct Pair<'a> {
     pub new: SampleSet,
     /// Squared error of a duration's logarithm that all pins of a run share.
     pub shared: f64,
+    /// Squared error of a duration's logarithm that all runs of a side share, if runs are compared.
+    pub imbalance: f64,
     pub failures: Vec<String>,
 }
 
@@ -81,10 +83,19 @@ impl Pair<'_> {
             (_, false) => side.error_within(),
         };
         // `shared` applies to the logarithm of a duration.
-        let shared = logs && self.figure.unit.is_time() && !self.by_run();
+        let is_time = logs && self.figure.unit.is_time();
         Errors {
             inflations: [base.inflation(), new.inflation()],
-            shared: if shared { self.shared } else { 0.0 },
+            shared: if is_time && !self.by_run() {
+                self.shared
+            } else {
+                0.0
+            },
+            estimated: if is_time && self.by_run() {
+                self.imbalance
+            } else {
+                0.0
+            },
             least: [least(base), least(new)],
         }
     }

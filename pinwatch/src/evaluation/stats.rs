@@ -106,6 +106,8 @@ pub struct Errors {
     pub inflations: [f64; 2],
     /// Squared error that all values of one side share.
     pub shared: f64,
+    /// Squared error of the difference that is itself estimated from little: it adds no degrees of freedom.
+    pub estimated: f64,
     /// Squared error of each side's mean that is known from elsewhere, if it is larger than that of the values.
     pub least: [f64; 2],
 }
@@ -115,6 +117,7 @@ impl Errors {
     pub const INDEPENDENT: Self = Self {
         inflations: [1.0; 2],
         shared: 0.0,
+        estimated: 0.0,
         least: [0.0; 2],
     };
 }
@@ -133,16 +136,16 @@ pub fn of_difference(base: &[f64], new: &[f64], errors: Errors, level: f64) -> O
             f64::max(b * base_inflation, base_least),
             f64::max(n * new_inflation, new_least),
         );
-        let all = b + n + 2.0 * errors.shared;
+        let known = b + n + 2.0 * errors.shared;
         let share = |error: f64, values: &[f64]| error.powi(2) / (values.len() as f64 - 1.0);
         // Degrees of freedom come from the samples alone: `shared` is known, not estimated.
         let below = share(b, base) + share(n, new);
         let degrees = if below > 0.0 {
-            all.powi(2) / below
+            known.powi(2) / below
         } else {
             f64::INFINITY
         };
-        let half = t(degrees, level) * all.sqrt();
+        let half = t(degrees, level) * (known + errors.estimated).sqrt();
         (value - half, value + half)
     });
     Some(Estimate { value, interval })
@@ -263,6 +266,17 @@ mod tests {
             1.0,
             1.0 - 2.7718,
             1.0 + 2.7718,
+        );
+        // An estimated error widens the first example by the root of its share in the variance, 5/6 * 3 of 5/6.
+        let estimated = Errors {
+            estimated: 2.5,
+            ..Errors::INDEPENDENT
+        };
+        near(
+            of_difference(&base, &new, estimated, LEVEL).unwrap(),
+            4.0,
+            4.0 - 2.0 * 2.2337,
+            4.0 + 2.0 * 2.2337,
         );
         // The same with values that differ by almost nothing: many degrees of freedom.
         let nearly_equal = [4.0, 4.0 + 1e-9, 4.0, 4.0];

@@ -1,6 +1,7 @@
 //! Verdicts on figures: differences, and none between runs of one kernel.
 
 use std::fs;
+use std::path::Path;
 
 use pinwatch_common::record::Pin;
 
@@ -71,6 +72,48 @@ fn compare_finds_no_difference_between_runs_of_one_kernel() {
         }
     }
     assert!(alarms.len() <= 2, "{alarms:#?}");
+}
+
+#[test]
+fn boots_on_a_slower_machine_are_not_reported_as_a_slower_kernel() {
+    let folder = Folder::new("imbalance");
+    let boot = |name: String, times: f64, speed: f64, seed| {
+        let path = folder.file(&name);
+        let kernel = Kernel {
+            ns_per_page: times * OLD.ns_per_page,
+            yardstick_ns: Some((30e6 * speed) as u64),
+            ..OLD
+        };
+        record(&path, kernel, 1000, seed);
+        path.display().to_string()
+    };
+    // The machine's speed at each boot of both sides, for a new kernel of which all pins take 1.5 times as long.
+    let compared = |speeds: [[f64; 3]; 2]| {
+        let side = |name: &str, times: f64, speeds: [f64; 3], first: u64| {
+            let boots = (first..).zip(speeds);
+            let boots = boots.map(|(n, speed)| boot(format!("{name}{n}"), times, speed, n));
+            boots.collect::<Vec<_>>()
+        };
+        let base = side("base", 1.0, speeds[0], 1);
+        let new = side("new", 1.5, speeds[1], 4);
+        let (more_base, more_new) = (base[1..].join(","), new[1..].join(","));
+        let output = pinwatch(
+            &[
+                "compare",
+                "--more-base",
+                &more_base,
+                "--more-new",
+                &more_new,
+            ],
+            &[Path::new(&base[0]), Path::new(&new[0])],
+        );
+        text(&output)
+    };
+    let shown = compared([[1.0, 1.01, 1.02], [1.5, 1.51, 1.52]]);
+    assert!(shown.starts_with("no difference"), "{shown}");
+    // A machine that becomes slower hits both sides alike, if boots alternate.
+    let shown = compared([[1.0, 1.3, 1.6], [1.0, 1.3, 1.6]]);
+    assert!(shown.starts_with("worse: "), "{shown}");
 }
 
 #[test]

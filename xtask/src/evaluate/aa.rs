@@ -93,12 +93,19 @@ fn of_drawn_boots(
     Ok(all)
 }
 
-/// Two sets of boots that have none in common.
+/// Two sets of boots that have none in common. Of two consecutive boots, each set has one: an evaluation alternates
+/// its boots too, so that a host that becomes slower hits both sides alike.
 fn drawn(random: &mut fastrand::Rng, number: u32, each: u32) -> [Vec<u32>; 2] {
-    let mut boots: Vec<_> = (1..=number).collect();
-    random.shuffle(&mut boots);
-    let mut sets = boots.chunks(each as usize);
-    [(); 2].map(|()| sets.next().unwrap_or_default().to_vec())
+    let mut pairs: Vec<_> = (1..=number / 2).map(|n| [2 * n - 1, 2 * n]).collect();
+    random.shuffle(&mut pairs);
+    let mut sets = [Vec::new(), Vec::new()];
+    for mut pair in pairs.into_iter().take(each as usize) {
+        random.shuffle(&mut pair);
+        for (set, boot) in sets.iter_mut().zip(pair) {
+            set.push(boot);
+        }
+    }
+    sets
 }
 
 fn compare(boots: &Boots<'_>, comparison: &Comparison<'_>, all: &mut Vec<Found>) -> Result<()> {
@@ -213,7 +220,13 @@ mod tests {
             let [one, other] = drawn(&mut random, 7, 3);
             let all: BTreeSet<_> = one.iter().chain(&other).collect();
             assert_eq!(all.len(), 6, "{one:?} {other:?}");
-            assert!(all.iter().all(|boot| (1..=7).contains(*boot)));
+            assert!(all.iter().all(|boot| (1..=6).contains(*boot)));
+            let consecutive = one.iter().zip(&other);
+            assert!(
+                consecutive
+                    .into_iter()
+                    .all(|(a, b)| a.div_ceil(2) == b.div_ceil(2))
+            );
         }
     }
 

@@ -91,9 +91,10 @@ pub fn check_endless(lines: &[Value]) -> Result<()> {
     // The kernel scans the 256 pages again without pinning again. Each scan is a pass.
     let number = |line: &Value, name: &str| line[name].as_u64().unwrap_or_default();
     let (passes, unpinnable) = (number(in_flight, "passes"), number(in_flight, "unpinnable"));
+    // A pin is read while it counts, and the reader can lose its processor between the two.
+    let expected = unpinnable.div_ceil(256);
     ensure!(
-        // A pin is read while it counts.
-        passes.abs_diff(unpinnable.div_ceil(256)) <= 1,
+        passes.abs_diff(expected) <= 1 + passes / 10,
         "{passes} passes found {unpinnable} unpinnable pages: not 256 in each"
     );
     let activity = in_flight["signature"].as_str().unwrap_or_default();
