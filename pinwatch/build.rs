@@ -181,9 +181,10 @@ fn version() -> Result<()> {
         .output();
     let revision = git.ok().filter(|output| output.status.success());
     let revision = revision.and_then(|output| String::from_utf8(output.stdout).ok());
+    // Without git, or outside of a clone, the label still has a value: Prometheus drops an empty one.
     println!(
         "cargo:rustc-env=PINWATCH_REVISION={}",
-        revision.unwrap_or_default().trim()
+        revision.as_deref().map_or("unknown", str::trim)
     );
     Ok(())
 }

@@ -16,22 +16,29 @@ use crate::guest::Placed;
 pub struct ToolSet {
     /// Its name in the cache.
     entry: &'static str,
-    packages: [&'static str; 2],
-    programs: [&'static str; 2],
+    packages: &'static [&'static str],
+    programs: &'static [&'static str],
 }
 
 /// Tools to compare pinwatch's overhead with.
 pub const COMPARED: ToolSet = ToolSet {
     entry: "peers",
-    packages: ["bpftrace", "libbpf-tools"],
-    programs: ["usr/bin/bpftrace", "usr/sbin/funclatency-libbpf"],
+    packages: &["bpftrace", "libbpf-tools"],
+    programs: &["usr/bin/bpftrace", "usr/sbin/funclatency-libbpf"],
 };
 
 /// Tools that run beside pinwatch.
 pub const NEIGHBOURS: ToolSet = ToolSet {
     entry: "neighbours",
-    packages: ["bpftrace", "linux-perf"],
-    programs: ["usr/bin/bpftrace", "usr/bin/perf"],
+    packages: &["bpftrace", "linux-perf"],
+    programs: &["usr/bin/bpftrace", "usr/bin/perf"],
+};
+
+/// Pins registered buffers through io_uring.
+pub const FIO: ToolSet = ToolSet {
+    entry: "fio",
+    packages: &["fio"],
+    programs: &["usr/bin/fio"],
 };
 
 const LOADER: &str = "lib64/ld-linux-x86-64.so.2";
@@ -80,7 +87,7 @@ fn download(set: &ToolSet, cache: &Cache, mirrors: &MirrorArgs, scratch: &Path) 
     let (root, made) = (scratch.join("unpacked"), scratch.join("made"));
     fs::create_dir(&root)?;
     let apt = Apt::update(cache, TRIXIE, Arch::X86_64, mirrors)?;
-    let packages = apt.with_dependencies(&set.packages)?;
+    let packages = apt.with_dependencies(set.packages)?;
     let names: Vec<_> = packages.iter().map(|(name, _)| name.clone()).collect();
     apt.unpack(&names, &root)?;
     for program in set.programs {

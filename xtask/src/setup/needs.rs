@@ -229,6 +229,13 @@ pub const NEEDS: &[Need] = &[
         package: "patch",
         purpose: Purpose::Kernels,
     },
+    // xtask's own tests apply patches.
+    Need {
+        name: "patch",
+        present: in_path,
+        package: "patch",
+        purpose: Purpose::Tests,
+    },
     Need {
         name: "strip",
         present: in_path,

@@ -10,9 +10,10 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde_json::json;
 
-use self::checks::Expected::{self, Pin, Sums};
+use self::checks::Expected::{self, Pin, Pins, Sums};
 use self::checks::{check_endless, sections};
 use super::steps::Steps;
+use crate::bench::other_tools::{FIO, OtherTools};
 use crate::build;
 use crate::cache::Cache;
 use crate::debian::apt::MirrorArgs;
@@ -148,6 +149,14 @@ const V4: Lab = Lab {
             command: "gup_benchmark -L -m 64 -n 512 -r 5",
             expected: Sums([160, 192, 16_384]),
         },
+        // Each job registers its 32 buffers.
+        Case {
+            name: "fio",
+            before: "",
+            command: "fio --name=pins --ioengine=io_uring --fixedbufs --numjobs=4 --iodepth=32 --rw=read \
+                      --bs=4k --size=1m --filename=/tmp/data",
+            expected: Pins(128),
+        },
     ],
 };
 
@@ -200,7 +209,9 @@ pub fn run(cache: &Cache, mirrors: &MirrorArgs, steps: &Steps<'_>) -> Result<()>
         let Some(built) = built else { continue };
         let output = steps.run(&format!("pins on {}", lab.name), || {
             let programs = [(pinwatch.as_path(), PINWATCH), (&benchmark, BENCHMARK)];
-            lab.boot(built, programs, cache, mirrors)
+            let mut files = OtherTools::fetch(&FIO, cache, mirrors)?.placed();
+            files.extend(programs.map(placed));
+            lab.boot(built, files, cache, mirrors)
         })?;
         let Some(output) = output else { continue };
         let sections = sections(&output);
@@ -243,7 +254,7 @@ impl Lab {
     fn boot(
         &self,
         built: Fetched,
-        programs: [(&Path, &str); 2],
+        files: Vec<Placed>,
         cache: &Cache,
         mirrors: &MirrorArgs,
     ) -> Result<String> {
@@ -251,7 +262,7 @@ impl Lab {
             kernel: &OWN,
             own: Some(built),
             flavour: Flavour::Cloud,
-            files: programs.map(placed).to_vec(),
+            files,
             modules: Vec::new(),
             append: vec![self.append.to_owned()],
             memory_mib: 2048,

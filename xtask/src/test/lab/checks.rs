@@ -5,13 +5,15 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
-use Expected::{Pin, Sums};
+use Expected::{Pin, Pins, Sums};
 
 pub enum Expected {
     /// Fields of the only pin.
     Pin(fn() -> Value),
     /// The number of pins, their passes and their migrated pages.
     Sums([u64; 3]),
+    /// The number of pins; all of them succeed.
+    Pins(usize),
 }
 
 /// The JSON lines of each section.
@@ -39,6 +41,7 @@ impl Expected {
         match self {
             Pin(fields) => check_pin(lines, &fields()),
             Sums(sums) => check_sums(lines, *sums),
+            Pins(number) => check_pins(lines, *number),
         }
     }
 }
@@ -53,6 +56,17 @@ fn check_sums(lines: &[Value], expected: [u64; 3]) -> Result<()> {
     ensure!(
         found == expected,
         "pins, passes and migrated pages are {found:?} instead of {expected:?}"
+    );
+    Ok(())
+}
+
+fn check_pins(lines: &[Value], expected: usize) -> Result<()> {
+    let pins = pins(lines);
+    let ok = pins.iter().filter(|pin| pin["ok"] == true).count();
+    ensure!(
+        [pins.len(), ok] == [expected; 2],
+        "{} pins, of which {ok} succeeded, instead of {expected}",
+        pins.len()
     );
     Ok(())
 }
@@ -141,5 +155,10 @@ mod tests {
         assert!(check_pin(&sections["b"], &json!({})).is_err());
         check_sums(&sections["a"], [1, 11, 0]).unwrap();
         assert!(check_sums(&sections["a"], [1, 12, 0]).is_err());
+        let pins = "== c\n{\"type\":\"pin\",\"ok\":true}\n{\"type\":\"pin\",\"ok\":false}\n";
+        let pins = &super::sections(pins)["c"];
+        check_pins(&pins[..1], 1).unwrap();
+        assert!(check_pins(pins, 2).is_err());
+        assert!(check_pins(pins, 1).is_err());
     }
 }
