@@ -171,32 +171,15 @@ pub fn compare(base: &[Capture], new: &[Capture], rules: Rules) -> Result<Compar
         let Some(new) = sides[1].get(key) else {
             continue;
         };
-        let runs = base.len() >= RUNS && new.len() >= RUNS;
         for (number, figure) in FIGURES.iter().enumerate() {
             if lost[number].is_some() {
                 continue;
             }
-            let sides = (
-                SampleSet::new(number, base, runs),
-                SampleSet::new(number, new, runs),
-            );
-            let (base_side, new_side) = match sides {
-                (Some(base_side), Some(new_side)) => (base_side, new_side),
-                (None, None) => continue,
-                (base_side, _) => {
-                    let (without, runs) = match base_side {
-                        None => ("base", base),
-                        Some(_) => ("new", new),
-                    };
-                    // Of failed pins most figures have no value. The failures are a figure of their own.
-                    if runs.iter().all(|group| group.failed == group.pins) {
-                        continue;
-                    }
-                    comparison.not_compared.push(NotCompared {
-                        figure: figure.name,
-                        group: Some(key.to_string()),
-                        reason: format!("no pin in {without} has a value"),
-                    });
+            let (base_side, new_side) = match samples(number, key, base, new) {
+                Ok(Some(sides)) => sides,
+                Ok(None) => continue,
+                Err(reason) => {
+                    comparison.not_compared.push(reason);
                     continue;
                 }
             };
@@ -234,6 +217,33 @@ pub fn compare(base: &[Capture], new: &[Capture], rules: Rules) -> Result<Compar
         );
     }
     Ok(comparison)
+}
+
+/// Samples of a figure in one group of both sides; `None` if the figure says nothing about its pins. An error if
+/// only one side has a value.
+fn samples(
+    number: usize,
+    key: &Key,
+    base: &[&Group],
+    new: &[&Group],
+) -> Result<Option<(SampleSet, SampleSet)>, NotCompared> {
+    let runs = base.len() >= RUNS && new.len() >= RUNS;
+    let of = |side| SampleSet::new(number, side, runs);
+    let (without, runs) = match (of(base), of(new)) {
+        (Some(base), Some(new)) => return Ok(Some((base, new))),
+        (None, None) => return Ok(None),
+        (None, Some(_)) => ("base", base),
+        (Some(_), None) => ("new", new),
+    };
+    // Of failed pins most figures have no value. The failures are a figure of their own.
+    if runs.iter().all(|group| group.failed == group.pins) {
+        return Ok(None);
+    }
+    Err(NotCompared {
+        figure: FIGURES[number].name,
+        group: Some(key.to_string()),
+        reason: format!("no pin in {without} has a value"),
+    })
 }
 
 /// Names of groups in one line.
