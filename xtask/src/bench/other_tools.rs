@@ -110,14 +110,15 @@ fn download(set: &ToolSet, cache: &Cache, mirrors: &MirrorArgs, scratch: &Path) 
 /// The libraries below `root` that the dynamic loader loads for a program.
 fn libraries(root: &Path, program: &str) -> Result<Vec<String>> {
     let folder = root.join(LIBRARIES);
+    let folder = folder.to_str().context("the cache's path is not UTF-8")?;
     let list = child::output(
         child::command(root.join("usr").join(LOADER))
             .args(["--inhibit-cache", "--library-path"])
-            .arg(&folder)
+            // Ceph's libraries name their own folder by its absolute path.
+            .arg(format!("{folder}:{folder}/ceph"))
             .arg("--list")
             .arg(root.join(program)),
     )?;
-    let folder = folder.to_str().context("the cache's path is not UTF-8")?;
     let names = list.lines().filter_map(|line| {
         let (_, path) = line.split_once(" => ")?;
         let path = path.split(" (").next()?.strip_prefix(folder)?;

@@ -47,11 +47,12 @@ struct Case {
 }
 
 /// Looks at CMA pages only, and retries isolation for ever. In 5.10 CMA serves user pages only while more than
-/// half of the free memory is CMA.
+/// half of the free memory is CMA. The sysctl keeps per-CPU lists empty: they would hand out pages again that an
+/// earlier pin moved out of CMA.
 const OLD: Lab = Lab {
     name: "lab-old",
     patches: &["pin-faults-5.10.patch"],
-    append: "movablecore=0 cma=1100M",
+    append: "movablecore=0 cma=1100M sysctl.vm.percpu_pagelist_fraction=2147483647",
     cases: &[
         Case {
             name: "4,096 touched pages",
