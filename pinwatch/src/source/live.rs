@@ -340,8 +340,8 @@ fn raise_limits() {
 
 /// aya's loader without the kernel's BTF.
 ///
-/// Its constructor parses all BTF, which takes 10 MB and up to 200 million instructions, and ignores an error (the
-/// next release reads BTF when it is used: <https://github.com/aya-rs/aya/issues/1172>). So no file can be
+/// Its constructor parses all BTF, at the cost that [`super::function_ids`] states, and ignores an error (a later
+/// release reads BTF when it is used: <https://github.com/aya-rs/aya/issues/1172>). So no file can be
 /// opened meanwhile; nothing else in the process opens one before the programs are attached.
 fn loader() -> EbpfLoader<'static> {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};

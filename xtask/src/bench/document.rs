@@ -42,7 +42,7 @@ fn with_row(table: &str, key: &str, row: &str) -> String {
     lines.join("\n")
 }
 
-/// The text with what is between the markers of `name` replaced.
+/// Replaces what stands between the markers of `name`; `None` if the text has no such markers.
 pub fn replaced(text: &str, name: &str, made: &str) -> Option<String> {
     let (open, close) = (format!("<!-- {name} -->\n"), format!("<!-- /{name} -->"));
     let (before, rest) = text.split_once(&open)?;

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::thread::available_parallelism;
 
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
@@ -27,6 +28,27 @@ pub struct Recipe {
     pub fragments: Vec<PathBuf>,
     pub jobs: usize,
 }
+
+impl Recipe {
+    /// A kernel with patches of `xtask/kernels`, built by all processors.
+    pub fn with_own_patches(name: &str, series: &str, patches: &[&str]) -> Result<Self> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels");
+        Ok(Self {
+            name: name.to_owned(),
+            source: parse_source(series)?,
+            patches: patches.iter().map(|patch| folder.join(patch)).collect(),
+            fragments: Vec::new(),
+            jobs: available_parallelism()?.get(),
+        })
+    }
+}
+
+/// Kernel arguments with which pins of 5.10 find their pages in CMA.
+///
+/// It serves user pages from CMA only while more than half of the free memory is CMA, and not from per-CPU lists. The
+/// fraction keeps these empty: they would hand out pages again that an earlier pin moved out of CMA.
+pub const PAGES_IN_CMA: &str =
+    "movablecore=0 cma=1100M sysctl.vm.percpu_pagelist_fraction=2000000000";
 
 /// The built kernel. Quick if it was made of the same before.
 pub fn build(recipe: &Recipe, cache: &Cache, mirrors: &MirrorArgs) -> Result<Fetched> {

@@ -8,7 +8,7 @@ mod source;
 mod store;
 mod tree;
 
-pub use build::{Recipe, build, parse_source};
+pub use build::{PAGES_IN_CMA, Recipe, build, parse_source};
 pub use command::{KernelArgs, main};
 pub use source::selftest;
 pub use store::Choice;

@@ -1,8 +1,5 @@
 //! The four algorithms, and the kernel that has each.
 
-use std::path::Path;
-use std::thread::available_parallelism;
-
 use anyhow::Result;
 
 use crate::cache::Cache;
@@ -40,21 +37,15 @@ pub const ALGORITHMS: [Algorithm; 4] = [
         key: "old",
         title: "old loop",
         name: "the old loop",
-        does: "Moves pages of CMA areas only. It isolates what it can, unpins everything, migrates and starts again. \
-               Since 5.10.38 it repeats a failed isolation without limit, and fails at the first failed migration. The \
-               loop of the review left such pages in CMA and succeeded.",
+        does: "It moves only pages of CMA areas. It isolates them, unpins everything, migrates, and starts again. Since \
+               5.10.38 it retries a failed isolation without limit and fails at the first failed migration. Before, such \
+               pages stayed in CMA and the pin succeeded.",
         from: From::Built {
             series: "5.10",
             name: "question-old",
             patches: &[],
         },
-        // In 5.10 CMA serves user pages only while more than half of the free memory is CMA, and not from per-CPU lists.
-        // The fraction empties these: in them, the load would find the pages again that its last pin moved out of CMA.
-        append: &[
-            "movablecore=0",
-            "cma=1100M",
-            "sysctl.vm.percpu_pagelist_fraction=2000000000",
-        ],
+        append: &[kernel::PAGES_IN_CMA],
     },
     Algorithm {
         key: "v4",
@@ -111,14 +102,7 @@ impl Algorithm {
                 name,
                 patches,
             } => {
-                let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels");
-                let recipe = Recipe {
-                    name: name.to_owned(),
-                    source: kernel::parse_source(series)?,
-                    patches: patches.iter().map(|patch| folder.join(patch)).collect(),
-                    fragments: Vec::new(),
-                    jobs: available_parallelism()?.get(),
-                };
+                let recipe = Recipe::with_own_patches(name, series, patches)?;
                 Ok((&OWN, Some(kernel::build(&recipe, cache, mirrors)?)))
             }
         }

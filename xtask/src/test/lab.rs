@@ -4,7 +4,6 @@
 mod checks;
 
 use std::path::Path;
-use std::thread::available_parallelism;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -46,13 +45,11 @@ struct Case {
     expected: Expected,
 }
 
-/// Looks at CMA pages only, and retries isolation for ever. In 5.10 CMA serves user pages only while more than
-/// half of the free memory is CMA. The sysctl keeps per-CPU lists empty: they would hand out pages again that an
-/// earlier pin moved out of CMA.
+/// Looks at CMA pages only, and retries isolation for ever.
 const OLD: Lab = Lab {
     name: "lab-old",
     patches: &["pin-faults-5.10.patch"],
-    append: "movablecore=0 cma=1100M sysctl.vm.percpu_pagelist_fraction=2147483647",
+    append: kernel::PAGES_IN_CMA,
     cases: &[
         Case {
             name: "4,096 touched pages",
@@ -236,15 +233,7 @@ pub fn run(cache: &Cache, mirrors: &MirrorArgs, steps: &Steps<'_>) -> Result<()>
 
 impl Lab {
     fn recipe(&self) -> Result<Recipe> {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels");
-        let patches = self.patches.iter().map(|patch| folder.join(patch));
-        Ok(Recipe {
-            name: self.name.to_owned(),
-            source: kernel::parse_source(SERIES)?,
-            patches: patches.collect(),
-            fragments: Vec::new(),
-            jobs: available_parallelism()?.get(),
-        })
+        Recipe::with_own_patches(self.name, SERIES, self.patches)
     }
 
     /// Whether isolation has no limit.

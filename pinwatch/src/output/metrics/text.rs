@@ -1,7 +1,6 @@
 //! The text of a scrape in its two formats: Prometheus 0.0.4, and OpenMetrics 1.0 for clients that prefer it.
 //!
-//! The `prometheus` crate writes only the first, in three times the instructions: it formats labels and edges of a
-//! histogram again for each bucket.
+//! The `prometheus` crate writes only the first, and formats labels and edges of a histogram again for each bucket.
 
 #![forbid(unsafe_code)]
 
