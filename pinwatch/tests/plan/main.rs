@@ -5,6 +5,9 @@ mod any;
 mod arm64;
 mod one_change;
 mod selections;
+mod shaped;
+#[path = "../support/shapes.rs"]
+mod shapes;
 mod stock;
 
 use std::collections::BTreeMap;
