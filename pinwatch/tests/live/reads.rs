@@ -66,6 +66,10 @@ const MOV: u8 = 0xb0;
 const JA: u8 = 0;
 const CALL: u8 = 0x80;
 const EXIT: u8 = 0x90;
+/// Source of a call: a function of the object, not of the kernel.
+const OF_OBJECT: u8 = 1;
+/// Calls change registers 0 to 5.
+const LAST_ARGUMENT: u8 = 5;
 
 fn of_program(code: &[bpf_insn], rodata: RawFd) -> Reads {
     let mut reads = Reads::default();
@@ -113,13 +117,14 @@ fn follow(code: &[bpf_insn], from: usize, register: u8, base: usize, reads: &mut
             ST | STX if is_written || (class == STX && is_read) => return false,
             ST | STX => next.push(at + 1),
             JMP | JMP32 if operation == EXIT => {}
-            JMP | JMP32 if operation == CALL => {
-                // Arguments, which a call may pass on.
-                if register <= 5 {
-                    return false;
+            // A function of the object can load from its arguments. The verifier takes no data that a helper gets
+            // for constants.
+            JMP | JMP32 if operation == CALL && register <= LAST_ARGUMENT => {
+                if insn.src_reg() == OF_OBJECT {
+                    next.push(jump(insn.imm));
                 }
-                next.push(at + 1);
             }
+            JMP | JMP32 if operation == CALL => next.push(at + 1),
             JMP if operation == JA => next.push(jump(insn.off.into())),
             JMP32 if operation == JA => next.push(jump(insn.imm)),
             JMP | JMP32 => next.extend([at + 1, jump(insn.off.into())]),

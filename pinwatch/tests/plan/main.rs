@@ -4,6 +4,8 @@
 mod any;
 mod arm64;
 mod one_change;
+#[path = "../live/reads.rs"]
+mod reads;
 mod selections;
 mod shaped;
 #[path = "../support/shapes.rs"]

@@ -1,12 +1,15 @@
 //! The shapes that `cargo xtask bench shapes` loads are all that plans can choose.
 
 use std::collections::BTreeSet;
+use std::mem::offset_of;
 
 use pinwatch::probe::decision::Kind;
 use pinwatch::probe::table::Measurement;
+use pinwatch_common::program_config::ProgramConfig;
 
-use super::SHEETS;
+use super::reads::reads;
 use super::shapes::{SHAPING, of_plans, shapes};
+use super::{OBJECT, SHEETS};
 
 /// Pairs of read-only data and a program, and its place.
 fn pairs(shapes: &[super::shapes::Shape]) -> BTreeSet<(Vec<u8>, &'static str, &'static str)> {
@@ -42,4 +45,29 @@ fn other_measurements_change_no_shape() {
             assert!(new.is_empty(), "{name}: {measurements:?}: {new:?}");
         }
     }
+}
+
+/// Each program reads some of its configuration, by plain loads. Else `bench shapes` would load too many programs, or
+/// too few.
+#[test]
+fn what_each_program_reads_is_known() {
+    let reads = reads();
+    let whole = size_of::<ProgramConfig>();
+    for program in OBJECT.keys() {
+        assert!(reads[program].config.len() < whole, "{program}");
+    }
+    let of = |program: &str, at: usize| reads[program].config.contains(&at);
+    let flag = offset_of!(ProgramConfig, foll_longterm);
+    for program in ["pin_enter_fentry", "fast_enter_kprobe", "memfd_exit_fexit"] {
+        assert_eq!(
+            of(program, flag),
+            program != "memfd_exit_fexit",
+            "{program}"
+        );
+    }
+    let zones = offset_of!(ProgramConfig, zone_mask);
+    for program in ["pin_exit_fexit", "pin_exit_kretprobe", "drain_fentry"] {
+        assert_eq!(of(program, zones), program != "drain_fentry", "{program}");
+    }
+    assert!(reads["pin_exit_fexit"].others, "its log lines");
 }
