@@ -5,6 +5,7 @@ use std::process::{Child, Command};
 use std::thread;
 
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
 use pinwatch_common::limits::{SLOT_SETS, SLOT_WAYS, SLOTS};
 use serde_json::Value;
@@ -184,6 +185,8 @@ fn pins_without_a_slot_are_counted_as_lost() {
     if !can_wait_for_faults() {
         skip!("before 6.5 no pin lasts long enough: it cannot wait for a userfaultfd");
     }
+    // Each thread of a load has an io_uring. Children inherit the limit.
+    setrlimit(Resource::RLIMIT_NOFILE, 1 << 16, 1 << 16).expect("root may");
     let daemon = Daemon::start(&[]);
     let threads = (SLOTS / 2 + 32).to_string();
     let args = [
@@ -307,6 +310,19 @@ fn pins_are_counted_while_a_cpu_goes_offline_and_comes_back() {
 #[test]
 fn with_tracefs_read_only_pins_are_counted() {
     with_mounts("mount -o remount,bind,ro /sys/kernel/tracing", || {
+        for kind in KINDS {
+            let daemon = Daemon::start(&["--attach", kind]);
+            assert_pins_are_accounted_for(&daemon);
+            end(daemon);
+        }
+    });
+}
+
+/// As in a container with AppArmor's default profile.
+#[test]
+fn without_a_tracefs_to_write_check_says_what_is_lost_and_pins_are_counted() {
+    let change = "mount -o remount,bind,ro /sys/kernel/tracing && umount -l /sys/kernel/debug";
+    with_mounts(change, || {
         let check = Command::new("pinwatch")
             .args(["check", "--attach", "kprobe"])
             .output();
@@ -316,7 +332,9 @@ fn with_tracefs_read_only_pins_are_counted() {
         assert!(text.contains("cannot write tracefs"), "{text}");
         for kind in KINDS {
             let daemon = Daemon::start(&["--attach", kind]);
-            assert_pins_are_accounted_for(&daemon);
+            // One thread: a kretprobe has room for ten calls at a time.
+            load(&["--pages", "1", "--repeat", "10"]);
+            assert_accounted_for(&daemon, 0.0, Some(10.0));
             end(daemon);
         }
     });
