@@ -43,6 +43,8 @@ pub enum Via {
     Vfio,
     /// An RDMA memory region: REG_MR of uverbs
     Rdma,
+    /// An RDMA memory region: REG_MR of uverbs, by write(2) as libibverbs before 2018 does it
+    RdmaWrite,
     /// An O_DIRECT read into the memory; not a long-term pin
     Odirect,
     /// process_vm_readv of the memory; not a long-term pin
@@ -132,6 +134,15 @@ impl Via {
             Self::Rdma => "rdma",
             Self::Odirect => "odirect",
             Self::ProcessVm => "process_vm",
+    pub fn is_rdma(self) -> bool {
+        matches!(self, Self::Rdma | Self::RdmaWrite)
+    }
+
+    /// Whether it pins for a device of this machine.
+    pub fn has_device(self) -> bool {
+        self == Self::Vfio || self.is_rdma()
+    }
+
         }
     }
 }
@@ -140,6 +151,7 @@ impl FromStr for Hold {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+            Self::RdmaWrite => "rdma_write",
         match text.split_once(':') {
             None if text == "none" => Ok(Self::None),
             None if text == "vmsplice" => Ok(Self::Pages(1)),

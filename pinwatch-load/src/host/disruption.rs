@@ -78,7 +78,7 @@ pub fn possible(plan: &Plan) -> Vec<Disruption> {
         (plan.company == Company::Hog, Disruption::CpuHog),
         (plan.memory == Memory::Hugetlb, Disruption::HugetlbPool),
         (plan.via == Via::Vfio, Disruption::PciDriver),
-        (plan.via == Via::Rdma, Disruption::SoftRoce),
+        (plan.via.is_rdma(), Disruption::SoftRoce),
     ]
     .into_iter()
     .filter_map(|(possible, disruption)| possible.then_some(disruption))

@@ -247,6 +247,7 @@ fn disruptive_scenarios() {
             "vfio-read-only",
             "vfio-zero-page",
             "rdma",
+            "rdma-write",
             "rdma-read-only",
             "rdma-zero-page",
             "shortage",

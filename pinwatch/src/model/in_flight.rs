@@ -56,7 +56,7 @@ fn row(state: &State, pin: &Pin) -> Row {
         age_seconds: age_ns as f64 / 1e9,
         stuck: age_ns >= state.stuck_after_ns,
         activity: activity(pin),
-        origin: labels::origin(pin).to_owned(),
+        origin: labels::shown_origin(pin).into_owned(),
         pid: pin.tgid,
         tid: pin.tid,
         thread: state.threads.get(pin.tid),

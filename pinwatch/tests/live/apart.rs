@@ -11,7 +11,7 @@ use super::scenarios::{ScenarioRow, check, row};
 #[ignore = "needs soft RoCE"]
 fn rdma() {
     let daemon = Daemon::start(&[]);
-    for scenario in ["rdma", "rdma-read-only", "rdma-zero-page"] {
+    for scenario in ["rdma", "rdma-write", "rdma-read-only", "rdma-zero-page"] {
         let row = row(scenario, ["ok", "ok", "ok"]).from("rdma");
         let row = ScenarioRow {
             args: &["--device", "lo"],

@@ -425,7 +425,7 @@ pub const METRICS: &[Metric] = &[
 ];
 
 /// Origins with at least one pin. Both histograms of an origin are 49 series: for all origins, that would be
-/// 490 on every host. The first pins of an origin are thus no increase of its histograms. `pinwatch_pins_total`
+/// 588 on every host. The first pins of an origin are thus no increase of its histograms. `pinwatch_pins_total`
 /// and `pinwatch_pin_failures_total` have them.
 fn seen_origins(state: &State) -> impl Iterator<Item = (&'static str, &OriginCells)> {
     let origins = ORIGIN_NAMES.into_iter().zip(&state.cells.pins.origins);

@@ -169,7 +169,7 @@ impl Top {
             Constraint::Length(7),
             Constraint::Length(15),
             Constraint::Length(7),
-            Constraint::Length(8),
+            Constraint::Length(10),
             Constraint::Length(6),
             Constraint::Length(6),
             Constraint::Min(10),
