@@ -5,6 +5,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use crate::origin::origin_index;
 use crate::record::Pin;
 
 /// A thread's name as two words, the form in which filters compare it.
@@ -78,7 +79,7 @@ impl Listening {
     #[inline(always)]
     fn wants_thread_and_origin(&self, pin: &Pin, comm: [u64; 2]) -> bool {
         (self.pid == 0 || self.pid == pin.tgid)
-            && (self.origins == 0 || self.origins & (1 << (pin.origin & 31)) != 0)
+            && (self.origins == 0 || self.origins & (1 << origin_index(pin.origin)) != 0)
             && (self.comm == [0; 2] || self.comm == comm)
     }
 

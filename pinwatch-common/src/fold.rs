@@ -8,6 +8,7 @@ use bytemuck::{Pod, Zeroable};
 use crate::cause::{FAILURES, failure_index};
 use crate::histogram::{DURATION_BUCKETS, PASS_BUCKETS, duration_bucket, pass_bucket};
 use crate::loss::LOSSES;
+use crate::origin::origin_index;
 use crate::record::{ISOLATES, ORIGINS, PHASES, Phase, Pin, ZONES};
 use crate::verifier_hint::opaque;
 
@@ -304,9 +305,7 @@ pub fn fold_zone<A: Add>(cells: &mut PinCells, sampled_zone: u8) {
 /// Adds a plain pin, without its sampled page.
 #[inline(always)]
 pub fn fold_plain<A: Add>(cells: &mut PinCells, pin: Plain) {
-    let Some(origin) = cells.origins.get_mut(pin.origin as usize) else {
-        return;
-    };
+    let origin = &mut cells.origins[origin_index(pin.origin)];
     let PlainCells {
         pins,
         pages,
@@ -350,9 +349,7 @@ pub fn fold_eventful<A: Add>(cells: &mut PinCells, pin: &Pin) {
             pin.isolate_failures[kind] as u64,
         );
     }
-    let Some(origin) = cells.origins.get_mut(pin.origin as usize) else {
-        return;
-    };
+    let origin = &mut cells.origins[origin_index(pin.origin)];
     A::add(&mut origin.duration_ns, pin.duration_ns);
     A::add(&mut origin.passes.sum, pin.passes as u64);
     if pin.returned < 0 {
@@ -451,6 +448,19 @@ mod tests {
             migrate_calls: 0,
             ..pin
         }
+    }
+
+    #[test]
+    fn an_ioctl_without_an_origin_counts_as_other() {
+        let mut cells = PinCells::zeroed();
+        let failed = Pin {
+            origin: 0xfa,
+            returned: -12,
+            ..Pin::zeroed()
+        };
+        fold_pin(&mut cells, &failed);
+        fold_pin(&mut cells, &as_plain(failed, 1));
+        assert_eq!(cells.origins[0].durations.iter().sum::<u64>(), 2);
     }
 
     #[test]

@@ -30,14 +30,19 @@ pub enum Origin {
     V4l2 = 8,
     /// KVM: memory of encrypted guests.
     Kvm = 9,
+    /// NVIDIA's driver: memory registered with CUDA.
+    Nvidia = 10,
+    /// DRM and accel drivers.
+    Accel = 11,
 }
 
 /// Number of [`Origin`]s.
-pub const ORIGINS: usize = 10;
+pub const ORIGINS: usize = 12;
 
 /// Label values of [`Origin`], by discriminant.
 pub const ORIGIN_NAMES: [&str; ORIGINS] = [
     "other", "io_uring", "xdp", "rdma", "vfio", "iommufd", "udmabuf", "vdpa", "v4l2", "kvm",
+    "nvidia", "accel",
 ];
 
 /// Cause of a failed pin, derived by [`crate::cause::cause`].
@@ -159,7 +164,7 @@ pub struct Pin {
     /// `FOLL_*` flags of the call, whose values differ between kernels. 0 for `memfd_pin_folios`,
     /// which takes none.
     pub gup_flags: u32,
-    /// An [`Origin`].
+    /// An [`Origin`], or for [`Origin::Other`] the type of an ioctl: see [`crate::origin::ioctl_type`].
     pub origin: u8,
     /// 1 + zone (`enum zone_type`) of one random returned page; 0 if none was sampled.
     pub sampled_zone: u8,

@@ -8,8 +8,10 @@ use aya_ebpf::EbpfContext;
 use aya_ebpf::helpers::generated::{bpf_get_current_comm, bpf_get_stack};
 use aya_ebpf::helpers::{
     bpf_get_current_pid_tgid, bpf_get_current_task, bpf_get_current_task_btf,
-    bpf_get_smp_processor_id, bpf_ktime_get_ns, bpf_probe_read_kernel, bpf_task_pt_regs,
+    bpf_get_smp_processor_id, bpf_ktime_get_ns, bpf_probe_read_kernel, bpf_probe_read_user,
+    bpf_task_pt_regs,
 };
+use pinwatch_common::origin::Written;
 use pinwatch_common::program_config::{
     PREEMPTION_CAN_BE_DISABLED, PREEMPTION_NONE, ProgramConfig, USER_REGS_BY_HELPER,
     USER_REGS_BY_STACK,
@@ -37,18 +39,18 @@ pub fn slot_secret() -> u32 {
     config!(slot_secret)
 }
 
-/// [`Origin`] of a pin that the running thread makes, from its system call.
+/// [`Pin::origin`](pinwatch_common::record::Pin::origin) of a pin that the running thread makes, from its system call.
 ///
-/// Returns `Other` for a kernel thread and for calls that do not identify an interface, such as write.
+/// Returns `Other` for a kernel thread and for calls that do not identify an interface, such as mmap.
 #[inline(always)]
 pub fn origin() -> u8 {
-    let origin = match config!(user_regs) {
+    match config!(user_regs) {
         USER_REGS_BY_HELPER => {
             // SAFETY: the helpers take and return the running task. The verifier checks loads through the
             // pointer, and the kernel handles faults.
             unsafe {
                 let regs = bpf_task_pt_regs(bpf_get_current_task_btf());
-                arch::origin(regs as *const UserRegs)
+                arch::origin(regs as *const UserRegs, written)
             }
         }
         USER_REGS_BY_STACK => {
@@ -61,13 +63,20 @@ pub fn origin() -> u8 {
                 bpf_probe_read_kernel(regs as *const UserRegs)
             };
             // SAFETY: the copy is on this program's stack.
-            regs.map_or(Origin::Other, |regs| unsafe {
-                arch::origin(&raw const regs)
+            regs.map_or(Origin::Other as u8, |regs| unsafe {
+                arch::origin(&raw const regs, written)
             })
         }
-        _ => Origin::Other,
-    };
-    origin as u8
+        _ => Origin::Other as u8,
+    }
+}
+
+/// The buffer of `bytes` at this address of the running process, for a write(2). `None` if its beginning cannot be read.
+#[inline(always)]
+fn written(buffer: u64, bytes: u64) -> Option<Written> {
+    // SAFETY: the helper checks the address and handles faults.
+    let head = unsafe { bpf_probe_read_user(buffer as *const [u64; 3]) }.ok()?;
+    Some(Written { head, bytes })
 }
 
 /// Whether an isolation function's return value reports a failure.

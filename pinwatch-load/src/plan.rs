@@ -43,13 +43,17 @@ impl Plan {
             )
         } else if self.company != Company::None && self.threads > 1 {
             Some("--company supports one thread only: use --threads 1")
+        } else if self.company == Company::Drain && self.memory != Memory::Touched {
+            Some(
+                "--company drain replaces a page of anonymous memory: use it with --memory touched only",
+            )
         } else if self.in_child && (self.threads > 1 || self.repeat > 1) {
             Some("--in-child makes one pin: use --threads 1 and --repeat 1")
         } else if self.file.is_some() && self.via != Via::Odirect {
             Some("--file names the file that --via odirect reads: use it with --via odirect only")
-        } else if self.access == Access::Read && !matches!(self.via, Via::Vfio | Via::Rdma) {
+        } else if self.access == Access::Read && !self.via.has_device() {
             Some("--access read is that of a device: use it with --via vfio or rdma only")
-        } else if self.device.is_some() && !matches!(self.via, Via::Vfio | Via::Rdma) {
+        } else if self.device.is_some() && !self.via.has_device() {
             Some("--device names the device of --via vfio or rdma: use it with one of these only")
         } else if self.via == Via::Vfio && self.threads > 1 {
             Some("--via vfio has one container, which maps one range at a time: use --threads 1")

@@ -83,7 +83,9 @@ impl Outcome {
 
     fn sentence(self, via: Via) -> String {
         match (self, via) {
-            (Self::Ok, Via::IoUring | Via::Xdp | Via::Rdma) => "registered".to_owned(),
+            (Self::Ok, Via::IoUring | Via::Xdp | Via::Rdma | Via::RdmaWrite) => {
+                "registered".to_owned()
+            }
             (Self::Ok, Via::Udmabuf) => "created".to_owned(),
             (Self::Ok, Via::Vfio) => "mapped".to_owned(),
             (Self::Ok, Via::Odirect | Via::ProcessVm) => "read".to_owned(),

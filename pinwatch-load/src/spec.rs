@@ -41,8 +41,10 @@ pub enum Via {
     Udmabuf,
     /// A VFIO type 1 mapping: VFIO_IOMMU_MAP_DMA
     Vfio,
-    /// An RDMA memory region: REG_MR of uverbs
+    /// An RDMA memory region: REG_MR of uverbs, by ioctl where the kernel has it
     Rdma,
+    /// An RDMA memory region: REG_MR of uverbs, by write(2) as libibverbs before 2018 does it
+    RdmaWrite,
     /// An O_DIRECT read into the memory; not a long-term pin
     Odirect,
     /// process_vm_readv of the memory; not a long-term pin
@@ -106,6 +108,9 @@ pub enum Company {
     Reader,
     /// A real-time thread takes the CPU from the pinning thread for --stall-for (needs --disruptive)
     Hog,
+    /// A real-time thread takes another CPU for --stall-for, which a drain of all LRU batches waits for (needs
+    /// --disruptive)
+    Drain,
 }
 
 /// The size of one range.
@@ -121,7 +126,23 @@ pub enum Pages {
     AllNonMovable,
 }
 
+impl Company {
+    /// Whether a real-time thread takes a CPU.
+    pub fn takes_a_cpu(self) -> bool {
+        matches!(self, Self::Hog | Self::Drain)
+    }
+}
+
 impl Via {
+    pub fn is_rdma(self) -> bool {
+        matches!(self, Self::Rdma | Self::RdmaWrite)
+    }
+
+    /// Whether it pins for a device of this machine.
+    pub fn has_device(self) -> bool {
+        self == Self::Vfio || self.is_rdma()
+    }
+
     /// The value of `--via`, as JSON and text show it.
     pub fn name(self) -> &'static str {
         match self {
@@ -130,6 +151,7 @@ impl Via {
             Self::Udmabuf => "udmabuf",
             Self::Vfio => "vfio",
             Self::Rdma => "rdma",
+            Self::RdmaWrite => "rdma_write",
             Self::Odirect => "odirect",
             Self::ProcessVm => "process_vm",
         }

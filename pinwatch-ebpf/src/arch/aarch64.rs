@@ -2,8 +2,7 @@
 
 use aya_ebpf::bindings::user_pt_regs;
 use aya_ebpf::programs::{ProbeContext, RetProbeContext};
-use pinwatch_common::origin::{Calls, syscall_origin};
-use pinwatch_common::record::Origin;
+use pinwatch_common::origin::{Calls, Written, syscall_origin};
 
 /// Registers of user space during a system call: the beginning of the kernel's `struct pt_regs`
 /// (arch/arm64/include/asm/ptrace.h).
@@ -18,22 +17,35 @@ pub struct UserRegs {
 /// Bit of `pstate`: 32-bit user space, which uses other system call numbers.
 const PSR_MODE32_BIT: u64 = 0x10;
 
-/// Origin of a pin, from the registers of the running system call.
+/// [`Pin::origin`](pinwatch_common::record::Pin::origin), from the registers of the running system call.
+/// `written` reads the buffer of a write(2), given its address and length.
 ///
 /// # Safety
 ///
 /// The verifier must accept loads through `regs`.
 #[inline(always)]
-pub unsafe fn origin(regs: *const UserRegs) -> Origin {
+pub unsafe fn origin(
+    regs: *const UserRegs,
+    written: impl FnOnce(u64, u64) -> Option<Written>,
+) -> u8 {
     // SAFETY: the caller's.
     let nr = unsafe { (&raw const (*regs).syscallno).read_volatile() };
-    syscall_origin(Calls::AARCH64, u64::from(nr as u32), || {
-        // SAFETY: the caller's.
-        let pstate = unsafe { (&raw const (*regs).user.pstate).read_volatile() };
-        // SAFETY: the caller's.
-        (pstate & PSR_MODE32_BIT == 0)
-            .then(|| unsafe { (&raw const (*regs).user.regs[1]).read_volatile() })
-    })
+    syscall_origin(
+        Calls::AARCH64,
+        u64::from(nr as u32),
+        || {
+            // SAFETY: the caller's.
+            let pstate = unsafe { (&raw const (*regs).user.pstate).read_volatile() };
+            // SAFETY: the caller's.
+            (pstate & PSR_MODE32_BIT == 0)
+                .then(|| unsafe { (&raw const (*regs).user.regs[1]).read_volatile() })
+        },
+        |buffer| {
+            // SAFETY: the caller's.
+            let bytes = unsafe { (&raw const (*regs).user.regs[2]).read_volatile() };
+            written(buffer, bytes)
+        },
+    )
 }
 
 /// Seventh argument of a probed function. Eight arguments are in registers.

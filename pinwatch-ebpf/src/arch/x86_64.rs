@@ -3,8 +3,7 @@
 use aya_ebpf::bindings::pt_regs;
 use aya_ebpf::helpers::bpf_probe_read_kernel;
 use aya_ebpf::programs::{ProbeContext, RetProbeContext};
-use pinwatch_common::origin::{Calls, syscall_origin};
-use pinwatch_common::record::Origin;
+use pinwatch_common::origin::{Calls, Written, syscall_origin};
 
 /// Registers of user space during a system call.
 pub type UserRegs = pt_regs;
@@ -12,22 +11,34 @@ pub type UserRegs = pt_regs;
 /// Code segment of 64-bit user space. Other code segments use other system call numbers.
 const USER_CS: u64 = 0x33;
 
-/// Origin of a pin, from the registers of the running system call.
+/// [`Pin::origin`](pinwatch_common::record::Pin::origin), from the registers of the running system call.
+/// `written` reads the buffer of a write(2), given its address and length.
 ///
 /// # Safety
 ///
 /// The verifier must accept loads through `regs`.
 #[inline(always)]
-pub unsafe fn origin(regs: *const UserRegs) -> Origin {
+pub unsafe fn origin(
+    regs: *const UserRegs,
+    written: impl FnOnce(u64, u64) -> Option<Written>,
+) -> u8 {
     // SAFETY: the caller's.
     let (nr, cs) = unsafe {
         let nr = (&raw const (*regs).orig_rax).read_volatile();
         (nr, || (&raw const (*regs).cs).read_volatile())
     };
-    syscall_origin(Calls::X86_64, nr, || {
-        // SAFETY: the caller's.
-        (cs() == USER_CS).then(|| unsafe { (&raw const (*regs).rsi).read_volatile() })
-    })
+    syscall_origin(
+        Calls::X86_64,
+        nr,
+        || {
+            // SAFETY: the caller's.
+            (cs() == USER_CS).then(|| unsafe { (&raw const (*regs).rsi).read_volatile() })
+        },
+        |buffer| {
+            // SAFETY: the caller's.
+            written(buffer, unsafe { (&raw const (*regs).rdx).read_volatile() })
+        },
+    )
 }
 
 /// Seventh argument of a probed function, which is on the stack. `None` if it cannot be read.

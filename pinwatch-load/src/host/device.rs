@@ -23,7 +23,7 @@ impl DeviceLease {
         let name = plan.device.as_deref();
         let device = match plan.via {
             Via::Vfio => Some(Device::Pci(take_pci(name, session)?)),
-            Via::Rdma => Some(Device::Rdma(take_rdma(name, session)?)),
+            Via::Rdma | Via::RdmaWrite => Some(Device::Rdma(take_rdma(name, session)?)),
             Via::IoUring | Via::Xdp | Via::Udmabuf | Via::Odirect | Via::ProcessVm => None,
         };
         Ok(Self(device))

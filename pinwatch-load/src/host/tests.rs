@@ -247,10 +247,12 @@ fn disruptive_scenarios() {
             "vfio-read-only",
             "vfio-zero-page",
             "rdma",
+            "rdma-write",
             "rdma-read-only",
             "rdma-zero-page",
             "shortage",
-            "starved"
+            "starved",
+            "drain"
         ]
     );
 }

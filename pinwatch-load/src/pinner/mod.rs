@@ -22,6 +22,7 @@ pub fn open(plan: &Plan, device: &DeviceLease) -> anyhow::Result<Box<dyn Pinner>
         Via::Udmabuf => Box::new(udmabuf::Device::open(plan.pages())?),
         Via::Vfio => Box::new(vfio::Container::open(device.pci()?, plan.access)?),
         Via::Rdma => Box::new(rdma::Verbs::open(device.rdma()?, plan.access)?),
+        Via::RdmaWrite => Box::new(rdma::Verbs::open_for_writes(device.rdma()?, plan.access)?),
         Via::Odirect => Box::new(short_term::DirectRead::open(plan)?),
         Via::ProcessVm => Box::new(short_term::ReadOwnMemory::default()),
     })
@@ -33,7 +34,7 @@ pub fn expected_pins(via: Via, pages: usize) -> u64 {
         Via::IoUring => pages.div_ceil(io_uring::pages_per_pin()) as u64,
         Via::Xdp | Via::Udmabuf => 1,
         Via::Vfio => pages.div_ceil(*vfio::PAGES_PER_PIN) as u64,
-        Via::Rdma => pages.div_ceil(rdma::pages_per_pin()) as u64,
+        Via::Rdma | Via::RdmaWrite => pages.div_ceil(rdma::pages_per_pin()) as u64,
         Via::Odirect | Via::ProcessVm => 0,
     }
 }

@@ -4,6 +4,7 @@
 //! to the device if the kernel lacks that ioctl. It never sends data.
 
 use std::fs::File;
+use std::ops::Range;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use anyhow::Context as _;
@@ -64,7 +65,7 @@ const CORE_OUT: u16 = 1;
 const WRITE_CMD: u16 = 2;
 
 /// `enum rdma_driver_id`. An ioctl contains it, and the kernel accepts the one of the device only.
-const DRIVERS: std::ops::Range<u32> = 0..64;
+const DRIVERS: Range<u32> = 0..64;
 
 /// The form of the commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,7 +133,17 @@ pub struct Verbs {
 }
 
 impl Verbs {
+    /// Opens a device and uses ioctls if its driver has them.
     pub fn open(name: &str, access: Access) -> anyhow::Result<Self> {
+        Self::open_for(name, access, DRIVERS)
+    }
+
+    /// Opens a device and uses writes.
+    pub fn open_for_writes(name: &str, access: Access) -> anyhow::Result<Self> {
+        Self::open_for(name, access, 0..0)
+    }
+
+    fn open_for(name: &str, access: Access, drivers: Range<u32>) -> anyhow::Result<Self> {
         let path = rdma_devices::node(name)?;
         let device = File::options()
             .read(true)
@@ -146,7 +157,7 @@ impl Verbs {
         let events = unsafe { OwnedFd::from_raw_fd(context.async_fd as RawFd) };
         let mut domain = 0;
         let by_ioctl = |driver: &u32| ioctl(&device, *driver, ALLOC_PD, ask, &mut domain).is_ok();
-        let form = match DRIVERS.into_iter().find(by_ioctl) {
+        let form = match drivers.into_iter().find(by_ioctl) {
             Some(driver) => Form::Ioctl { driver },
             None => {
                 write(&device, ALLOC_PD, ask, &mut domain).context("IB_USER_VERBS_CMD_ALLOC_PD")?;

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pinwatch_common::cause::cause;
+use pinwatch_common::origin::origin_index;
 use pinwatch_common::record::{Cause, Isolate, ORIGINS, PHASES, Phase, Pin, PinEvent};
 
 use super::decimated::Decimated;
@@ -153,11 +154,9 @@ impl Evidence {
             self.without_flags += 1;
         } else {
             let write = usize::from(pin.gup_flags & FOLL_WRITE != 0);
-            // A recording can have the origins of a newer version.
-            if let Some(split) = self.by_write.get_mut(usize::from(pin.origin)) {
-                split.failed[write].add(failed);
-                split.retried[write].add(pin.passes > 1);
-            }
+            let split = &mut self.by_write[origin_index(pin.origin)];
+            split.failed[write].add(failed);
+            split.retried[write].add(pin.passes > 1);
         }
         if !BY_SIGNAL.contains(&pin.returned) {
             self.longest_ns = self.longest_ns.max(pin.duration_ns);

@@ -97,7 +97,7 @@ impl Filter {
     #[must_use]
     pub fn in_flight(&self, row: &Row) -> bool {
         one_of(&self.pid, &row.pid)
-            && one_of(&self.origin, row.origin.as_str())
+            && one_of(&self.origin, labels::label_of_shown(&row.origin))
             && !self.wants_failures()
             && row.age_seconds >= self.min_latency.unwrap_or_default().as_secs_f64()
             && row.passes >= self.min_passes.unwrap_or(0)

@@ -1,13 +1,38 @@
 //! Label values for the enum numbers that BPF programs write.
 #![forbid(unsafe_code)]
 
+use std::borrow::Cow;
+
 use pinwatch_common::cause;
-use pinwatch_common::record::{CAUSE_NAMES, ORIGIN_NAMES, PHASE_NAMES, Pin};
+use pinwatch_common::origin::{ioctl_type, origin_index};
+use pinwatch_common::record::{CAUSE_NAMES, ORIGIN_NAMES, Origin, PHASE_NAMES, Pin};
 
 /// Label value of a pin's origin.
 #[must_use]
 pub fn origin(pin: &Pin) -> &'static str {
-    label(&ORIGIN_NAMES, pin.origin)
+    ORIGIN_NAMES[origin_index(pin.origin)]
+}
+
+/// Origin of a pin as text. Unlike the label value, it has the type of an ioctl that is no known interface, such as
+/// `ioctl:0xfa`.
+#[must_use]
+pub fn shown_origin(pin: &Pin) -> Cow<'static, str> {
+    match ioctl_type(pin.origin) {
+        Some(kind) => format!("{IOCTL}{kind:#04x}").into(),
+        None => origin(pin).into(),
+    }
+}
+
+const IOCTL: &str = "ioctl:";
+
+/// Label value of an origin as [`shown_origin`] returns it.
+#[must_use]
+pub fn label_of_shown(origin: &str) -> &str {
+    if origin.starts_with(IOCTL) {
+        ORIGIN_NAMES[Origin::Other as usize]
+    } else {
+        origin
+    }
 }
 
 /// Label value of the running phase of a pin in flight.

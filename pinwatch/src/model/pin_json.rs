@@ -1,6 +1,8 @@
 //! A line of `pinwatch tail --json`: a pin that ended. docs/tail.md documents the fields.
 #![forbid(unsafe_code)]
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
 use pinwatch_common::record::{ISOLATE_NAMES, ISOLATES, PHASE_NAMES, PHASES, Pin, PinEvent};
 use serde::Serialize;
@@ -18,7 +20,7 @@ pub struct Ended {
     pub comm: String,
     pub pid: u32,
     pub tid: u32,
-    pub origin: &'static str,
+    pub origin: Cow<'static, str>,
     pub duration_ns: u64,
     pub ok: bool,
     /// Name of the errno of a failed pin.
@@ -57,7 +59,7 @@ impl Ended {
             comm: name(comm),
             pid: pin.tgid,
             tid: pin.tid,
-            origin: labels::origin(pin),
+            origin: labels::shown_origin(pin),
             duration_ns,
             ok: errno.is_none(),
             cause: errno.is_some().then(|| labels::cause(pin)),

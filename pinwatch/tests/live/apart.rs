@@ -16,7 +16,7 @@ use super::watchers::Tail;
 #[ignore = "needs soft RoCE"]
 fn rdma() {
     let daemon = Daemon::start(&[]);
-    for scenario in ["rdma", "rdma-read-only", "rdma-zero-page"] {
+    for scenario in ["rdma", "rdma-write", "rdma-read-only", "rdma-zero-page"] {
         let row = row(scenario, ["ok", "ok", "ok"]).from("rdma");
         let row = ScenarioRow {
             args: &["--device", "lo"],

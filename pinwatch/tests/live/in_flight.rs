@@ -47,6 +47,42 @@ fn a_pin_is_visible_while_it_is_in_flight() {
     );
 }
 
+/// A real-time thread keeps another CPU from draining its LRU batch.
+#[test]
+fn a_pin_that_waits_in_a_drain_says_so() {
+    if !moves_pages() {
+        skip!("before 5.13 this pin drains nothing");
+    }
+    let daemon = Daemon::start(&[]);
+    let starved = spawn(&["drain", "--stall-for", "5s"]);
+    let pin = wait_for("a pin that waits in a drain", PATIENCE, || {
+        assert_eq!(
+            daemon.metrics().total("pinwatch_pins_total"),
+            0.0,
+            "it ended before it was seen"
+        );
+        pins_in_flight().into_iter().find(|pin| {
+            pin["signature"]
+                .as_str()
+                .is_some_and(|text| text.starts_with("waiting in drain 1 "))
+        })
+    });
+    assert_eq!(pin["phase"], "drain");
+    let log = finish(starved);
+    let waited_ns = log.pins[0]["ended_ns"]
+        .as_u64()
+        .zip(log.pins[0]["started_ns"].as_u64());
+    let waited = waited_ns.map_or(0.0, |(ended, started)| (ended - started) as f64 / 1e9);
+    let metrics = daemon.metrics();
+    let drained = metrics.sum("pinwatch_pin_phase_seconds_total", "phase=\"drain\"");
+    assert!(
+        drained > 0.0 && drained <= waited && waited - drained < 0.5,
+        "{drained} s in drains of a call of {waited} s"
+    );
+    assert_counts(&metrics, &NOTHING_LOST);
+    assert_counts(&metrics, &[("pins_total", 1), ("lru_drains_total", 1)]);
+}
+
 #[test]
 fn a_pin_from_before_the_start_is_counted_as_unmatched() {
     if !can_wait_for_faults() {

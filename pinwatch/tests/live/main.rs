@@ -27,6 +27,7 @@ mod load;
 mod machine;
 mod maps;
 mod neighbour;
+mod pinned;
 mod privileges;
 mod reads;
 mod recordings;

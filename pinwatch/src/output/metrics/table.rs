@@ -8,6 +8,7 @@ use pinwatch_common::limits::SLOTS;
 use pinwatch_common::loss::Loss;
 use pinwatch_common::record::{ISOLATE_NAMES, ORIGIN_NAMES, PHASE_NAMES};
 
+use super::pinned;
 use super::samples::{Kind, Samples};
 use super::series;
 use crate::model::bounded;
@@ -360,6 +361,31 @@ pub const METRICS: &[Metric] = &[
         |state, out| series::seconds(state, Per::Cgroup, out),
     ),
     gauge(
+        "pinwatch_machine_pinned_pages",
+        "Base pages that are pinned on the machine now (FOLL_PIN), by anyone and for any time: nr_foll_pin_acquired minus nr_foll_pin_released of /proc/vmstat. Each of them lags by up to 125 pages per CPU and node.",
+        pinned::pages,
+    ),
+    gauge(
+        "pinwatch_process_pinned_bytes",
+        "VmPin of the processes with the most pinned and locked memory, by name, container, pod and systemd unit. Kind other: the sum of all further ones.",
+        |state, out| pinned::by_name(state, |user| user.pinned_bytes, out),
+    ),
+    gauge(
+        "pinwatch_process_locked_bytes",
+        "VmLck of the same processes. VFIO accounts its pins here; mlock does, too.",
+        |state, out| pinned::by_name(state, |user| user.locked_bytes, out),
+    ),
+    gauge(
+        "pinwatch_cgroup_pinned_bytes",
+        "VmPin of the processes in the cgroups with the most pinned and locked memory, by cgroup, container, pod and systemd unit. Kind other: the sum of all further ones.",
+        |state, out| pinned::by_cgroup(state, |user| user.pinned_bytes, out),
+    ),
+    gauge(
+        "pinwatch_cgroup_locked_bytes",
+        "VmLck of the processes in the same cgroups.",
+        |state, out| pinned::by_cgroup(state, |user| user.locked_bytes, out),
+    ),
+    gauge(
         "pinwatch_series",
         "Processes or cgroups with a series of their own, without the kinds other and unseen. Only with --per.",
         |state, out| {
@@ -425,7 +451,7 @@ pub const METRICS: &[Metric] = &[
 ];
 
 /// Origins with at least one pin. Both histograms of an origin are 49 series: for all origins, that would be
-/// 490 on every host. The first pins of an origin are thus no increase of its histograms. `pinwatch_pins_total`
+/// 588 on every host. The first pins of an origin are thus no increase of its histograms. `pinwatch_pins_total`
 /// and `pinwatch_pin_failures_total` have them.
 fn seen_origins(state: &State) -> impl Iterator<Item = (&'static str, &OriginCells)> {
     let origins = ORIGIN_NAMES.into_iter().zip(&state.cells.pins.origins);

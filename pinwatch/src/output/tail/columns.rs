@@ -38,7 +38,7 @@ impl PinLine {
             time: pin.time,
             comm: pin.comm,
             pid: pin.pid,
-            origin: pin.origin.to_owned(),
+            origin: pin.origin.into_owned(),
             pages: pin.pages_requested,
             passes: pin.passes,
             unpinnable: pin.unpinnable,
@@ -226,11 +226,11 @@ impl Layout {
             }
             let text = text(column);
             let last = column.title == "RESULT";
-            // Never cut a number: a wrong figure is worse than a line out of alignment.
-            let text = if column.right || last {
-                text.into()
-            } else {
+            // Cut only the name: a wrong figure or origin is worse than a line out of alignment.
+            let text = if column.title == NAME {
                 fit(&text, *width)
+            } else {
+                text.into()
             };
             row += &pad(&text, if last { 0 } else { *width }, column.right);
         }
@@ -272,6 +272,16 @@ mod tests {
             layout.line(&line(), &TimeZone::UTC),
             "12:34:56.789 a-long-name-\\u… 4194304 io_uring    256      2    255      254/1   12.3ms ENOMEM migrate_busy"
         );
+    }
+
+    #[test]
+    fn the_type_of_an_ioctl_is_whole() {
+        let line = PinLine {
+            origin: "ioctl:0xfa".to_owned(),
+            ..line()
+        };
+        let text = Layout::new(None).line(&line, &TimeZone::UTC);
+        assert!(text.contains(" ioctl:0xfa    256 "), "{text}");
     }
 
     #[test]
