@@ -15,6 +15,7 @@ use aya_log::EbpfLogger;
 use bytemuck::{Zeroable as _, bytes_of};
 use memmap2::MmapRaw;
 use pinwatch_common::abi::{ABI_SYMBOL, ABI_VERSION, KFUNCS};
+use pinwatch_common::blocker::PLACES;
 use pinwatch_common::fold::CpuCells;
 use pinwatch_common::limits::SLOTS;
 use pinwatch_common::program_config::PROGRAM_CONFIG_SYMBOL;
@@ -35,7 +36,6 @@ use crate::kernel::btf::{self, BtfQuery};
 use crate::kernel::facts::Facts;
 use crate::kernel::procfs::{self, threads_inside_a_pin};
 use crate::kernel::switches::SwitchFiles;
-use crate::kernel::zones::zone_names;
 use crate::model::state::{Hook, ProgramStats, State};
 use crate::model::thread::Threads;
 use crate::probe::attach::{Attached, attach_all};
@@ -68,6 +68,7 @@ pub struct Live {
     release: String,
     era: &'static str,
     zones: [Option<&'static str>; ZONES],
+    pageblocks: [Option<&'static str>; PLACES],
     decisions: Arc<[Decision]>,
     stuck_after: Duration,
     /// Pins that were in flight before their entry was hooked.
@@ -152,11 +153,8 @@ impl Live {
             cpus,
             release: facts.release.clone(),
             era: plan.era,
-            zones: if globals.zone_bits.is_some() {
-                zone_names(facts)
-            } else {
-                [None; ZONES]
-            },
+            zones: globals.zone_names(facts),
+            pageblocks: globals.pageblock_names(facts),
             decisions: plan.decisions.clone().into(),
             stuck_after: options.stuck_after,
             before_start,
@@ -200,6 +198,7 @@ impl Live {
             release: self.release.clone(),
             era: self.era.to_owned(),
             zones: self.zones,
+            pageblocks: self.pageblocks,
             before_start: self.before_start,
             cells,
             in_flight,
