@@ -152,6 +152,14 @@ impl Pin {
         self.migrate_ret = ret;
     }
 
+    /// Whether the last migration left folios behind although there were target pages, as far as it can be
+    /// seen.
+    #[inline(always)]
+    #[must_use]
+    pub fn left_folios(&self) -> bool {
+        matches!(self.outcome & 7, outcome if outcome == Busy as u8 || outcome == Unclear as u8)
+    }
+
     /// Changes the outcome of a failed pin to one that claims only what the programs can see. `unseen` is a
     /// bit mask of `UNSEEN_*`.
     #[inline(always)]

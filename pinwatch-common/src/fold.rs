@@ -5,6 +5,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use crate::blocker::{BLOCKER_BITS, BLOCKERS, Blocker, HOLDS, MEMORIES, PLACES};
 use crate::cause::{FAILURES, failure_index};
 use crate::histogram::{DURATION_BUCKETS, PASS_BUCKETS, duration_bucket, pass_bucket};
 use crate::loss::LOSSES;
@@ -183,6 +184,16 @@ pub struct FastCells {
     pub hidden: u64,
 }
 
+/// Number of blockers ([`crate::blocker`]), by their properties.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct BlockerCells {
+    /// By [`Hold`](crate::blocker::Hold), then by [`Memory`](crate::blocker::Memory).
+    pub holds: [[u64; MEMORIES]; HOLDS],
+    /// By [`Blocker::zone`], then by [`Blocker::pageblock`].
+    pub places: [[u64; PLACES]; PLACES],
+}
+
 /// Cells of one CPU.
 ///
 /// While a program is preempted in the middle of an update, another program, or the same one in
@@ -199,6 +210,8 @@ pub struct CpuCells {
     pub migrate: DurationCells,
     /// Calls of GUP-fast.
     pub fast: FastCells,
+    /// Folios that failed migrations left behind.
+    pub blockers: BlockerCells,
     /// By [`Loss`](crate::loss::Loss).
     pub losses: [u64; LOSSES],
 }
@@ -364,6 +377,34 @@ pub fn fold_eventful<A: Add>(cells: &mut PinCells, pin: &Pin) {
 pub fn fold_migrate<A: Add>(cells: &mut DurationCells, ns: u64) {
     A::add(&mut cells.sum_ns, ns);
     count::<A, _>(&mut cells.buckets, duration_bucket(ns));
+}
+
+/// Adds blockers, given as in [`Pin::blockers`].
+#[inline(always)]
+pub fn fold_blockers<A: Add>(cells: &mut BlockerCells, packed: u64) {
+    for n in 0..BLOCKERS {
+        let one = packed >> (n * BLOCKER_BITS) & 0xffff;
+        if one & 7 != 0 {
+            fold_blocker::<A>(cells, Blocker::unpack(one));
+        }
+    }
+}
+
+#[inline(always)]
+fn fold_blocker<A: Add>(cells: &mut BlockerCells, blocker: Blocker) {
+    let Blocker {
+        hold,
+        memory,
+        zone,
+        pageblock,
+        mapped: _,
+    } = blocker;
+    if let Some(memories) = cells.holds.get_mut(opaque(hold.into())) {
+        count::<A, _>(memories, opaque(memory.into()));
+    }
+    if let Some(pageblocks) = cells.places.get_mut(opaque(zone.into())) {
+        count::<A, _>(pageblocks, opaque(pageblock.into()));
+    }
 }
 
 #[cfg(test)]

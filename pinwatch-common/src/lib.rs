@@ -10,6 +10,7 @@
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 pub mod abi;
+pub mod blocker;
 pub mod cause;
 pub mod event_filter;
 pub mod fold;
@@ -19,4 +20,4 @@ pub mod loss;
 pub mod origin;
 pub mod program_config;
 pub mod record;
-mod verifier_hint;
+pub mod verifier_hint;

@@ -35,7 +35,7 @@ pub const LOSSES: usize = 9;
 ///
 /// The kernel can skip such programs, and before 6.7 it does not count how often. The number of
 /// skipped runs is the probe's hits minus the program's runs.
-pub const PROBES: [&str; 23] = [
+pub const PROBES: [&str; 24] = [
     "pin_enter_kprobe",
     "pin_enter_kprobe_stack",
     "pin_exit_kretprobe",
@@ -59,6 +59,7 @@ pub const PROBES: [&str; 23] = [
     "unpinnable_kretprobe",
     "found_kprobe",
     "swept_kretprobe",
+    "putback_kprobe",
 ];
 
 /// Index of a program in [`PROBES`].

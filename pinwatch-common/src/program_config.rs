@@ -16,6 +16,10 @@ pub struct ProgramConfig {
     pub nr_entries_offset: u64,
     /// Offset in bytes of `flags` in `struct page`.
     pub page_flags_offset: u64,
+    /// What blockers are read by.
+    pub folio: FolioLayout,
+    /// Where the type of a pageblock is.
+    pub pageblock: PageblockLayout,
     /// Offset in bytes of `stack` in `struct task_struct`, for [`USER_REGS_BY_STACK`].
     pub task_stack_offset: u64,
     /// Offset in bytes of the user's registers from the start of a kernel stack, for
@@ -49,6 +53,74 @@ pub struct ProgramConfig {
     pub scans_again: u32,
     /// Bit mask of `UNSEEN_*`: steps that can fail a pin unseen.
     pub unseen: u32,
+    /// Always 0.
+    pub reserved: u32,
+}
+
+/// Where the properties of a folio are in its `struct page`s, in bytes from the first; bits of its flags.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct FolioLayout {
+    /// Offset of `flags`.
+    pub flags: u64,
+    /// Offset of the list entry `lru`.
+    pub lru: u64,
+    /// Offset of `mapping`.
+    pub mapping: u64,
+    /// Offset of `_refcount`.
+    pub refcount: u64,
+    /// Offset of `_mapcount`, that of a folio of one page.
+    pub mapcount: u64,
+    /// Offset of the mappings of a large folio; 0 if the kernel keeps no sum.
+    pub large_mapcount: u64,
+    /// Offset of the pins of a large folio; 0 if the kernel does not count them.
+    pub pincount: u64,
+    /// Offset of the 32 bits that identify a folio of hugetlbfs: see `hugetlb_mask`.
+    pub hugetlb: u64,
+    /// Bit of the flags of a locked folio.
+    pub locked: u32,
+    /// Bit of the flags of a folio under writeback.
+    pub writeback: u32,
+    /// Bit of the flags of a large folio.
+    pub head: u32,
+    /// Bit of the flags of anonymous and shmem folios, which swap backs.
+    pub swapbacked: u32,
+    /// Bit of the flags of a folio in the swap cache, if that of `swapbacked` is set too.
+    pub swapcache: u32,
+    /// Bit of the flags of a folio with private data of its file system, which holds a reference.
+    pub private: u32,
+    /// A large folio is one of hugetlbfs if these bits of its 32 bits equal `hugetlb_value`. 0 if that cannot
+    /// be seen.
+    pub hugetlb_mask: u32,
+    /// See `hugetlb_mask`.
+    pub hugetlb_value: u32,
+}
+
+/// Where the type of a page's pageblock is, on a kernel with SPARSEMEM_EXTREME and a virtual memmap. All
+/// zeroes if pageblocks cannot be read. The addresses never leave the machine's memory.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct PageblockLayout {
+    /// Address of the variable `vmemmap_base`, which holds the address of page frame 0's `struct page`.
+    pub vmemmap_at: u64,
+    /// Address of the variable `mem_section`, which holds the address of the array of roots.
+    pub roots_at: u64,
+    /// Bytes of a `struct page`.
+    pub page_size: u64,
+    /// Bytes of a `struct mem_section`.
+    pub section_size: u64,
+    /// Sections in a root.
+    pub sections_per_root: u64,
+    /// Offset of `usage` in `struct mem_section`.
+    pub usage: u64,
+    /// Offset of `pageblock_flags` in `struct mem_section_usage`.
+    pub flags: u64,
+    /// Base-2 logarithm of the pages in a section.
+    pub section_order: u32,
+    /// Base-2 logarithm of the pages in a pageblock.
+    pub order: u32,
+    /// Bits of a pageblock's flags, of which the lowest three are its type.
+    pub bits: u32,
     /// Always 0.
     pub reserved: u32,
 }

@@ -150,6 +150,9 @@ pub struct Pin {
     pub failed: u64,
     /// Pages that retries pinned again; folios for `memfd_pin_folios`.
     pub repinned: u64,
+    /// Up to [`BLOCKERS`](crate::blocker::BLOCKERS) folios that the pin's first failed migration left behind,
+    /// packed, the first in the lowest bits: see [`blockers`](crate::blocker::blockers). 0 if none was seen.
+    pub blockers: u64,
     /// Nanoseconds by [`Phase`]. Excludes the running phase of an eventful pin in flight.
     pub phase_ns: [u64; PHASES],
     /// Calls of `migrate_pages`.
@@ -305,11 +308,9 @@ pub struct Slot {
     pub owner: u64,
     /// The owner's pin.
     pub flight: Flight,
-    /// In the first slot of a set: number of calls in flight that found no slot in the set.
-    pub without_slot: u64,
-    /// In the first slot of a set: [`Call::frame`] of a call whose slot was taken by a nested call of
-    /// the same thread.
-    pub displaced: u64,
+    /// In the first slot of a set: number of calls in flight that found no slot in the set. In the second:
+    /// [`Call::frame`] of a call whose slot was taken by a nested call of the same thread.
+    pub of_set: u64,
 }
 
 impl Flight {
@@ -387,9 +388,9 @@ pub struct StackSample {
     pub frames: [u64; STACK_FRAMES],
 }
 
-const _: () = assert!(size_of::<Pin>() == 152);
+const _: () = assert!(size_of::<Pin>() == 160);
 const _: () = assert!(size_of::<Slot>() == 256);
-const _: () = assert!(size_of::<PinEvent>() == 168);
+const _: () = assert!(size_of::<PinEvent>() == 176);
 
 #[cfg(test)]
 mod tests {

@@ -11,7 +11,8 @@
 #[cfg(target_arch = "bpf")]
 #[allow(unsafe_code)]
 #[inline(always)]
-pub(crate) fn opaque(mut index: usize) -> usize {
+#[must_use]
+pub fn opaque(mut index: usize) -> usize {
     // SAFETY: copies a register to itself; no memory, stack or flags are touched.
     unsafe {
         core::arch::asm!("{0} = {0}", inout(reg) index, options(pure, nomem, nostack, preserves_flags));
@@ -22,6 +23,7 @@ pub(crate) fn opaque(mut index: usize) -> usize {
 /// Returns `index`: only the BPF verifier needs the hint.
 #[cfg(not(target_arch = "bpf"))]
 #[inline(always)]
-pub(crate) fn opaque(index: usize) -> usize {
+#[must_use]
+pub fn opaque(index: usize) -> usize {
     index
 }

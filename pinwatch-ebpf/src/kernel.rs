@@ -33,6 +33,8 @@ macro_rules! config {
     };
 }
 
+pub mod folio;
+
 /// Secret of [`slot_set`](pinwatch_common::limits::slot_set).
 #[inline(always)]
 pub fn slot_secret() -> u32 {

@@ -222,7 +222,7 @@ macro_rules! each {
 #[inline(always)]
 pub fn clear_events<const HAS_TWIN: bool>(slot: &mut Flight) {
     let Flight { pin, seen, .. } = slot;
-    each!(0 1 2 3 4 5 6 7 8 9, |n: usize| set_word(pin, EVENTS[n], 0));
+    each!(0 1 2 3 4 5 6 7 8 9 10, |n: usize| set_word(pin, EVENTS[n], 0));
     set_word(pin, PROGRESS, 0);
     if HAS_TWIN {
         let words = (&raw mut *seen).cast::<u64>();
@@ -252,11 +252,12 @@ const PROGRESS: usize = word(offset_of!(Pin, passes));
 const _: () = assert!(offset_of!(Pin, phase) == offset_of!(Pin, passes) + size_of::<u32>());
 
 /// Words that only an eventful pin writes, except those that [`Flight::begin_events`] initialises.
-const EVENTS: [usize; 10] = [
+const EVENTS: [usize; 11] = [
     word(offset_of!(Pin, unpinnable)),
     word(offset_of!(Pin, moved)),
     word(offset_of!(Pin, failed)),
     word(offset_of!(Pin, repinned)),
+    word(offset_of!(Pin, blockers)),
     word(offset_of!(Pin, phase_ns)) + Phase::Drain as usize,
     word(offset_of!(Pin, phase_ns)) + Phase::Migrate as usize,
     word(offset_of!(Pin, phase_ns)) + Phase::Other as usize,
@@ -318,7 +319,7 @@ pub fn release_plain<const HAS_TWIN: bool>(mut slot: Held) {
 pub fn note_without_slot(tid: u32) {
     if let Some(first) = slots(tid).next() {
         // SAFETY: takes an address within the slot and accesses nothing.
-        add_atomically(unsafe { &raw mut (*first).without_slot }, 1);
+        add_atomically(unsafe { &raw mut (*first).of_set }, 1);
     }
 }
 
@@ -328,9 +329,9 @@ pub fn note_without_slot(tid: u32) {
 /// A set remembers one such call. In the sources of all supported kernels, calls do not nest.
 #[inline(always)]
 pub fn note_displaced(tid: u32, frame: u64) {
-    if let Some(first) = slots(tid).next() {
+    if let Some(second) = slots(tid).nth(1) {
         // SAFETY: an aligned u64 of a live map value, written whole.
-        unsafe { (&raw mut (*first).displaced).write_volatile(frame) };
+        unsafe { (&raw mut (*second).of_set).write_volatile(frame) };
     }
 }
 
@@ -338,12 +339,13 @@ pub fn note_displaced(tid: u32, frame: u64) {
 /// for one return.
 #[inline(always)]
 pub fn was_accounted_for(tid: u32, frame: u64) -> bool {
-    let Some(first) = slots(tid).next() else {
+    let mut slots = slots(tid);
+    let (Some(first), Some(second)) = (slots.next(), slots.next()) else {
         return false;
     };
-    // SAFETY: takes addresses within the slot and accesses nothing.
-    let (displaced, without_slot) =
-        unsafe { (&raw mut (*first).displaced, &raw mut (*first).without_slot) };
+    // SAFETY: takes addresses within the slots and accesses nothing.
+    let (without_slot, displaced) =
+        unsafe { (&raw mut (*first).of_set, &raw mut (*second).of_set) };
     // SAFETY: aligned words of a live map value, read and written whole.
     unsafe {
         if displaced.read_volatile() == frame {

@@ -106,8 +106,9 @@ pub struct Args {
     pub access: Option<Access>,
 
     /// Extra references that make migration fail: none, vmsplice (one page), vmsplice:N, vmsplice:last or
-    /// vmsplice:all. Pipes hold the first N pages, the last, or all during the pin [default: none]
-    #[arg(long, value_name = "none|vmsplice[:N]")]
+    /// vmsplice:all. Pipes hold the first N pages, the last, or all during the pin. With weak (one page) or weak:N,
+    /// process_vm_readv pins the first N pages without FOLL_LONGTERM meanwhile [default: none]
+    #[arg(long, value_name = "none|vmsplice[:N]|weak[:N]")]
     pub hold: Option<Hold>,
 
     /// Another process or thread that uses the pages or the CPU during the pin [default: none]

@@ -15,6 +15,7 @@ use nix::unistd::gettid;
 use crate::contention::cpu_hog::CpuHog;
 use crate::contention::extra_refs::ExtraRefs;
 use crate::contention::process::ContendingProcess;
+use crate::contention::weak_pin::WeakPin;
 use crate::host::device::DeviceLease;
 use crate::memory::buffer::Buffer;
 use crate::memory::placement::{PagesIn, PlacementReader};
@@ -22,7 +23,7 @@ use crate::pinner::{self, Attempt, Pinner};
 use crate::plan::Plan;
 use crate::report::{self, Outcome, Record, Report, Style};
 use crate::signals;
-use crate::spec::{Company, Memory};
+use crate::spec::{Company, Hold, Memory};
 
 pub fn run(
     plan: &Plan,
@@ -84,6 +85,7 @@ struct Stage {
     cpu_hog: Option<CpuHog>,
     _process: Option<ContendingProcess>,
     _extra_refs: Option<ExtraRefs>,
+    _weak_pin: Option<WeakPin>,
     buffer: Buffer,
 }
 
@@ -164,9 +166,12 @@ impl Group {
 impl Stage {
     fn prepare(plan: &Plan) -> anyhow::Result<Self> {
         let buffer = Buffer::new(plan.memory, plan.pages(), plan.stall_for)?;
-        let extra_refs = match plan.hold.pages(buffer.map.pages()) {
-            none if none.is_empty() => None,
-            pages => Some(ExtraRefs::new(&buffer.map, pages)?),
+        let (extra_refs, weak_pin) = match plan.hold.pages(buffer.map.pages()) {
+            none if none.is_empty() => (None, None),
+            pages if matches!(plan.hold, Hold::Weak(_)) => {
+                (None, Some(WeakPin::new(&buffer.map, pages)?))
+            }
+            pages => (Some(ExtraRefs::new(&buffer.map, pages)?), None),
         };
         let (process, cpu_hog) = match plan.company {
             Company::None => (None, None),
@@ -179,6 +184,7 @@ impl Stage {
             cpu_hog,
             _process: process,
             _extra_refs: extra_refs,
+            _weak_pin: weak_pin,
             buffer,
         })
     }

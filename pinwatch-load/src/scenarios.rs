@@ -206,6 +206,15 @@ pub const SCENARIOS: &[Scenario] = &[
         },
     },
     Scenario {
+        name: "weak-pin",
+        does: "Pins 256 touched pages while process_vm_readv pins the first of them without FOLL_LONGTERM.",
+        expect: "5.10: ok, no page migrates. Later: ENOMEM, 255 pages leave Movable and 1 stays.",
+        plan: Plan {
+            hold: Hold::Weak(1),
+            ..DEFAULTS
+        },
+    },
+    Scenario {
         name: "hidden",
         does: "Pins 256 touched pages twice while a pipe holds the last of them.",
         expect: "5.10: ok. 6.1: ENOMEM twice. Later: ENOMEM, then EFAULT: GUP-fast returns the 255 pages that the first pin migrated, and the errno is lost.",

@@ -94,6 +94,8 @@ pub enum Hold {
     Pages(usize),
     Last,
     All,
+    /// A pin without FOLL_LONGTERM of the first N pages.
+    Weak(usize),
 }
 
 /// Another process or thread that uses the pages or the CPU during the pin.
@@ -171,7 +173,15 @@ impl FromStr for Hold {
                 Ok(pages) if pages > 0 => Ok(Self::Pages(pages)),
                 _ => Err(format!("{count:?} is not a number of pages")),
             },
-            _ => Err("use none, vmsplice, vmsplice:N, vmsplice:last or vmsplice:all".into()),
+            None if text == "weak" => Ok(Self::Weak(1)),
+            Some(("weak", count)) => match count.parse() {
+                Ok(pages) if pages > 0 => Ok(Self::Weak(pages)),
+                _ => Err(format!("{count:?} is not a number of pages")),
+            },
+            _ => Err(
+                "use none, vmsplice, vmsplice:N, vmsplice:last, vmsplice:all, weak or weak:N"
+                    .into(),
+            ),
         }
     }
 }
@@ -181,7 +191,7 @@ impl Hold {
     pub fn pages(self, of: usize) -> Range<usize> {
         match self {
             Self::None => 0..0,
-            Self::Pages(pages) => 0..pages.min(of),
+            Self::Pages(pages) | Self::Weak(pages) => 0..pages.min(of),
             Self::Last => of.saturating_sub(1)..of,
             Self::All => 0..of,
         }
@@ -200,7 +210,18 @@ mod tests {
         assert_eq!(parsed("vmsplice:3"), Some(Hold::Pages(3)));
         assert_eq!(parsed("vmsplice:last"), Some(Hold::Last));
         assert_eq!(parsed("vmsplice:all"), Some(Hold::All));
-        for bad in ["", "vmsplice:", "vmsplice:0", "vmsplice:-1", "splice"] {
+        assert_eq!(parsed("weak"), Some(Hold::Weak(1)));
+        assert_eq!(parsed("weak:3"), Some(Hold::Weak(3)));
+        for bad in [
+            "weak:",
+            "weak:0",
+            "weak:all",
+            "",
+            "vmsplice:",
+            "vmsplice:0",
+            "vmsplice:-1",
+            "splice",
+        ] {
             assert_eq!(parsed(bad), None, "{bad}");
         }
     }

@@ -7,5 +7,6 @@ mod migrate;
 mod pass;
 mod pin;
 mod programs;
+mod putback;
 mod stack;
 mod thread;

@@ -3,3 +3,4 @@
 pub mod cpu_hog;
 pub mod extra_refs;
 pub mod process;
+pub mod weak_pin;

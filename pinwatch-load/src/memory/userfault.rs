@@ -5,6 +5,7 @@
 //! and in AF_XDP, the pin fails with EFAULT at once.
 
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::sync::mpsc::{self, Receiver};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -58,6 +59,11 @@ pub struct Stall {
 
 impl Stall {
     pub fn new(map: &Mapping, stall_for: Duration) -> anyhow::Result<Self> {
+        Self::watched(map, stall_for).map(|(stall, _)| stall)
+    }
+
+    /// As [`Stall::new`]. The receiver hears of the first fault, or is closed if none comes in time.
+    pub fn watched(map: &Mapping, stall_for: Duration) -> anyhow::Result<(Self, Receiver<()>)> {
         let range = Range {
             start: map.address() as u64,
             len: (map.pages() * page_size()) as u64,
@@ -78,19 +84,24 @@ impl Stall {
         };
         // SAFETY: the kernel reads and writes `register`. The registration ends with the range at the latest.
         unsafe { uffdio_register(uffd.as_raw_fd(), &mut register)? };
+        let (fault, faulted) = mpsc::channel();
         let give_up = signals::Flag::default();
         let seen = give_up.clone();
         let handler = thread::spawn(move || {
-            wait_for_fault(&uffd, &seen);
+            if wait_for_fault(&uffd, &seen) {
+                // Nobody may wait for it.
+                let _ = fault.send(());
+            }
             signals::sleep_unless(stall_for, || seen.is_set());
             let mut range = range;
             // SAFETY: the range is registered. The kernel wakes every waiting fault and handles it as usual.
             let _ = unsafe { uffdio_unregister(uffd.as_raw_fd(), &mut range) };
         });
-        Ok(Self {
+        let stall = Self {
             handler: Some(handler),
             give_up,
-        })
+        };
+        Ok((stall, faulted))
     }
 }
 
@@ -120,14 +131,15 @@ fn open() -> nix::Result<OwnedFd> {
     Ok(uffd)
 }
 
-/// Waits for the first fault, for [`FAULT_WITHIN`] at most.
-fn wait_for_fault(uffd: &OwnedFd, give_up: &signals::Flag) {
+/// Waits for the first fault, for [`FAULT_WITHIN`] at most. Returns whether it came.
+fn wait_for_fault(uffd: &OwnedFd, give_up: &signals::Flag) -> bool {
     let tick = PollTimeout::try_from(signals::TICK).unwrap_or(PollTimeout::ZERO);
     let end = Instant::now() + FAULT_WITHIN;
     while !give_up.is_set() && !signals::stop_requested() && Instant::now() < end {
         let mut fds = [PollFd::new(uffd.as_fd(), PollFlags::POLLIN)];
         if poll(&mut fds, tick).is_ok_and(|ready| ready > 0) {
-            return;
+            return true;
         }
     }
+    false
 }

@@ -72,9 +72,12 @@ pub struct BtfQuery<'a> {
     pub tracepoints: &'a [&'a str],
     /// Enum constants.
     pub constants: &'a [&'a str],
-    /// Struct members, as (struct, member).
+    /// Struct members, as (struct, member). The member [`SIZE`] stands for the struct itself.
     pub members: &'a [(&'a str, &'a str)],
 }
+
+/// In place of a member: the size of the struct.
+pub const SIZE: &str = "sizeof";
 
 /// Prefix of the function that calls a tracepoint's probes. Its parameters have names in BTF; those of
 /// the type `btf_trace_*` have none.
@@ -89,6 +92,7 @@ const LONGEST_NAME: usize = 511;
 const KIND_INT: u32 = 1;
 const KIND_ARRAY: u32 = 3;
 const KIND_STRUCT: u32 = 4;
+const KIND_UNION: u32 = 5;
 const KIND_ENUM: u32 = 6;
 const KIND_TYPEDEF: u32 = 8;
 const KIND_FUNC: u32 = 12;
@@ -274,14 +278,13 @@ impl<'a> Btf<'a> {
     fn layout(&self, ty: &Type, wanted: &BtfQuery<'_>, found: &mut BtfMatches) {
         let name = self.name(ty.name_off);
         for (_, member) in wanted.members.iter().filter(|(of, _)| *of == name) {
-            let field = (0..ty.vlen).find_map(|n| {
-                let at = ty.data + n * 12;
-                let matches = self.name(u32_at(self.data, at).ok()?) == *member;
-                // If the struct has bit fields, the high 8 bits hold a member's size.
-                let bits = u32_at(self.data, at + 8).ok()? & 0xff_ffff;
-                matches.then_some((u32_at(self.data, at + 4).ok()?, bits))
-            });
-            let Some((of, bits)) = field else { continue };
+            if *member == SIZE && ty.vlen > 0 {
+                let size = u64::from(ty.size_or_type);
+                found.members.insert(format!("{name}.{member}"), size);
+            }
+            let Some((of, bits)) = self.field(ty, member, 0) else {
+                continue;
+            };
             let name = format!("{name}.{member}");
             if let Some(array) = self.get(of).filter(|of| of.kind == KIND_ARRAY)
                 && let Ok(length) = u32_at(self.data, array.data + 8)
@@ -290,6 +293,28 @@ impl<'a> Btf<'a> {
             }
             found.members.insert(name, u64::from(bits) / 8);
         }
+    }
+
+    /// Type and offset in bits of a member, also of one inside unnamed structs and unions.
+    fn field(&self, of: &Type, member: &str, depth: usize) -> Option<(u32, u32)> {
+        // `struct folio` needs two levels. A malformed file may have a cycle.
+        const MAX_DEPTH: usize = 4;
+        (0..of.vlen).find_map(|n| {
+            let at = of.data + n * 12;
+            let name = self.name(u32_at(self.data, at).ok()?);
+            let ty = u32_at(self.data, at + 4).ok()?;
+            // If the struct has bit fields, the high 8 bits hold a member's size.
+            let bits = u32_at(self.data, at + 8).ok()? & 0xff_ffff;
+            if name == member {
+                return Some((ty, bits));
+            }
+            let inner = self.get(ty).filter(|inner| {
+                let is_unnamed = name.is_empty() && depth < MAX_DEPTH;
+                is_unnamed && matches!(inner.kind, KIND_STRUCT | KIND_UNION)
+            })?;
+            let (ty, inner) = self.field(&inner, member, depth + 1)?;
+            Some((ty, bits.saturating_add(inner)))
+        })
     }
 
     fn constants(&self, ty: &Type, wanted: &Names<'_>, found: &mut BTreeMap<String, u64>) {

@@ -1,7 +1,7 @@
 //! Facts of a kernel that planning needs, read once at the start.
 //!
 //! Plain data: the planner also takes the fact sheet of another machine. The release is for display;
-//! no version is compared. Facts contain no kernel address.
+//! no version is compared. A fact sheet contains no kernel address.
 #![forbid(unsafe_code)]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,6 +41,15 @@ pub struct Facts {
     pub symbols: BTreeMap<String, u32>,
     /// Names of wanted symbols with a suffix (`.isra.0`, `.constprop.0`), by plain name.
     pub suffixed: BTreeMap<String, Vec<String>>,
+    /// Wanted variables whose addresses kallsyms shows.
+    #[serde(default)]
+    pub variables: BTreeSet<String>,
+    /// Addresses of these variables. Never written to a sheet.
+    #[serde(skip)]
+    pub addresses: BTreeMap<String, u64>,
+    /// Base-2 logarithm of the pages in a pageblock; `None` if it cannot be read.
+    #[serde(default)]
+    pub pageblock_order: Option<u32>,
     /// Reason why fentry and fexit cannot be used; `None` if they can.
     pub no_trampolines: Option<String>,
     /// Whether the kernel has kprobes.
@@ -73,6 +82,8 @@ pub struct Wanted {
     pub constants: Vec<&'static str>,
     /// Struct members, as (struct, member).
     pub members: Vec<(&'static str, &'static str)>,
+    /// Variables whose addresses to look up in kallsyms.
+    pub variables: Vec<&'static str>,
 }
 
 /// Symbols without a hook whose presence shows a feature of the kernel.
@@ -121,6 +132,7 @@ impl Facts {
             symbols: &[wanted.symbols.as_slice(), &FEATURE_SYMBOLS].concat(),
             at_start: &[VMEMMAP],
             stack_size: !found.constants.contains_key(TASK_PT_REGS),
+            variables: &wanted.variables,
         });
         found.functions.remove(TRACED);
         let has = |name: &str| kallsyms.plain.contains_key(name);
@@ -142,6 +154,9 @@ impl Facts {
             lengths: found.lengths,
             stack_size: kallsyms.stack_size,
             symbols: kallsyms.plain,
+            variables: kallsyms.variables.keys().cloned().collect(),
+            addresses: kallsyms.variables,
+            pageblock_order: pageblock_order(),
             suffixed: kallsyms.suffixed,
             lockdown: read_trimmed("/sys/kernel/security/lockdown")
                 .and_then(|text| bracketed(&text, '[', ']')),
@@ -152,6 +167,13 @@ impl Facts {
             switches: SwitchFiles::open().read(),
         }
     }
+}
+
+/// Reads the order of pageblocks. Only root may open the file.
+fn pageblock_order() -> Option<u32> {
+    let text = read_trimmed("/proc/pagetypeinfo")?;
+    let order = text.lines().next()?.strip_prefix("Page block order:")?;
+    order.trim().parse().ok()
 }
 
 fn read_btf(wanted: &Wanted) -> Result<btf::BtfMatches, String> {

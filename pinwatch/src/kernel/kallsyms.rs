@@ -81,6 +81,8 @@ pub struct SymbolQuery<'a> {
     pub at_start: &'a [&'a str],
     /// Whether to find out the size of a kernel stack.
     pub stack_size: bool,
+    /// Variables whose addresses to find out.
+    pub variables: &'a [&'a str],
 }
 
 /// Counts of wanted symbols, from one read of kallsyms.
@@ -96,6 +98,8 @@ pub struct SymbolCounts {
     /// Size of a kernel stack in bytes: the linker gives the first task's stack the size of all others.
     /// `None` if addresses are hidden.
     pub stack_size: Option<u64>,
+    /// Address of each wanted variable; empty if addresses are hidden.
+    pub variables: BTreeMap<String, u64>,
 }
 
 impl SymbolCounts {
@@ -111,9 +115,16 @@ impl SymbolCounts {
     pub fn parse(text: impl BufRead, wanted: SymbolQuery<'_>) -> Self {
         let counted = [wanted.symbols, wanted.at_start].concat();
         let others = [TEXT_END, STACK_START, STACK_END];
-        let names = Names::new(counted.iter().copied().chain(others));
+        let names = Names::new(
+            counted
+                .iter()
+                .chain(wanted.variables)
+                .copied()
+                .chain(others),
+        );
         let mut found = Self::default();
         let (mut start, mut end) = (None, None);
+        let mut after_code = false;
         // After an error the symbols read before it count: an incomplete list is still useful.
         let _ = for_each_line(text, |line| {
             if !names.may_start(from_name(line)) {
@@ -123,13 +134,20 @@ impl SymbolCounts {
                 return ControlFlow::Continue(());
             };
             match symbol.name {
-                TEXT_END if symbol.module.is_none() && found.is_complete(wanted) => {
-                    return ControlFlow::Break(());
-                }
+                TEXT_END if symbol.module.is_none() => after_code = true,
                 STACK_START => start = symbol.address(),
                 STACK_END => end = symbol.address(),
+                name if wanted.variables.contains(&name) && symbol.module.is_none() => {
+                    let address = symbol.address().filter(|address| *address != 0);
+                    found
+                        .variables
+                        .extend(address.map(|address| (name.to_owned(), address)));
+                }
                 name if symbol.is_text() => found.count(name, &counted),
                 _ => {}
+            }
+            if after_code && found.is_complete(wanted) {
+                return ControlFlow::Break(());
             }
             ControlFlow::Continue(())
         });
@@ -140,10 +158,13 @@ impl SymbolCounts {
         found
     }
 
-    /// Whether nothing wanted can follow the kernel's code.
+    /// Whether nothing wanted can follow, after the kernel's code.
     fn is_complete(&self, wanted: SymbolQuery<'_>) -> bool {
         let has = |name: &&str| self.plain.contains_key(*name);
-        !wanted.stack_size && wanted.at_start.iter().all(has)
+        let located = |name: &&str| self.variables.contains_key(*name);
+        !wanted.stack_size
+            && wanted.variables.iter().all(located)
+            && wanted.at_start.iter().all(has)
     }
 
     fn count(&mut self, symbol: &str, wanted: &[&str]) {
@@ -293,7 +314,7 @@ mod tests {
         let wanted = SymbolQuery {
             symbols: &["migrate_pages"],
             at_start: &["vmemmap_populate"],
-            stack_size: false,
+            ..SymbolQuery::default()
         };
         let all = count(wanted);
         assert_eq!((all["migrate_pages"], all["vmemmap_populate"]), (2, 1));
@@ -311,6 +332,18 @@ mod tests {
         }
         let found = SymbolCounts::parse(text.as_slice(), symbols(&["migrate_pages"]));
         assert_eq!(found.plain["migrate_pages"], 2);
+    }
+
+    #[test]
+    fn addresses_of_variables_are_those_of_the_kernel_and_may_be_hidden() {
+        let wanted = SymbolQuery {
+            variables: &["mem_section"],
+            ..SymbolQuery::default()
+        };
+        let of = |text: &str| SymbolCounts::parse(text.as_bytes(), wanted).variables;
+        let text = "ffff0000 T _etext\nffff8000 B mem_section\nffffc000 b mem_section\t[m]\n";
+        assert_eq!(of(text), [("mem_section".to_owned(), 0xffff_8000)].into());
+        assert!(of("00000000 B mem_section\n").is_empty());
     }
 
     #[test]

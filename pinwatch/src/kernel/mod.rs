@@ -6,6 +6,7 @@ pub mod cgroup;
 pub mod defects;
 pub mod facts;
 mod files;
+pub mod folios;
 pub mod kallsyms;
 pub mod memory;
 mod names;

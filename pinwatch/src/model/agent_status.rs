@@ -3,15 +3,17 @@
 //! Feeds and recordings carry it beside the pins. Both together give the whole [`State`].
 #![forbid(unsafe_code)]
 
+use pinwatch_common::blocker::PLACES;
 use pinwatch_common::fold::FastCells;
 use pinwatch_common::loss::LOSSES;
 use pinwatch_common::record::{Pin, PinEvent, ZONES};
 use serde::{Deserialize, Serialize};
 
+use super::blockers::PlaceNames;
 use super::format::name;
 use super::stall::Stall;
 use super::thread::{Thread, Threads};
-use crate::kernel::zones;
+use crate::kernel::{folios, zones};
 use crate::model::bounded::at_most;
 use crate::model::portable_pin::PortablePin;
 use crate::model::state::{Hook, ProgramStats, State};
@@ -28,6 +30,9 @@ const LISTED: usize = 1024;
 pub struct AgentStatus {
     /// Zone names by `enum zone_type`.
     pub zones: [Option<String>; ZONES],
+    /// Names of the types of pageblocks by `enum migratetype`.
+    #[serde(default)]
+    pub pageblocks: [Option<String>; PLACES],
     pub stuck_after_ns: u64,
     #[serde(deserialize_with = "at_most::<_, _, LISTED>")]
     pub hooks: Vec<Hook>,
@@ -103,6 +108,7 @@ impl AgentStatus {
         };
         Self {
             zones: state.zones.map(|zone| zone.map(str::to_owned)),
+            pageblocks: state.pageblocks.map(|name| name.map(str::to_owned)),
             stuck_after_ns: state.stuck_after_ns,
             hooks: state.hooks.clone(),
             programs: state.programs.clone(),
@@ -121,15 +127,24 @@ impl AgentStatus {
         }
     }
 
+    /// Names of zones and of types of pageblocks.
+    #[must_use]
+    pub fn place_names(&self) -> PlaceNames {
+        let zones = self.zones.each_ref();
+        let pageblocks = self.pageblocks.each_ref();
+        PlaceNames {
+            zones: zones.map(|name| zones::known(name.as_deref()?)),
+            pageblocks: pageblocks.map(|name| folios::known_pageblock(name.as_deref()?)),
+        }
+    }
+
     /// Overwrites the agent status of a state. Keeps its statistics of pins.
     pub fn apply(&self, state: &mut State) {
         let [fast, slow, hidden] = self.gup_fast;
         state.cells.fast = FastCells { fast, slow, hidden };
         state.cells.losses = self.losses;
-        state.zones = self
-            .zones
-            .clone()
-            .map(|zone| zones::known(zone.as_deref()?));
+        let PlaceNames { zones, pageblocks } = self.place_names();
+        (state.zones, state.pageblocks) = (zones, pageblocks);
         state.stuck_after_ns = self.stuck_after_ns;
         state.hooks.clone_from(&self.hooks);
         state.programs.clone_from(&self.programs);

@@ -1,6 +1,7 @@
 //! Data types that the outputs share, and pure functions of such data: no I/O, no clock, no aya.
 
 pub mod agent_status;
+pub mod blockers;
 pub mod bounded;
 pub mod errno;
 pub mod filter;

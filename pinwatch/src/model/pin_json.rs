@@ -8,6 +8,7 @@ use pinwatch_common::record::{ISOLATE_NAMES, ISOLATES, PHASE_NAMES, PHASES, Pin,
 use serde::Serialize;
 use serde::ser::{SerializeMap as _, Serializer};
 
+use super::blockers::{self, BlockerRow, PlaceNames};
 use super::labels;
 use crate::model::errno::{errno_name, errno_of};
 use crate::model::format::name;
@@ -40,12 +41,18 @@ pub struct Ended {
     #[serde(serialize_with = "by_phase")]
     pub phase_ns: [u64; PHASES],
     pub gup_flags: u32,
+    /// Folios that the first failed migration left behind, at most four.
+    pub blockers: Vec<BlockerRow>,
 }
 
 impl Ended {
     /// Converts a pin. `wall_offset_ns` is the time of day minus `CLOCK_MONOTONIC`, in nanoseconds.
     #[must_use]
-    pub fn new(PinEvent { pin, comm }: &PinEvent, wall_offset_ns: i64) -> Self {
+    pub fn new(
+        PinEvent { pin, comm }: &PinEvent,
+        wall_offset_ns: i64,
+        places: &PlaceNames,
+    ) -> Self {
         let Pin {
             start_ns,
             duration_ns,
@@ -76,6 +83,7 @@ impl Ended {
             isolate_failures: pin.isolate_failures,
             phase_ns: pin.phase_ns,
             gup_flags: pin.gup_flags,
+            blockers: blockers::rows(pin, places),
         }
     }
 }

@@ -12,8 +12,34 @@ use crate::model::trace::{PASSES_KEPT, Pass, Traced};
 /// `TASK_COMM_LEN`.
 const NAME: usize = 16;
 
+/// A recorded pin with its blockers, as format 3 has it. The order of the fields is part of the format: any
+/// change makes a new format.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PinWithBlockers {
+    pin: PinWithOutcome,
+    blockers: u64,
+}
+
+impl PinWithBlockers {
+    /// Converts a pin. `before_ns` as in [`PortablePin::new`].
+    #[must_use]
+    pub fn new(event: &PinEvent, passes: &[Pass], before_ns: &mut u64) -> Self {
+        Self {
+            pin: PinWithOutcome::new(event, passes, before_ns),
+            blockers: event.pin.blockers,
+        }
+    }
+
+    /// Restores the pin with its passes. `before_ns` as in [`PortablePin::new`].
+    pub fn traced(self, before_ns: &mut u64) -> Traced {
+        let mut traced = self.pin.traced(before_ns);
+        traced.event.pin.blockers = self.blockers;
+        traced
+    }
+}
+
 /// A recorded pin with the outcome of its last pass, as format 2 has it. The order of the fields is part of
-/// the format: any change makes a new format.
+/// the format.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PinWithOutcome {
     pin: PortablePin,

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytemuck::Zeroable as _;
+use pinwatch_common::blocker::PLACES;
 use pinwatch_common::cause::{ERRNO_CLASSES, ERRNOS, cause_at};
 use pinwatch_common::fold::{CpuCells, PinCells};
 use pinwatch_common::histogram::{
@@ -64,6 +65,8 @@ pub struct State {
     pub before_start: u64,
     /// Zone names by `enum zone_type`; `None` where zones are not sampled.
     pub zones: [Option<&'static str>; ZONES],
+    /// Names of the types of pageblocks by `enum migratetype`; `None` where blockers are not inspected.
+    pub pageblocks: [Option<&'static str>; PLACES],
     pub cells: Box<CpuCells>,
     pub in_flight: Vec<Pin>,
     /// Source of the names of the threads in `in_flight`.
@@ -97,6 +100,7 @@ impl State {
             era: era.to_owned(),
             before_start: 0,
             zones: [None; ZONES],
+            pageblocks: [None; PLACES],
             cells: Box::new(CpuCells::zeroed()),
             in_flight: Vec::new(),
             threads: Threads::Unknown,

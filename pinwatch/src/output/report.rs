@@ -4,15 +4,19 @@
 
 use std::io::{self, Write};
 
+use pinwatch_common::blocker::BLOCKERS;
 use pinwatch_common::record::PHASE_NAMES;
 use serde_json::{Value, json};
 
 use crate::evaluation::capture::Capture;
 use crate::evaluation::claims::{Finding, Verdict, findings};
 use crate::evaluation::what_if::{Outcome, Rule};
+use crate::model::blockers::{blocker_holds, blocker_places};
 use crate::model::format::{Clock, printable};
 use crate::model::pin_json::Ended;
-use crate::model::state::quantile_ns;
+use crate::model::session::Start;
+use crate::model::state::{State, quantile_ns};
+use crate::model::trace::Traced;
 use crate::model::view::View;
 
 /// Assumptions of the model behind [`Outcome`].
@@ -66,6 +70,7 @@ pub fn text(capture: &Capture, out: &mut impl Write) -> io::Result<()> {
         }
         writeln!(out)?;
     }
+    blockers(&capture.state, out)?;
     writeln!(out, "\nClaims")?;
     for finding in findings(capture) {
         claim(&finding, out)?;
@@ -79,7 +84,7 @@ pub fn text(capture: &Capture, out: &mut impl Write) -> io::Result<()> {
     }
     writeln!(out, "\nSlowest pins")?;
     for traced in &evidence.slowest {
-        let pin = Ended::new(&traced.event, header.start.wall_offset_ns);
+        let pin = ended(traced, capture);
         let result = match (&pin.errno, pin.cause) {
             (Some(errno), Some(cause)) => format!("{errno} ({cause})"),
             _ => format!("{} pages", pin.pages_returned),
@@ -96,6 +101,37 @@ pub fn text(capture: &Capture, out: &mut impl Write) -> io::Result<()> {
             pin.passes,
             pin.migrated,
             pin.migrate_failed
+        )?;
+    }
+    Ok(())
+}
+
+fn ended(traced: &Traced, capture: &Capture) -> Ended {
+    let Start {
+        wall_offset_ns,
+        status,
+        ..
+    } = &capture.header.start;
+    Ended::new(&traced.event, *wall_offset_ns, &status.place_names())
+}
+
+/// Writes what stood in the way of failed migrations, by what held it and by where it was.
+fn blockers(state: &State, out: &mut impl Write) -> io::Result<()> {
+    let mut holds = blocker_holds(state).peekable();
+    if holds.peek().is_none() {
+        return Ok(());
+    }
+    writeln!(
+        out,
+        "\nIn the way of failed migrations (at most {BLOCKERS} folios of each pin)"
+    )?;
+    for (kind, memory, folios) in holds {
+        writeln!(out, "  {folios:>9} {kind}, {memory}")?;
+    }
+    for ((zone, pageblock), folios) in blocker_places(state) {
+        writeln!(
+            out,
+            "  {folios:>9} in zone {zone}, pageblock type {pageblock}"
         )?;
     }
     Ok(())
@@ -209,8 +245,7 @@ fn what_if(outcome: &Outcome, clock: Clock) -> String {
 pub fn json(capture: &Capture) -> Value {
     let evidence = &capture.evidence;
     let slowest = evidence.slowest.iter();
-    let slowest =
-        slowest.map(|traced| Ended::new(&traced.event, capture.header.start.wall_offset_ns));
+    let slowest = slowest.map(|traced| ended(traced, capture));
     let groups = capture.groups.0.iter().map(|(key, group)| {
         let failures = group.failures.iter();
         let failures =
@@ -232,6 +267,13 @@ pub fn json(capture: &Capture) -> Value {
             .collect();
         json!({"pages": pages, "pins": pins, "ns_per_page": phases})
     });
+    let blockers = blocker_holds(&capture.state);
+    let blockers = blockers
+        .map(|(kind, memory, folios)| json!({"kind": kind, "memory": memory, "folios": folios}));
+    let places = blocker_places(&capture.state).into_iter();
+    let places = places.map(|((zone, pageblock), folios)| {
+        json!({"zone": zone, "pageblock": pageblock, "folios": folios})
+    });
     json!({
         "header": capture.header,
         "clock": capture.clock(),
@@ -240,6 +282,8 @@ pub fn json(capture: &Capture) -> Value {
         "lost": capture.lost,
         "complete": capture.damage.is_none(),
         "groups": groups.collect::<Vec<_>>(),
+        "blockers": blockers.collect::<Vec<_>>(),
+        "blocker_places": places.collect::<Vec<_>>(),
         "costs": costs.collect::<Vec<_>>(),
         "claims": findings(capture),
         "what_if": {"model": MODEL, "outcomes": capture.outcomes},

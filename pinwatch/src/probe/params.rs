@@ -1,12 +1,13 @@
 //! Parameters of the BPF programs: constants, offsets and selected measurements, from facts and decisions.
 #![forbid(unsafe_code)]
 
+use pinwatch_common::blocker::PLACES;
 use pinwatch_common::program_config::{
-    PREEMPTION_ALWAYS, PREEMPTION_CAN_BE_DISABLED, PREEMPTION_NONE, ProgramConfig,
-    UNSEEN_ISOLATIONS, UNSEEN_MIGRATIONS, UNSEEN_PASSES, USER_REGS_BY_HELPER, USER_REGS_BY_STACK,
-    USER_REGS_UNKNOWN,
+    FolioLayout, PREEMPTION_ALWAYS, PREEMPTION_CAN_BE_DISABLED, PREEMPTION_NONE, PageblockLayout,
+    ProgramConfig, UNSEEN_ISOLATIONS, UNSEEN_MIGRATIONS, UNSEEN_PASSES, USER_REGS_BY_HELPER,
+    USER_REGS_BY_STACK, USER_REGS_UNKNOWN,
 };
-use pinwatch_common::record::ISOLATES;
+use pinwatch_common::record::{ISOLATES, ZONES};
 use serde::Serialize;
 
 use super::arch::stack_regs_offset;
@@ -17,7 +18,8 @@ use super::table::{ISOLATIONS, Measurement, NR_ENTRIES, TASK_STACK, is_hook_of, 
 use crate::kernel::btf::Returns;
 use crate::kernel::defects::looks_at_cma_only;
 use crate::kernel::facts::{Facts, TASK_PT_REGS};
-use crate::kernel::zones::{ZoneBits, zone_bits};
+use crate::kernel::folios::{folio_layout, pageblock_layout, pageblock_names};
+use crate::kernel::zones::{ZoneBits, zone_bits, zone_names};
 
 /// Parameters of the BPF programs, which [`Globals::config`] puts into their form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -38,6 +40,12 @@ pub struct Globals {
     pub user_regs: UserRegs,
     /// Position of the zone in a page's flags; `None` if zones are not sampled.
     pub zone_bits: Option<ZoneBits>,
+    /// Where the properties of a folio are; `None` if blockers are not inspected.
+    #[serde(skip)]
+    pub folio: Option<FolioLayout>,
+    /// Where the type of a pageblock is; `None` if blockers are not inspected or it is unknown.
+    #[serde(skip)]
+    pub pageblock: Option<PageblockLayout>,
     pub fast_path: bool,
     /// Whether the kernel can repeat a scan without pinning again, and isolations show it.
     pub scans_again: bool,
@@ -80,10 +88,29 @@ impl Globals {
             zone_bits: zone_bits(facts)
                 .ok()
                 .filter(|_| takes(decisions, Measurement::Zones)),
+            folio: folio_layout(facts)
+                .ok()
+                .filter(|_| takes(decisions, Measurement::Blockers)),
+            pageblock: pageblock_layout(facts)
+                .ok()
+                .filter(|_| takes(decisions, Measurement::Blockers)),
             fast_path: takes(decisions, Measurement::FastPath),
             scans_again: scans_again(facts, decisions),
             unseen: unseen(decisions),
         }
+    }
+
+    /// Names of the zones that the programs report.
+    #[must_use]
+    pub fn zone_names(&self, facts: &Facts) -> [Option<&'static str>; ZONES] {
+        self.zone_bits.map_or([None; ZONES], |_| zone_names(facts))
+    }
+
+    /// Names of the types of pageblocks that the programs report.
+    #[must_use]
+    pub fn pageblock_names(&self, facts: &Facts) -> [Option<&'static str>; PLACES] {
+        self.pageblock
+            .map_or([None; PLACES], |_| pageblock_names(facts))
     }
 
     /// The parameters as the programs read them.
@@ -106,6 +133,8 @@ impl Globals {
         ProgramConfig {
             nr_entries_offset: self.nr_entries_offset.unwrap_or_default(),
             page_flags_offset: zones.map_or(0, |zones| zones.flags_offset),
+            folio: self.folio.unwrap_or_default(),
+            pageblock: self.pageblock.unwrap_or_default(),
             task_stack_offset,
             stack_regs_offset,
             foll_longterm: self.foll_longterm,

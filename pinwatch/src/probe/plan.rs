@@ -17,6 +17,7 @@ use super::table::{
 use crate::kernel::btf::Prototype;
 use crate::kernel::defects::{collect_returns_nothing, looks_at_cma_only, migrates_folios};
 use crate::kernel::facts::Facts;
+use crate::kernel::folios::{folio_layout, pageblock_layout};
 use crate::kernel::zones::zone_bits;
 
 /// The decision on every measurement for one kernel.
@@ -185,13 +186,27 @@ fn decide(measurement: Measurement, facts: &Facts, selection: &Selection) -> Ver
                 format!("the position of the zone in a page's flags is unknown without {missing}");
             return Verdict::Lost { reason };
         }
+        M::Blockers if !reads_memory(facts) => {
+            let reason = "kernel lockdown forbids reading folios".to_owned();
+            return Verdict::Lost { reason };
+        }
+        M::Blockers if folio_layout(facts).is_err() => {
+            let missing = folio_layout(facts).err().unwrap_or_default();
+            let reason = format!("the layout of a folio is unknown without {missing}");
+            return Verdict::Lost { reason };
+        }
         M::Origin | M::Zones => {
             return Verdict::Attach {
                 attachments: Vec::new(),
                 note: None,
             };
         }
-        M::Unpinnable | M::Drains | M::IsolateLru | M::IsolateHugetlb | M::IsolateMovable
+        M::Unpinnable
+        | M::Drains
+        | M::IsolateLru
+        | M::IsolateHugetlb
+        | M::IsolateMovable
+        | M::Blockers
             if looks_at_cma_only(facts) && !facts.symbols.contains_key("cma_alloc") =>
         {
             return Verdict::NotApplicable {
@@ -251,6 +266,9 @@ fn with_companions(
         };
         notes.push(format!("repinned pages stay 0: {NR_ENTRIES} {why}"));
     }
+    if row.measurement == Measurement::Blockers {
+        notes.extend(unseen_of_blockers(facts));
+    }
     let mut attachments = vec![attachment];
     for hook in row.also.iter().filter(|hook| exists(hook.target(), facts)) {
         // If the hook has a row of its own, that row knows the prototype.
@@ -267,6 +285,27 @@ fn with_companions(
     }
     let note = (!notes.is_empty()).then(|| notes.join("; "));
     Verdict::Attach { attachments, note }
+}
+
+/// What cannot be seen of blockers on this kernel, one sentence each.
+fn unseen_of_blockers(facts: &Facts) -> Vec<String> {
+    let mut unseen = Vec::new();
+    if let Err(missing) = pageblock_layout(facts) {
+        unseen.push(format!("pageblocks are `unknown` without {missing}"));
+    }
+    let Ok(layout) = folio_layout(facts) else {
+        return unseen;
+    };
+    if layout.large_mapcount == 0 {
+        unseen.push(
+            "the kernel keeps no sum of the mappings of a large folio, so one with extra references is `unclear`"
+                .to_owned(),
+        );
+    }
+    if layout.hugetlb_mask == 0 {
+        unseen.push("folios of hugetlbfs count as thp".to_owned());
+    }
+    unseen
 }
 
 /// If passes are `Off` or `Lost`, turns measurements inside collect into the same verdict: only passes show

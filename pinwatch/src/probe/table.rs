@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::attachment::{Attachment, Kind};
 use crate::kernel::btf::{Prototype, Returns};
 use crate::kernel::facts::{TASK_PT_REGS, Wanted};
-use crate::kernel::zones;
+use crate::kernel::{folios, zones};
 
 /// A measurement. Without the first two no pin is measured.
 #[derive(
@@ -37,12 +37,13 @@ pub enum Measurement {
     MemfdReturn,
     Origin,
     Zones,
+    Blockers,
     FastPath,
     ThreadExit,
 }
 
 impl Measurement {
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::PinEntry,
         Self::PinReturn,
         Self::Passes,
@@ -59,6 +60,7 @@ impl Measurement {
         Self::MemfdReturn,
         Self::Origin,
         Self::Zones,
+        Self::Blockers,
         Self::FastPath,
         Self::ThreadExit,
     ];
@@ -83,6 +85,7 @@ impl Measurement {
             Self::MemfdReturn => "memfd_return",
             Self::Origin => "origin",
             Self::Zones => "zones",
+            Self::Blockers => "blockers",
             Self::FastPath => "fast_path",
             Self::ThreadExit => "thread_exit",
         }
@@ -124,6 +127,7 @@ impl Measurement {
             Self::MemfdEntry | Self::MemfdReturn => "pins through memfd_pin_folios are not counted",
             Self::Origin => "all pins have the origin `other`",
             Self::Zones => "the zones of returned pages are not sampled",
+            Self::Blockers => "folios that a failed migration left are not inspected",
             Self::FastPath => "calls that GUP-fast finishes are not counted",
             Self::ThreadExit => "a pin whose return is lost stays in flight after its thread ends",
         }
@@ -556,6 +560,7 @@ pub const ROWS: &[HookRow] = &[
 
     row(Measurement::MemfdEntry, entry!(MEMFD, own_first!("memfd_enter_fentry"), one_kprobe!("memfd_enter_kprobe")), memfd_args),
     row(Measurement::MemfdReturn, returns!(MEMFD, own_first_and_third!("memfd_exit_fexit"), one_kprobe!("memfd_exit_kretprobe")), memfd_args),
+    row(Measurement::Blockers, entry!("putback_movable_pages", "putback_fentry", "putback_kprobe"), args::<1>),
     HookRow {
         also: &[returns!(FAST, own_first!("fast_exit_fexit"), one_kprobe!("fast_exit_kretprobe"))],
         ..row(Measurement::FastPath, entry!(FAST, own_first!("fast_enter_fentry"), one_kprobe!("fast_enter_kprobe")), fast_args)
@@ -567,7 +572,7 @@ pub const ROWS: &[HookRow] = &[
     row(Measurement::ThreadExit, tracepoint!("sched_process_exit", "thread_exit_tp"), any),
 ];
 
-/// Enum constants that the planner or the programs need, without those for zones.
+/// Enum constants that the planner or the programs need, without those for zones and folios.
 const CONSTANTS: &[&str] = &[
     "FOLL_LONGTERM",
     "MR_LONGTERM_PIN",
@@ -582,17 +587,17 @@ pub const NR_ENTRIES: &str = "pages_or_folios.nr_entries";
 /// Member that holds the address of a task's kernel stack.
 pub const TASK_STACK: &str = "task_struct.stack";
 
-/// Struct members whose offsets the programs need, without those for zones.
+/// Struct members whose offsets the programs need, without those for zones and folios.
 const MEMBERS: &[(&str, &str)] = &[("pages_or_folios", "nr_entries"), ("task_struct", "stack")];
 
 /// All enum constants that the planner or the programs need.
 fn constants() -> Vec<&'static str> {
-    [CONSTANTS, &zones::CONSTANTS].concat()
+    [CONSTANTS, &zones::CONSTANTS, &folios::CONSTANTS].concat()
 }
 
 /// All struct members whose offset or length the planner or the programs need.
 fn members() -> Vec<(&'static str, &'static str)> {
-    [MEMBERS, &zones::MEMBERS].concat()
+    [MEMBERS, &zones::MEMBERS, &folios::MEMBERS].concat()
 }
 
 /// Names for [`Facts::gather`](crate::kernel::facts::Facts::gather) to look up.
@@ -604,6 +609,7 @@ pub fn wanted() -> Wanted {
         tracepoints: tracepoints(),
         constants: constants(),
         members: members(),
+        variables: folios::VARIABLES.to_vec(),
     }
 }
 

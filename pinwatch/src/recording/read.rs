@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 
 use super::format::{Body, End, FORMAT, FRAME_HEAD, Header, MAGIC, MARK, MAX_BODY};
 use super::window::Window;
-use crate::model::portable_pin::{PinWithOutcome, PortablePin};
+use crate::model::portable_pin::{PinWithBlockers, PinWithOutcome, PortablePin};
 use crate::model::session::Lost;
 use crate::model::trace::Traced;
 
@@ -102,6 +102,9 @@ impl<R: Read> Reader<R> {
                 Some(Body::PinsWithOutcome(recorded)) => {
                     Item::Pins(traced(recorded, PinWithOutcome::traced))
                 }
+                Some(Body::PinsWithBlockers(recorded)) => {
+                    Item::Pins(traced(recorded, PinWithBlockers::traced))
+                }
                 Some(Body::Compressed(compressed)) => match expand(&compressed) {
                     Some(pins) => Item::Pins(pins),
                     None => {
@@ -192,6 +195,7 @@ fn expand(compressed: &[u8]) -> Option<Vec<Traced>> {
     match postcard::from_bytes(&body).ok()? {
         Body::Pins(recorded) => Some(traced(recorded, PortablePin::traced)),
         Body::PinsWithOutcome(recorded) => Some(traced(recorded, PinWithOutcome::traced)),
+        Body::PinsWithBlockers(recorded) => Some(traced(recorded, PinWithBlockers::traced)),
         _ => None,
     }
 }

@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use pinwatch_common::fold::fold_pin;
+use pinwatch_common::fold::{Alone, fold_blockers, fold_pin};
 
 use super::format::{End, Header};
 use super::read::{Damage, Item, Reader};
@@ -89,6 +89,7 @@ impl<R: Read> Replay<R> {
     fn add(&mut self, traced: &Traced) {
         let pin = &traced.event.pin;
         fold_pin(&mut self.state.cells.pins, pin);
+        fold_blockers::<Alone>(&mut self.state.cells.blockers, pin.blockers);
         self.untimed += traced.fold_migrations(&mut self.state.cells.migrate);
         let ended_ns = pin.start_ns.saturating_add(pin.duration_ns);
         self.state.now_ns = self.state.now_ns.max(ended_ns);

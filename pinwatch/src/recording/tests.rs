@@ -353,3 +353,22 @@ proptest! {
         prop_assert_eq!(read(&file), Some((pins, None)));
     }
 }
+
+#[test]
+fn blockers_are_recorded_and_older_recordings_have_none() {
+    let mut traced = pin(0);
+    traced.event.pin.blockers = 0xfedc_ba98_7654_3210;
+    for compress in [false, true] {
+        let mut file = Vec::new();
+        let mut writer = Writer::new(&mut file, &header(), compress).expect("a header");
+        writer.pins(&[traced.clone()]).expect("a frame");
+        writer.end(&end()).expect("a frame");
+        assert_eq!(read(&file).expect("a header").0, [traced.clone()]);
+    }
+    let of_format_2 = PinWithOutcome::new(&traced.event, &[], &mut 0);
+    let body = Body::PinsWithOutcome(vec![of_format_2]);
+    let mut file = recording(0);
+    file.extend(frame(&postcard::to_allocvec(&body).unwrap()));
+    let (pins, _) = read(&file).expect("a header");
+    assert_eq!((pins.len(), pins[0].event.pin.blockers), (1, 0));
+}

@@ -5,7 +5,7 @@
 use std::io::{self, Write};
 
 use super::format::{Body, End, FRAME_HEAD, Header, MAGIC, MARK, MAX_BODY, MAX_PINS};
-use crate::model::portable_pin::PinWithOutcome;
+use crate::model::portable_pin::PinWithBlockers;
 use crate::model::session::Lost;
 use crate::model::trace::{PASSES_KEPT, Traced};
 
@@ -48,8 +48,8 @@ impl<W: Write> Writer<W> {
             let mut before_ns = 0;
             let recorded = batch.iter();
             let recorded =
-                recorded.map(|t| PinWithOutcome::new(&t.event, &t.passes, &mut before_ns));
-            let body = Body::PinsWithOutcome(recorded.collect());
+                recorded.map(|t| PinWithBlockers::new(&t.event, &t.passes, &mut before_ns));
+            let body = Body::PinsWithBlockers(recorded.collect());
             self.pins += batch.len() as u64;
             if self.compress {
                 let body = postcard::to_allocvec(&body).map_err(io::Error::other)?;

@@ -14,6 +14,7 @@ use aya::Ebpf;
 use aya_log::EbpfLogger;
 use bytemuck::Zeroable as _;
 use memmap2::MmapRaw;
+use pinwatch_common::blocker::PLACES;
 use pinwatch_common::fold::CpuCells;
 use pinwatch_common::limits::SLOTS;
 use pinwatch_common::record::{Flight, PHASES, Pin, Slot, ZONES};
@@ -33,7 +34,6 @@ use crate::host::clock::monotonic_ns;
 use crate::kernel::facts::Facts;
 use crate::kernel::procfs::{self, threads_inside_a_pin};
 use crate::kernel::switches::SwitchFiles;
-use crate::kernel::zones::zone_names;
 use crate::model::pinned::PinnedSource;
 use crate::model::state::{Hook, ProgramStats, State};
 use crate::model::thread::Threads;
@@ -67,6 +67,7 @@ pub struct Live {
     release: String,
     era: &'static str,
     zones: [Option<&'static str>; ZONES],
+    pageblocks: [Option<&'static str>; PLACES],
     decisions: Arc<[Decision]>,
     stuck_after: Duration,
     /// Pins that were in flight before their entry was hooked.
@@ -147,11 +148,8 @@ impl Live {
             cpus,
             release: facts.release.clone(),
             era: plan.era,
-            zones: if globals.zone_bits.is_some() {
-                zone_names(facts)
-            } else {
-                [None; ZONES]
-            },
+            zones: globals.zone_names(facts),
+            pageblocks: globals.pageblock_names(facts),
             decisions: plan.decisions.clone().into(),
             stuck_after: options.stuck_after,
             before_start,
@@ -195,6 +193,7 @@ impl Live {
             release: self.release.clone(),
             era: self.era.to_owned(),
             zones: self.zones,
+            pageblocks: self.pageblocks,
             before_start: self.before_start,
             cells,
             in_flight,

@@ -12,6 +12,7 @@ mod wait;
 
 mod apart;
 mod attach;
+mod blockers;
 mod counts;
 mod daemon;
 mod dead_hooks;

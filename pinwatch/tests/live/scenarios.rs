@@ -62,6 +62,7 @@ const ROWS: &[ScenarioRow] = &[
     row("held-one", ["ok", BUSY, BUSY]),
     row("hidden", ["ok", BUSY, BUSY]),
     row("held-all", ["ok", BUSY, BUSY]),
+    row("weak-pin", ["ok", BUSY, BUSY]),
     row("held-thp", ["ok", BUSY, BUSY]),
     row("fork", ["ok", "ok", "ok"]),
     chance("contention"),

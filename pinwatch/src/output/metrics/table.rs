@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+use pinwatch_common::blocker::{HOLD_NAMES, MEMORY_NAMES};
 use pinwatch_common::fold::OriginCells;
 use pinwatch_common::limits::SLOTS;
 use pinwatch_common::loss::Loss;
@@ -11,6 +12,7 @@ use pinwatch_common::record::{ISOLATE_NAMES, ORIGIN_NAMES, PHASE_NAMES};
 use super::pinned;
 use super::samples::{Kind, Samples};
 use super::series;
+use crate::model::blockers::blocker_places;
 use crate::model::bounded;
 use crate::model::series::Per;
 use crate::model::state::{Failures, State, failures_and_zeros, losses, pins_lost};
@@ -208,6 +210,29 @@ pub const METRICS: &[Metric] = &[
                 state.cells.migrate.sum_ns,
                 &state.cells.migrate.buckets,
             );
+        },
+    ),
+    counter(
+        "pinwatch_blockers_total",
+        "Folios that the first failed migration of a pin left behind, at most four per pin, by what held them then and by kind of memory. Kind gone: nothing held it any more.",
+        |state, out| {
+            if state.takes(Measurement::Blockers) {
+                let holds = HOLD_NAMES.iter().zip(state.cells.blockers.holds);
+                for (kind, memories) in holds.skip(1) {
+                    for (memory, folios) in MEMORY_NAMES.iter().zip(memories) {
+                        out.value(&[("kind", kind), ("memory", memory)], folios);
+                    }
+                }
+            }
+        },
+    ),
+    counter(
+        "pinwatch_blocker_places_total",
+        "Folios of pinwatch_blockers_total by memory zone and type of pageblock. A cma pageblock in another zone than movable is a contiguous memory area, or kexec handover's.",
+        |state, out| {
+            for ((zone, pageblock), folios) in blocker_places(state) {
+                out.value(&[("zone", zone), ("pageblock", pageblock)], folios);
+            }
         },
     ),
     gauge(

@@ -6,6 +6,7 @@
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+use crate::model::blockers::words;
 use crate::model::format::{Clock, fit, pad, printable};
 use crate::model::in_flight::Row;
 use crate::model::pin_json::Ended;
@@ -30,7 +31,8 @@ impl PinLine {
     /// Line of a pin that ended.
     pub fn ended(pin: Ended, clock: Clock) -> Self {
         let result = match (&pin.errno, pin.cause) {
-            (Some(errno), Some(cause)) => format!("{errno} {cause}"),
+            (Some(errno), Some(cause)) if pin.blockers.is_empty() => format!("{errno} {cause}"),
+            (Some(errno), Some(cause)) => format!("{errno} {cause}: {}", words(&pin.blockers)),
             _ if pin.pages_returned == pin.pages_requested => "ok".to_owned(),
             _ => format!("ok, {} pages", pin.pages_returned),
         };
@@ -153,7 +155,7 @@ const COLUMNS: &[Column] = &[
     },
 ];
 
-/// Width of `ENOMEM migrate_busy`. The longer texts of pins in flight are cut.
+/// Width of `ENOMEM migrate_busy`. Longer texts, of blockers and of pins in flight, are cut.
 const RESULT: usize = 19;
 /// Minimum width of the process name.
 const SHORTEST_NAME: usize = 7;

@@ -13,6 +13,7 @@ use pinwatch_common::record::PinEvent;
 use serde::Serialize;
 
 use super::columns::{Layout, PinLine};
+use crate::model::blockers::PlaceNames;
 use crate::model::filter::Filter;
 use crate::model::format::Clock;
 use crate::model::in_flight::Row;
@@ -46,6 +47,7 @@ pub struct Tail {
     format: Format,
     filter: Filter,
     start: Option<Start>,
+    places: PlaceNames,
     layout: Layout,
     size: Size,
     /// Lines until the header is repeated; `None` if it is not repeated (no terminal).
@@ -94,6 +96,7 @@ impl Tail {
             format,
             filter,
             start: None,
+            places: PlaceNames::default(),
             layout: Layout::new(None),
             size: None,
             lines_left: None,
@@ -130,6 +133,7 @@ impl Tail {
 
     fn begin(&mut self, start: &Start, size: Size, out: &mut impl Write) -> io::Result<()> {
         self.start = Some(start.clone());
+        self.places = start.status.place_names();
         if self.format.json {
             let Start {
                 version,
@@ -153,7 +157,7 @@ impl Tail {
     }
 
     fn ended(&mut self, pin: &PinEvent, size: Size, out: &mut impl Write) -> io::Result<()> {
-        let pin = Ended::new(pin, self.wall_offset_ns());
+        let pin = Ended::new(pin, self.wall_offset_ns(), &self.places);
         self.summary.pins += 1;
         self.summary.failed += u64::from(!pin.ok);
         self.summary.longest_ns = self.summary.longest_ns.max(pin.duration_ns);

@@ -1,6 +1,7 @@
 //! Plans where prototypes or structure layouts differ.
 
 use pinwatch::kernel::facts::Facts;
+use pinwatch::probe::decision::Verdict;
 use pinwatch::probe::plan::{Plan, Prefer, UserRegs};
 use pinwatch::probe::table::Measurement;
 
@@ -192,4 +193,46 @@ fn the_origin_needs_the_helper_or_the_top_of_the_stack() {
             [Measurement::Origin]
         );
     }
+}
+
+#[test]
+fn a_folio_whose_layout_is_unknown_is_not_inspected() {
+    for missing in ["page.lru", "page._refcount", "list_head.next"] {
+        let facts = kernel("7.3-cloud", |facts| {
+            facts.members.remove(missing);
+        });
+        let plan = Plan::new(&facts, Prefer::Auto);
+        assert!(lost(&plan, Measurement::Blockers).ends_with(missing));
+        assert_eq!(plan.globals.folio, None);
+    }
+}
+
+#[test]
+fn what_cannot_be_seen_of_a_blocker_is_a_note() {
+    let note = |change: fn(&mut Facts)| {
+        let plan = Plan::new(&kernel("7.3-cloud", change), Prefer::Auto);
+        let decision = plan
+            .decisions
+            .iter()
+            .find(|decision| decision.measurement == Measurement::Blockers);
+        match &decision.expect("a decision").verdict {
+            Verdict::Attach { note, .. } => note.clone().unwrap_or_default(),
+            verdict => panic!("{verdict:?}"),
+        }
+    };
+    let hidden = note(|facts| facts.variables.clear());
+    assert!(hidden.contains("without vmemmap_base"), "{hidden}");
+    let unreadable = note(|facts| facts.pageblock_order = None);
+    assert!(
+        unreadable.contains("without /proc/pagetypeinfo"),
+        "{unreadable}"
+    );
+    let large = note(|facts| {
+        facts.members.remove("folio._large_mapcount");
+    });
+    assert!(large.contains("`unclear`"), "{large}");
+    let hugetlb = note(|facts| {
+        facts.constants.remove("PGTY_hugetlb");
+    });
+    assert!(hugetlb.contains("count as thp"), "{hugetlb}");
 }

@@ -193,7 +193,8 @@ fn a_kernel_up_to_5_12_with_cma_counts_unpinnable_pages() {
                 Measurement::Drains,
                 Measurement::IsolateLru,
                 Measurement::IsolateHugetlb,
-                Measurement::IsolateMovable
+                Measurement::IsolateMovable,
+                Measurement::Blockers
             ]
         );
         assert_eq!(

@@ -1,0 +1,187 @@
+//! Folios that a failed migration left behind: what holds them, and where they are.
+//!
+//! Everything is read without a lock, from folios that the pinning thread has isolated. A count can be out
+//! of date by the time the next one is read.
+
+use core::mem::MaybeUninit;
+
+use aya_ebpf::cty::c_void;
+use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
+use pinwatch_common::blocker::{Blocker, Hold, MAPPED_MAX, Memory, UNKNOWN_PLACE};
+use pinwatch_common::verifier_hint::opaque;
+
+use super::PROGRAM_CONFIG;
+
+macro_rules! layout {
+    ($of:ident . $field:ident) => {
+        // SAFETY: an aligned field of a static that nobody writes after loading.
+        unsafe { (&raw const PROGRAM_CONFIG.$of.$field).read_volatile() }
+    };
+}
+
+/// Reads kernel memory; zeroes if it cannot be read. Does not look at the helper's result: each branch would
+/// double the verifier's paths.
+#[inline(always)]
+fn read<T: Copy>(at: u64) -> T {
+    let mut value = MaybeUninit::<T>::uninit();
+    // SAFETY: the helper checks the address, handles faults, and fills all bytes, with zeroes if it fails.
+    // The callers read integers.
+    unsafe {
+        bpf_probe_read_kernel(
+            value.as_mut_ptr().cast(),
+            size_of::<T>() as u32,
+            at as *const c_void,
+        );
+        value.assume_init()
+    }
+}
+
+/// Address of the entry that follows the list head or entry at this address; 0 if it cannot be read.
+#[inline(always)]
+pub fn next_entry(at: u64) -> u64 {
+    read(at)
+}
+
+/// A number that is 0 or 1, and LLVM does not know it. It would compile what depends on it to branches, and
+/// the verifier would follow both sides of each.
+#[inline(always)]
+fn bit(number: u64) -> u64 {
+    opaque(number as usize & 1) as u64
+}
+
+/// 1 if the number is negative, else 0.
+#[inline(always)]
+fn is_negative(number: i64) -> u64 {
+    bit(number as u64 >> 63)
+}
+
+/// The one of two numbers that `second` (0 or 1) selects.
+#[inline(always)]
+fn select(second: u64, numbers: [u64; 2]) -> u64 {
+    let [zero, one] = numbers;
+    zero ^ (zero ^ one) & second.wrapping_neg()
+}
+
+/// Position of the lowest bit that is set, of six.
+#[inline(always)]
+fn lowest(bits: u64) -> u8 {
+    let below = (bits & bits.wrapping_neg()).wrapping_sub(1);
+    let ones =
+        (below & 1) + (below >> 1 & 1) + (below >> 2 & 1) + (below >> 3 & 1) + (below >> 4 & 1);
+    ones as u8
+}
+
+/// `GUP_PIN_COUNTING_BIAS`: references of one pin of a folio of one page.
+const PIN_BIAS: i64 = 1024;
+
+/// The folio with this entry in a list, packed. A separate function, called once per folio, and without
+/// branches: see [`bit`].
+#[inline(never)]
+pub fn blocker(entry: u64) -> u64 {
+    let folio = entry.wrapping_sub(layout!(folio.lru));
+    let flags: u64 = read(folio.wrapping_add(layout!(folio.flags)));
+    let mapping: u64 = read(folio.wrapping_add(layout!(folio.mapping)));
+    let flag = |number: u32| bit(flags >> (number & 63));
+    let count = |offset: u64| i64::from(read::<i32>(folio.wrapping_add(offset)));
+    let is_large = flag(layout!(folio.head));
+    // The counts of mappings begin at -1. A folio of one page may have its type in their place.
+    let counts_large = u64::from(layout!(folio.large_mapcount) != 0);
+    let mapped = count(select(
+        is_large,
+        [layout!(folio.mapcount), layout!(folio.large_mapcount)],
+    )) + 1;
+    let is_counted = counts_large | is_large ^ 1;
+    let mapped = select(is_negative(mapped) | is_counted ^ 1, [mapped as u64, 0]) as i64;
+    // A pointer, with bits for anonymous memory and for movable operations.
+    let is_anon = bit(mapping | mapping >> 1);
+    let is_of_file = bit(mapping >> 63) & (is_anon ^ 1);
+    let is_swapbacked = flag(layout!(folio.swapbacked));
+    let is_cached = is_of_file | is_anon & is_swapbacked & flag(layout!(folio.swapcache));
+    let has_private = is_of_file & flag(layout!(folio.private));
+    // One reference is that of the isolation.
+    let excess =
+        count(layout!(folio.refcount)) - 1 - mapped - is_cached as i64 - has_private as i64;
+    let is_pinned = select(
+        is_large,
+        [
+            is_negative(PIN_BIAS - 1 - excess),
+            is_negative(-large_pins(folio)),
+        ],
+    );
+    let is_unclear = is_large & (is_cached | counts_large ^ 1);
+    let holds = is_pinned
+        | flag(layout!(folio.writeback)) << 1
+        | flag(layout!(folio.locked)) << 2
+        | is_unclear << 3
+        | is_negative(-excess) << 4
+        | 1 << 5;
+    let memories = is_large & is_hugetlb(folio)
+        | is_large << 1
+        | is_anon << 2
+        | (is_of_file ^ 1) << 3
+        | is_swapbacked << 4
+        | 1 << 5;
+    let many = mapped - i64::from(MAPPED_MAX);
+    let blocker = Blocker {
+        hold: Hold::Pinned as u8 + lowest(holds),
+        memory: Memory::Hugetlb as u8 + lowest(memories),
+        zone: zone(flags),
+        pageblock: pageblock(folio),
+        mapped: (select(is_negative(many), [0, many as u64]) as u8).wrapping_add(MAPPED_MAX),
+    };
+    blocker.pack()
+}
+
+/// Pins of a large folio; 0 if the kernel does not count them.
+#[inline(always)]
+fn large_pins(folio: u64) -> i64 {
+    match layout!(folio.pincount) {
+        0 => 0,
+        offset => read::<i32>(folio.wrapping_add(offset)).into(),
+    }
+}
+
+/// 1 for a large folio of hugetlbfs, else 0.
+#[inline(always)]
+fn is_hugetlb(folio: u64) -> u64 {
+    let mask = layout!(folio.hugetlb_mask);
+    if mask == 0 {
+        return 0;
+    }
+    let kind: u32 = read(folio.wrapping_add(layout!(folio.hugetlb)));
+    let other = i64::from(kind & mask ^ layout!(folio.hugetlb_value));
+    is_negative(other - 1)
+}
+
+/// Zone of a page with these flags.
+#[inline(always)]
+fn zone(flags: u64) -> u8 {
+    match config!(zone_mask) {
+        0 => UNKNOWN_PLACE,
+        mask => (flags >> (config!(zone_shift) & 63)) as u8 & mask as u8,
+    }
+}
+
+/// Type of the pageblock that the page at this address is in.
+#[inline(always)]
+fn pageblock(page: u64) -> u8 {
+    if layout!(pageblock.vmemmap_at) == 0 {
+        return UNKNOWN_PLACE;
+    }
+    let memmap: u64 = read(layout!(pageblock.vmemmap_at));
+    let frame = page.wrapping_sub(memmap) / layout!(pageblock.page_size);
+    let section_order = layout!(pageblock.section_order) & 63;
+    let number = frame >> section_order;
+    let per_root = layout!(pageblock.sections_per_root);
+    let roots: u64 = read(layout!(pageblock.roots_at));
+    let root: u64 = read(roots.wrapping_add(number / per_root * size_of::<u64>() as u64));
+    let section = root.wrapping_add(number % per_root * layout!(pageblock.section_size));
+    let usage: u64 = read(section.wrapping_add(layout!(pageblock.usage)));
+    let block = (frame & ((1 << section_order) - 1)) >> (layout!(pageblock.order) & 63);
+    let first = block * u64::from(layout!(pageblock.bits));
+    let word = usage.wrapping_add(layout!(pageblock.flags) + first / 64 * 8);
+    let kind = (read::<u64>(word) >> (first & 63)) as u8 & 7;
+    // Addresses of the kernel have the highest bit. Without one of them nothing was read.
+    let is_read = bit((memmap & roots & root & usage) >> 63);
+    kind | UNKNOWN_PLACE & (is_read as u8).wrapping_sub(1)
+}

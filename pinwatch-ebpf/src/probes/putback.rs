@@ -1,0 +1,54 @@
+//! Folios that a migration inside a pin left behind: `putback_movable_pages(struct list_head *l)`.
+//!
+//! The kernel calls it once for each migration of this path, with the folios that are still isolated. Up
+//! to 5.12 it does so only if some are left. Other callers, such as compaction, pay for a slot look-up.
+
+use pinwatch_common::blocker::{BLOCKER_BITS, BLOCKERS};
+use pinwatch_common::fold::fold_blockers;
+
+use super::programs::programs;
+use crate::kernel::{self, folio};
+use crate::maps::{Shared, cells};
+use crate::slot::{self, Held};
+
+programs! {
+    fentry putback_fentry(ctx) { put_back(|| kernel::raw_arg(&ctx, 0)) }
+    fentry putback_fentry_second(ctx) { put_back(|| kernel::raw_arg(&ctx, 0)) }
+    kprobe putback_kprobe(ctx) { put_back(|| ctx.arg(0).unwrap_or_default()) }
+}
+
+/// Inspects what the pin's first failed migration left. After the first of two programs nothing is left to
+/// do for the second.
+#[inline(always)]
+fn put_back(list: impl FnOnce() -> u64) {
+    if let Some(slot) = slot::find(kernel::tid())
+        && slot.pin.failed != 0
+        && slot.pin.blockers == 0
+        && slot.pin.left_folios()
+    {
+        inspect(slot, list());
+    }
+}
+
+/// A separate function: few pins get here.
+///
+/// Keeps what it found in the slot, not in a register: what the verifier reads from memory is any number, so
+/// the paths through one folio end before the next.
+#[inline(never)]
+fn inspect(mut slot: Held, list: u64) {
+    let blockers = &raw mut slot.pin.blockers;
+    let mut entry = folio::next_entry(list);
+    for n in 0..BLOCKERS {
+        if entry == 0 || entry == list {
+            break;
+        }
+        let blocker = folio::blocker(entry) << (n * BLOCKER_BITS);
+        // SAFETY: an aligned u64 of a live reference.
+        unsafe { blockers.write_volatile(blockers.read_volatile() | blocker) };
+        entry = folio::next_entry(entry);
+    }
+    if let Some(cells) = cells() {
+        // SAFETY: as above.
+        fold_blockers::<Shared>(&mut cells.blockers, unsafe { blockers.read_volatile() });
+    }
+}

@@ -1,0 +1,184 @@
+//! Blockers in words: folios that a failed migration left behind.
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeMap;
+
+use pinwatch_common::blocker::{
+    BLOCKERS, Blocker, HOLD_NAMES, MAPPED_MAX, MEMORY_NAMES, PLACES, blockers,
+};
+use pinwatch_common::record::{Pin, ZONES};
+use serde::Serialize;
+
+use super::state::State;
+
+/// Name of a zone or a type of pageblock that is not known.
+const UNKNOWN: &str = "unknown";
+
+/// Names of places by the kernel's numbers: zones, or types of pageblocks.
+type Names<const N: usize> = [Option<&'static str>; N];
+
+/// A blocker, as `pinwatch tail` shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct BlockerRow {
+    /// What held the folio.
+    pub kind: &'static str,
+    pub memory: &'static str,
+    pub zone: &'static str,
+    pub pageblock: &'static str,
+    /// Number of its mappings; [`MAPPED_MAX`] stands for all larger numbers too.
+    pub mapped: u8,
+}
+
+/// Names of zones and of types of pageblocks, by the kernel's numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PlaceNames {
+    pub zones: Names<ZONES>,
+    pub pageblocks: Names<PLACES>,
+}
+
+impl PlaceNames {
+    fn zone(&self, number: usize) -> &'static str {
+        self.zones.get(number).copied().flatten().unwrap_or(UNKNOWN)
+    }
+
+    fn pageblock(&self, number: usize) -> &'static str {
+        let name = self.pageblocks.get(number).copied().flatten();
+        name.unwrap_or(UNKNOWN)
+    }
+}
+
+impl State {
+    /// Names of zones and of types of pageblocks.
+    #[must_use]
+    pub fn place_names(&self) -> PlaceNames {
+        PlaceNames {
+            zones: self.zones,
+            pageblocks: self.pageblocks,
+        }
+    }
+}
+
+/// Blockers of a pin, at most [`BLOCKERS`].
+#[must_use]
+pub fn rows(pin: &Pin, names: &PlaceNames) -> Vec<BlockerRow> {
+    const { assert!(MAPPED_MAX < 16 && BLOCKERS == 4) }
+    let row = |blocker: Blocker| BlockerRow {
+        kind: HOLD_NAMES[usize::from(blocker.hold)],
+        memory: MEMORY_NAMES[usize::from(blocker.memory)],
+        zone: names.zone(blocker.zone.into()),
+        pageblock: names.pageblock(blocker.pageblock.into()),
+        mapped: blocker.mapped,
+    };
+    blockers(pin.blockers).map(row).collect()
+}
+
+/// Words for the blockers of a pin, such as `2 pinned anon in movable`; empty without blockers.
+#[must_use]
+pub fn words(rows: &[BlockerRow]) -> String {
+    let mut counts: Vec<(String, usize)> = Vec::new();
+    for row in rows {
+        let BlockerRow {
+            kind,
+            memory,
+            zone,
+            pageblock,
+            mapped: _,
+        } = row;
+        let words = if pageblock == zone || *pageblock == UNKNOWN {
+            format!("{kind} {memory} in {zone}")
+        } else {
+            format!("{kind} {memory} in {zone}/{pageblock}")
+        };
+        match counts.iter_mut().find(|(seen, _)| *seen == words) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((words, 1)),
+        }
+    }
+    let counts = counts
+        .into_iter()
+        .map(|(words, count)| format!("{count} {words}"));
+    counts.collect::<Vec<_>>().join(", ")
+}
+
+/// Folios by what held them and by memory, without combinations that had none.
+pub fn blocker_holds(state: &State) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
+    let holds = HOLD_NAMES.into_iter().zip(state.cells.blockers.holds);
+    holds.flat_map(|(kind, memories)| {
+        let memories = MEMORY_NAMES.into_iter().zip(memories);
+        let seen = memories.filter(|(_, folios)| *folios > 0);
+        seen.map(move |(memory, folios)| (kind, memory, folios))
+    })
+}
+
+/// Folios by zone and type of pageblock, without places that had none.
+#[must_use]
+pub fn blocker_places(state: &State) -> BTreeMap<(&'static str, &'static str), u64> {
+    let names = state.place_names();
+    let mut places = BTreeMap::new();
+    for (zone, pageblocks) in state.cells.blockers.places.iter().enumerate() {
+        for (pageblock, folios) in pageblocks.iter().enumerate() {
+            if *folios > 0 {
+                let name = (names.zone(zone), names.pageblock(pageblock));
+                let sum: &mut u64 = places.entry(name).or_default();
+                *sum = sum.saturating_add(*folios);
+            }
+        }
+    }
+    places
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytemuck::Zeroable as _;
+    use pinwatch_common::blocker::{BLOCKER_BITS, Hold, Memory, UNKNOWN_PLACE};
+    use pinwatch_common::fold::{Alone, fold_blockers};
+
+    fn packed(hold: Hold, zone: u8, pageblock: u8) -> u64 {
+        let blocker = Blocker {
+            hold: hold as u8,
+            memory: Memory::Anon as u8,
+            zone,
+            pageblock,
+            mapped: 1,
+        };
+        blocker.pack()
+    }
+
+    fn names() -> PlaceNames {
+        let mut names = PlaceNames::default();
+        names.zones[2] = Some("normal");
+        names.zones[3] = Some("movable");
+        names.pageblocks[1] = Some("movable");
+        names.pageblocks[4] = Some("cma");
+        names
+    }
+
+    #[test]
+    fn alike_blockers_are_counted_and_cma_inside_another_zone_is_named() {
+        let movable = packed(Hold::Pinned, 3, 1);
+        let cma = packed(Hold::Referenced, 2, 4);
+        let pin = Pin {
+            blockers: movable | cma << BLOCKER_BITS | movable << (2 * BLOCKER_BITS),
+            ..Pin::zeroed()
+        };
+        assert_eq!(
+            words(&rows(&pin, &names())),
+            "2 pinned anon in movable, 1 referenced anon in normal/cma"
+        );
+        assert_eq!(words(&rows(&Pin::zeroed(), &names())), "");
+    }
+
+    #[test]
+    fn places_without_a_name_are_one_series() {
+        let mut state = State::empty("", "");
+        for zone in [5, 6, UNKNOWN_PLACE] {
+            let one = packed(Hold::Gone, zone, UNKNOWN_PLACE);
+            fold_blockers::<Alone>(&mut state.cells.blockers, one);
+        }
+        let places = blocker_places(&state);
+        assert_eq!(places, [((UNKNOWN, UNKNOWN), 3)].into());
+        let holds: Vec<_> = blocker_holds(&state).collect();
+        assert_eq!(holds, [("gone", "anon", 3)]);
+    }
+}
