@@ -22,7 +22,7 @@ pub struct Selection {
     #[arg(long = "attach", value_name = "KIND", default_value = "auto")]
     pub prefer: Prefer,
 
-    /// Add a measurement that is off by default: fast_path (repeatable)
+    /// Add a measurement that is off by default: fast_path or isolate_lru (repeatable)
     #[arg(long, value_name = "MEASUREMENT", value_parser = optional)]
     pub with: Vec<Measurement>,
 
@@ -70,7 +70,7 @@ fn optional(name: &str) -> Result<Measurement, String> {
 fn dispensable(name: &str) -> Result<Measurement, String> {
     use Measurement as M;
     by_name(name, |m| {
-        !matches!(m, M::PinEntry | M::PinReturn) && !m.is_optional()
+        !matches!(m, M::PinEntry | M::PinReturn | M::FastPath)
     })
 }
 

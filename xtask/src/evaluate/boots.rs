@@ -22,8 +22,6 @@ use crate::guest::qemu::{Accel, Tcg};
 use crate::guest::{Guest, Placed, fitting, vfio};
 
 const TIMEOUT: Duration = Duration::from_secs(1800);
-/// Measurements whose hooks run once per page.
-const ISOLATION: [&str; 3] = ["isolate_lru", "isolate_hugetlb", "isolate_movable"];
 const PINWATCH: &str = "/usr/bin/pinwatch";
 const MEMORY_MIB: u32 = 2048;
 
@@ -164,13 +162,14 @@ fn order(sides: usize, runs: RangeInclusive<u32>) -> Vec<(usize, u32)> {
 
 /// A guest that records the load and prints the recording.
 pub fn guest(load: Load, side: &Side, pinwatch: &Path) -> Guest {
-    let without = match load.isolation {
-        true => String::new(),
-        false => ISOLATION.map(|each| format!("--without {each}")).join(" "),
+    let isolation = if load.isolation {
+        "--with isolate_lru"
+    } else {
+        ""
     };
     // All sides need the same kind of hook, and kprobes miss nothing here.
     let command = format!(
-        "{give_to_vfio}\n{PINWATCH} record --compress --attach kprobe {without} -o /tmp/recording -- \
+        "{give_to_vfio}\n{PINWATCH} record --compress --attach kprobe {isolation} -o /tmp/recording -- \
          {PINWATCH} load --evaluation --repeat {} >/dev/null && base64 /tmp/recording",
         load.repeat,
         give_to_vfio = vfio::give(),
