@@ -190,7 +190,8 @@ fn gup_shows_found(facts: &Facts, decisions: &[Decision]) -> bool {
     let by_gup = passes.any(|hook| hook.target == GUP);
     let pin = facts.functions.get(GLL);
     let one_call = pin.is_some_and(|proto| proto.position("locked").is_none());
-    by_gup && one_call && !sees_isolations(decisions)
+    let migrations = takes(decisions, Measurement::Migrations);
+    by_gup && one_call && migrations && !sees_isolations(decisions)
 }
 
 fn unseen(facts: &Facts, decisions: &[Decision]) -> u32 {

@@ -216,6 +216,12 @@ fn pinning_again_shows_a_failed_pass_where_it_is_one_call() {
             (true, UNSEEN_ISOLATIONS)
         );
         assert_eq!(shown(&SHEETS["6.1-cloud"], everything(prefer)), (false, 0));
+        let without = Selection {
+            without: vec![Measurement::Migrations],
+            ..prefer.into()
+        };
+        // A pass that migrated would look like one that isolated nothing.
+        assert!(!shown(&SHEETS["6.1-cloud"], without).0);
         assert_eq!(shown(&SHEETS["6.12-cloud"], prefer.into()), (false, 0));
         let inlined = kernel("6.12-cloud", |facts| {
             for name in [COLLECT, FOUND] {
