@@ -31,6 +31,19 @@ fn assert_current(file: &str, made: &str) {
     );
 }
 
+/// The same for the text between two markers of a document.
+fn assert_part_is_current(file: &str, marker: &str, made: &str) {
+    let path = format!("{}/../docs/{file}", env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(path).expect(file);
+    let (open, close) = (
+        format!("<!-- {marker} -->\n"),
+        format!("<!-- /{marker} -->"),
+    );
+    let (before, rest) = text.split_once(&open).expect("the first marker");
+    let (_, after) = rest.split_once(&close).expect("the second marker");
+    assert_current(file, &format!("{before}{open}{made}{close}{after}"));
+}
+
 #[test]
 fn metrics_md_is_current() {
     let mut text = String::from(
@@ -51,6 +64,29 @@ fn metrics_md_is_current() {
     }
     text.push_str(include_str!("data/metrics-notes.md"));
     assert_current("metrics.md", &text);
+}
+
+/// Live tests of faults, by their files.
+const FAULTS: [(&str, &str); 4] = [
+    ("faults", include_str!("live/faults.rs")),
+    ("kills", include_str!("live/kills.rs")),
+    ("restart", include_str!("live/restart.rs")),
+    ("surroundings", include_str!("live/surroundings.rs")),
+];
+
+/// The names of the tests are sentences.
+#[test]
+fn reliability_md_lists_every_fault() {
+    let mut made = String::from("| What is tried | Test |\n|---|---|\n");
+    for (file, source) in FAULTS {
+        let tests = source.split("#[test]\n").skip(1);
+        for test in tests {
+            let (_, name) = test.split_once("fn ").expect("a function");
+            let (name, _) = name.split_once('(').expect("a function");
+            made += &format!("| {} | `{file}` |\n", name.replace('_', " "));
+        }
+    }
+    assert_part_is_current("reliability.md", "faults", &made);
 }
 
 #[test]

@@ -15,11 +15,15 @@ mod verifier;
 mod live {
     #![allow(dead_code, reason = "the live tests use more of them")]
     pub mod daemon;
+    #[path = "../support/shapes.rs"]
+    pub mod every_shape;
     pub mod follower;
     pub mod leftovers;
     pub mod load;
     pub mod maps;
+    pub mod reads;
     pub mod round;
+    pub mod shapes;
     #[path = "../support/wait.rs"]
     pub mod wait;
     pub mod watchers;
@@ -59,6 +63,8 @@ enum Command {
     Agent,
     /// Instructions that the verifier processed, by program.
     Verifier,
+    /// Each program in each shape that a plan can choose.
+    Shapes,
     /// Pins that are lost or get a wrong duration beside another program.
     Reliability {
         /// The other program (repeatable).
@@ -100,6 +106,15 @@ fn main() -> Result<()> {
         Command::Profile => measure(PARTS, &[PinKind::One, PinKind::ShortTerm], 1.0),
         Command::Agent => agent::agent(),
         Command::Verifier => verifier::verifier(),
+        Command::Shapes => {
+            let outcome = live::shapes::verify(u32::MAX, |n, of| {
+                if n % 50 == 0 {
+                    eprintln!("{n} of {of} shapes");
+                }
+            })?;
+            println!("{}", serde_json::to_string(&outcome)?);
+            Ok(())
+        }
         Command::Reliability { neighbours, rounds } => {
             reliability::reliability(&neighbours, rounds);
             Ok(())

@@ -109,7 +109,12 @@ async fn record(args: &cli::Record) -> Result<ExitCode> {
             _ = stop.recv() => {}
         }
     }
-    say(&recorder.finish(end?)?);
+    let stopped = recorder.child.is_some() && status.is_none();
+    let mut summary = recorder.finish(end?)?;
+    if stopped {
+        summary += "; the command had not ended, and was stopped";
+    }
+    say(&summary);
     Ok(status.map_or(ExitCode::SUCCESS, exit_code))
 }
 

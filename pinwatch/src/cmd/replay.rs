@@ -12,6 +12,7 @@ use super::progress::Progress;
 use super::stdout::stdout;
 use super::{report, tail};
 use crate::cli::{self, As};
+use crate::model::format::Clock;
 use crate::output::metrics::Exporter;
 use crate::output::metrics::text::{self, TextFormat};
 use crate::recording::replay::Replay;
@@ -37,6 +38,7 @@ fn metrics(args: &cli::Replay) -> Result<ExitCode> {
     }
     let name = args.file.display().to_string();
     let mut replay = Replay::open(&args.file)?;
+    let clock = Clock::of(replay.header().machine.counts_instructions);
     let (mut progress, mut pins) = (Progress::new("replayed"), 0);
     while let Some(some) = replay.next_pins().with_context(|| name.clone())? {
         pins += some.len() as u64;
@@ -63,6 +65,12 @@ fn metrics(args: &cli::Replay) -> Result<ExitCode> {
     let state = replay.state;
     registry.register(Box::new(Exporter(move || Some(state.clone()))))?;
     let mut out = BufWriter::new(stdout());
+    if clock == Clock::Instructions {
+        writeln!(
+            out,
+            "# The clock of this recording counts instructions: what is named seconds is billions of instructions."
+        )?;
+    }
     let text = text::encode(&registry.gather(), TextFormat::Prometheus);
     out.write_all(text.as_bytes())?;
     out.flush()?;

@@ -69,9 +69,12 @@ impl fmt::Display for Rules {
     }
 }
 
-/// Natural logarithms of the times of the fixed work at both ends of a recording.
+/// Natural logarithms of the times of the fixed work at both ends of a recording. The end does not count if pins
+/// were in flight: a pin that loops takes part of the processor, and says nothing about the machine.
 fn speeds(capture: &Capture) -> impl Iterator<Item = f64> {
-    let end = capture.end.as_ref().and_then(|end| end.yardstick_ns);
+    let end = capture.end.as_ref();
+    let alone = end.filter(|end| end.status.in_flight.is_empty());
+    let end = alone.and_then(|end| end.yardstick_ns);
     let measured = [capture.header.yardstick_ns, end].into_iter().flatten();
     measured.filter(|ns| *ns > 0).map(|ns| (ns as f64).ln())
 }

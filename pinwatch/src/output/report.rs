@@ -234,6 +234,7 @@ pub fn json(capture: &Capture) -> Value {
     });
     json!({
         "header": capture.header,
+        "clock": capture.clock(),
         "pins": evidence.pins,
         "failed": evidence.failed,
         "lost": capture.lost,

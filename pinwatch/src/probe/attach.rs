@@ -172,25 +172,19 @@ fn attach(
     btf: Option<&Btf>,
     tracefs: Option<&Arc<Tracefs>>,
 ) -> Result<KprobeLink, AttachError> {
+    load(ebpf, name, target, kind, btf)?;
     let program = ebpf.program_mut(name).ok_or(AttachError::NoProgram(name))?;
     match (kind, program) {
         (Kind::Fentry, Program::FEntry(program)) => {
-            program.load(target, btf.ok_or(AttachError::NoBtf)?)?;
             program.attach()?;
-            Ok(None)
         }
         (Kind::Fexit, Program::FExit(program)) => {
-            program.load(target, btf.ok_or(AttachError::NoBtf)?)?;
             program.attach()?;
-            Ok(None)
         }
         (Kind::RawTracepoint, Program::RawTracePoint(program)) => {
-            program.load()?;
             program.attach(target)?;
-            Ok(None)
         }
         (Kind::Kprobe | Kind::Kretprobe, Program::KProbe(program)) => {
-            program.load()?;
             let Some(tracefs) = tracefs else {
                 program.attach(target, 0)?;
                 return Ok(None);
@@ -199,10 +193,34 @@ fn attach(
             let event = KprobeEvent::define(tracefs, name, target, kind == Kind::Kretprobe)?;
             let on = Trigger::TraceEvent { id: event.id };
             let perf = perf_event::attach(on, program.fd()?.as_fd()).map_err(AttachError::Perf)?;
-            Ok(Some((perf, event)))
+            return Ok(Some((perf, event)));
         }
-        _ => Err(AttachError::OtherKind(name)),
+        _ => return Err(AttachError::OtherKind(name)),
     }
+    Ok(None)
+}
+
+/// Loads a program for its hook: the kernel verifies it.
+pub fn load(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+    target: &'static str,
+    kind: Kind,
+    btf: Option<&Btf>,
+) -> Result<(), AttachError> {
+    let program = ebpf.program_mut(name).ok_or(AttachError::NoProgram(name))?;
+    match (kind, program) {
+        (Kind::Fentry, Program::FEntry(program)) => {
+            program.load(target, btf.ok_or(AttachError::NoBtf)?)?;
+        }
+        (Kind::Fexit, Program::FExit(program)) => {
+            program.load(target, btf.ok_or(AttachError::NoBtf)?)?;
+        }
+        (Kind::RawTracepoint, Program::RawTracePoint(program)) => program.load()?,
+        (Kind::Kprobe | Kind::Kretprobe, Program::KProbe(program)) => program.load()?,
+        _ => return Err(AttachError::OtherKind(name)),
+    }
+    Ok(())
 }
 
 #[cfg(test)]

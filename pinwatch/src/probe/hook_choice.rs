@@ -175,6 +175,9 @@ fn try_function(
                 if kind.is_probe() && preempts(facts) {
                     obstacles.push(LOWER_BOUND.to_owned());
                 }
+                if let Some(names) = facts.suffixed.get(function) {
+                    obstacles.push(format!("calls of {} are not seen", names.join(", ")));
+                }
                 let note = (!obstacles.is_empty()).then(|| obstacles.join("; "));
                 let attachment = Attachment {
                     program,

@@ -12,7 +12,8 @@ use super::arch::stack_regs_offset;
 use super::decision::{Decision, Verdict};
 use super::hook_choice::{can_disable_preemption, preempts, reads_memory};
 use super::table::{
-    GLL, GUP, ISOLATIONS, Measurement, NR_ENTRIES, TASK_STACK, is_hook_of, shows_found, shows_scans,
+    GLL, GUP, ISOLATIONS, Measurement, NR_ENTRIES, TASK_STACK, is_hook_of, isolates, shows_found,
+    shows_scans,
 };
 use crate::kernel::btf::Returns;
 use crate::kernel::defects::{collect_returns_nothing, looks_at_cma_only};
@@ -65,8 +66,7 @@ impl Globals {
     pub fn new(facts: &Facts, decisions: &[Decision]) -> Self {
         let constant = |name: &str| facts.constants.get(name).map(|value| *value as u32);
         Self {
-            // A #define until 6.2, an enum constant since 6.3 (b5054174ac7c).
-            foll_longterm: constant("FOLL_LONGTERM").unwrap_or(0x10000),
+            foll_longterm: foll_longterm(facts).unwrap_or_default(),
             preempts: preempts(facts),
             can_disable_preemption: can_disable_preemption(facts),
             migrate_reason: constant("MR_LONGTERM_PIN")
@@ -131,6 +131,22 @@ impl Globals {
             reserved: 0,
         }
     }
+}
+
+/// Value of the flag `FOLL_LONGTERM`; `None` if it is unknown.
+///
+/// It is an enum constant since 6.3 (b5054174ac7c). Before, it was a `#define`, which BTF does not have, and its value now
+/// belongs to another flag. A kernel is older if its isolation functions do not return a bool, as they do since 6.3, too
+/// (be2d57563822, cd7755800eb5).
+pub fn foll_longterm(facts: &Facts) -> Option<u32> {
+    const DEFINED: u32 = 0x10000;
+    let constant = facts.constants.get("FOLL_LONGTERM");
+    constant.map(|value| *value as u32).or_else(|| {
+        let mut functions = facts.functions.iter();
+        let is_older =
+            functions.any(|(name, proto)| isolates(name) && proto.returns == Returns::Other);
+        is_older.then_some(DEFINED)
+    })
 }
 
 fn takes(decisions: &[Decision], measurement: Measurement) -> bool {

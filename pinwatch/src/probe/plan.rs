@@ -8,7 +8,7 @@ use super::arch;
 use super::decision::{Attachment, Decision, Verdict};
 use super::hook_choice::{reads_memory, summarise, try_hook, try_row};
 pub use super::params::{Globals, UserRegs};
-use super::params::{nr_entries_offset, user_regs};
+use super::params::{foll_longterm, nr_entries_offset, user_regs};
 pub use super::selection::{Prefer, Selection};
 use super::silence::silence_of_functions;
 use super::table::{
@@ -32,6 +32,9 @@ pub struct Plan {
     /// Whether kprobes can be defined in tracefs.
     #[serde(skip)]
     pub has_tracefs: bool,
+    /// Whether a hooked function has clones, whose calls are not seen.
+    #[serde(skip)]
+    pub has_clones: bool,
 }
 
 impl Plan {
@@ -64,12 +67,15 @@ impl Plan {
             unusable.extend(vital.take(1).cloned());
         }
         let globals = Globals::new(facts, &decisions);
+        let mut hooked = decisions.iter().flat_map(Decision::attachments);
+        let has_clones = hooked.any(|hook| facts.suffixed.contains_key(hook.target));
         Self {
             era: era(facts),
             unusable,
             decisions,
             globals,
             has_tracefs: facts.tracefs.is_some(),
+            has_clones,
         }
     }
 
@@ -105,7 +111,7 @@ impl Plan {
     pub fn is_degraded(&self) -> bool {
         let mut decisions = self.decisions.iter();
         let is_lost = |decision: &Decision| matches!(decision.verdict, Verdict::Lost { .. });
-        decisions.any(is_lost) || self.misses_uncounted()
+        decisions.any(is_lost) || self.misses_uncounted() || self.has_clones
     }
 }
 
@@ -154,6 +160,14 @@ fn decide(measurement: Measurement, facts: &Facts, selection: &Selection) -> Ver
     let prefer = selection.prefer;
     let only_cma = "this kernel migrates only pages of CMA areas, and is built without CMA";
     match measurement {
+        M::PinEntry | M::PinReturn | M::FastPath
+            if facts.btf_error.is_none() && foll_longterm(facts).is_none() =>
+        {
+            let reason =
+                "the kernel's BTF does not have FOLL_LONGTERM, and its value in older kernels is another flag here"
+                    .to_owned();
+            return Verdict::Lost { reason };
+        }
         M::Origin if user_regs(facts) == UserRegs::Unknown => {
             let reason =
                 "the registers of the system call cannot be located: the kernel has no bpf_task_pt_regs, and \

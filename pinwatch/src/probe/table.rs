@@ -209,6 +209,13 @@ pub fn is_hook_of(measurement: Measurement, attachment: &Attachment) -> bool {
     hooks.any(|hook| hook.target() == attachment.target && hook.accepts(attachment.kind))
 }
 
+/// Whether a function is one of those that isolate pages.
+#[must_use]
+pub fn isolates(function: &str) -> bool {
+    let mut hooks = ISOLATIONS.into_iter().flat_map(hooks_of);
+    hooks.any(|hook| hook.target() == function)
+}
+
 /// Whether an attachment shows the collects that found unpinnable pages. The return of a collect that returns
 /// nothing does not, but a failed isolation then fails no pin.
 #[must_use]

@@ -4,26 +4,24 @@
 //! `pinwatch_ebpf::maps` has the reason.
 #![forbid(unsafe_code)]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aya::{Ebpf, EbpfLoader};
+use aya::Ebpf;
 use aya_log::EbpfLogger;
-use bytemuck::{Zeroable as _, bytes_of};
+use bytemuck::Zeroable as _;
 use memmap2::MmapRaw;
-use pinwatch_common::abi::{ABI_SYMBOL, ABI_VERSION, KFUNCS};
 use pinwatch_common::fold::CpuCells;
 use pinwatch_common::limits::SLOTS;
-use pinwatch_common::program_config::PROGRAM_CONFIG_SYMBOL;
 use pinwatch_common::record::{Flight, PHASES, Pin, Slot, ZONES};
 
 use super::error::LiveError;
 use super::events::{EventCount, Events};
 use super::function_ids::btf_with;
-use super::kfuncs::{self, OBJECT};
+use super::object::{self, function_ids, possible_cpus};
 use super::program_info::{ProgramInfo, fdinfo_field};
 use super::shared_memory::{share, word_at};
 use super::skips::SkipCounts;
@@ -31,7 +29,6 @@ use super::stack::Stacks;
 use super::switch_watch::{SwitchWatch, fail_silent};
 use super::thread::thread;
 use crate::host::clock::monotonic_ns;
-use crate::kernel::btf::{self, BtfQuery};
 use crate::kernel::facts::Facts;
 use crate::kernel::procfs::{self, threads_inside_a_pin};
 use crate::kernel::switches::SwitchFiles;
@@ -83,28 +80,20 @@ impl Live {
         if !plan.unusable.is_empty() {
             return Err(LiveError::Unusable(plan.unusable.clone()));
         }
-        raise_limits();
         let cpus = possible_cpus()?;
         let globals = plan.globals;
         // Only trampolines need BTF ids: the object has no CO-RE relocations.
         let trampolines = plan
             .attachments()
             .any(|(_, attachment)| matches!(attachment.kind, Kind::Fentry | Kind::Fexit));
-        let ids = trampolines.then(|| function_ids(plan).ok()).flatten();
+        let ids = trampolines
+            .then(|| function_ids(plan.attachments().map(|(_, hook)| hook.target)).ok())
+            .flatten();
         let btf = ids.as_ref().map(btf_with);
-        let object = kfuncs::resolve(
-            OBJECT,
-            ids.as_ref().filter(|_| globals.can_disable_preemption),
-        )?;
         let config = globals.config(slot_secret());
-        let mut ebpf = loader()
-            .override_global(ABI_SYMBOL, &ABI_VERSION, true)
-            .override_global(PROGRAM_CONFIG_SYMBOL, bytes_of(&config), true)
-            .override_global(aya_log::LEVEL, &options.bpf_log_level, true)
-            .map_max_entries("CELLS", cpus as u32)
-            .map_max_entries("RUNS", if globals.preempts { cpus as u32 } else { 1 })
-            .map_max_entries("FAST", if globals.fast_path { SLOTS } else { 1 })
-            .load(bytemuck::cast_slice(&object))?;
+        let object = object::resolved(&globals, ids.as_ref())?;
+        let mut ebpf = object::load(&object, &globals, &config, options.bpf_log_level)?;
+        drop(object);
         let tracefs = open_tracefs(facts);
         let mut before_start = 0;
         let count_pins = || before_start = threads_inside_a_pin();
@@ -324,40 +313,6 @@ fn in_flight(mut pin: Pin, owner: u64) -> Pin {
     pin
 }
 
-/// Raises the limits of locked memory and of descriptors. Before 5.11 maps count as locked memory. Each CPU
-/// takes descriptors.
-fn raise_limits() {
-    use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
-    if let Err(error) = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY) {
-        tracing::debug!("pinwatch cannot raise RLIMIT_MEMLOCK: {error}");
-    }
-    let files = Resource::RLIMIT_NOFILE;
-    let raised = getrlimit(files).and_then(|(_, hard)| setrlimit(files, hard, hard));
-    if let Err(error) = raised {
-        tracing::debug!("pinwatch cannot raise RLIMIT_NOFILE: {error}");
-    }
-}
-
-/// aya's loader without the kernel's BTF.
-///
-/// Its constructor parses all BTF, at the cost that [`super::function_ids`] states, and ignores an error (a later
-/// release reads BTF when it is used: <https://github.com/aya-rs/aya/issues/1172>). So no file can be
-/// opened meanwhile; nothing else in the process opens one before the programs are attached.
-fn loader() -> EbpfLoader<'static> {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    let files = Resource::RLIMIT_NOFILE;
-    let limits = getrlimit(files).and_then(|(soft, hard)| {
-        setrlimit(files, 0, hard)?;
-        Ok((soft, hard))
-    });
-    let mut loader = EbpfLoader::new();
-    if let Ok((soft, hard)) = limits {
-        setrlimit(files, soft, hard).expect("the limit is the one from before");
-    }
-    loader.btf(None);
-    loader
-}
-
 /// Opens tracefs and removes the kprobes of pinwatch processes that were killed.
 fn open_tracefs(facts: &Facts) -> Option<Arc<Tracefs>> {
     let dir = facts.tracefs.as_ref()?;
@@ -374,22 +329,7 @@ fn open_tracefs(facts: &Facts) -> Option<Arc<Tracefs>> {
     Some(Arc::new(tracefs))
 }
 
-/// BTF ids of the functions that the programs hook or call.
-fn function_ids(plan: &Plan) -> Result<BTreeMap<String, u32>, String> {
-    let hooked = plan.attachments().map(|(_, attachment)| attachment.target);
-    let functions: Vec<_> = hooked.chain(KFUNCS).collect();
-    let wanted = BtfQuery {
-        functions: &functions,
-        ..BtfQuery::default()
-    };
-    Ok(btf::read(&wanted)?.ids)
-}
-
 /// An odd number that users of this machine cannot know.
 fn slot_secret() -> u32 {
     RandomState::new().build_hasher().finish() as u32 | 1
-}
-
-fn possible_cpus() -> Result<usize, LiveError> {
-    aya::util::nr_cpus().map_err(|(path, error)| LiveError::Cpus(format!("{path}: {error}")))
 }

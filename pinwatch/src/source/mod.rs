@@ -3,9 +3,10 @@
 pub mod diagnostics;
 pub mod error;
 pub mod events;
-mod function_ids;
+pub mod function_ids;
 mod kfuncs;
 pub mod live;
+pub mod object;
 mod program_info;
 mod shared_memory;
 mod skips;

@@ -131,6 +131,32 @@ fn mail_prefers_unresolved_changes_to_figures_that_did_not_move() {
 }
 
 #[test]
+fn mail_scales_costs_per_page() {
+    let folder = Folder::new("mail-scale");
+    let (base, new) = (folder.file("base"), folder.file("new"));
+    let side = |file: &Path, duration_ns| {
+        let pin = Pin {
+            duration_ns,
+            requested: 1,
+            returned: 1,
+            ..plain()
+        };
+        write(file, &vec![load(pin); 60], |header, _| {
+            header.machine.counts_instructions = Some(true);
+        });
+    };
+    side(&base, 12_345);
+    side(&new, 23_456);
+    let mail = text(&pinwatch(&["compare", "--format=mail"], &[&base, &new]));
+    let row = mail.lines().find(|line| line.contains("per page"));
+    let row = row.unwrap_or_else(|| panic!("{mail}"));
+    assert!(
+        row.contains("kinstr") && row.contains("12.3") && row.contains("23.5"),
+        "{row}"
+    );
+}
+
+#[test]
 fn verdict_of_equal_kernels_fits_the_mail() {
     let same = data("6.12.pw");
     let mail = text(&pinwatch(&["compare", "--format=mail"], &[&same, &same]));
@@ -244,6 +270,7 @@ fn counted_instructions_are_never_shown_as_time() {
         let mut outputs = vec![
             run(&["report", "--what-if=forward-progress"], &[&base]),
             run(&["replay", "--as=report"], &[&base]),
+            run(&["replay", "--as=metrics"], &[&base]),
             run(&["replay", "--as=tail"], &[&base]),
             run(&["tail", "--replay"], &[&base]),
             run(&["compare", "--all", &html], &[&base, &new]),

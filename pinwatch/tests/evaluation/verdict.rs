@@ -149,6 +149,27 @@ fn a_slower_machine_is_not_reported_as_a_slower_kernel() {
 }
 
 #[test]
+fn a_pin_that_loops_at_the_end_is_no_slower_machine() {
+    let folder = Folder::new("looping-end");
+    let (base, new) = (folder.file("base"), folder.file("new"));
+    let shown = [Vec::new(), vec![looping()]].map(|pins| {
+        for (file, pins) in [(&base, Vec::new()), (&new, pins)] {
+            write(file, &vec![load(plain()); 60], |header, end| {
+                header.yardstick_ns = Some(30_000_000);
+                let looping = !pins.is_empty();
+                in_flight(end, 3_900_000_000_000, pins);
+                end.yardstick_ns = Some(if looping { 60_000_000 } else { 30_000_000 });
+            });
+        }
+        compared(&base, &new, &[])
+    });
+    for (_, text) in &shown {
+        assert!(!text.contains("x2.00 slower"), "{text}");
+    }
+    assert_eq!(shown[1].0, Some(1), "a pin that does not return is worse");
+}
+
+#[test]
 fn pins_that_fail_in_turn_are_no_difference() {
     let folder = Folder::new("in-turn");
     let (base, new) = (folder.file("base"), folder.file("new"));

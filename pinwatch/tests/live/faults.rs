@@ -6,7 +6,7 @@ use std::thread;
 
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::Signal;
-use pinwatch_common::limits::{SLOT_SETS, SLOT_WAYS};
+use pinwatch_common::limits::{SLOT_SETS, SLOT_WAYS, SLOTS};
 use serde_json::Value;
 
 use super::daemon::{Daemon, KINDS, WATCHING, get};
@@ -178,6 +178,37 @@ fn probes_of_another_tool_stay_and_take_nothing() {
     end(Daemon::start(&["--attach", "kprobe"]));
 }
 
+/// More pins in flight than slots: all wait for one page.
+#[test]
+fn pins_without_a_slot_are_counted_as_lost() {
+    if !can_wait_for_faults() {
+        skip!("before 6.5 no pin lasts long enough: it cannot wait for a userfaultfd");
+    }
+    let daemon = Daemon::start(&[]);
+    let threads = (SLOTS / 2 + 32).to_string();
+    let args = [
+        "slow",
+        "--same-range",
+        "true",
+        "--pages",
+        "1",
+        "--stall-for",
+        "20s",
+        "--threads",
+    ];
+    let args: Vec<_> = args.into_iter().chain([threads.as_str()]).collect();
+    // One load has at most 4,096 threads.
+    let loads = [spawn(&args), spawn(&args)];
+    let made = loads.map(|load| finish(load).summary["expected_pins"].as_f64());
+    let made = made.into_iter().sum::<Option<f64>>();
+    assert_accounted_for(&daemon, 0.0, made);
+    let metrics = daemon.metrics();
+    let lost = metrics.sum("pinwatch_events_lost_total", "slots_full");
+    assert!(lost >= 64.0, "{lost} lost, more were in flight than fit");
+    assert_eq!(metrics.total("pinwatch_pins_lost_total"), lost);
+    end(daemon);
+}
+
 #[test]
 fn a_daemon_killed_at_any_point_of_its_start_leaves_nothing() {
     let definitions = || kprobe_events().matches("p:pinwatch_").count();
@@ -190,6 +221,28 @@ fn a_daemon_killed_at_any_point_of_its_start_leaves_nothing() {
     for (what, reached) in points {
         let daemon = Daemon::spawn(&["--attach", "kprobe"]);
         wait_until(what, PATIENCE, reached);
+        daemon.signal(Signal::SIGKILL);
+        daemon.wait();
+        wait_until_programs_are_freed();
+        let next = Daemon::start(&["--attach", "kprobe"]);
+        assert_pins_are_accounted_for(&next);
+        end(next);
+    }
+}
+
+#[test]
+fn a_daemon_killed_at_any_point_of_its_end_leaves_nothing() {
+    let definitions = || kprobe_events().matches("pinwatch_").count();
+    let points: [(&str, fn(usize) -> usize); 3] = [
+        ("its signal", |all| all),
+        ("its first definition to go", |all| all - 1),
+        ("half of its definitions to go", |all| all / 2),
+    ];
+    for (what, still_there) in points {
+        let daemon = Daemon::start(&["--attach", "kprobe"]);
+        let all = definitions();
+        daemon.signal(Signal::SIGTERM);
+        wait_until(what, PATIENCE, || definitions() <= still_there(all));
         daemon.signal(Signal::SIGKILL);
         daemon.wait();
         wait_until_programs_are_freed();
@@ -254,6 +307,13 @@ fn pins_are_counted_while_a_cpu_goes_offline_and_comes_back() {
 #[test]
 fn with_tracefs_read_only_pins_are_counted() {
     with_mounts("mount -o remount,bind,ro /sys/kernel/tracing", || {
+        let check = Command::new("pinwatch")
+            .args(["check", "--attach", "kprobe"])
+            .output();
+        let check = check.expect("pinwatch");
+        let text = String::from_utf8_lossy(&check.stdout);
+        assert_eq!(check.status.code(), Some(1), "{text}");
+        assert!(text.contains("cannot write tracefs"), "{text}");
         for kind in KINDS {
             let daemon = Daemon::start(&["--attach", kind]);
             assert_pins_are_accounted_for(&daemon);
@@ -323,4 +383,23 @@ fn a_full_disk_ends_the_recording_but_not_the_recorded_command() {
     assert_accounted_for(&daemon, 0.0, Some(24.0 * 200.0));
     end(daemon);
     sh(&format!("umount {DISK} && rm {done}"));
+}
+
+/// Says so before it runs the command that it would record.
+#[test]
+fn a_recording_on_a_read_only_disk_is_refused() {
+    let done = "/tmp/read-only-done";
+    let change = "mkdir -p /tmp/ro && mount -t tmpfs -o ro tmpfs /tmp/ro";
+    with_mounts(change, || {
+        let output = Command::new("pinwatch")
+            .args(["record", "-o", "/tmp/ro/recording.pw", "--", "touch", done])
+            .output()
+            .expect("pinwatch");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{errors}");
+        assert!(errors.contains("Read-only file system"), "{errors}");
+    });
+    assert!(!fs::exists(done).expect("a folder"));
+    assert_eq!(kprobe_events(), "");
+    wait_until_programs_are_freed();
 }

@@ -5,6 +5,8 @@
 #[macro_use]
 #[path = "../support/skip.rs"]
 mod skip;
+#[path = "../support/shapes.rs"]
+mod every_shape;
 #[path = "../support/wait.rs"]
 mod wait;
 
@@ -26,12 +28,15 @@ mod machine;
 mod maps;
 mod neighbour;
 mod privileges;
+mod reads;
 mod recordings;
 mod restart;
 mod round;
 mod scenarios;
 mod series;
+mod shapes;
 mod sheet;
+mod surroundings;
 mod tail;
 mod verifier;
 mod watchers;

@@ -9,6 +9,8 @@ use pinwatch::probe::plan::{Plan, Prefer, Selection};
 use pinwatch::probe::table::{Measurement, wanted};
 use pinwatch::source::live::{Live, Options};
 
+use super::shapes::verify;
+
 /// Written by `cargo xtask bench verifier`.
 const RECORDED: &str = include_str!("../data/verifier.json");
 
@@ -47,4 +49,16 @@ fn programs_are_no_harder_to_verify_than_recorded() {
     if counted == 0 {
         skip!("before 5.16 the kernel does not count verified instructions");
     }
+}
+
+/// `cargo xtask bench shapes` leaves out measurements too.
+#[test]
+fn programs_are_verified_with_each_kind_of_hook_setting_and_log_level() {
+    let outcome = verify(0, |_, _| {}).expect("programs");
+    println!("{outcome:?}");
+    for (program, refusal) in &outcome.refused {
+        println!("{program}: {refusal}");
+    }
+    assert!(outcome.refused.is_empty(), "{:?}", outcome.refused.keys());
+    assert!(outcome.loads > outcome.programs.len());
 }

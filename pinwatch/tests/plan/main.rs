@@ -4,7 +4,12 @@
 mod any;
 mod arm64;
 mod one_change;
+#[path = "../live/reads.rs"]
+mod reads;
 mod selections;
+mod shaped;
+#[path = "../support/shapes.rs"]
+mod shapes;
 mod stock;
 
 use std::collections::BTreeMap;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Subcommand;
 
-use super::{agent, overhead, profile, reliability, user, verifier};
+use super::{agent, overhead, profile, reliability, shapes, user, verifier};
 
 /// Measure pinwatch's overhead and losses, for docs/performance.md and docs/reliability.md
 #[derive(clap::Args)]
@@ -17,6 +17,7 @@ use super::{agent, overhead, profile, reliability, user, verifier};
   cargo xtask bench user
   cargo xtask bench agent
   cargo xtask bench verifier
+  cargo xtask bench shapes
   cargo xtask bench reliability --kernel 7.3")]
 pub struct BenchArgs {
     #[command(subcommand)]
@@ -30,6 +31,7 @@ enum What {
     User(user::UserArgs),
     Agent(agent::AgentArgs),
     Verifier(verifier::VerifierArgs),
+    Shapes(shapes::ShapesArgs),
     Reliability(reliability::ReliabilityArgs),
 }
 
@@ -40,6 +42,7 @@ pub fn main(args: &BenchArgs) -> Result<ExitCode> {
         What::User(args) => user::main(args),
         What::Agent(args) => agent::main(args),
         What::Verifier(args) => verifier::main(args),
+        What::Shapes(args) => shapes::main(args),
         What::Reliability(args) => reliability::main(args),
     }
 }

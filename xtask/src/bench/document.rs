@@ -37,8 +37,11 @@ fn between<'a>(text: &'a str, name: &str) -> Option<&'a str> {
 }
 
 fn with_row(table: &str, key: &str, row: &str) -> String {
-    let others = table.lines().filter(|line| !line.starts_with(key));
-    let lines: Vec<_> = others.chain([row]).collect();
+    let mut lines: Vec<_> = table.lines().collect();
+    match lines.iter_mut().find(|line| line.starts_with(key)) {
+        Some(old) => *old = row,
+        None => lines.push(row),
+    }
     lines.join("\n")
 }
 
@@ -82,7 +85,7 @@ mod tests {
         let row = |key, row| with_row(table, key, row);
         assert_eq!(
             row("| a |", "| a | 3 |"),
-            "| k |\n|---|\n| b | 2 |\n| a | 3 |"
+            "| k |\n|---|\n| a | 3 |\n| b | 2 |"
         );
         assert_eq!(
             row("| c |", "| c | 4 |"),

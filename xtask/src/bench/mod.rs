@@ -11,6 +11,7 @@ mod overhead;
 mod profile;
 pub mod regression;
 mod reliability;
+mod shapes;
 mod targets;
 mod user;
 mod verifier;

@@ -37,8 +37,11 @@ pub fn main(args: &EvaluateArgs) -> Result<ExitCode> {
         // 5.10 hangs at boot with two processors that count instructions.
         cpus: 1,
     };
-    let clock =
-        boots::guest(load, &sides[0], &pinwatch).clocked(args.clock, &cache, &args.mirrors)?;
+    let clock = boots::guest(load, boots::LIMIT, &sides[0], &pinwatch).clocked(
+        args.clock,
+        &cache,
+        &args.mirrors,
+    )?;
     let evaluation = Evaluation {
         args,
         boots: Boots {

@@ -8,6 +8,6 @@ mod comparison;
 mod side;
 
 pub use args::EvaluateArgs;
-pub use boots::{Boots, Load, guest};
+pub use boots::{Boots, LIMIT, Load, guest};
 pub use command::main;
 pub use side::Side;

@@ -216,32 +216,36 @@ impl Guest {
     }
 
     fn judge(&self, outcome: &Outcome) -> Result<u8> {
-        let series = self.kernel.series;
-        let reports = splat::find(&outcome.console, series);
-        for known in reports.known {
-            eprintln!(
-                "xtask: kernel {series} logged a known warning: {}",
-                known.reason
-            );
-        }
-        if !reports.unknown.is_empty() {
-            bail!(
-                "kernel {series} logged a warning or worse:\n{}",
-                reports.unknown.join("\n")
-            );
-        }
-        match outcome.ending {
-            Ending::Status(status) => Ok(status),
-            Ending::Died => bail!(
-                "the guest with kernel {series} died; the end of its console:\n{}",
-                tail(&outcome.console)
-            ),
-            Ending::TimedOut => bail!(
-                "the guest with kernel {series} did not end within {} s (--timeout); the end of its console:\n{}",
-                self.timeout.unwrap_or_default().as_secs(),
-                tail(&outcome.console)
-            ),
-        }
+        judge(self.kernel.series, self.timeout, outcome)
+    }
+}
+
+/// The status of the command. Whatever it is, a report of a broken kernel is an error.
+fn judge(series: &str, timeout: Option<Duration>, outcome: &Outcome) -> Result<u8> {
+    let reports = splat::find(&outcome.console, series);
+    for known in reports.known {
+        eprintln!(
+            "xtask: kernel {series} logged a known warning: {}",
+            known.reason
+        );
+    }
+    if !reports.unknown.is_empty() {
+        bail!(
+            "kernel {series} logged a warning or worse:\n{}",
+            reports.unknown.join("\n")
+        );
+    }
+    match outcome.ending {
+        Ending::Status(status) => Ok(status),
+        Ending::Died => bail!(
+            "the guest with kernel {series} died; the end of its console:\n{}",
+            tail(&outcome.console)
+        ),
+        Ending::TimedOut => bail!(
+            "the guest with kernel {series} did not end within {} s (--timeout); the end of its console:\n{}",
+            timeout.unwrap_or_default().as_secs(),
+            tail(&outcome.console)
+        ),
     }
 }
 
@@ -270,6 +274,22 @@ fn tail(console: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_warning_fails_a_run_whose_command_succeeded() {
+        let judged = |console: &str| {
+            let outcome = Outcome {
+                ending: Ending::Status(0),
+                console: console.to_owned(),
+            };
+            judge("6.12", None, &outcome).map_err(|error| error.to_string())
+        };
+        assert_eq!(judged("[    1.000000] virtio_net: ready\n"), Ok(0));
+        let warning = "[    9.000000] WARNING: CPU: 1 PID: 108 at mm/gup.c:29 pin+0x4/0x7";
+        let error = judged(warning).expect_err("the kernel is broken");
+        assert!(error.contains("a warning or worse"), "{error}");
+        assert!(error.contains(warning), "{error}");
+    }
 
     #[test]
     fn words_survive_the_shell() {

@@ -12,7 +12,7 @@ use super::measured::{self, MACHINES, Machine, Measured};
 use crate::build;
 use crate::cache::Cache;
 use crate::debian::apt::MirrorArgs;
-use crate::evaluate::{Boots, Load, guest};
+use crate::evaluate::{Boots, LIMIT, Load, guest};
 use crate::setup::{self, Purpose};
 
 /// Judge the ten claims of December 2020 on four algorithms, and write docs/question-2020.md
@@ -78,7 +78,7 @@ fn record(args: &QuestionArgs, cache: &Cache, pinwatch: &Path) -> Result<()> {
             isolation: true,
             cpus: machine.cpus,
         };
-        let guest = guest(load, &sides[0], pinwatch);
+        let guest = guest(load, LIMIT, &sides[0], pinwatch);
         let boots = Boots {
             load,
             output: &output,

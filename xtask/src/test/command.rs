@@ -15,7 +15,7 @@ use anyhow::{Context, Result};
 
 use super::counts::{Counter, Printer};
 use super::lab;
-use super::matrix::{ARM64_BY_DEFAULT, ARM64_TESTS, LIVE_TESTS, Matrix};
+use super::matrix::{ARM64_BY_DEFAULT, ARM64_TESTS, BENCH, LIVE_TESTS, Matrix};
 use super::steps::Steps;
 use crate::arch::Arch;
 use crate::bench::regression;
@@ -246,7 +246,11 @@ fn live(
     counter: &Counter,
     steps: &Steps<'_>,
 ) -> Result<()> {
-    let files = placed(pinwatch, tests);
+    let mut files = placed(pinwatch, tests).to_vec();
+    files.push(Placed {
+        host: bench.clone(),
+        guest: BENCH.to_owned(),
+    });
     let everything = args.args.is_empty();
     let last = || {
         if !everything {

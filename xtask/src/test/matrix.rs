@@ -25,6 +25,8 @@ const MOST_GUESTS: u64 = 3;
 const TIMEOUT: Duration = Duration::from_secs(1500);
 /// Where the program with the live tests is in a guest.
 pub const LIVE_TESTS: &str = "/usr/bin/pinwatch-live-tests";
+/// Where [`SOAK`] finds the program of `cargo xtask soak`.
+pub const BENCH: &str = "/usr/bin/pinwatch-bench";
 
 /// For O_DIRECT reads from a block device, and for pins through VFIO.
 const MODULES: [&str; 3] = ["loop", vfio::MODULES[0], vfio::MODULES[1]];
@@ -35,7 +37,7 @@ pub const ARM64_BY_DEFAULT: Option<&str> = None;
 pub const ARM64_TESTS: &str = "counts::";
 
 /// Tests that depend little on the kernel, and where they run unless they are named.
-const ONLY_ON: [(&str, &[&str]); 13] = [
+const ONLY_ON: [(&str, &[&str]); 14] = [
     ("dead_hooks::", &THREE),
     ("disruption::", &THREE),
     // They wait for the emulated machine most of the time: a processor that goes offline, a full disk.
@@ -48,6 +50,7 @@ const ONLY_ON: [(&str, &[&str]); 13] = [
     ("recordings::", &THREE),
     ("restart::", &THREE),
     ("series::", &THREE),
+    ("surroundings::", &["6.12"]),
     ("tail::", &THREE),
     ("watchers::", &THREE),
 ];
@@ -71,8 +74,8 @@ struct Boot {
     flavour: Flavour,
     modules: &'static [&'static str],
     append: &'static str,
-    /// The one ignored test that it is for; else all tests, and the [`EXTRAS`] of the kernel.
-    only: Option<&'static str>,
+    /// The ignored tests that it is for; if there are none, all tests, and the [`EXTRAS`] of the kernel.
+    only: &'static [&'static str],
 }
 
 const ALL_TESTS: Boot = Boot {
@@ -82,7 +85,7 @@ const ALL_TESTS: Boot = Boot {
     flavour: Flavour::Cloud,
     modules: &MODULES,
     append: vfio::APPEND,
-    only: None,
+    only: &[],
 };
 
 const ARM64: Boot = Boot {
@@ -99,7 +102,7 @@ const SOFT_ROCE: Boot = Boot {
     flavour: Flavour::Full,
     modules: &["rdma_rxe", "ib_uverbs"],
     append: "",
-    only: Some("apart::rdma"),
+    only: &["apart::rdma", "apart::suspend"],
 };
 
 /// In the order in which they start.
@@ -130,7 +133,16 @@ struct Extra {
     prepare: &'static str,
 }
 
+/// Two minutes of random use. Takes them on a kernel with few other tests.
+const SOAK: &str = "apart::soak";
+
 const EXTRAS: &[Extra] = &[
+    Extra {
+        tests: SOAK,
+        archs: &[Arch::X86_64],
+        series: &["7.2"],
+        prepare: "true",
+    },
     Extra {
         tests: "neighbour::",
         archs: &[Arch::X86_64, Arch::Aarch64],
@@ -145,7 +157,13 @@ const EXTRAS: &[Extra] = &[
         series: &["6.1"],
         prepare: "echo full >/sys/kernel/debug/sched/preempt",
     },
-    // Lasts until the next boot.
+    // A lockdown lasts until the next boot, and can only become stricter.
+    Extra {
+        tests: "apart::integrity",
+        archs: &[Arch::X86_64, Arch::Aarch64],
+        series: &["5.10", "6.12"],
+        prepare: "echo integrity >/sys/kernel/security/lockdown",
+    },
     Extra {
         tests: "apart::lockdown",
         archs: &[Arch::X86_64, Arch::Aarch64],
@@ -183,7 +201,7 @@ impl Matrix<'_> {
         let boots = BOOTS
             .iter()
             .enumerate()
-            .filter(|(_, boot)| self.args.is_empty() || boot.only.is_none());
+            .filter(|(_, boot)| self.args.is_empty() || boot.only.is_empty());
         let guests = boots.flat_map(|(number, boot)| {
             let on = |kernel: &&Kernel| {
                 boot.arch == kernel.arch && boot.series.is_none_or(|on| on.contains(&kernel.series))
@@ -250,8 +268,13 @@ impl Matrix<'_> {
         let prefix = format!("[{}{}] ", kernel.series, boot.name);
         let separate = Counter::default();
         let printer = || Box::new(Printer::new(io::stdout(), &prefix, &separate));
-        let script = script(&invocations(boot, kernel.series, self.args));
-        let large = boot.only.is_none() && LARGE_ON.contains(&kernel.series);
+        let runs = invocations(boot, kernel.series, self.args);
+        let soaks = runs
+            .iter()
+            .any(|run| run.args.iter().any(|arg| arg == SOAK));
+        let needed = |file: &&Placed| soaks || file.guest != BENCH;
+        let script = script(&runs);
+        let large = boot.only.is_empty() && LARGE_ON.contains(&kernel.series);
         let mut append = vec![boot.append.to_owned()];
         if large {
             append.push(LARGE_APPEND.to_owned());
@@ -264,7 +287,7 @@ impl Matrix<'_> {
             kernel,
             own: None,
             flavour: boot.flavour,
-            files: files.to_vec(),
+            files: files.iter().filter(needed).cloned().collect(),
             modules: boot.modules.iter().map(|name| (*name).to_owned()).collect(),
             append,
             memory_mib: if large { LARGE_MEMORY_MIB } else { MEMORY_MIB },
@@ -302,8 +325,8 @@ fn invocations(boot: &Boot, series: &str, args: &[String]) -> Vec<Invocation> {
         prepare,
         args: vec!["--ignored".to_owned(), tests.to_owned()],
     };
-    if let Some(only) = boot.only {
-        return vec![ignored("true", only)];
+    if !boot.only.is_empty() {
+        return boot.only.iter().map(|only| ignored("true", only)).collect();
     }
     let mut all = args.to_vec();
     if args.is_empty() {
@@ -351,12 +374,19 @@ mod tests {
 
     #[test]
     fn tests_that_need_a_guest_of_their_own_run_where_they_can() {
-        assert_eq!(scripts(&SOFT_ROCE, "7.3"), ["true: --ignored apart::rdma"]);
+        assert_eq!(
+            scripts(&SOFT_ROCE, "7.3"),
+            [
+                "true: --ignored apart::rdma",
+                "true: --ignored apart::suspend"
+            ]
+        );
         assert_eq!(
             scripts(&ALL_TESTS, "6.12"),
             [
                 "true: --ignored apart::large",
                 "true: ",
+                "echo integrity >/sys/kernel/security/lockdown: --ignored apart::integrity",
                 "echo confidentiality >/sys/kernel/security/lockdown: --ignored apart::lockdown"
             ]
         );
@@ -364,10 +394,16 @@ mod tests {
             panic!("two runs");
         };
         assert!(all.contains("--skip tail::"), "{all}");
-        assert!(scripts(&ALL_TESTS, "7.3")[0].ends_with("true: --skip faults::"));
+        assert!(
+            scripts(&ALL_TESTS, "7.3")[0].ends_with("true: --skip faults:: --skip surroundings::")
+        );
         assert!(neighbour.starts_with("echo full >"), "{neighbour}");
+        assert_eq!(
+            scripts(&ALL_TESTS, "7.2")[1..],
+            ["true: --ignored apart::soak"]
+        );
         assert_eq!(scripts(&ARM64, "6.1").len(), 1);
-        assert_eq!(scripts(&ARM64, "6.12").len(), 3);
+        assert_eq!(scripts(&ARM64, "6.12").len(), 4);
     }
 
     #[test]

@@ -173,7 +173,14 @@ fn card(shown: &Shown, key: &Key) -> Markup {
             } } }
             div.plots {
                 figure { figcaption { "duration" } (plot::durations(&base, &new, clock)) }
-                figure { figcaption { "mean " (clock.words()) " per page, by phase " (plot::phase_legend()) } (plot::phases(&base, &new, clock)) }
+                figure {
+                    @if let Some(phases) = plot::phases(&base, &new, clock) {
+                        figcaption { "mean " (clock.words()) " per page, by phase " (plot::phase_legend()) }
+                        (phases)
+                    } @else {
+                        figcaption { "no pin succeeded: no costs per page" }
+                    }
+                }
                 figure { figcaption { "passes per pin" } (plot::passes(&base, &new)) }
             }
             table {

@@ -88,31 +88,32 @@ fn area(shares: &[f64], top: f64) -> String {
     path + &format!("L{WIDTH} {HEIGHT}Z")
 }
 
-/// Mean time or instructions per page of both sides, stacked by phase. Failed pins are left out.
-pub fn phases(base: &[&Sample], new: &[&Sample], clock: Clock) -> Markup {
+/// Mean time or instructions per page of both sides, stacked by phase. Pins that returned no page are left out;
+/// `None` if no other is left.
+pub fn phases(base: &[&Sample], new: &[&Sample], clock: Clock) -> Option<Markup> {
     const BAR: f64 = 26.0;
     let each = |pins: &[&Sample]| {
-        let mut sums = [0.0; PHASES];
         let done: Vec<_> = pins.iter().filter(|pin| pin.returned > 0.0).collect();
-        for pin in &done {
-            for (sum, ns) in sums.iter_mut().zip(pin.phase_ns) {
-                *sum += f64::from(ns) / pin.returned / done.len() as f64;
+        (!done.is_empty()).then(|| {
+            let mut sums = [0.0; PHASES];
+            for pin in &done {
+                for (sum, ns) in sums.iter_mut().zip(pin.phase_ns) {
+                    *sum += f64::from(ns) / pin.returned / done.len() as f64;
+                }
             }
-        }
-        sums
+            sums
+        })
     };
     let sides = [("base", each(base)), ("new", each(new))];
     let total = |sums: &[f64; PHASES]| sums.iter().sum::<f64>();
-    let most = sides
+    let totals = sides
         .iter()
-        .map(|(_, sums)| total(sums))
-        .fold(1e-9f64, f64::max);
-    svg(
-        2.0 * (BAR + 18.0),
-        "Time per page by phase, base and new",
-        html! {
-            @for (row, (name, sums)) in sides.iter().enumerate() {
-                @let y = row as f64 * (BAR + 18.0);
+        .filter_map(|(_, sums)| sums.as_ref().map(total));
+    let most = totals.reduce(f64::max)?.max(1e-9);
+    let bars = html! {
+        @for (row, (name, sums)) in sides.iter().enumerate() {
+            @let y = row as f64 * (BAR + 18.0);
+            @if let Some(sums) = sums {
                 @for (phase, ns) in sums.iter().enumerate() {
                     @let before: f64 = sums[..phase].iter().sum();
                     rect class={ "phase" (phase) } x=(before / most * WIDTH) y=(y + 14.0) width=(ns / most * WIDTH) height=(BAR) {
@@ -120,9 +121,13 @@ pub fn phases(base: &[&Sample], new: &[&Sample], clock: Clock) -> Markup {
                     }
                 }
                 text x="0" y=(y + 10.0) { (name) ": " (clock.fine(total(sums))) " per page" }
+            } @else {
+                text x="0" y=(y + 10.0) { (name) ": no pin succeeded" }
             }
-        },
-    )
+        }
+    };
+    let label = format!("{} per page by phase, base and new", clock.words());
+    Some(svg(2.0 * (BAR + 18.0), &label, bars))
 }
 
 /// Legend for the colours of [`phases`].

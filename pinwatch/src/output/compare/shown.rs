@@ -121,15 +121,13 @@ pub(super) fn scaled(line: &Line) -> (&'static str, (String, String)) {
     let larger = line.base.abs().max(line.new.abs());
     let (unit, divisor) = match (line.unit, larger) {
         (Unit::Share, _) => ("%", 0.01),
-        (Unit::Nanoseconds, 1e9..) => ("s", 1e9),
-        (Unit::Nanoseconds, 1e6..) => ("ms", 1e6),
-        (Unit::Nanoseconds, 1e3..) => ("us", 1e3),
-        (Unit::Nanoseconds, _) => ("ns", 1.0),
-        (Unit::Instructions, 1e6..) => ("Minstr", 1e6),
-        (Unit::Instructions, 1e3..) => ("kinstr", 1e3),
-        (Unit::Instructions, _) => ("instr", 1.0),
-        (Unit::NanosecondsPerPage, _) => ("ns", 1.0),
-        (Unit::InstructionsPerPage, _) => ("instr", 1.0),
+        (Unit::Nanoseconds | Unit::NanosecondsPerPage, 1e9..) => ("s", 1e9),
+        (Unit::Nanoseconds | Unit::NanosecondsPerPage, 1e6..) => ("ms", 1e6),
+        (Unit::Nanoseconds | Unit::NanosecondsPerPage, 1e3..) => ("us", 1e3),
+        (Unit::Nanoseconds | Unit::NanosecondsPerPage, _) => ("ns", 1.0),
+        (Unit::Instructions | Unit::InstructionsPerPage, 1e6..) => ("Minstr", 1e6),
+        (Unit::Instructions | Unit::InstructionsPerPage, 1e3..) => ("kinstr", 1e3),
+        (Unit::Instructions | Unit::InstructionsPerPage, _) => ("instr", 1.0),
         (Unit::Number, _) => ("number", 1.0),
     };
     let text = |value: f64, half: Option<f64>| {

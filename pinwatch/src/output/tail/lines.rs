@@ -76,6 +76,7 @@ enum Object<'a> {
         release: &'a str,
         era: &'a str,
         wall_offset_ns: i64,
+        clock: Clock,
     },
     Pin(&'a Ended),
     InFlight {
@@ -144,6 +145,7 @@ impl Tail {
                 release,
                 era,
                 wall_offset_ns: *wall_offset_ns,
+                clock: self.format.clock,
             };
             return json(out, &start);
         }

@@ -125,3 +125,46 @@ fn an_empty_kallsyms_is_given_as_the_reason() {
     assert_eq!(plan.unusable, [reason]);
     assert!(lost(&plan, Measurement::Passes).contains("/proc/kallsyms shows no symbols"));
 }
+
+#[test]
+fn a_flag_that_btf_lacks_is_never_guessed() {
+    for (name, facts) in SHEETS.iter() {
+        if !facts.constants.contains_key("FOLL_LONGTERM") {
+            // A #define up to 6.2, and the isolation functions say that the kernel is as old.
+            let plan = Plan::new(facts, Prefer::Auto);
+            assert_eq!(plan.globals.foll_longterm, 0x10000, "{name}");
+            assert!(plan.unusable.is_empty(), "{name}");
+            continue;
+        }
+        let facts = kernel(name, |facts| {
+            facts.constants.remove("FOLL_LONGTERM");
+        });
+        let plan = Plan::new(&facts, Prefer::Auto);
+        assert_eq!(
+            plan.globals.foll_longterm, 0,
+            "{name}: no pin has this flag"
+        );
+        assert_eq!(plan.unusable.len(), 1, "{name}");
+        for measurement in [Measurement::PinEntry, Measurement::PinReturn] {
+            let reason = lost(&plan, measurement);
+            assert!(reason.contains("does not have FOLL_LONGTERM"), "{reason}");
+        }
+    }
+}
+
+#[test]
+fn calls_of_a_clone_are_named_as_not_seen() {
+    let clone = format!("{GLL}.constprop.0");
+    let facts = kernel("6.12-cloud", |facts| {
+        facts.suffixed.insert(GLL.to_owned(), vec![clone.clone()]);
+    });
+    for prefer in PREFERENCES {
+        let plan = Plan::new(&facts, prefer);
+        for measurement in [Measurement::PinEntry, Measurement::PinReturn] {
+            let (_, note) = attached(&plan, measurement);
+            let wanted = format!("calls of {clone} are not seen");
+            assert!(note.is_some_and(|note| note.contains(&wanted)), "{note:?}");
+        }
+        assert!(plan.is_degraded());
+    }
+}
