@@ -5,7 +5,7 @@
 //! derives the cause from these two.
 
 use crate::program_config::{UNSEEN_ISOLATIONS, UNSEEN_MIGRATIONS, UNSEEN_PASSES};
-use crate::record::{Cause, Pin};
+use crate::record::{Cause, Phase, Pin};
 
 /// Number and name of each errno that has its own class. All others share the last class.
 pub const ERRNO_CLASSES: [(i32, &str); 12] = [
@@ -121,6 +121,15 @@ impl Pin {
         self.outcome = step(PAGE_FOUND, self.outcome) | self.outcome & MIGRATED;
     }
 
+    /// Notes that the kernel pins the range again. Unless the running pass migrated, it found pages and isolated
+    /// none. For kernels where nothing else shows that.
+    #[inline(always)]
+    pub fn pinned_again(&mut self) {
+        if self.outcome & MIGRATED == 0 && self.phase != Phase::Migrate as u8 {
+            self.page_found();
+        }
+    }
+
     /// Notes a failed isolation.
     #[inline(always)]
     pub fn page_not_isolated(&mut self) {
@@ -169,7 +178,7 @@ impl Pin {
         }
         if unseen & UNSEEN_MIGRATIONS != 0 {
             self.outcome = Unclear as u8;
-        } else if unseen & UNSEEN_ISOLATIONS != 0 {
+        } else if unseen & UNSEEN_ISOLATIONS != 0 && self.outcome & MIGRATED == 0 {
             self.outcome = step(UNSEEN_ISOLATION, self.outcome);
         }
     }
@@ -249,6 +258,8 @@ mod tests {
         Pass,
         Found,
         NotIsolated,
+        /// The kernel tries to pin the range again.
+        Again,
         /// Pages that the tracepoint reports as left, and the return value if it is seen.
         Migrated(u64, Option<i32>),
     }
@@ -271,6 +282,7 @@ mod tests {
                 }
                 Event::Found => pin.page_found(),
                 Stuck => pin.page_not_isolated(),
+                Event::Again => pin.pinned_again(),
                 Migrated(left, ret) => {
                     pin.migration_ended(left);
                     if let Some(ret) = ret {
@@ -377,6 +389,27 @@ mod tests {
         assert_eq!(of(&[], 14, UNSEEN_PASSES), Cause::Fault);
         assert_eq!(of(&[Pass], 16, isolations), Cause::Other);
         assert_eq!(of(&[Pass, LEFT], 16, isolations), Cause::MigrateBusy);
+    }
+
+    /// Where nothing but `__get_user_pages` shows that a pass found unpinnable pages.
+    #[test]
+    fn pinning_again_shows_that_a_pass_isolated_nothing() {
+        let of = |events: &[Event], errno: i64| {
+            let mut pin = pin(-errno, events);
+            pin.forget_unseen(UNSEEN_ISOLATIONS);
+            cause(&pin)
+        };
+        let looping = repeated(41_000, &[Pass, Event::Again]);
+        assert_eq!(of(&looping, 4), Cause::Isolate);
+        assert_eq!(of(&[Pass, Event::Again], 4), Cause::Other);
+        // Pages may have stayed in place beside those that migrated, but nothing shows it.
+        assert_eq!(of(&[Pass, DONE, Event::Again], 4), Cause::Fault);
+        assert_eq!(of(&[Pass, LEFT, Event::Again], 12), Cause::MigrateBusy);
+        // A patched kernel gives up: whether on isolation or for want of memory is not seen.
+        for errno in [12, 16] {
+            assert_eq!(of(&[&looping[..], &[Pass]].concat(), errno), Cause::Other);
+        }
+        assert_eq!(of(&[], 14), Cause::Fault);
     }
 
     #[test]

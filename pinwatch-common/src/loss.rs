@@ -56,7 +56,7 @@ pub const PROBES: [&str; 24] = [
     "pass_pofs_kprobe",
     "gup_kprobe_counted",
     "pass_gup_kretprobe_counted",
-    "unpinnable_kretprobe",
+    "collected_kretprobe",
     "found_kprobe",
     "swept_kretprobe",
     "putback_kprobe",

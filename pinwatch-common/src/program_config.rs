@@ -36,8 +36,7 @@ pub struct ProgramConfig {
     /// Bit mask over [`Isolate`](crate::record::Isolate): set if the kind's function returns a bool, true
     /// for isolated. Otherwise it returns an int, 0 for isolated.
     pub isolate_bools: u32,
-    /// Bit mask over [`Isolate`](crate::record::Isolate): set if the kind's failures are counted. The bit
-    /// [`ISOLATES`](crate::record::ISOLATES) is set if unpinnable pages are counted by their isolation.
+    /// Bit mask over [`Isolate`](crate::record::Isolate): set if the kind's failures are counted.
     pub isolate_counts: u32,
     /// Way to find the registers of the running system call: one of `USER_REGS_*`.
     pub user_regs: u32,
@@ -53,6 +52,11 @@ pub struct ProgramConfig {
     pub scans_again: u32,
     /// Bit mask of `UNSEEN_*`: steps that can fail a pin unseen.
     pub unseen: u32,
+    /// 1 if unpinnable pages are counted, else 0.
+    pub counts_unpinnable: u32,
+    /// 1 if each pass pins its range by one call of `__get_user_pages`, and that shows the passes, else 0.
+    /// Pinning again without a migration then shows that the pass before found unpinnable pages.
+    pub gup_shows_found: u32,
     /// Always 0.
     pub reserved: u32,
 }
@@ -127,7 +131,8 @@ pub struct PageblockLayout {
 
 /// Calls of `migrate_pages` are not measured.
 pub const UNSEEN_MIGRATIONS: u32 = 1;
-/// Neither unpinnable pages nor failures to isolate pages of the LRU are measured.
+/// Neither failures to isolate pages of the LRU are measured, nor is it seen whether a pass found unpinnable
+/// pages.
 pub const UNSEEN_ISOLATIONS: u32 = 2;
 /// Passes are not measured, so that no pin is known to have failed before its first pass.
 pub const UNSEEN_PASSES: u32 = 4;

@@ -142,7 +142,8 @@ pub struct Pin {
     /// Base pages pinned, or `-errno`. 0 in every copy of a pin in flight; its slot may hold the
     /// previous pin's.
     pub returned: i64,
-    /// Unpinnable pages (folios from 6.11 on) that all passes found: at most requested pages times passes.
+    /// Unpinnable pages of all passes, as far as they are seen: pages that a migration received, in the unit of
+    /// the tracepoint `migrate:mm_migrate_pages`, and failed isolations.
     pub unpinnable: u64,
     /// Pages that were migrated, in the unit of the tracepoint `migrate:mm_migrate_pages`.
     pub moved: u64,
@@ -260,10 +261,10 @@ pub struct Seen {
     pub passes: u32,
     /// [`Pin::migrate_calls`] at that time.
     pub migrate_calls: u32,
-    /// Lower half of [`Pin::unpinnable`] at that time.
-    pub unpinnable: u32,
     /// [`Pin::isolate_failures`] at that time.
     pub isolate_failures: [u32; ISOLATES],
+    /// Always 0.
+    pub reserved: u32,
 }
 
 /// Pin in flight. Only the pinning thread writes it.
@@ -283,7 +284,7 @@ pub struct Flight {
     /// First page that the running scan tried to isolate; 0 before it. Used where the kernel can repeat a
     /// scan without pinning again.
     pub scan_page: u64,
-    /// Pages that were isolated before the running scan; wraps. As `scan_page`.
+    /// 1 if the running scan isolated a page, else 0. As `scan_page`.
     pub scan_isolated: u32,
     /// Argument `max_folios` of `memfd_pin_folios`.
     pub max_folios: u32,
@@ -334,30 +335,20 @@ impl Flight {
         pin.returned = 0;
     }
 
-    /// Notes that the kernel tries to isolate a page, before that counts. Begins a pass if the kernel
-    /// repeats its scan without pinning again.
+    /// Notes that the kernel tries to isolate a page. Begins a pass if the kernel repeats its scan without
+    /// pinning again.
     ///
     /// It does so as long as it can isolate nothing. So the scan begins again if its first page returns and
     /// none was isolated meanwhile. If the buffer maps that page twice, each scan then counts as two passes.
     #[inline(always)]
     pub fn isolating(&mut self, page: u64) {
-        let Self {
-            pin,
-            scan_page,
-            scan_isolated,
-            seen,
-            ..
-        } = self;
-        let [lru, hugetlb, movable_ops] = pin.isolate_failures.map(u64::from);
-        let isolated = pin.unpinnable.wrapping_sub(lru + hugetlb + movable_ops) as u32;
-        if pin.unpinnable == 0 || *scan_page == 0 {
-            *scan_page = page;
-            *scan_isolated = isolated;
-        // The count of failures saturates.
-        } else if *scan_page == page && (isolated == *scan_isolated || lru == u32::MAX.into()) {
-            pin.begin_pass();
+        if self.scan_page == 0 {
+            self.scan_page = page;
+            self.scan_isolated = 0;
+        } else if self.scan_page == page && self.scan_isolated == 0 {
+            self.pin.begin_pass();
             // No second program counts this pass.
-            seen.passes = seen.passes.wrapping_add(1);
+            self.seen.passes = self.seen.passes.wrapping_add(1);
         }
     }
 }
@@ -408,38 +399,39 @@ mod tests {
     ];
 
     /// The scans of the loop up to 5.12. `maps` are the pages of the buffer, of which none can be isolated
-    /// in the first `failing` scans. Returns unpinnable pages and passes.
-    fn scans(maps: &[u64], failing: u32) -> (u64, u32) {
+    /// in the first `failing` scans. Returns failed isolations and passes.
+    fn scans(maps: &[u64], failing: u32) -> (u32, u32) {
         let mut flight = Flight::zeroed();
         flight.pin.begin_pass();
         for scan in 0..=failing {
             let mut isolated = std::collections::BTreeSet::new();
             for page in maps {
                 flight.isolating(*page);
-                flight.pin.unpinnable += 1;
                 // A page that the buffer maps twice is isolated once.
                 if scan < failing || !isolated.insert(page) {
                     flight.pin.isolate_failures[0] += 1;
                     flight.pin.page_not_isolated();
+                } else {
+                    flight.scan_isolated = 1;
                 }
             }
         }
-        (flight.pin.unpinnable, flight.pin.passes)
+        (flight.pin.isolate_failures[0], flight.pin.passes)
     }
 
     #[test]
     fn each_scan_without_pinning_counts_as_a_pass() {
         for failing in [0, 1, 5, 20_000] {
             let passes = failing + 1;
-            assert_eq!(scans(&[7], failing), (passes.into(), passes));
-            assert_eq!(scans(&[7, 9, 8], failing), (3 * u64::from(passes), passes));
+            assert_eq!(scans(&[7], failing), (failing, passes));
+            assert_eq!(scans(&[7, 9, 8], failing), (3 * failing, passes));
         }
     }
 
     #[test]
     fn a_page_that_a_buffer_maps_twice_begins_no_pass_if_it_was_isolated() {
-        assert_eq!(scans(&[7, 9, 7, 9], 0), (4, 1));
-        assert_eq!(scans(&[7, 9, 9, 9], 3), (16, 4));
+        assert_eq!(scans(&[7, 9, 7, 9], 0), (2, 1));
+        assert_eq!(scans(&[7, 9, 9, 9], 3), (14, 4));
     }
 
     #[test]
@@ -450,7 +442,6 @@ mod tests {
             flight.scan_page = 0;
             for page in [7, 9] {
                 flight.isolating(page);
-                flight.pin.unpinnable += 1;
             }
             assert_eq!(flight.pin.passes, pass);
         }

@@ -16,7 +16,7 @@ use pinwatch_common::program_config::{
     PREEMPTION_CAN_BE_DISABLED, PREEMPTION_NONE, ProgramConfig, USER_REGS_BY_HELPER,
     USER_REGS_BY_STACK,
 };
-use pinwatch_common::record::{ISOLATES, Isolate, Origin, STACK_FRAMES};
+use pinwatch_common::record::{Isolate, Origin, STACK_FRAMES};
 
 use crate::arch::{self, UserRegs};
 
@@ -98,10 +98,10 @@ pub fn counts_failures(kind: Isolate) -> bool {
     config!(isolate_counts) & 1 << kind as u32 != 0
 }
 
-/// Whether unpinnable pages are counted by their isolation.
+/// Whether unpinnable pages are counted.
 #[inline(always)]
-pub fn counts_isolations() -> bool {
-    config!(isolate_counts) & 1 << ISOLATES != 0
+pub fn counts_unpinnable() -> bool {
+    config!(counts_unpinnable) != 0
 }
 
 /// Whether every page that collect fails to isolate is counted.
@@ -114,6 +114,12 @@ pub fn sees_isolations() -> bool {
 #[inline(always)]
 pub fn scans_again() -> bool {
     config!(scans_again) != 0
+}
+
+/// Whether pinning a range again shows that the pass before found unpinnable pages.
+#[inline(always)]
+pub fn gup_shows_found() -> bool {
+    config!(gup_shows_found) != 0
 }
 
 /// Bit mask of `UNSEEN_*`: steps that can fail a pin unseen.

@@ -206,12 +206,6 @@ pub fn enter_phase(slot: &mut Held, next: Phase) {
     pin.enter_phase(mark_ns, kernel::now(), next);
 }
 
-/// Whether the first program has counted an unpinnable page since the second last ran.
-#[inline(always)]
-pub fn first_counted_unpinnable(slot: &Flight) -> bool {
-    slot.pin.unpinnable as u32 != slot.seen.unpinnable
-}
-
 /// Calls a function with each number. LLVM would compile a `for` over them to a loop, which old
 /// verifiers refuse.
 macro_rules! each {
@@ -221,6 +215,9 @@ macro_rules! each {
 /// Clears the fields of an eventful pin and, with `HAS_TWIN`, the counts that second programs keep.
 #[inline(always)]
 pub fn clear_events<const HAS_TWIN: bool>(slot: &mut Flight) {
+    if kernel::scans_again() {
+        slot.scan_page = 0;
+    }
     let Flight { pin, seen, .. } = slot;
     each!(0 1 2 3 4 5 6 7 8 9 10, |n: usize| set_word(pin, EVENTS[n], 0));
     set_word(pin, PROGRESS, 0);

@@ -14,16 +14,12 @@ use pinwatch_common::record::{Isolate, Phase};
 
 use super::programs::programs;
 use crate::kernel;
-use crate::slot::{self, Held, enter_phase, first_counted_unpinnable};
+use crate::slot::{self, Held, enter_phase};
 
 programs! {
-    /// For kernels whose collect does not return its count: it isolates each unpinnable folio once.
-    fentry isolate_fentry(ctx) { isolating(|| ctx.arg(0)) }
-    fentry isolate_fentry_second(ctx) { isolating_second(|| ctx.arg(0)) }
-    kprobe isolate_kprobe(ctx) { isolating(|| ctx.arg(0).unwrap_or_default()) }
-    fentry isolate_hugetlb_fentry(ctx) { isolating(|| ctx.arg(0)) }
-    fentry isolate_hugetlb_fentry_second(ctx) { isolating_second(|| ctx.arg(0)) }
-    kprobe isolate_hugetlb_kprobe(ctx) { isolating(|| ctx.arg(0).unwrap_or_default()) }
+    /// For the loop up to 5.12: shows the page that each scan tries first.
+    kprobe isolate_kprobe(ctx) { scan(ctx.arg(0).unwrap_or_default()) }
+    kprobe isolate_hugetlb_kprobe(ctx) { scan(ctx.arg(0).unwrap_or_default()) }
     fexit isolated_lru_fexit(ctx) { isolated(Isolate::Lru, ctx.arg(1)) }
     fexit isolated_lru_fexit_second(ctx) { isolated_second(Isolate::Lru, ctx.arg(1)) }
     kretprobe isolated_lru_kretprobe(ctx) { isolated(Isolate::Lru, ctx.ret()) }
@@ -41,79 +37,57 @@ programs! {
     kretprobe drained_kretprobe(_ctx) { drained() }
 }
 
-#[inline(always)]
-fn isolating(page: impl FnOnce() -> u64) {
-    if let Some(mut slot) = collecting() {
-        scan(&mut slot, page);
-        count_unpinnable(&mut slot);
-    }
-}
-
-#[inline(always)]
-fn isolating_second(page: impl FnOnce() -> u64) {
-    if let Some(mut slot) = collecting() {
-        if !first_counted_unpinnable(&slot) {
-            scan(&mut slot, page);
-            count_unpinnable(&mut slot);
-        }
-        slot.seen.unpinnable = slot.pin.unpinnable as u32;
-    }
-}
-
 /// Begins a pass if the kernel repeats its scan without pinning again: see `Flight::isolating`.
 #[inline(always)]
-fn scan(slot: &mut Held, page: impl FnOnce() -> u64) {
-    if kernel::scans_again() {
+fn scan(page: u64) {
+    if kernel::scans_again()
+        && let Some(mut slot) = collecting()
+    {
         slot.begin_events();
-        let page = page();
         slot.isolating(page);
     }
 }
 
 #[inline(always)]
 fn isolated(kind: Isolate, returned: u64) {
-    let (failed, unpinnable) = additions(kind, returned);
-    if (failed || unpinnable)
-        && let Some(mut slot) = collecting()
-    {
-        if unpinnable {
-            count_unpinnable(&mut slot);
-        }
-        if failed {
+    if has_failed(kind, returned) {
+        if let Some(mut slot) = collecting() {
             count_failure(&mut slot, kind);
         }
+    } else {
+        note_isolated();
     }
 }
 
 #[inline(always)]
 fn isolated_second(kind: Isolate, returned: u64) {
-    let (failed, unpinnable) = additions(kind, returned);
-    if (failed || unpinnable)
-        && let Some(mut slot) = collecting()
-    {
-        if unpinnable {
-            if !first_counted_unpinnable(&slot) {
-                count_unpinnable(&mut slot);
-            }
-            slot.seen.unpinnable = slot.pin.unpinnable as u32;
-        }
-        if failed {
+    if has_failed(kind, returned) {
+        if let Some(mut slot) = collecting() {
             let kind_at = kind as usize;
             if slot.pin.isolate_failures[kind_at] == slot.seen.isolate_failures[kind_at] {
                 count_failure(&mut slot, kind);
             }
             slot.seen.isolate_failures[kind_at] = slot.pin.isolate_failures[kind_at];
         }
+    } else {
+        note_isolated();
     }
 }
 
-/// Whether a return adds a failed isolation, and whether it adds an unpinnable page.
+/// Whether a return reports a failure of a kind that is counted.
 #[inline(always)]
-fn additions(kind: Isolate, returned: u64) -> (bool, bool) {
-    let failed = kernel::counts_failures(kind) && kernel::isolation_failed(kind, returned);
-    // Collect isolates only pages of the other kinds.
-    let unpinnable = kernel::counts_isolations() && !matches!(kind, Isolate::MovableOps);
-    (failed, unpinnable)
+fn has_failed(kind: Isolate, returned: u64) -> bool {
+    kernel::counts_failures(kind) && kernel::isolation_failed(kind, returned)
+}
+
+/// Notes that the running scan isolated a page: the kernel pins again before the next.
+#[inline(always)]
+fn note_isolated() {
+    if kernel::scans_again()
+        && let Some(mut slot) = collecting()
+    {
+        slot.scan_isolated = 1;
+    }
 }
 
 /// Slot of the running thread, if it is inside a collect.
@@ -123,19 +97,14 @@ fn collecting() -> Option<Held> {
 }
 
 #[inline(always)]
-fn count_unpinnable(slot: &mut Held) {
-    slot.begin_events();
-    slot.pin.unpinnable = slot.pin.unpinnable.wrapping_add(1);
-    if !kernel::sees_isolations() {
-        slot.pin.page_found();
-    }
-}
-
-#[inline(always)]
 fn count_failure(slot: &mut Held, kind: Isolate) {
     slot.begin_events();
     let failures = &mut slot.pin.isolate_failures[kind as usize];
     *failures = failures.saturating_add(1);
+    // Collect isolates only pages of the other kinds.
+    if kernel::counts_unpinnable() && !matches!(kind, Isolate::MovableOps) {
+        slot.pin.unpinnable = slot.pin.unpinnable.wrapping_add(1);
+    }
     slot.pin.page_not_isolated();
 }
 

@@ -104,6 +104,10 @@ fn end_in(mut slot: Held, migrated: u64, migrate_failed: u64) {
     pin.migrate_calls = pin.migrate_calls.saturating_add(1);
     pin.moved = pin.moved.wrapping_add(migrated);
     pin.failed = pin.failed.wrapping_add(migrate_failed);
+    if kernel::counts_unpinnable() {
+        let received = migrated.wrapping_add(migrate_failed);
+        pin.unpinnable = pin.unpinnable.wrapping_add(received);
+    }
     pin.migrate_ret = 0;
     pin.migration_ended(migrate_failed);
     if pin.phase == Phase::Migrate as u8 {

@@ -1,4 +1,4 @@
-//! Passes, the unpinnable pages that each one finds, and the phases between them:
+//! Passes, whether each one found unpinnable pages, and the phases between them:
 //!
 //! ```c
 //! int migrate_longterm_unpinnable_folios(struct list_head *, ...);  // after a collect that found something
@@ -18,7 +18,7 @@ use pinwatch_common::record::Phase;
 use super::programs::programs;
 use crate::event;
 use crate::kernel;
-use crate::slot::{self, Held, enter_phase, first_counted_unpinnable};
+use crate::slot::{self, Held, enter_phase};
 
 programs! {
     /// Collect with the number of pages or folios as argument.
@@ -58,19 +58,19 @@ programs! {
         }
     }
     /// Return of collect with the number of unpinnable pages.
-    fexit unpinnable_fexit2(ctx) { collected(ctx.arg(2)) }
-    fexit unpinnable_fexit2_second(ctx) { collected_second(ctx.arg(2)) }
-    fexit unpinnable_fexit3(ctx) { collected(ctx.arg(3)) }
-    fexit unpinnable_fexit3_second(ctx) { collected_second(ctx.arg(3)) }
-    kretprobe unpinnable_kretprobe(ctx) { collected(ctx.ret()) }
+    fexit collected_fexit2(ctx) { collected(ctx.arg(2)) }
+    fexit collected_fexit2_second(ctx) { collected_second(ctx.arg(2)) }
+    fexit collected_fexit3(ctx) { collected(ctx.arg(3)) }
+    fexit collected_fexit3_second(ctx) { collected_second(ctx.arg(3)) }
+    kretprobe collected_kretprobe(ctx) { collected(ctx.ret()) }
     /// Migration begins, so the collect before it found something.
-    fentry found_fentry(_ctx) { end_collect(0, Phase::Gup) }
-    fentry found_fentry_second(_ctx) { end_collect_second(Phase::Gup) }
-    kprobe found_kprobe(_ctx) { end_collect(0, Phase::Gup) }
-    /// Collect without a return value: unpinnable pages are counted by their isolation.
-    fexit swept_fexit(_ctx) { end_collect(0, Phase::Other) }
-    fexit swept_fexit_second(_ctx) { end_collect_second(Phase::Other) }
-    kretprobe swept_kretprobe(_ctx) { end_collect(0, Phase::Other) }
+    fentry found_fentry(_ctx) { found() }
+    fentry found_fentry_second(_ctx) { found_second() }
+    kprobe found_kprobe(_ctx) { found() }
+    /// Collect without a return value.
+    fexit swept_fexit(_ctx) { swept() }
+    fexit swept_fexit_second(_ctx) { swept_second() }
+    kretprobe swept_kretprobe(_ctx) { swept() }
 }
 
 /// Pages that a long-term `__get_user_pages` with six arguments returned, if any.
@@ -86,6 +86,12 @@ fn pinned(ctx: RetProbeContext) {
     let pinned: i64 = ctx.ret();
     if pinned > 0 {
         begin(|| pinned as u64);
+    } else if kernel::gup_shows_found()
+        && let Some(mut slot) = slot::find(kernel::tid())
+        && slot::progress(&slot) != 0
+    {
+        slot.begin_events();
+        slot.pin.pinned_again();
     }
 }
 
@@ -99,6 +105,9 @@ fn gup(gup_flags: u32) {
         && slot.pin.phase != Phase::Gup as u8
     {
         enter_phase(&mut slot, Phase::Gup);
+        if kernel::gup_shows_found() {
+            slot.pin.pinned_again();
+        }
     }
 }
 
@@ -137,6 +146,9 @@ fn begin_any(mut slot: Held, pinned: u64) {
         slot.scan_page = 0;
     }
     let pin = &mut slot.pin;
+    if kernel::gup_shows_found() {
+        pin.pinned_again();
+    }
     let migrated = pin.begin_pass();
     if pin.passes > 1 {
         pin.repinned = pin.repinned.wrapping_add(pinned);
@@ -153,44 +165,55 @@ fn begin_any(mut slot: Held, pinned: u64) {
 #[inline(always)]
 fn collected(unpinnable: u64) {
     if unpinnable != 0 {
-        end_collect(unpinnable, Phase::Gup);
+        found();
     }
 }
 
 #[inline(always)]
 fn collected_second(unpinnable: u64) {
-    if unpinnable != 0
-        && let Some(mut slot) = slot::find(kernel::tid())
-    {
-        if !first_counted_unpinnable(&slot) {
-            end_collect_in(&mut slot, unpinnable, Phase::Gup);
-        }
-        slot.seen.unpinnable = slot.pin.unpinnable as u32;
+    if unpinnable != 0 {
+        found_second();
     }
 }
 
-/// Ends a collect that found this number of unpinnable pages, and begins the next phase.
+/// Ends a collect that found unpinnable pages.
 #[inline(always)]
-fn end_collect(unpinnable: u64, next: Phase) {
+fn found() {
     if let Some(mut slot) = slot::find(kernel::tid()) {
-        end_collect_in(&mut slot, unpinnable, next);
+        found_in(&mut slot);
     }
 }
 
 #[inline(always)]
-fn end_collect_second(next: Phase) {
+fn found_second() {
     if let Some(mut slot) = slot::find(kernel::tid())
-        && slot.pin.phase != next as u8
+        && slot.pin.phase != Phase::Gup as u8
     {
-        end_collect_in(&mut slot, 0, next);
+        found_in(&mut slot);
     }
 }
 
 #[inline(always)]
-fn end_collect_in(slot: &mut Held, unpinnable: u64, next: Phase) {
-    enter_phase(slot, next);
-    slot.pin.unpinnable = slot.pin.unpinnable.wrapping_add(unpinnable);
-    if unpinnable != 0 && !kernel::sees_isolations() {
+fn found_in(slot: &mut Held) {
+    enter_phase(slot, Phase::Gup);
+    if !kernel::sees_isolations() {
         slot.pin.page_found();
+    }
+}
+
+/// Ends a collect that does not report whether it found something.
+#[inline(always)]
+fn swept() {
+    if let Some(mut slot) = slot::find(kernel::tid()) {
+        enter_phase(&mut slot, Phase::Other);
+    }
+}
+
+#[inline(always)]
+fn swept_second() {
+    if let Some(mut slot) = slot::find(kernel::tid())
+        && slot.pin.phase != Phase::Other as u8
+    {
+        enter_phase(&mut slot, Phase::Other);
     }
 }

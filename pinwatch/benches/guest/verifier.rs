@@ -2,8 +2,8 @@
 
 use anyhow::Result;
 use pinwatch::kernel::facts::Facts;
-use pinwatch::probe::plan::Prefer;
-use pinwatch::probe::table::wanted;
+use pinwatch::probe::plan::{Prefer, Selection};
+use pinwatch::probe::table::{Measurement, wanted};
 use serde_json::json;
 
 use super::hooks::attach_pinwatch;
@@ -11,7 +11,11 @@ use super::hooks::attach_pinwatch;
 pub fn verifier() -> Result<()> {
     let facts = Facts::gather(&wanted());
     for prefer in [Prefer::Fentry, Prefer::Kprobe] {
-        for (program, instructions) in attach_pinwatch(&facts, prefer)?.verified() {
+        let with_isolations = Selection {
+            with: vec![Measurement::IsolateLru],
+            ..prefer.into()
+        };
+        for (program, instructions) in attach_pinwatch(&facts, with_isolations)?.verified() {
             println!(
                 "{}",
                 json!({ "program": program, "verified": instructions })

@@ -244,7 +244,8 @@ impl Evidence {
                     .iter()
                     .fold(0, |sum: u64, ns| sum.saturating_add(*ns));
                 self.looping_ns = self.looping_ns.saturating_add(total.saturating_sub(own));
-                if pass.unpinnable == 0 && pass.passes == 1 && pin.returned > 0 {
+                // A pass before another one found unpinnable pages, also if none is counted.
+                if pass.unpinnable == 0 && pin.passes == 1 && pin.returned > 0 {
                     let ns = pass.phase_ns[Phase::Collect as usize];
                     self.clean_collects.push((pin.requested as f64, ns as f64));
                     if self.sizes.len() < 64 {

@@ -89,6 +89,12 @@ fn migrates(facts: &Facts) -> bool {
     !looks_at_cma_only(facts) || facts.symbols.contains_key("cma_alloc")
 }
 
+/// Whether the path can repeat a scan without pinning again: up to 5.12, and only pages in CMA make it scan.
+#[must_use]
+pub fn repeats_scans(facts: &Facts) -> bool {
+    looks_at_cma_only(facts) && migrates(facts)
+}
+
 /// Whether the path migrates only CMA pages. Before 5.13 (d1e153fea2a8) it pinned ZONE_MOVABLE in place.
 #[must_use]
 pub fn looks_at_cma_only(facts: &Facts) -> bool {

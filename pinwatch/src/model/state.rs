@@ -301,13 +301,16 @@ fn activity(pin: &Pin) -> String {
     } else if is(Phase::Drain) {
         format!("draining the LRU caches of all CPUs, drain {drains}")
     } else if loops && (pin.loops_on_isolation() || *unpinnable > 0 && *migrate_calls == 0) {
-        let each = unpinnable.div_ceil(u64::from(*passes));
+        let each = match unpinnable.div_ceil(u64::from(*passes)) {
+            0 => String::new(),
+            pages => format!("{pages} unpinnable in each, "),
+        };
         let calls = match migrate_calls {
             0 => "no migrate call".to_owned(),
             1 => "1 migrate call".to_owned(),
             n => format!("{n} migrate calls"),
         };
-        format!("looping on isolation: {passes} passes, {each} unpinnable in each, {calls}")
+        format!("looping on isolation: {passes} passes, {each}{calls}")
     } else if loops {
         format!("looping: {passes} passes, {migrate_calls} migrate calls")
     } else if *passes == 0 {
@@ -400,6 +403,16 @@ mod tests {
         assert_eq!(
             pin(Phase::Collect, 41_000, 41_000, 0),
             "looping on isolation: 41000 passes, 1 unpinnable in each, no migrate call"
+        );
+        // Failed isolations are not counted, and each pass found something.
+        let found = Pin {
+            passes: 41_000,
+            outcome: PassOutcome::FoundAgain as u8,
+            ..Pin::zeroed()
+        };
+        assert_eq!(
+            activity(&found),
+            "looping on isolation: 41000 passes, no migrate call"
         );
         assert!(pin(Phase::Migrate, 1, 256, u32::MAX).contains("call 4294967296"));
         assert_eq!(

@@ -7,16 +7,18 @@ use pinwatch_common::program_config::{
     ProgramConfig, UNSEEN_ISOLATIONS, UNSEEN_MIGRATIONS, UNSEEN_PASSES, USER_REGS_BY_HELPER,
     USER_REGS_BY_STACK, USER_REGS_UNKNOWN,
 };
-use pinwatch_common::record::{ISOLATES, ZONES};
+use pinwatch_common::record::ZONES;
 use serde::Serialize;
 
 use super::arch::stack_regs_offset;
-use super::attachment::{Attachment, Kind};
 use super::decision::{Decision, Verdict};
 use super::hook_choice::{can_disable_preemption, preempts, reads_memory};
-use super::table::{ISOLATIONS, Measurement, NR_ENTRIES, TASK_STACK, is_hook_of, isolates};
+use super::table::{
+    GLL, GUP, ISOLATIONS, Measurement, NR_ENTRIES, TASK_STACK, is_hook_of, isolates, shows_found,
+    shows_scans,
+};
 use crate::kernel::btf::Returns;
-use crate::kernel::defects::looks_at_cma_only;
+use crate::kernel::defects::{collect_returns_nothing, looks_at_cma_only};
 use crate::kernel::facts::{Facts, TASK_PT_REGS};
 use crate::kernel::folios::{folio_layout, pageblock_layout, pageblock_names};
 use crate::kernel::zones::{ZoneBits, zone_bits, zone_names};
@@ -32,9 +34,11 @@ pub struct Globals {
     pub migrate_reason: u32,
     /// Bit mask over the kinds of isolation: set if the kind's function returns a bool.
     pub isolate_bools: u32,
-    /// Bit mask over the kinds of isolation: set if the kind's failures are counted. One more bit is set if
-    /// unpinnable pages are counted by their isolation.
+    /// Bit mask over the kinds of isolation: set if the kind's failures are counted.
     pub isolate_counts: u32,
+    pub counts_unpinnable: bool,
+    /// Whether pinning a range again shows that the pass before found unpinnable pages.
+    pub gup_shows_found: bool,
     /// Offset of `nr_entries` in `struct pages_or_folios`; `None` if it is unknown or cannot be read.
     pub nr_entries_offset: Option<u64>,
     pub user_regs: UserRegs,
@@ -78,7 +82,9 @@ impl Globals {
                 .or(constant("MR_CONTIG_RANGE"))
                 .unwrap_or(u32::MAX),
             isolate_bools: isolate_bools(facts, decisions),
-            isolate_counts: isolate_counts(decisions),
+            isolate_counts: bits(ISOLATIONS, |kind| takes(decisions, kind)),
+            counts_unpinnable: takes(decisions, Measurement::Unpinnable),
+            gup_shows_found: gup_shows_found(facts, decisions),
             nr_entries_offset: nr_entries_offset(facts),
             user_regs: if takes(decisions, Measurement::Origin) {
                 user_regs(facts)
@@ -96,7 +102,7 @@ impl Globals {
                 .filter(|_| takes(decisions, Measurement::Blockers)),
             fast_path: takes(decisions, Measurement::FastPath),
             scans_again: scans_again(facts, decisions),
-            unseen: unseen(decisions),
+            unseen: unseen(facts, decisions),
         }
     }
 
@@ -150,6 +156,8 @@ impl Globals {
             slot_secret,
             scans_again: self.scans_again.into(),
             unseen: self.unseen,
+            counts_unpinnable: self.counts_unpinnable.into(),
+            gup_shows_found: self.gup_shows_found.into(),
             reserved: 0,
         }
     }
@@ -208,28 +216,31 @@ fn isolate_bools(facts: &Facts, decisions: &[Decision]) -> u32 {
     })
 }
 
-fn isolate_counts(decisions: &[Decision]) -> u32 {
-    let failures = bits(ISOLATIONS, |kind| takes(decisions, kind));
-    let unpinnable = decisions
-        .iter()
-        .find(|d| d.measurement == Measurement::Unpinnable);
-    let mut hooks = unpinnable.into_iter().flat_map(Decision::attachments);
-    let by_isolations = hooks.any(|hook| ISOLATIONS.iter().any(|kind| is_hook_of(*kind, hook)));
-    failures | u32::from(by_isolations) << ISOLATES
-}
-
 /// Only the loop up to 5.12 (`check_and_migrate_cma_pages`) scans again without pinning again. The entries of
-/// its isolations show which page comes first.
+/// its isolations show which page comes first, and their returns whether one was isolated.
 fn scans_again(facts: &Facts, decisions: &[Decision]) -> bool {
-    let mut hooks = decisions
-        .iter()
-        .filter(|d| d.measurement == Measurement::Unpinnable)
-        .flat_map(Decision::attachments);
-    let at_entry = |hook: &Attachment| matches!(hook.kind, Kind::Fentry | Kind::Kprobe);
-    looks_at_cma_only(facts) && hooks.any(|hook| at_entry(hook) && isolates(hook.target))
+    let mut hooks = decisions.iter().flat_map(Decision::attachments);
+    looks_at_cma_only(facts) && sees_isolations(decisions) && hooks.any(shows_scans)
 }
 
-fn unseen(decisions: &[Decision]) -> u32 {
+fn sees_isolations(decisions: &[Decision]) -> bool {
+    takes(decisions, Measurement::IsolateLru) && takes(decisions, Measurement::IsolateHugetlb)
+}
+
+/// Where passes are seen by `__get_user_pages`. With `locked`, a pass can call that more than once.
+fn gup_shows_found(facts: &Facts, decisions: &[Decision]) -> bool {
+    let passes = decisions
+        .iter()
+        .find(|d| d.measurement == Measurement::Passes);
+    let mut passes = passes.into_iter().flat_map(Decision::attachments);
+    let by_gup = passes.any(|hook| hook.target == GUP);
+    let pin = facts.functions.get(GLL);
+    let one_call = pin.is_some_and(|proto| proto.position("locked").is_none());
+    let migrations = takes(decisions, Measurement::Migrations);
+    by_gup && one_call && migrations && !sees_isolations(decisions)
+}
+
+fn unseen(facts: &Facts, decisions: &[Decision]) -> u32 {
     let sees = |measurement| {
         let decision = decisions.iter().find(|d| d.measurement == measurement);
         let shown = |d: &Decision| {
@@ -240,7 +251,10 @@ fn unseen(decisions: &[Decision]) -> u32 {
         };
         decision.is_some_and(shown)
     };
-    let isolations = sees(Measurement::Unpinnable) || sees(Measurement::IsolateLru);
+    let mut hooks = decisions.iter().flat_map(Decision::attachments);
+    // A collect that returns nothing ends no pin by a failed isolation.
+    let isolations =
+        sees(Measurement::IsolateLru) || hooks.any(shows_found) || collect_returns_nothing(facts);
     [
         (UNSEEN_MIGRATIONS, sees(Measurement::Migrations)),
         (UNSEEN_ISOLATIONS, isolations),

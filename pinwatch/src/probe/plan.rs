@@ -12,10 +12,12 @@ use super::params::{foll_longterm, nr_entries_offset, user_regs};
 pub use super::selection::{Prefer, Selection};
 use super::silence::silence_of_functions;
 use super::table::{
-    Hook, HookRow, Measurement, NR_ENTRIES, ROWS, TracingPrograms, is_hook_of, isolates,
+    Hook, HookRow, Measurement, NR_ENTRIES, ROWS, TracingPrograms, is_hook_of, shows_scans,
 };
 use crate::kernel::btf::Prototype;
-use crate::kernel::defects::{collect_returns_nothing, looks_at_cma_only, migrates_folios};
+use crate::kernel::defects::{
+    collect_returns_nothing, looks_at_cma_only, migrates_folios, repeats_scans,
+};
 use crate::kernel::facts::Facts;
 use crate::kernel::folios::{folio_layout, pageblock_layout};
 use crate::kernel::zones::zone_bits;
@@ -47,7 +49,7 @@ impl Plan {
             .into_iter()
             .map(|measurement| Decision {
                 measurement,
-                verdict: match selection.refuses(measurement) {
+                verdict: match selection.refuses(measurement, facts) {
                     Some(reason) => Verdict::Off { reason },
                     None => decide(measurement, facts, &selection),
                 },
@@ -207,12 +209,14 @@ fn decide(measurement: Measurement, facts: &Facts, selection: &Selection) -> Ver
         | M::IsolateHugetlb
         | M::IsolateMovable
         | M::Blockers
-            if looks_at_cma_only(facts) && !facts.symbols.contains_key("cma_alloc") =>
+            if looks_at_cma_only(facts) && !repeats_scans(facts) =>
         {
             return Verdict::NotApplicable {
                 reason: only_cma.to_owned(),
             };
         }
+        // Pages that a migration receives, and failed isolations.
+        M::Unpinnable => return with_migrations(facts, selection),
         M::MemfdEntry | M::MemfdReturn if !exists("memfd_pin_folios", facts) => {
             return Verdict::NotApplicable {
                 reason: "this kernel has no memfd_pin_folios".to_owned(),
@@ -221,26 +225,11 @@ fn decide(measurement: Measurement, facts: &Facts, selection: &Selection) -> Ver
         _ => {}
     }
     let mut refusals = Vec::new();
-    // A row that needs another hook counts inside collect, whose begin and end must be seen.
-    let sees_collect = || {
-        let taken = |m| {
-            selection.refuses(m).is_none()
-                && matches!(decide(m, facts, selection), Verdict::Attach { .. })
-        };
-        taken(M::Passes) && taken(M::Phases)
-    };
     for row in ROWS.iter().filter(|row| row.measurement == measurement) {
-        if let Some(needed) = &row.needs {
-            // Counting isolations needs hooks that `--without isolate_lru` is there to avoid.
-            if !sees_collect() || selection.refuses(Measurement::IsolateLru).is_some() {
-                continue;
-            }
-            if try_hook(needed, |_| true, facts, prefer).is_err() {
-                continue;
-            }
-        }
         match try_row(row, facts, prefer) {
-            Ok((attachment, note)) => return with_companions(row, attachment, note, facts, prefer),
+            Ok((attachment, note)) => {
+                return with_companions(row, attachment, note, facts, selection);
+            }
             Err(refusal) => refusals.push(refusal),
         }
     }
@@ -249,15 +238,34 @@ fn decide(measurement: Measurement, facts: &Facts, selection: &Selection) -> Ver
     }
 }
 
+/// Verdict on a measurement that is taken with the migrations.
+fn with_migrations(facts: &Facts, selection: &Selection) -> Verdict {
+    let migrations = Measurement::Migrations;
+    if selection.refuses(migrations, facts).is_some() {
+        let reason = "it is counted with the migrations (--without migrations)".to_owned();
+        return Verdict::Off { reason };
+    }
+    decide(migrations, facts, selection)
+}
+
+/// Note on passes of the loop up to 5.12.
+const UNSEEN_SCANS: &str =
+    "scans that the kernel repeats without pinning again are not counted (--without isolate_lru)";
+
 /// Verdict with the row's further hooks. Its note lists those that this kernel does not accept.
 fn with_companions(
     row: &HookRow,
     attachment: Attachment,
     note: Option<String>,
     facts: &Facts,
-    prefer: Prefer,
+    selection: &Selection,
 ) -> Verdict {
     let mut notes: Vec<_> = note.into_iter().collect();
+    let scans_again = repeats_scans(facts);
+    let unseen_scans = scans_again && selection.without.contains(&Measurement::IsolateLru);
+    if row.measurement == Measurement::Passes && unseen_scans {
+        notes.push(UNSEEN_SCANS.to_owned());
+    }
     if row.reads_length && nr_entries_offset(facts).is_none() {
         let why = if reads_memory(facts) {
             "is not in the kernel's BTF"
@@ -274,7 +282,8 @@ fn with_companions(
         // If the hook has a row of its own, that row knows the prototype.
         let own = ROWS.iter().find(|row| row.hook == *hook);
         let fits = own.map_or((|_| true) as fn(&Prototype) -> bool, |own| own.fits);
-        match try_hook(hook, fits, facts, prefer) {
+        match try_hook(hook, fits, facts, selection.prefer) {
+            Ok((also, _)) if shows_scans(&also) && !scans_again => {}
             // The kernel loads a tracing program for one target.
             Ok((also, _)) if attachments.iter().any(|a| a.program == also.program) => {
                 notes.push(format!("{} is not hooked", also.target));
@@ -327,7 +336,6 @@ fn lose_with_passes(decisions: &mut [Decision]) {
         };
         let inside = match decision.measurement {
             M::IsolateLru | M::IsolateHugetlb | M::IsolateMovable => true,
-            M::Unpinnable => attachments.iter().any(|a| isolates(a.target)),
             // Here one program counts passes and ends these phases.
             M::Phases => attachments.iter().any(|a| is_hook_of(M::Passes, a)),
             _ => false,

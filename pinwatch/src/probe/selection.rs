@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 use super::table::Measurement;
+use crate::kernel::defects::repeats_scans;
+use crate::kernel::facts::Facts;
 
 /// Preferred kind of hook on kernel functions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -22,7 +24,7 @@ pub struct Selection {
     #[arg(long = "attach", value_name = "KIND", default_value = "auto")]
     pub prefer: Prefer,
 
-    /// Add a measurement that is off by default: fast_path (repeatable)
+    /// Add a measurement that is off by default: fast_path or isolate_lru (repeatable)
     #[arg(long, value_name = "MEASUREMENT", value_parser = optional)]
     pub with: Vec<Measurement>,
 
@@ -41,8 +43,8 @@ impl From<Prefer> for Selection {
 }
 
 impl Selection {
-    /// Reason why a measurement is not selected; `None` if it is.
-    pub(super) fn refuses(&self, measurement: Measurement) -> Option<String> {
+    /// Reason why a measurement is not selected on this kernel; `None` if it is.
+    pub(super) fn refuses(&self, measurement: Measurement, facts: &Facts) -> Option<String> {
         use Measurement as M;
         // Entry and return of memfd_pin_folios go together: pins without returns would never end.
         let given = |unwanted: M| {
@@ -52,7 +54,7 @@ impl Selection {
         let of_memfd = matches!(measurement, M::MemfdEntry | M::MemfdReturn);
         if given(measurement) || (of_memfd && memfd) {
             Some("--without".to_owned())
-        } else if measurement.is_optional() && !self.with.contains(&measurement) {
+        } else if is_off_by_default(measurement, facts) && !self.with.contains(&measurement) {
             Some(format!(
                 "off by default because of its cost: use --with {}",
                 measurement.name()
@@ -63,6 +65,12 @@ impl Selection {
     }
 }
 
+/// Nothing but isolations shows the scans that the loop up to 5.12 repeats: there they are on.
+fn is_off_by_default(measurement: Measurement, facts: &Facts) -> bool {
+    let shows_scans = measurement == Measurement::IsolateLru && repeats_scans(facts);
+    measurement.is_optional() && !shows_scans
+}
+
 fn optional(name: &str) -> Result<Measurement, String> {
     by_name(name, Measurement::is_optional)
 }
@@ -70,7 +78,7 @@ fn optional(name: &str) -> Result<Measurement, String> {
 fn dispensable(name: &str) -> Result<Measurement, String> {
     use Measurement as M;
     by_name(name, |m| {
-        !matches!(m, M::PinEntry | M::PinReturn) && !m.is_optional()
+        !matches!(m, M::PinEntry | M::PinReturn | M::FastPath)
     })
 }
 

@@ -91,10 +91,10 @@ impl Measurement {
         }
     }
 
-    /// Whether the measurement is off unless `--with` selects it.
+    /// Whether the measurement is off unless `--with` selects it; [`Selection`](super::selection::Selection) has an exception.
     #[must_use]
     pub fn is_optional(self) -> bool {
-        matches!(self, Self::FastPath)
+        matches!(self, Self::FastPath | Self::IsolateLru)
     }
 
     /// Source of a measurement without hooks of its own; `None` for all others.
@@ -220,6 +220,25 @@ pub fn isolates(function: &str) -> bool {
     hooks.any(|hook| hook.target() == function)
 }
 
+/// Whether an attachment shows the collects that found unpinnable pages. The return of a collect that returns
+/// nothing does not, but a failed isolation then fails no pin.
+#[must_use]
+pub fn shows_found(attachment: &Attachment) -> bool {
+    let Attachment { target, kind, .. } = attachment;
+    let after = [AFTER_COLLECT, AFTER_COLLECT_PAGES];
+    after.iter().any(|hook| hook.target() == *target)
+        || [COLLECT, COLLECT_PAGES].contains(target)
+            && matches!(kind, Kind::Fexit | Kind::Kretprobe)
+}
+
+/// Whether an attachment shows each page that the kernel tries to isolate.
+#[must_use]
+pub fn shows_scans(attachment: &Attachment) -> bool {
+    SCANS
+        .iter()
+        .any(|hook| hook.target() == attachment.target && hook.accepts(attachment.kind))
+}
+
 fn hooks_of(measurement: Measurement) -> impl Iterator<Item = &'static Hook> {
     let rows = ROWS
         .iter()
@@ -233,15 +252,13 @@ pub struct HookRow {
     pub hook: Hook,
     /// Further hooks, attached if the kernel has the functions.
     pub also: &'static [Hook],
-    /// Hook that the kernel must accept too: without it the count is incomplete or expensive.
-    pub needs: Option<Hook>,
     /// Whether the programs read the number of pages in a collect ([`NR_ENTRIES`]) from kernel memory.
     pub reads_length: bool,
     /// Whether the programs are written for a prototype.
     pub fits: fn(&Prototype) -> bool,
 }
 
-const GLL: &str = "__gup_longterm_locked";
+pub const GLL: &str = "__gup_longterm_locked";
 
 fn any(_: &Prototype) -> bool {
     true
@@ -315,7 +332,6 @@ const fn row(measurement: Measurement, hook: Hook, fits: fn(&Prototype) -> bool)
         measurement,
         hook,
         also: &[],
-        needs: None,
         reads_length: false,
         fits,
     }
@@ -428,38 +444,10 @@ const fn kretprobe(function: &'static str, kretprobe: KprobePrograms) -> Hook {
 
 const COLLECT: &str = "collect_longterm_unpinnable_folios";
 const COLLECT_PAGES: &str = "collect_longterm_unpinnable_pages";
-const GUP: &str = "__get_user_pages";
+pub const GUP: &str = "__get_user_pages";
 const MEMFD: &str = "memfd_pin_folios";
 const FAST: &str = "gup_fast_fallback";
 const FAST_OLD: &str = "internal_get_user_pages_fast";
-
-/// Entry of the function that isolates hugetlb folios, under both of its names.
-const ISOLATE_HUGETLB: &[Hook] = &[
-    entry!(
-        "isolate_hugetlb",
-        "isolate_hugetlb_fentry",
-        "isolate_hugetlb_kprobe",
-    ),
-    entry!(
-        "folio_isolate_hugetlb",
-        "isolate_hugetlb_fentry",
-        "isolate_hugetlb_kprobe",
-    ),
-];
-
-/// Return of the function that isolates hugetlb folios, under both of its names.
-const ISOLATED_HUGETLB: &[Hook] = &[
-    returns!(
-        "folio_isolate_hugetlb",
-        "isolated_hugetlb_fexit",
-        "isolated_hugetlb_kretprobe",
-    ),
-    returns!(
-        "isolate_hugetlb",
-        "isolated_hugetlb_fexit",
-        "isolated_hugetlb_kretprobe",
-    ),
-];
 
 /// The function called after a collect that found unpinnable pages. Most pins do not call it.
 const AFTER_COLLECT: Hook = entry!(
@@ -473,20 +461,12 @@ const AFTER_COLLECT_PAGES: Hook = entry!(
     "found_kprobe",
 );
 
-/// Counts unpinnable folios by their isolation. Each collect isolates each of them once, except device
-/// memory. Cheaper than a hook at the return of collect, which every pin would pay for.
-const fn by_isolation(needs: Hook) -> HookRow {
-    let hook = returns!(
-        "folio_isolate_lru",
-        "isolated_lru_fexit",
-        "isolated_lru_kretprobe",
-    );
-    HookRow {
-        also: ISOLATED_HUGETLB,
-        needs: Some(needs),
-        ..row(Measurement::Unpinnable, hook, returns_with::<1>)
-    }
-}
+/// Entries of the functions that isolate pages, for the loop up to 5.12, which scans again without pinning again.
+/// By kprobe alone: the first of two programs would need a mark for the second.
+const SCANS: &[Hook] = &[
+    kprobe("isolate_lru_page", one_kprobe!("isolate_kprobe")),
+    kprobe("isolate_hugetlb", one_kprobe!("isolate_hugetlb_kprobe")),
+];
 
 /// All hooks. docs/kernels.md lists those that each kernel gets.
 #[rustfmt::skip]
@@ -506,26 +486,8 @@ pub const ROWS: &[HookRow] = &[
         also: &[entry!(GUP, shared_first!("gup_fentry"), two_kprobes!("gup_kprobe"))],
         ..row(Measurement::Passes, returns!(GUP, shared_first!("pass_gup_fexit6"), two_kprobes!("pass_gup_kretprobe")), gup_six_args)
     },
-    HookRow {
-        also: &[kprobe(GUP, two_kprobes!("gup_kprobe"))],
-        ..row(Measurement::Passes, kretprobe(GUP, two_kprobes!("pass_gup_kretprobe")), gup_flags_fourth)
-    },
-
-    by_isolation(AFTER_COLLECT),
-    by_isolation(AFTER_COLLECT_PAGES),
-    row(Measurement::Unpinnable, returns!(COLLECT, "unpinnable_fexit2", "unpinnable_kretprobe"), returns_with::<2>),
-    row(Measurement::Unpinnable, returns!(COLLECT, "unpinnable_fexit3", "unpinnable_kretprobe"), returns_with::<3>),
-    row(Measurement::Unpinnable, returns!(COLLECT_PAGES, "unpinnable_fexit3", "unpinnable_kretprobe"), returns_with::<3>),
-    // For kernels whose collect is inlined, or returns no count (stable kernels of 2025). It isolates each
-    // unpinnable folio once.
-    HookRow {
-        also: ISOLATE_HUGETLB,
-        ..row(Measurement::Unpinnable, entry!("folio_isolate_lru", "isolate_fentry", "isolate_kprobe"), any)
-    },
-    HookRow {
-        also: ISOLATE_HUGETLB,
-        ..row(Measurement::Unpinnable, entry!("isolate_lru_page", "isolate_fentry", "isolate_kprobe"), any)
-    },
+    // Without the entry, which short-term pins would pay for: the end of a migration ends the pass too.
+    row(Measurement::Passes, kretprobe(GUP, two_kprobes!("pass_gup_kretprobe")), gup_flags_fourth),
 
     row(Measurement::Migrations, tracepoint!("mm_migrate_pages", "migrate_end_tp8"), counts_and_reason::<8>),
     row(Measurement::Migrations, tracepoint!("mm_migrate_pages", "migrate_end_tp7"), counts_and_reason::<7>),
@@ -539,9 +501,9 @@ pub const ROWS: &[HookRow] = &[
     // The end of collect. Most of these programs serve a measurement above too, and are attached once.
     row(Measurement::Phases, AFTER_COLLECT, any),
     row(Measurement::Phases, AFTER_COLLECT_PAGES, any),
-    row(Measurement::Phases, returns!(COLLECT, "unpinnable_fexit2", "unpinnable_kretprobe"), returns_with::<2>),
-    row(Measurement::Phases, returns!(COLLECT, "unpinnable_fexit3", "unpinnable_kretprobe"), returns_with::<3>),
-    row(Measurement::Phases, returns!(COLLECT_PAGES, "unpinnable_fexit3", "unpinnable_kretprobe"), returns_with::<3>),
+    row(Measurement::Phases, returns!(COLLECT, "collected_fexit2", "collected_kretprobe"), returns_with::<2>),
+    row(Measurement::Phases, returns!(COLLECT, "collected_fexit3", "collected_kretprobe"), returns_with::<3>),
+    row(Measurement::Phases, returns!(COLLECT_PAGES, "collected_fexit3", "collected_kretprobe"), returns_with::<3>),
     row(Measurement::Phases, returns!(COLLECT, "swept_fexit", "swept_kretprobe"), returns_nothing),
     row(Measurement::Phases, returns!(COLLECT_PAGES, "swept_fexit", "swept_kretprobe"), returns_nothing),
     row(Measurement::Phases, returns!(GUP, shared_first!("pass_gup_fexit6"), two_kprobes!("pass_gup_kretprobe")), gup_six_args),
@@ -552,7 +514,10 @@ pub const ROWS: &[HookRow] = &[
         ..row(Measurement::Drains, entry!("lru_add_drain_all", "drain_fentry", "drain_kprobe"), args::<0>)
     },
     row(Measurement::IsolateLru, returns!("folio_isolate_lru", "isolated_lru_fexit", "isolated_lru_kretprobe"), returns_with::<1>),
-    row(Measurement::IsolateLru, returns!("isolate_lru_page", "isolated_lru_fexit", "isolated_lru_kretprobe"), returns_with::<1>),
+    HookRow {
+        also: SCANS,
+        ..row(Measurement::IsolateLru, returns!("isolate_lru_page", "isolated_lru_fexit", "isolated_lru_kretprobe"), returns_with::<1>)
+    },
     row(Measurement::IsolateHugetlb, returns!("folio_isolate_hugetlb", "isolated_hugetlb_fexit", "isolated_hugetlb_kretprobe"), returns_with::<2>),
     row(Measurement::IsolateHugetlb, returns!("isolate_hugetlb", "isolated_hugetlb_fexit", "isolated_hugetlb_kretprobe"), returns_with::<2>),
     row(Measurement::IsolateMovable, returns!("isolate_movable_ops_page", "isolated_movable_fexit", "isolated_movable_kretprobe"), returns_with::<2>),

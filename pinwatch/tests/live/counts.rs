@@ -29,8 +29,10 @@ pub const NOTHING_LOST: [(&str, u64); 5] = [
 
 #[test]
 fn a_pin_of_movable_pages_is_counted_with_its_migration() {
-    for kind in KINDS {
-        let daemon = Daemon::start(&["--attach", kind]);
+    let page_by_page = ["--with", "isolate_lru"];
+    let runs = KINDS.map(|kind| [(kind, &[][..]), (kind, &page_by_page[..])]);
+    for (kind, with) in runs.into_iter().flatten() {
+        let daemon = Daemon::start(&[&["--attach", kind], with].concat());
         let outcome = load(&["--pages", "256"]);
         assert_eq!((outcome.ok(), outcome.pages("before", "Movable")), (1, 256));
         let moved = if moves_pages() { 256 } else { 0 };
@@ -48,6 +50,7 @@ fn a_pin_of_movable_pages_is_counted_with_its_migration() {
                 ("pin_pages_requested_total", 256),
                 ("pin_pages_returned_total", 256),
                 ("pin_unpinnable_total", moved),
+                ("isolate_failures_total", 0),
                 ("migrate_calls_total", moved / 256),
                 ("migrate_duration_seconds_count", moved / 256),
                 ("migrate_pages_total/succeeded", moved),
@@ -85,6 +88,7 @@ fn a_held_page_fails_the_pin() {
                     "pin_pages_returned_total",
                     if moves_pages() { 0 } else { 256 },
                 ),
+                ("pin_unpinnable_total", failed * 256),
                 ("migrate_pages_total/succeeded", failed * 255),
                 ("migrate_pages_total/failed", failed),
             ],

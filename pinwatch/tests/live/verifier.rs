@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use pinwatch::kernel::facts::Facts;
-use pinwatch::probe::plan::{Plan, Prefer};
-use pinwatch::probe::table::wanted;
+use pinwatch::probe::plan::{Plan, Prefer, Selection};
+use pinwatch::probe::table::{Measurement, wanted};
 use pinwatch::source::live::{Live, Options};
 
 use super::shapes::verify;
@@ -29,7 +29,11 @@ fn programs_are_no_harder_to_verify_than_recorded() {
             stuck_after: Duration::from_secs(10),
             bpf_log_level: 0,
         };
-        let plan = Plan::new(&facts, prefer);
+        let with_isolations = Selection {
+            with: vec![Measurement::IsolateLru],
+            ..prefer.into()
+        };
+        let plan = Plan::new(&facts, with_isolations);
         let live = Live::attach(&facts, &plan, options).expect("this kernel can be watched");
         for (program, instructions) in live.verified() {
             counted += 1;

@@ -69,7 +69,7 @@ const LOWER_BOUND: &str =
 fn everything(prefer: Prefer) -> Selection {
     Selection {
         prefer,
-        with: vec![Measurement::FastPath],
+        with: vec![Measurement::FastPath, Measurement::IsolateLru],
         without: Vec::new(),
     }
 }

@@ -11,12 +11,12 @@ use super::{LOWER_BOUND, OBJECT, PREFERENCES, SHEETS, everything, verdict};
 /// Era and program parameters of each kernel. The flavours cloud and full have equal ones.
 const KERNELS: &str = "
     kernel  era     PREEMPTS  FOLL_LONGTERM  MIGRATE_REASON  ISOLATE_BOOLS  ISOLATE_COUNTS  NR_ENTRIES  ZONE_BITS  USER_REGS
-    5.10    cma     no        0x10000        6               0b000          0b0000          -           0>>51&7    stack+24+16216
-    6.1     pages   no        0x10000        7               0b000          0b0111          -           0>>51&7    helper
-    6.12    folios  no        0x100          7               0b111          0b1111          16          0>>51&7    helper
-    6.18    folios  kfuncs    0x100          7               0b111          0b1111          16          0>>51&7    helper
-    7.2     folios  kfuncs    0x100          7               0b111          0b1111          16          0>>51&7    helper
-    7.3     folios  kfuncs    0x100          7               0b111          0b1111          16          0>>51&7    helper
+    5.10    cma     no        0x10000        6               0b000          0b000           -           0>>51&7    stack+24+16216
+    6.1     pages   no        0x10000        7               0b000          0b111           -           0>>51&7    helper
+    6.12    folios  no        0x100          7               0b111          0b111           16          0>>51&7    helper
+    6.18    folios  kfuncs    0x100          7               0b111          0b111           16          0>>51&7    helper
+    7.2     folios  kfuncs    0x100          7               0b111          0b111           16          0>>51&7    helper
+    7.3     folios  kfuncs    0x100          7               0b111          0b111           16          0>>51&7    helper
 ";
 
 /// The programs at each hook, one row per hook. The flavours cloud and full have equal plans. `-`: the
@@ -27,7 +27,6 @@ const PLANS: &str = "
     5.10    pin_entry       __gup_longterm_locked               pin_enter_fentry        pin_enter_kprobe
     5.10    pin_return      __gup_longterm_locked               pin_exit_fexit          pin_exit_kretprobe
     5.10    passes          __get_user_pages                    pass_gup_kretprobe      pass_gup_kretprobe
-    5.10    passes          __get_user_pages                    gup_kprobe              gup_kprobe
     5.10    unpinnable      -                                   -                       -
     5.10    migrations      mm_migrate_pages                    migrate_end_tp7         migrate_end_tp7
     5.10    migrate_time    migrate_pages                       migrate_start_kprobe    migrate_start_kprobe
@@ -49,9 +48,7 @@ const PLANS: &str = "
     6.1     pin_entry       __gup_longterm_locked               pin_enter_fentry        pin_enter_kprobe
     6.1     pin_return      __gup_longterm_locked               pin_exit_fexit          pin_exit_kretprobe
     6.1     passes          __get_user_pages                    pass_gup_kretprobe      pass_gup_kretprobe
-    6.1     passes          __get_user_pages                    gup_kprobe              gup_kprobe
-    6.1     unpinnable      folio_isolate_lru                   isolate_fentry          isolate_kprobe
-    6.1     unpinnable      folio_isolate_hugetlb               isolate_hugetlb_fentry  isolate_hugetlb_kprobe
+    6.1     unpinnable      mm_migrate_pages                    migrate_end_tp7         migrate_end_tp7
     6.1     migrations      mm_migrate_pages                    migrate_end_tp7         migrate_end_tp7
     6.1     migrate_time    mm_migrate_pages_start              migrate_start_tp        migrate_start_tp
     6.1     migrate_result  migrate_pages                       migrate_ret_kretprobe   migrate_ret_kretprobe
@@ -73,8 +70,7 @@ const PLANS: &str = "
     6.12    pin_entry       __gup_longterm_locked               pin_enter_fentry        pin_enter_kprobe
     6.12    pin_return      __gup_longterm_locked               pin_exit_fexit          pin_exit_kretprobe
     6.12    passes          collect_longterm_unpinnable_folios  pass_pofs_fentry        pass_pofs_kprobe
-    6.12    unpinnable      folio_isolate_lru                   isolated_lru_fexit      isolated_lru_kretprobe
-    6.12    unpinnable      isolate_hugetlb                     isolated_hugetlb_fexit  isolated_hugetlb_kretprobe
+    6.12    unpinnable      mm_migrate_pages                    migrate_end_tp8         migrate_end_tp8
     6.12    migrations      mm_migrate_pages                    migrate_end_tp8         migrate_end_tp8
     6.12    migrate_time    mm_migrate_pages_start              migrate_start_tp        migrate_start_tp
     6.12    migrate_result  migrate_pages                       migrate_ret_fexit7      migrate_ret_kretprobe
@@ -96,8 +92,7 @@ const PLANS: &str = "
     6.18    pin_entry       __gup_longterm_locked               pin_enter_fentry_first  pin_enter_kprobe
     6.18    pin_return      __gup_longterm_locked               pin_exit_fexit_first    pin_exit_kretprobe
     6.18    passes          collect_longterm_unpinnable_folios  pass_pofs_fentry        pass_pofs_kprobe
-    6.18    unpinnable      folio_isolate_lru                   isolated_lru_fexit      isolated_lru_kretprobe
-    6.18    unpinnable      folio_isolate_hugetlb               isolated_hugetlb_fexit  isolated_hugetlb_kretprobe
+    6.18    unpinnable      mm_migrate_pages                    migrate_end_tp8         migrate_end_tp8
     6.18    migrations      mm_migrate_pages                    migrate_end_tp8         migrate_end_tp8
     6.18    migrate_time    mm_migrate_pages_start              migrate_start_tp        migrate_start_tp
     6.18    migrate_result  migrate_pages                       migrate_ret_fexit7      migrate_ret_kretprobe
@@ -119,8 +114,7 @@ const PLANS: &str = "
     7.2     pin_entry       __gup_longterm_locked               pin_enter_fentry_first  pin_enter_kprobe
     7.2     pin_return      __gup_longterm_locked               pin_exit_fexit_first    pin_exit_kretprobe
     7.2     passes          collect_longterm_unpinnable_folios  pass_pofs_fentry        pass_pofs_kprobe
-    7.2     unpinnable      folio_isolate_lru                   isolated_lru_fexit      isolated_lru_kretprobe
-    7.2     unpinnable      folio_isolate_hugetlb               isolated_hugetlb_fexit  isolated_hugetlb_kretprobe
+    7.2     unpinnable      mm_migrate_pages                    migrate_end_tp8         migrate_end_tp8
     7.2     migrations      mm_migrate_pages                    migrate_end_tp8         migrate_end_tp8
     7.2     migrate_time    mm_migrate_pages_start              migrate_start_tp        migrate_start_tp
     7.2     migrate_result  migrate_pages                       migrate_ret_fexit7      migrate_ret_kretprobe
@@ -142,8 +136,7 @@ const PLANS: &str = "
     7.3     pin_entry       __gup_longterm_locked               pin_enter_fentry_first  pin_enter_kprobe
     7.3     pin_return      __gup_longterm_locked               pin_exit_fexit_first    pin_exit_kretprobe
     7.3     passes          collect_longterm_unpinnable_folios  pass_pofs_fentry        pass_pofs_kprobe
-    7.3     unpinnable      folio_isolate_lru                   isolated_lru_fexit      isolated_lru_kretprobe
-    7.3     unpinnable      folio_isolate_hugetlb               isolated_hugetlb_fexit  isolated_hugetlb_kretprobe
+    7.3     unpinnable      mm_migrate_pages                    migrate_end_tp8         migrate_end_tp8
     7.3     migrations      mm_migrate_pages                    migrate_end_tp8         migrate_end_tp8
     7.3     migrate_time    mm_migrate_pages_start              migrate_start_tp        migrate_start_tp
     7.3     migrate_result  migrate_pages                       migrate_ret_fexit7      migrate_ret_kretprobe
@@ -289,6 +282,8 @@ fn globals(plan: &Plan) -> [String; 8] {
         migrate_reason,
         isolate_bools,
         isolate_counts,
+        counts_unpinnable,
+        gup_shows_found,
         nr_entries_offset,
         user_regs,
         zone_bits,
@@ -309,6 +304,9 @@ fn globals(plan: &Plan) -> [String; 8] {
     assert_eq!(pageblocks.map(|(order, _)| order), migrates.then_some(9));
     // Debian's 5.10 is built without CMA.
     assert!(!scans_again);
+    assert_eq!(counts_unpinnable, isolate_counts != 0);
+    // Each isolation shows more.
+    assert!(!gup_shows_found || isolate_counts == 0);
     assert_eq!(unseen, 0);
     let preempts = match (preempts, can_disable_preemption) {
         (false, _) => "no",
@@ -331,7 +329,7 @@ fn globals(plan: &Plan) -> [String; 8] {
         format!("{foll_longterm:#x}"),
         migrate_reason.to_string(),
         format!("{isolate_bools:#05b}"),
-        format!("{isolate_counts:#06b}"),
+        format!("{isolate_counts:#05b}"),
         match nr_entries_offset {
             None => "-".to_owned(),
             Some(offset) => offset.to_string(),

@@ -17,7 +17,7 @@ pub struct Shape {
 }
 
 /// Measurements that change the read-only data, or the programs of another measurement, if they are left out. The
-pub const SHAPING: [Measurement; 9] = [
+pub const SHAPING: [Measurement; 10] = [
     Measurement::Phases,
     Measurement::Passes,
     Measurement::Unpinnable,
@@ -27,6 +27,7 @@ pub const SHAPING: [Measurement; 9] = [
     Measurement::IsolateMovable,
     Measurement::Origin,
     Measurement::Zones,
+    Measurement::Blockers,
 ];
 
 /// All shapes of plans with at most `most` of these measurements left out.
@@ -97,7 +98,10 @@ fn selections(dispensable: &[Measurement], most: u32) -> impl Iterator<Item = Se
             .flatten()
             .map(move |(prefer, fast_path)| Selection {
                 prefer,
-                with: Vec::from_iter(fast_path.then_some(Measurement::FastPath)),
+                with: [Measurement::IsolateLru]
+                    .into_iter()
+                    .chain(fast_path.then_some(Measurement::FastPath))
+                    .collect(),
                 without: without.clone(),
             })
     })

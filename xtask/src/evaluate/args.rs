@@ -105,7 +105,7 @@ pub struct EvaluateArgs {
     /// Repetitions of the load in each boot
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub load: u32,
-    /// Hook the isolation of each page too. Claims C3 and C10 need it; it adds about 700 instructions to
+    /// Hook the isolation of each page too (--with isolate_lru). Claims C3 and C10 need it; it adds about 700 instructions to
     /// each page that moves
     #[arg(long)]
     pub isolation: bool,

@@ -26,8 +26,6 @@ const TIMEOUT: Duration = Duration::from_secs(1800);
 /// patched kernel may never return. Without such a pin, the load takes 13 s where the clock counts instructions.
 const LIMIT_COUNTING: Duration = Duration::from_secs(60);
 pub const LIMIT: Duration = Duration::from_secs(600);
-/// Measurements whose hooks run once per page.
-const ISOLATION: [&str; 3] = ["isolate_lru", "isolate_hugetlb", "isolate_movable"];
 const PINWATCH: &str = "/usr/bin/pinwatch";
 const MEMORY_MIB: u32 = 2048;
 
@@ -173,13 +171,14 @@ fn order(sides: usize, runs: RangeInclusive<u32>) -> Vec<(usize, u32)> {
 
 /// A guest that records the load and prints the recording.
 pub fn guest(load: Load, limit: Duration, side: &Side, pinwatch: &Path) -> Guest {
-    let without = match load.isolation {
-        true => String::new(),
-        false => ISOLATION.map(|each| format!("--without {each}")).join(" "),
+    let isolation = if load.isolation {
+        "--with isolate_lru"
+    } else {
+        ""
     };
     // All sides need the same kind of hook, and kprobes miss nothing here.
     let command = format!(
-        "{give_to_vfio}\n{PINWATCH} record --compress --attach kprobe {without} -o /tmp/recording --duration {}s -- \
+        "{give_to_vfio}\n{PINWATCH} record --compress --attach kprobe {isolation} -o /tmp/recording --duration {}s -- \
          {PINWATCH} load --evaluation --repeat {} >/dev/null && base64 /tmp/recording",
         limit.as_secs(),
         load.repeat,

@@ -98,7 +98,7 @@ pub const ALERTS: &[Alert] = &[
         normal: "At most 2: 1 pass, and 2 for pins that must migrate pages. Without pins there is no value, and the alert does not fire.",
         look: &[
             "`pinwatch tail --min-passes 10`: the processes, and how many pages they pin.",
-            "`pinwatch_isolate_failures_total` by `kind`: pages that cannot be isolated.",
+            "`pinwatch_isolate_failures_total` by `kind`: pages that cannot be isolated. Pages of LRU lists need `--with isolate_lru`.",
             "`pinwatch_lru_drains_total`: drains that do not help.",
         ],
         act: "Look for another user of the same pages at the same time: page reclaim, compaction, another pin. A newer \

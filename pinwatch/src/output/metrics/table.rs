@@ -112,7 +112,7 @@ pub const METRICS: &[Metric] = &[
     ),
     counter(
         "pinwatch_pin_unpinnable_total",
-        "Unpinnable pages (folios from 6.11 on) over all passes: a page counts once in each pass that finds it. Where pinwatch check says that isolations are counted instead, device-coherent pages are left out.",
+        "Unpinnable pages over all passes: pages that a migration received, in the unit of mm_migrate_pages, and failed isolations that are counted. Pages of LRU lists that cannot be isolated count only --with isolate_lru. Device-coherent pages are left out.",
         |state, out| {
             out.value(&[], state.cells.pins.unpinnable);
         },
@@ -179,7 +179,7 @@ pub const METRICS: &[Metric] = &[
     ),
     counter(
         "pinwatch_isolate_failures_total",
-        "Failed isolations of unpinnable pages over all passes, by kind of page, counted when the pin returns.",
+        "Failed isolations of unpinnable pages over all passes, by kind of page, counted when the pin returns. Kind lru only --with isolate_lru.",
         |state, out| {
             for (kind, failures) in ISOLATE_NAMES.iter().zip(state.cells.pins.isolate_failures) {
                 out.value(&[("kind", kind)], failures);

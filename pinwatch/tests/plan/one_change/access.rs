@@ -20,10 +20,8 @@ fn without_perf_events_trampolines_take_what_they_can() {
     let old = [("passes", true), ("migrate_time", true), ("phases", true)];
     let inlined = [
         ("passes", true),
-        ("unpinnable", false),
         ("migrate_result", true),
         ("phases", true),
-        ("isolate_lru", false),
         ("isolate_hugetlb", false),
         ("isolate_movable", false),
     ];
@@ -87,10 +85,8 @@ fn without_kprobes_measurements_that_need_them_are_lost() {
     // 6.1: collect is inlined. Only a function with seven arguments is called in each pass.
     const INLINED: &[Measurement] = &[
         Passes,
-        Unpinnable,
         MigrateResult,
         Phases,
-        IsolateLru,
         IsolateHugetlb,
         IsolateMovable,
     ];

@@ -1,5 +1,6 @@
 //! Plans where prototypes or structure layouts differ.
 
+use pinwatch::kernel::btf::{Prototype, Returns};
 use pinwatch::kernel::facts::Facts;
 use pinwatch::probe::decision::Verdict;
 use pinwatch::probe::plan::{Plan, Prefer, UserRegs};
@@ -94,7 +95,7 @@ fn a_tracepoint_with_an_unknown_argument_is_not_read() {
             let plan = Plan::new(&facts, prefer);
             assert_eq!(
                 decided_otherwise(&plan, sheet, prefer),
-                [Measurement::Migrations]
+                [Measurement::Unpinnable, Measurement::Migrations]
             );
             let reason = "mm_migrate_pages has a prototype that this pinwatch does not know";
             assert_eq!(lost(&plan, Measurement::Migrations), reason);
@@ -107,20 +108,24 @@ fn a_tracepoint_with_an_unknown_argument_is_not_read() {
 #[test]
 fn a_trampoline_takes_six_arguments() {
     for (names, program, note) in [
-        ("a b c d e f", "isolate_fentry", None),
+        ("a b c d e f", "found_fentry", None),
         (
             "a b c d e f g",
-            "isolate_kprobe",
+            "found_kprobe",
             Some("takes no fentry (7 arguments)"),
         ),
     ] {
         let facts = kernel("6.1-cloud", |facts| {
-            let isolate = facts.functions.get_mut("folio_isolate_lru");
-            isolate.expect("the function").params = params(names);
+            let params = params(names);
+            let returns = Returns::Other;
+            facts.symbols.insert(FOUND.to_owned(), 1);
+            facts
+                .functions
+                .insert(FOUND.to_owned(), Prototype { params, returns });
         });
         let plan = Plan::new(&facts, Prefer::Fentry);
-        let (hooks, seen) = attached(&plan, Measurement::Unpinnable);
-        assert_eq!((hooks[0], seen), ((program, "folio_isolate_lru"), note));
+        let expected = (vec![(program, FOUND)], note);
+        assert_eq!(attached(&plan, Measurement::Phases), expected);
     }
 }
 

@@ -3,11 +3,12 @@
 use pinwatch::kernel::btf::{Prototype, Returns};
 use pinwatch::kernel::defects::defects;
 use pinwatch::kernel::facts::Facts;
-use pinwatch::probe::plan::{Plan, Prefer};
+use pinwatch::probe::plan::{Globals, Plan, Prefer, Selection};
 use pinwatch::probe::table::Measurement;
+use pinwatch_common::program_config::UNSEEN_ISOLATIONS;
 
 use super::{COLLECT, FOUND, attached, decided_otherwise, kernel, params, suffixed_only};
-use crate::{PREFERENCES, SHEETS};
+use crate::{PREFERENCES, SHEETS, everything};
 
 #[test]
 fn passes_fall_back_to_get_user_pages_if_collect_cannot_be_hooked() {
@@ -44,8 +45,7 @@ fn passes_fall_back_to_get_user_pages_if_collect_cannot_be_hooked() {
     }
 }
 
-/// Without a hook on the function that handles the collected folios, the return of collect ends the phase and
-/// counts the pages.
+/// Without a hook on the function that handles the collected folios, the return of collect ends the phase.
 #[test]
 fn the_return_of_collect_ends_the_phase_if_no_later_function_can_be_hooked() {
     let changes: [fn(&mut Facts); 3] = [
@@ -60,31 +60,17 @@ fn the_return_of_collect_ends_the_phase_if_no_later_function_can_be_hooked() {
     for change in changes {
         let facts = kernel("6.12-cloud", change);
         for (prefer, program) in [
-            (Prefer::Fentry, "unpinnable_fexit2"),
-            (Prefer::Kprobe, "unpinnable_kretprobe"),
+            (Prefer::Fentry, "collected_fexit2"),
+            (Prefer::Kprobe, "collected_kretprobe"),
         ] {
             let plan = Plan::new(&facts, prefer);
             assert!(plan.unusable.is_empty() && !plan.is_degraded());
-            let changed = [Measurement::Unpinnable, Measurement::Phases];
-            assert_eq!(decided_otherwise(&plan, "6.12-cloud", prefer), changed);
-            for measurement in changed {
-                assert_eq!(attached(&plan, measurement).0, [(program, COLLECT)]);
-            }
-            assert_eq!(plan.globals.isolate_counts, 0b0111);
+            let phases = Measurement::Phases;
+            assert_eq!(decided_otherwise(&plan, "6.12-cloud", prefer), [phases]);
+            assert_eq!(attached(&plan, phases).0, [(program, COLLECT)]);
+            assert_eq!(plan.globals.unseen, 0);
         }
     }
-}
-
-/// If one isolation function cannot be hooked, counts by isolations would be too low.
-#[test]
-fn the_return_of_collect_counts_pages_if_an_isolation_cannot_be_hooked() {
-    let facts = kernel("6.12-cloud", |facts| {
-        facts.symbols.remove("folio_isolate_lru");
-    });
-    let plan = Plan::new(&facts, Prefer::Kprobe);
-    let by_return = [("unpinnable_kretprobe", COLLECT)];
-    assert_eq!(attached(&plan, Measurement::Unpinnable).0, by_return);
-    assert_eq!(plan.globals.isolate_counts, 0b0110);
 }
 
 #[test]
@@ -102,25 +88,15 @@ fn a_collect_that_returns_nothing_loses_no_measurement() {
         facts.functions.get_mut(COLLECT).expect("collect").returns = Returns::Nothing;
         facts.symbols.remove(FOUND);
     });
-    for (prefer, end, [isolate, hugetlb]) in [
-        (
-            Prefer::Fentry,
-            "swept_fexit",
-            ["isolate_fentry", "isolate_hugetlb_fentry"],
-        ),
-        (
-            Prefer::Kprobe,
-            "swept_kretprobe",
-            ["isolate_kprobe", "isolate_hugetlb_kprobe"],
-        ),
+    for (prefer, end) in [
+        (Prefer::Fentry, "swept_fexit"),
+        (Prefer::Kprobe, "swept_kretprobe"),
     ] {
         let plan = Plan::new(&facts, prefer);
         assert!(plan.unusable.is_empty() && !plan.is_degraded());
         assert_eq!(attached(&plan, Measurement::Phases).0, [(end, COLLECT)]);
-        assert_eq!(
-            attached(&plan, Measurement::Unpinnable).0,
-            [(isolate, "folio_isolate_lru"), (hugetlb, "isolate_hugetlb")]
-        );
+        // There a page that cannot be isolated fails no pin.
+        assert_eq!(plan.globals.unseen, 0);
     }
 }
 
@@ -163,64 +139,104 @@ fn a_collect_with_three_arguments_has_programs_of_its_own() {
         facts.symbols.remove(FOUND);
     });
     for (prefer, pass, end) in [
-        (Prefer::Fentry, "pass_nr_fentry", "unpinnable_fexit3"),
-        (Prefer::Kprobe, "pass_nr_kprobe", "unpinnable_kretprobe"),
+        (Prefer::Fentry, "pass_nr_fentry", "collected_fexit3"),
+        (Prefer::Kprobe, "pass_nr_kprobe", "collected_kretprobe"),
     ] {
         let plan = Plan::new(&facts, prefer);
         assert_eq!(attached(&plan, Measurement::Passes).0, [(pass, COLLECT)]);
-        assert_eq!(attached(&plan, Measurement::Unpinnable).0, [(end, COLLECT)]);
         assert_eq!(attached(&plan, Measurement::Phases).0, [(end, COLLECT)]);
     }
 }
 
 #[test]
 fn a_kernel_up_to_5_12_with_cma_counts_unpinnable_pages() {
+    use Measurement as M;
     let facts = kernel("5.10-cloud", |facts| {
         facts.symbols.insert("cma_alloc".to_owned(), 1);
     });
-    for (prefer, isolate, hugetlb) in [
-        (Prefer::Fentry, "isolate_fentry", "isolate_hugetlb_fentry"),
-        (Prefer::Kprobe, "isolate_kprobe", "isolate_hugetlb_kprobe"),
-    ] {
+    for prefer in PREFERENCES {
         let plan = Plan::new(&facts, prefer);
         assert_eq!(plan.era, "cma");
         assert!(!plan.is_degraded() && plan.globals.scans_again);
-        assert_eq!(plan.globals.unseen, 0);
         assert_eq!(
             decided_otherwise(&plan, "5.10-cloud", prefer),
             [
-                Measurement::Unpinnable,
-                Measurement::Drains,
-                Measurement::IsolateLru,
-                Measurement::IsolateHugetlb,
-                Measurement::IsolateMovable,
-                Measurement::Blockers
+                M::Unpinnable,
+                M::Drains,
+                M::IsolateLru,
+                M::IsolateHugetlb,
+                M::IsolateMovable,
+                M::Blockers
             ]
         );
-        assert_eq!(
-            attached(&plan, Measurement::Unpinnable).0,
-            [(isolate, "isolate_lru_page"), (hugetlb, "isolate_hugetlb")]
-        );
+        assert_eq!(attached(&plan, M::Passes).1, None);
+        // The pages that a migration receives.
+        let migrations = attached(&plan, M::Migrations);
+        assert_eq!(attached(&plan, M::Unpinnable), migrations);
+        // On by default: nothing else shows the repeated scans.
+        let hooks = attached(&plan, M::IsolateLru).0;
+        let scans = [
+            ("isolate_kprobe", "isolate_lru_page"),
+            ("isolate_hugetlb_kprobe", "isolate_hugetlb"),
+        ];
+        assert_eq!(hooks[1..], scans);
+        let without = Selection {
+            prefer,
+            without: vec![M::IsolateLru],
+            ..Selection::default()
+        };
+        let plan = Plan::new(&facts, without);
+        assert!(!plan.globals.scans_again && plan.globals.gup_shows_found);
+        let note = "scans that the kernel repeats without pinning again are not counted (--without isolate_lru)";
+        assert_eq!(attached(&plan, M::Passes).1, Some(note));
     }
 }
 
 /// 5.13 to 5.17, if the compiler inlines collect.
 #[test]
-fn a_kernel_that_migrates_pages_before_folios_counts_unpinnable_pages() {
+fn from_5_13_on_each_scan_follows_another_pin_of_the_range() {
     let facts = kernel("5.10-cloud", |facts| {
         facts.constants.insert("MR_LONGTERM_PIN".to_owned(), 7);
     });
-    let plan = Plan::new(&facts, Prefer::Auto);
+    let plan = Plan::new(&facts, everything(Prefer::Auto));
     assert_eq!((plan.era, plan.globals.migrate_reason), ("pages", 7));
-    // From 5.13 on each scan follows another pin of the range.
     assert!(!plan.is_degraded() && !plan.globals.scans_again);
-    assert_eq!(
-        attached(&plan, Measurement::Unpinnable).0,
-        [
-            ("isolate_fentry", "isolate_lru_page"),
-            ("isolate_hugetlb_fentry", "isolate_hugetlb")
-        ]
-    );
+    let hooks = attached(&plan, Measurement::IsolateLru).0;
+    assert_eq!(hooks, [("isolated_lru_fexit", "isolate_lru_page")]);
+}
+
+/// A pass pins its range by one call of `__get_user_pages` where `__gup_longterm_locked` cannot drop the lock.
+#[test]
+fn pinning_again_shows_a_failed_pass_where_it_is_one_call() {
+    let shown = |facts: &Facts, selection: Selection| {
+        let Globals {
+            gup_shows_found,
+            unseen,
+            ..
+        } = Plan::new(facts, selection).globals;
+        (gup_shows_found, unseen)
+    };
+    for prefer in PREFERENCES {
+        assert_eq!(
+            shown(&SHEETS["6.1-cloud"], prefer.into()),
+            (true, UNSEEN_ISOLATIONS)
+        );
+        assert_eq!(shown(&SHEETS["6.1-cloud"], everything(prefer)), (false, 0));
+        let without = Selection {
+            without: vec![Measurement::Migrations],
+            ..prefer.into()
+        };
+        // A pass that migrated would look like one that isolated nothing.
+        assert!(!shown(&SHEETS["6.1-cloud"], without).0);
+        assert_eq!(shown(&SHEETS["6.12-cloud"], prefer.into()), (false, 0));
+        let inlined = kernel("6.12-cloud", |facts| {
+            for name in [COLLECT, FOUND] {
+                facts.symbols.remove(name);
+            }
+        });
+        assert_eq!(shown(&inlined, prefer.into()), (false, UNSEEN_ISOLATIONS));
+        assert_eq!(shown(&inlined, everything(prefer)), (false, 0));
+    }
 }
 
 /// As in a build of 6.16: an inlined function has neither a symbol nor a prototype. Each of the other facts

@@ -5,7 +5,7 @@ use pinwatch::probe::plan::{Plan, Prefer};
 use pinwatch::probe::table::Measurement;
 
 use super::{GLL, attached, kernel, lost, suffixed_only};
-use crate::{PREFERENCES, SHEETS, verdict};
+use crate::{PREFERENCES, SHEETS, everything, verdict};
 
 #[test]
 fn an_unknown_release_is_planned_by_its_facts() {
@@ -85,14 +85,19 @@ fn a_symbol_that_occurs_twice_is_not_hooked() {
 
 #[test]
 fn a_note_names_a_second_function_that_cannot_be_hooked() {
-    let facts = kernel("6.1-cloud", |facts| {
-        facts.symbols.insert("folio_isolate_hugetlb".to_owned(), 2);
+    let facts = kernel("5.10-cloud", |facts| {
+        facts.symbols.insert("cma_alloc".to_owned(), 1);
+        facts.symbols.insert("isolate_hugetlb".to_owned(), 2);
     });
-    let plan = Plan::new(&facts, Prefer::Auto);
-    let note = "folio_isolate_hugetlb is ambiguous: it occurs 2 times in kallsyms";
+    let plan = Plan::new(&facts, everything(Prefer::Auto));
+    let note = "isolate_hugetlb is ambiguous: it occurs 2 times in kallsyms";
+    let hooks = [
+        ("isolated_lru_fexit", "isolate_lru_page"),
+        ("isolate_kprobe", "isolate_lru_page"),
+    ];
     assert_eq!(
-        attached(&plan, Measurement::Unpinnable),
-        (vec![("isolate_fentry", "folio_isolate_lru")], Some(note))
+        attached(&plan, Measurement::IsolateLru),
+        (hooks.to_vec(), Some(note))
     );
 }
 
