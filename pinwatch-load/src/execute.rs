@@ -10,7 +10,7 @@ use crate::host::{disruption, prepare};
 use crate::memory::placement::PlacementReader;
 use crate::plan::Plan;
 use crate::report::Style;
-use crate::spec::{Company, Memory, huge};
+use crate::spec::{Memory, huge};
 use crate::{oom_child, preflight, runner, sys};
 
 pub fn run_plan(mut plan: Plan, style: Style, disruptive: bool) -> anyhow::Result<ExitCode> {
@@ -40,7 +40,7 @@ fn prepare_host(plan: &Plan, session: &Session) -> anyhow::Result<DeviceLease> {
     if plan.memory == Memory::Hugetlb {
         prepare::free_huge_pages(session, (plan.resident_pages() / huge()) as u64)?;
     }
-    if plan.company == Company::Hog {
+    if plan.company.takes_a_cpu() {
         prepare::switch_throttling_off(session)?;
     }
     DeviceLease::take(plan, session)

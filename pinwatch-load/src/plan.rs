@@ -43,6 +43,10 @@ impl Plan {
             )
         } else if self.company != Company::None && self.threads > 1 {
             Some("--company supports one thread only: use --threads 1")
+        } else if self.company == Company::Drain && self.memory != Memory::Touched {
+            Some(
+                "--company drain replaces a page of anonymous memory: use it with --memory touched only",
+            )
         } else if self.in_child && (self.threads > 1 || self.repeat > 1) {
             Some("--in-child makes one pin: use --threads 1 and --repeat 1")
         } else if self.file.is_some() && self.via != Via::Odirect {

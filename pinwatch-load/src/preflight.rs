@@ -10,7 +10,7 @@ use nix::unistd::{SysconfVar, sysconf};
 use crate::error::Unavailable;
 use crate::memory::zones::Zones;
 use crate::plan::Plan;
-use crate::spec::{Company, Memory, Via, page_size};
+use crate::spec::{Memory, Via, page_size};
 
 pub fn fits(plan: &Plan, zones: Option<&Zones>) -> anyhow::Result<()> {
     match why_not(plan, zones) {
@@ -34,9 +34,10 @@ fn why_not(plan: &Plan, zones: Option<&Zones>) -> Option<String> {
             mib(total)
         ));
     }
-    if plan.company == Company::Hog && online_cpus() == 1 {
+    if plan.company.takes_a_cpu() && online_cpus() == 1 {
         return Some(
-            "--company hog needs two CPUs: with one, it would stop the whole machine".to_owned(),
+            "--company hog and drain need two CPUs: with one, they would stop the whole machine"
+                .to_owned(),
         );
     }
     let needed = plan.resident_pages() as u64;

@@ -172,7 +172,8 @@ impl Stage {
             Company::None => (None, None),
             Company::Fork => (Some(ContendingProcess::sharing()?), None),
             Company::Reader => (Some(ContendingProcess::reading(&buffer.map)?), None),
-            Company::Hog => (None, Some(CpuHog::new(&buffer.map, plan.stall_for)?)),
+            Company::Hog => (None, Some(CpuHog::of_pin(&buffer.map, plan.stall_for)?)),
+            Company::Drain => (None, Some(CpuHog::of_drain(&buffer.map, plan.stall_for)?)),
         };
         Ok(Self {
             cpu_hog,

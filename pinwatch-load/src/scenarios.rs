@@ -309,6 +309,15 @@ pub const SCENARIOS: &[Scenario] = &[
             ..DEFAULTS
         },
     },
+    Scenario {
+        name: "drain",
+        does: "Pins 256 touched pages, of which one is in the LRU batch of another CPU, while a real-time thread takes that CPU for 5 s.",
+        expect: "5.10: ok at once, no page migrates. 6.1: ok after 5 s or slightly more, inside the drain. From 6.12 on: ok, once the fair server lets that CPU drain.",
+        plan: Plan {
+            company: Company::Drain,
+            ..DEFAULTS
+        },
+    },
 ];
 
 pub fn names() -> Vec<&'static str> {
@@ -404,7 +413,7 @@ mod tests {
     #[test]
     fn the_list_marks_disruptive_scenarios() {
         let list = list();
-        assert_eq!(list.matches("Disruptive").count(), 10);
+        assert_eq!(list.matches("Disruptive").count(), 11);
         let starved = list.split("\nstarved").nth(1).unwrap();
         assert!(starved.contains("sched_rt_runtime_us"), "{starved}");
     }

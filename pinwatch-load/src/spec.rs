@@ -41,7 +41,7 @@ pub enum Via {
     Udmabuf,
     /// A VFIO type 1 mapping: VFIO_IOMMU_MAP_DMA
     Vfio,
-    /// An RDMA memory region: REG_MR of uverbs
+    /// An RDMA memory region: REG_MR of uverbs, by ioctl where the kernel has it
     Rdma,
     /// An RDMA memory region: REG_MR of uverbs, by write(2) as libibverbs before 2018 does it
     RdmaWrite,
@@ -108,6 +108,9 @@ pub enum Company {
     Reader,
     /// A real-time thread takes the CPU from the pinning thread for --stall-for (needs --disruptive)
     Hog,
+    /// A real-time thread takes another CPU for --stall-for, which a drain of all LRU batches waits for (needs
+    /// --disruptive)
+    Drain,
 }
 
 /// The size of one range.
@@ -123,17 +126,14 @@ pub enum Pages {
     AllNonMovable,
 }
 
+impl Company {
+    /// Whether a real-time thread takes a CPU.
+    pub fn takes_a_cpu(self) -> bool {
+        matches!(self, Self::Hog | Self::Drain)
+    }
+}
+
 impl Via {
-    /// The value of `--via`, as JSON and text show it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::IoUring => "io_uring",
-            Self::Xdp => "xdp",
-            Self::Udmabuf => "udmabuf",
-            Self::Vfio => "vfio",
-            Self::Rdma => "rdma",
-            Self::Odirect => "odirect",
-            Self::ProcessVm => "process_vm",
     pub fn is_rdma(self) -> bool {
         matches!(self, Self::Rdma | Self::RdmaWrite)
     }
@@ -143,6 +143,17 @@ impl Via {
         self == Self::Vfio || self.is_rdma()
     }
 
+    /// The value of `--via`, as JSON and text show it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::IoUring => "io_uring",
+            Self::Xdp => "xdp",
+            Self::Udmabuf => "udmabuf",
+            Self::Vfio => "vfio",
+            Self::Rdma => "rdma",
+            Self::RdmaWrite => "rdma_write",
+            Self::Odirect => "odirect",
+            Self::ProcessVm => "process_vm",
         }
     }
 }
@@ -151,7 +162,6 @@ impl FromStr for Hold {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-            Self::RdmaWrite => "rdma_write",
         match text.split_once(':') {
             None if text == "none" => Ok(Self::None),
             None if text == "vmsplice" => Ok(Self::Pages(1)),

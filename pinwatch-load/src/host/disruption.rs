@@ -5,7 +5,7 @@ use super::files::Host;
 use super::{hugetlb_pool, pci, rdma_devices, soft_roce};
 use crate::error::Unavailable;
 use crate::plan::Plan;
-use crate::spec::{Company, Memory, Via, huge};
+use crate::spec::{Memory, Via, huge};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Disruption {
@@ -75,7 +75,7 @@ impl Disruption {
 pub fn possible(plan: &Plan) -> Vec<Disruption> {
     [
         (plan.in_child, Disruption::OomKiller),
-        (plan.company == Company::Hog, Disruption::CpuHog),
+        (plan.company.takes_a_cpu(), Disruption::CpuHog),
         (plan.memory == Memory::Hugetlb, Disruption::HugetlbPool),
         (plan.via == Via::Vfio, Disruption::PciDriver),
         (plan.via.is_rdma(), Disruption::SoftRoce),

@@ -251,7 +251,8 @@ fn disruptive_scenarios() {
             "rdma-read-only",
             "rdma-zero-page",
             "shortage",
-            "starved"
+            "starved",
+            "drain"
         ]
     );
 }

@@ -11,6 +11,7 @@ use super::UNUSABLE;
 use super::stdout::stdout;
 use crate::cli::Check;
 use crate::kernel::facts::Facts;
+use crate::kernel::memory;
 use crate::output::check::{CheckReport, text};
 use crate::probe::plan::Plan;
 use crate::probe::table::wanted;
@@ -24,12 +25,13 @@ pub fn check(args: &Check) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let plan = Plan::new(&facts, args.selection.clone());
+    let warnings = memory::warnings();
     let mut out = stdout();
     if args.json {
-        serde_json::to_writer_pretty(&mut out, &CheckReport::new(&facts, &plan))?;
+        serde_json::to_writer_pretty(&mut out, &CheckReport::new(&facts, &plan, &warnings))?;
         writeln!(out)?;
     } else {
-        write!(out, "{}", text(&facts, &plan))?;
+        write!(out, "{}", text(&facts, &plan, &warnings))?;
     }
     Ok(if !plan.unusable.is_empty() {
         ExitCode::from(UNUSABLE)

@@ -7,7 +7,6 @@
 use super::capture::Capture;
 use super::figures::{Better, Unit};
 use super::line::{Change, Line, NotCompared};
-use crate::model::state::activity;
 
 /// [`Line::group`] of figures that belong to no group.
 pub const ALL_PINS: &str = "all pins";
@@ -101,7 +100,7 @@ fn count(side: &[Capture], longest_ns: u64) -> (u64, Option<String>) {
                 let text = format!(
                     "in flight for {}: {}",
                     capture.clock().span(age_ns),
-                    activity(pin)
+                    state.activity(pin)
                 );
                 oldest = oldest.max(Some((age_ns, text)));
             }

@@ -7,6 +7,7 @@ pub mod defects;
 pub mod facts;
 mod files;
 pub mod kallsyms;
+pub mod memory;
 mod names;
 pub mod perf_event;
 pub mod preemption;

@@ -12,6 +12,8 @@ const IN_PIN: u32 = 0x1000_0000;
 
 /// Field number of the state in `/proc/TID/stat`, as in proc(5).
 pub const STATE: usize = 3;
+/// Field number of the page faults without I/O of a thread.
+pub const MINOR_FAULTS: usize = 10;
 const FLAGS: usize = 9;
 const START_TIME: usize = 22;
 
@@ -45,6 +47,46 @@ pub fn read(path: impl AsRef<Path>) -> io::Result<String> {
 #[must_use]
 pub fn text(tid: u32, file: &str) -> Option<String> {
     read(format!("/proc/{tid}/{file}")).ok()
+}
+
+/// Ids of all processes, in ascending order.
+#[must_use]
+pub fn process_ids() -> Vec<u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let ids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let mut ids: Vec<_> = ids.collect();
+    ids.sort_unstable();
+    ids
+}
+
+/// A size in the text of `/proc/PID/status`, in bytes. `key` ends with a colon.
+#[must_use]
+pub fn status_bytes(status: &str, key: &str) -> Option<u64> {
+    let kib = status.lines().find_map(|line| line.strip_prefix(key))?;
+    kib.trim()
+        .strip_suffix(" kB")?
+        .parse::<u64>()
+        .ok()?
+        .checked_mul(1024)
+}
+
+/// Pages that are pinned on the machine now (FOLL_PIN); `None` before 5.6. The kernel folds its counters late.
+#[must_use]
+pub fn pages_pinned() -> Option<u64> {
+    difference_of_pins(&read("/proc/vmstat").ok()?)
+}
+
+fn difference_of_pins(vmstat: &str) -> Option<u64> {
+    let count = |key: &str| {
+        let mut lines = vmstat.lines().filter_map(|line| line.split_once(' '));
+        lines.find(|(name, _)| *name == key)?.1.parse::<u64>().ok()
+    };
+    let (acquired, released) = (
+        count("nr_foll_pin_acquired")?,
+        count("nr_foll_pin_released")?,
+    );
+    // Either can lag.
+    Some(acquired.saturating_sub(released))
 }
 
 /// Whether this process ignores a signal, by its number.
@@ -98,6 +140,24 @@ mod tests {
         assert_eq!(stat_field("12 (a) R b) D 1 2", STATE), Some('D'));
         let stat = "12 (a) R 1 b) D 1 12 12 0 -1 272629760 5 0";
         assert_eq!(stat_field(stat, 9), Some(272_629_760));
+    }
+
+    #[test]
+    fn pinned_memory() {
+        let vmstat = "nr_zone_a 1\nnr_foll_pin_acquired 1300\nnr_foll_pin_released 1044\n";
+        assert_eq!(difference_of_pins(vmstat), Some(256));
+        let lags = "nr_foll_pin_acquired 3\nnr_foll_pin_released 5\n";
+        assert_eq!(difference_of_pins(lags), Some(0));
+        assert_eq!(difference_of_pins("nr_foll_pin_acquired 3\n"), None);
+        let status = "Name:\tVmPin: 7 kB\nVmLck:\t       8 kB\nVmPin:\t    1024 kB\n";
+        assert_eq!(status_bytes(status, "VmPin:"), Some(1 << 20));
+        assert_eq!(status_bytes(status, "VmLck:"), Some(8192));
+        assert_eq!(status_bytes(status, "VmRSS:"), None);
+    }
+
+    #[test]
+    fn this_process_has_an_id() {
+        assert!(process_ids().contains(&std::process::id()));
     }
 
     /// The kernel keeps 15 bytes of a name, here 14 and the first of two that are one character.

@@ -9,6 +9,7 @@ use pinwatch_common::record::{Pin, PinEvent, ZONES};
 use serde::{Deserialize, Serialize};
 
 use super::format::name;
+use super::stall::Stall;
 use super::thread::{Thread, Threads};
 use crate::kernel::zones;
 use crate::model::bounded::at_most;
@@ -61,10 +62,12 @@ pub struct InFlight {
     /// [`Pin::outcome`]; `None` in older recordings, whose counts show it.
     #[serde(default)]
     outcome: Option<u8>,
+    #[serde(default, flatten)]
+    stall: Stall,
 }
 
 impl InFlight {
-    fn new(pin: Pin, thread: &Thread) -> Self {
+    fn new(pin: Pin, thread: &Thread, stall: Stall) -> Self {
         let name = thread.comm.as_deref().unwrap_or_default().as_bytes();
         let mut comm = [0; 16];
         for (to, from) in comm.iter_mut().zip(name) {
@@ -75,6 +78,7 @@ impl InFlight {
             pin: PortablePin::new(&event, &[], &mut 0),
             phase: pin.phase,
             outcome: Some(pin.outcome),
+            stall,
         }
     }
 
@@ -93,7 +97,10 @@ impl AgentStatus {
         let FastCells { fast, slow, hidden } = state.cells.fast;
         let mut in_flight = state.in_flight.clone();
         in_flight.sort_by_key(|pin| pin.start_ns);
-        let recorded = |pin: Pin| InFlight::new(pin, &state.threads.get(pin.tid));
+        let recorded = |pin: Pin| {
+            let stall = state.threads.stall(&pin, state.age_ns(&pin));
+            InFlight::new(pin, &state.threads.get(pin.tid), stall)
+        };
         Self {
             zones: state.zones.map(|zone| zone.map(str::to_owned)),
             stuck_after_ns: state.stuck_after_ns,
@@ -132,14 +139,17 @@ impl AgentStatus {
         state.now_ns = self.now_ns;
         let in_flight = self.in_flight.iter().map(InFlight::event);
         let in_flight: Vec<_> = in_flight.collect();
-        let names = in_flight.iter().map(|event| {
-            let comm = Some(name(&event.comm)).filter(|name| !name.is_empty());
-            let thread = Thread {
-                comm,
-                ..Thread::default()
-            };
-            (event.pin.tid, thread)
-        });
+        let names = in_flight
+            .iter()
+            .zip(&self.in_flight)
+            .map(|(event, recorded)| {
+                let comm = Some(name(&event.comm)).filter(|name| !name.is_empty());
+                let thread = Thread {
+                    comm,
+                    ..Thread::default()
+                };
+                (event.pin.tid, (thread, recorded.stall))
+            });
         state.threads = Threads::Recorded(names.collect());
         state.in_flight = in_flight.into_iter().map(|event| event.pin).collect();
     }
@@ -147,11 +157,14 @@ impl AgentStatus {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use bytemuck::Zeroable as _;
     use pinwatch_common::record::Phase;
 
     use super::*;
     use crate::model::in_flight::rows;
+    use crate::model::thread::Observe;
 
     /// A state with a pin in flight whose thread id exists on this machine.
     fn state() -> State {
@@ -172,6 +185,26 @@ mod tests {
         }
     }
 
+    /// A thread that faults without progress.
+    #[derive(Debug)]
+    struct Qemu;
+
+    impl Observe for Qemu {
+        fn thread(&self, _: u32) -> Thread {
+            Thread {
+                comm: Some("qemu".to_owned()),
+                ..Thread::default()
+            }
+        }
+
+        fn stall(&self, _: &Pin, _: u64) -> Stall {
+            Stall {
+                faults: Some(7_000),
+                sleeps: false,
+            }
+        }
+    }
+
     fn replayed(json: &str) -> State {
         let status: AgentStatus = serde_json::from_str(json).expect("it was written so");
         let mut state = State::empty("6.12", "folios");
@@ -182,10 +215,7 @@ mod tests {
     #[test]
     fn a_pin_in_flight_is_replayed_as_it_was() {
         let live = State {
-            threads: Threads::Live(|_| Thread {
-                comm: Some("qemu".to_owned()),
-                ..Thread::default()
-            }),
+            threads: Threads::Live(Arc::new(Qemu)),
             ..state()
         };
         let replayed = replayed(&serde_json::to_string(&AgentStatus::of(&live)).expect("JSON"));
@@ -196,6 +226,22 @@ mod tests {
         };
         assert_eq!(row.phase, "migrate");
         assert!(row.activity.starts_with("inside migration"), "{row:?}");
+    }
+
+    #[test]
+    fn observations_of_a_thread_are_replayed() {
+        let mut live = State {
+            threads: Threads::Live(Arc::new(Qemu)),
+            ..state()
+        };
+        live.in_flight[0].phase = Phase::Gup as u8;
+        let replayed = replayed(&serde_json::to_string(&AgentStatus::of(&live)).expect("JSON"));
+        assert_eq!(rows(&replayed, 1), rows(&live, 1));
+        let activity = &rows(&replayed, 1)[0].activity;
+        assert!(
+            activity.starts_with("faulting without progress: 7000 "),
+            "{activity}"
+        );
     }
 
     #[test]

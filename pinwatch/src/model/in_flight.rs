@@ -6,7 +6,7 @@ use pinwatch_common::record::Pin;
 use serde::{Deserialize, Serialize};
 
 use super::labels;
-use super::state::{State, activity};
+use super::state::State;
 use super::thread::Thread;
 
 /// A pin in flight with its thread, as JSON has it.
@@ -55,7 +55,7 @@ fn row(state: &State, pin: &Pin) -> Row {
         start_ns: pin.start_ns,
         age_seconds: age_ns as f64 / 1e9,
         stuck: age_ns >= state.stuck_after_ns,
-        activity: activity(pin),
+        activity: state.activity(pin),
         origin: labels::shown_origin(pin).into_owned(),
         pid: pin.tgid,
         tid: pin.tid,

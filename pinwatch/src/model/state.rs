@@ -17,6 +17,7 @@ use pinwatch_common::record::{CAUSE_NAMES, CAUSES, Cause, ORIGIN_NAMES, Phase, P
 use serde::{Deserialize, Serialize};
 
 use super::bounded;
+use super::pinned::PinnedSource;
 use super::series::Snapshot;
 use super::thread::Threads;
 use crate::kernel::switches::Switches;
@@ -83,6 +84,8 @@ pub struct State {
     pub events_sent: u64,
     /// Series of `--per`; `None` without it.
     pub series: Option<Snapshot>,
+    /// Memory that is pinned on the machine now.
+    pub pinned: PinnedSource,
 }
 
 impl State {
@@ -106,6 +109,7 @@ impl State {
             programs: Vec::new(),
             events_sent: 0,
             series: None,
+            pinned: PinnedSource::Unknown,
         }
     }
 
@@ -142,6 +146,13 @@ impl State {
     #[must_use]
     pub fn age_ns(&self, pin: &Pin) -> u64 {
         self.now_ns.saturating_sub(pin.start_ns)
+    }
+
+    /// Activity of a pin in flight, in words, with what its thread shows.
+    #[must_use]
+    pub fn activity(&self, pin: &Pin) -> String {
+        let stall = self.threads.stall(pin, self.age_ns(pin));
+        stall.activity(pin).unwrap_or_else(|| activity(pin))
     }
 
     /// Number of pins in flight that are stuck.
@@ -265,9 +276,8 @@ pub fn quantile_ns(buckets: &[u64; DURATION_BUCKETS], q: f64) -> Option<f64> {
     Some(2.0 * lower * upper / (lower + upper))
 }
 
-/// Activity of a pin in flight, in words. The texts are the values of `signature` in JSON.
-#[must_use]
-pub fn activity(pin: &Pin) -> String {
+/// Activity of a pin in flight, in words, by its counts. The texts are the values of `signature` in JSON.
+fn activity(pin: &Pin) -> String {
     let Pin {
         passes,
         unpinnable,

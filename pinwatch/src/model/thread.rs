@@ -3,8 +3,13 @@
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::sync::Arc;
 
+use pinwatch_common::record::Pin;
 use serde::{Deserialize, Serialize};
+
+use super::stall::Stall;
 
 /// Name and cgroup of a thread; unknown fields are `None`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,10 +25,19 @@ pub struct Thread {
 pub enum Threads {
     #[default]
     Unknown,
-    /// Reads a thread of this machine by its id. Called only when an output lists pins in flight.
-    Live(fn(u32) -> Thread),
+    /// Reads threads of this machine. Called only when an output lists pins in flight.
+    Live(Arc<dyn Observe>),
     /// Threads of a recording, by thread id.
-    Recorded(BTreeMap<u32, Thread>),
+    Recorded(BTreeMap<u32, (Thread, Stall)>),
+}
+
+/// Reads threads.
+pub trait Observe: Debug + Send + Sync {
+    /// Reads a thread by its id.
+    fn thread(&self, tid: u32) -> Thread;
+
+    /// Observes the thread of a pin in flight of this age.
+    fn stall(&self, pin: &Pin, age_ns: u64) -> Stall;
 }
 
 impl Threads {
@@ -32,8 +46,24 @@ impl Threads {
     pub fn get(&self, tid: u32) -> Thread {
         match self {
             Self::Unknown => Thread::default(),
-            Self::Live(look_up) => look_up(tid),
-            Self::Recorded(threads) => threads.get(&tid).cloned().unwrap_or_default(),
+            Self::Live(threads) => threads.thread(tid),
+            Self::Recorded(threads) => threads
+                .get(&tid)
+                .map(|(thread, _)| thread.clone())
+                .unwrap_or_default(),
+        }
+    }
+
+    /// Observes the thread of a pin in flight of this age.
+    #[must_use]
+    pub fn stall(&self, pin: &Pin, age_ns: u64) -> Stall {
+        match self {
+            Self::Unknown => Stall::default(),
+            Self::Live(threads) => threads.stall(pin, age_ns),
+            Self::Recorded(threads) => threads
+                .get(&pin.tid)
+                .map(|(_, stall)| *stall)
+                .unwrap_or_default(),
         }
     }
 }

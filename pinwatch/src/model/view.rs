@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bounded;
 use super::in_flight::{self, Row};
+use super::pinned::{LARGEST, Pinned, Process};
 use crate::model::state::{State, failures, losses, quantile_ns};
 use crate::probe::decision::Verdict;
 use crate::probe::silence::silence;
@@ -44,6 +45,18 @@ pub struct View {
     /// Losses by stage; without zeros.
     pub lost: Vec<(String, u64)>,
     pub events_sent: u64,
+    /// Memory that is pinned now; null in a replay.
+    #[serde(default)]
+    pub pinned: Option<PinnedNow>,
+}
+
+/// Memory that is pinned now.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct PinnedNow {
+    /// Pages that are pinned on the machine, from counters that lag.
+    pub pages: Option<u64>,
+    /// The processes with the most pinned and locked memory, largest first.
+    pub largest: Vec<Process>,
 }
 
 /// Statistics of the pins of one origin.
@@ -166,6 +179,7 @@ impl View {
                 .filter(|(_, count)| *count > 0)
                 .collect(),
             events_sent: state.events_sent,
+            pinned: state.pinned.read().map(PinnedNow::from),
         }
     }
 
@@ -179,6 +193,17 @@ impl View {
     #[must_use]
     pub fn failed(&self) -> u64 {
         bounded::sum(self.failures.iter().map(|failures| failures.count))
+    }
+}
+
+impl From<Pinned> for PinnedNow {
+    fn from(pinned: Pinned) -> Self {
+        let mut largest = pinned.processes;
+        largest.truncate(LARGEST);
+        Self {
+            pages: pinned.pages,
+            largest,
+        }
     }
 }
 

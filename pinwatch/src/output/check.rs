@@ -7,29 +7,33 @@ use crate::kernel::facts::Facts;
 use crate::probe::decision::Verdict;
 use crate::probe::plan::Plan;
 
-/// JSON object of `pinwatch check --json`: the plan, and the known defects of this kernel's path.
+/// JSON object of `pinwatch check --json`: the plan, the known defects of this kernel's path, and warnings of the
+/// machine's memory.
 #[derive(serde::Serialize)]
 pub struct CheckReport<'a> {
     release: &'a str,
     #[serde(flatten)]
     plan: &'a Plan,
     defects: Vec<&'static Defect>,
+    warnings: &'a [String],
 }
 
 impl<'a> CheckReport<'a> {
     #[must_use]
-    pub fn new(facts: &'a Facts, plan: &'a Plan) -> Self {
+    pub fn new(facts: &'a Facts, plan: &'a Plan, warnings: &'a [String]) -> Self {
         Self {
             release: &facts.release,
             plan,
             defects: defects(facts).collect(),
+            warnings,
         }
     }
 }
 
-/// Text of `pinwatch check`: the plan, the known defects, and the verdict in the last line.
+/// Text of `pinwatch check`: the plan, the known defects, warnings of the machine's memory, and the verdict in the last
+/// line.
 #[must_use]
-pub fn text(facts: &Facts, plan: &Plan) -> String {
+pub fn text(facts: &Facts, plan: &Plan, warnings: &[String]) -> String {
     use std::fmt::Write as _;
     let mut out = format!("kernel {}, era {}\n\n", facts.release, plan.era);
     for decision in &plan.decisions {
@@ -80,6 +84,12 @@ pub fn text(facts: &Facts, plan: &Plan) -> String {
     } in defects(facts)
     {
         let _ = writeln!(out, "  {name}: {effect}\n      {figure}");
+    }
+    if !warnings.is_empty() {
+        out.push_str("\nwarnings of this machine's memory:\n");
+    }
+    for warning in warnings {
+        let _ = writeln!(out, "  {warning}");
     }
     let lost = plan
         .decisions

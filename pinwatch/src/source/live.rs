@@ -24,18 +24,20 @@ use super::error::LiveError;
 use super::events::{EventCount, Events};
 use super::function_ids::btf_with;
 use super::kfuncs::{self, OBJECT};
+use super::pinned::PinnedReader;
 use super::program_info::{ProgramInfo, fdinfo_field};
 use super::shared_memory::{share, word_at};
 use super::skips::SkipCounts;
 use super::stack::Stacks;
+use super::stall::LiveThreads;
 use super::switch_watch::{SwitchWatch, fail_silent};
-use super::thread::thread;
 use crate::host::clock::monotonic_ns;
 use crate::kernel::btf::{self, BtfQuery};
 use crate::kernel::facts::Facts;
 use crate::kernel::procfs::{self, threads_inside_a_pin};
 use crate::kernel::switches::SwitchFiles;
 use crate::kernel::zones::zone_names;
+use crate::model::pinned::PinnedSource;
 use crate::model::state::{Hook, ProgramStats, State};
 use crate::model::thread::Threads;
 use crate::probe::attach::{Attached, attach_all};
@@ -75,6 +77,8 @@ pub struct Live {
     /// Only on a kernel that preempts BPF programs.
     skips: Option<SkipCounts>,
     program_info: ProgramInfo,
+    threads: Arc<LiveThreads>,
+    pinned: Arc<PinnedReader>,
 }
 
 impl Live {
@@ -142,6 +146,8 @@ impl Live {
         let program_info = ProgramInfo::open(&ebpf);
         Ok(Self {
             program_info,
+            threads: Arc::default(),
+            pinned: Arc::default(),
             attached,
             ebpf,
             slots,
@@ -203,7 +209,7 @@ impl Live {
             before_start: self.before_start,
             cells,
             in_flight,
-            threads: Threads::Live(thread),
+            threads: Threads::Live(Arc::clone(&self.threads) as _),
             claimed,
             // Read after the slots, so that no age is negative.
             now_ns: monotonic_ns(),
@@ -214,6 +220,7 @@ impl Live {
             switches,
             events_sent: self.events_sent.read(),
             series: None,
+            pinned: PinnedSource::Live(Arc::clone(&self.pinned) as _),
             programs: self.program_stats(),
         }
     }
@@ -253,10 +260,7 @@ impl Live {
     fn program_stats(&self) -> Vec<ProgramStats> {
         let counted =
             procfs::read("/proc/sys/kernel/bpf_stats_enabled").is_ok_and(|text| text.trim() == "1");
-        let attached = self
-            .attached
-            .iter()
-            .filter(|attached| attached.error.is_none());
+        let attached = self.attached.iter().filter(|hook| hook.error.is_none());
         // A program that serves two measurements counts once: the first one holds its kprobe.
         let mut seen = BTreeSet::new();
         let attached = attached.filter(|attached| seen.insert(attached.attachment.program));

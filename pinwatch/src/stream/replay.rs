@@ -128,6 +128,7 @@ mod tests {
     use super::*;
     use crate::host::machine::Machine;
     use crate::model::session::{Lost, Start};
+    use crate::model::stall::Stall;
     use crate::model::state::State;
     use crate::model::thread::{Thread, Threads};
     use crate::recording::{End, Header, Writer};
@@ -162,12 +163,13 @@ mod tests {
             phase: Phase::Drain as u8,
             ..Pin::zeroed()
         };
+        let recorded = Thread {
+            comm: Some("recorded".to_owned()),
+            ..Thread::default()
+        };
         let state = State {
             in_flight: vec![pin],
-            threads: Threads::Live(|_| Thread {
-                comm: Some("recorded".to_owned()),
-                ..Thread::default()
-            }),
+            threads: Threads::Recorded([(tid, (recorded, Stall::default()))].into()),
             ..State::empty("6.12", "folios")
         };
         let start = Start {

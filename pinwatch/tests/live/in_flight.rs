@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::counts::{NOTHING_LOST, assert_counts};
 use super::daemon::{Daemon, KINDS, get, try_get};
-use super::load::{can_wait_for_faults, finish, moves_pages, spawn};
+use super::load::{Kernel, can_wait_for_faults, finish, kernel, moves_pages, spawn};
 use super::wait::{PATIENCE, wait_for, wait_until};
 
 #[test]
@@ -45,6 +45,46 @@ fn a_pin_is_visible_while_it_is_in_flight() {
         &metrics,
         &[("pins_total", 1), ("pin_in_flight_oldest_seconds", 0)],
     );
+}
+
+/// A real-time thread keeps another CPU from draining its LRU batch.
+#[test]
+fn a_pin_that_waits_in_a_drain_says_so() {
+    if !moves_pages() {
+        skip!("before 5.13 this pin drains nothing");
+    }
+    let daemon = Daemon::start(&[]);
+    let starved = spawn(&["drain", "--stall-for", "5s"]);
+    let seen = wait_for("a pin that waits in a drain", PATIENCE, || {
+        let is_waiting = |pin: &Value| {
+            let activity = pin["signature"].as_str();
+            activity.is_some_and(|text| text.starts_with("waiting in drain 1 "))
+        };
+        match pins_in_flight().into_iter().find(is_waiting) {
+            None if daemon.metrics().total("pinwatch_pins_total") == 0.0 => None,
+            pin => Some(pin),
+        }
+    });
+    let log = finish(starved);
+    let waited_ns = log.pins[0]["ended_ns"]
+        .as_u64()
+        .zip(log.pins[0]["started_ns"].as_u64());
+    let waited = waited_ns.map_or(0.0, |(ended, started)| (ended - started) as f64 / 1e9);
+    let metrics = daemon.metrics();
+    let Some(pin) = seen else {
+        // 7.3 waits for the other CPU without a call of lru_add_drain_all.
+        assert!(kernel() == Kernel::Folios, "{waited} s");
+        assert_counts(&metrics, &[("pins_total", 1), ("lru_drains_total", 0)]);
+        skip!("the pin waited for {waited} s, and not in lru_add_drain_all");
+    };
+    assert_eq!(pin["phase"], "drain");
+    let drained = metrics.sum("pinwatch_pin_phase_seconds_total", "phase=\"drain\"");
+    assert!(
+        drained > 0.0 && drained <= waited && waited - drained < 0.5,
+        "{drained} s in drains of a call of {waited} s"
+    );
+    assert_counts(&metrics, &NOTHING_LOST);
+    assert_counts(&metrics, &[("pins_total", 1), ("lru_drains_total", 1)]);
 }
 
 #[test]

@@ -25,6 +25,7 @@ mod load;
 mod machine;
 mod maps;
 mod neighbour;
+mod pinned;
 mod privileges;
 mod recordings;
 mod restart;

@@ -74,6 +74,7 @@ const ROWS: &[ScenarioRow] = &[
     ScenarioRow { args: VFIO, origin: "vfio", by_chance: true, ..row("vfio-zero-page", ["ok", "ok", "ok"]) },
     ScenarioRow { args: &["--stall-for", "2s"], ..row("slow", [FAULT, FAULT, "ok"]) },
     ScenarioRow { args: &["--stall-for", "2s"], ..row("starved", ["ok", "ok", "ok"]) },
+    ScenarioRow { args: &["--stall-for", "2s"], ..row("drain", ["ok", "ok", "ok"]) },
 ];
 
 #[test]

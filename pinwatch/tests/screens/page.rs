@@ -80,6 +80,7 @@ fn figures_on_the_page_equal_the_metrics() {
         ),
         ("lost", "pinwatch_events_lost_total", &["skipped"]),
         ("events-sent", "pinwatch_events_sent_total", &[]),
+        ("pinned-pages", "pinwatch_machine_pinned_pages", &[]),
     ] {
         let shown = number(by_id(document, id));
         assert_eq!(shown, sum(name, labels), "{id}");
@@ -115,6 +116,9 @@ fn figures_on_the_page_equal_the_metrics() {
     let flight = table(document, "flight");
     assert_eq!(flight[0][0], "75.0 s");
     assert!(flight[0][3].starts_with("looping on isolation: 41000 passes"));
+    let pinned = table(document, "pinned");
+    assert_eq!(pinned[0], ["qemu", "17", "3.0 GiB", "0 B", "/&lt;i&gt;"]);
+    assert_eq!(pinned[1][3], "8.0 KiB");
     let hooks = table(document, "hooks");
     assert_eq!(
         hooks[0][..3],

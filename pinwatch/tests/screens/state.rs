@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytemuck::Zeroable as _;
+use pinwatch::model::pinned::{Pinned, PinnedSource, Process, ReadPinned};
 use pinwatch::model::series::{Per, Snapshot, Sums};
 use pinwatch::model::state::{Hook, ProgramStats, State};
 use pinwatch::probe::decision::{Attachment, Decision, Kind, Verdict};
@@ -34,6 +35,29 @@ fn series() -> Snapshot {
         unseen: sums(100),
         evicted: 3,
         most: 2,
+    }
+}
+
+/// Pinned memory of two processes.
+#[derive(Debug)]
+struct TwoUsers;
+
+impl ReadPinned for TwoUsers {
+    fn read(&self) -> Pinned {
+        let user = |pid, comm: &str, pinned_bytes, locked_bytes| Process {
+            pid,
+            comm: comm.to_owned(),
+            cgroup: Some("/<i>".to_owned()),
+            unit: Some("vm.service".to_owned()),
+            pinned_bytes,
+            locked_bytes,
+            ..Process::default()
+        };
+        let users = vec![
+            user(17, "qemu", 3 << 30, 0),
+            user(18, "x\"} 1\nup 1\n\\", 0, 8 << 10),
+        ];
+        Pinned::new(Some(786_434), users)
     }
 }
 
@@ -115,6 +139,7 @@ pub fn state() -> State {
         }],
         events_sent: 77,
         series: Some(series()),
+        pinned: PinnedSource::Live(Arc::new(TwoUsers)),
         ..State::empty("6.12.0-test", "folios")
     }
 }

@@ -150,6 +150,7 @@ fn top_shows_pins_and_reacts_to_keys() {
     assert!(hung.contains("1m16s") || hung.contains("75.0s"), "{hung}");
     assert!(hung.contains("looping on isolation"), "{hung}");
     screen.wait_for("1500 pins, 150 failed");
+    screen.wait_for("786k pages pinned now: qemu[17] 3 GiB + 0 B locked");
     screen.wait_for("qemu");
     let bad = screen.wait_for("bad");
     assert!(

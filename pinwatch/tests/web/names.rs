@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytemuck::Zeroable as _;
 use pinwatch::model::series::{Per, Snapshot, Sums};
+use pinwatch::model::stall::Stall;
 use pinwatch::model::state::State;
 use pinwatch::model::thread::{Thread, Threads};
 use pinwatch::output::http::{Web, router};
@@ -23,13 +24,14 @@ fn state() -> State {
         tid: 7,
         ..Pin::zeroed()
     };
+    let thread = Thread {
+        comm: Some(NAME.to_owned()),
+        cgroup: Some(NAME.to_owned()),
+        ..Thread::default()
+    };
     State {
         in_flight: vec![pin],
-        threads: Threads::Live(|_| Thread {
-            comm: Some(NAME.to_owned()),
-            cgroup: Some(NAME.to_owned()),
-            ..Thread::default()
-        }),
+        threads: Threads::Recorded([(7, (thread, Stall::default()))].into()),
         series: Some(Snapshot {
             per: Per::Cgroup,
             all: vec![(vec![("cgroup", NAME.to_owned())], Sums::default())],

@@ -53,8 +53,11 @@ pub const ALERTS: &[Alert] = &[
             "\"draining the LRU caches of all CPUs\": `lru_add_drain_all` waits for a kernel worker on every CPU. It hangs while \
              a real-time task keeps that worker off one CPU, or another caller of `lru_add_drain_all` hangs. Look for such a task \
              (`ps -eLo psr,cls,rtprio,comm`). The kernel's log of hung tasks shows `lru_add_drain_all` in the stack.",
+            "\"waiting in drain\": the same, and the thread sleeps: another CPU has not drained yet, or another drain holds the mutex.",
             "\"inside migration\": a page is under writeback or locked. Look at the storage behind it.",
             "\"faulting pages in\": the file system or the userfaultfd behind the memory does not respond.",
+            "\"faulting without progress\": the thread has more page faults than its pages can need, and no pass begins. A fault that the kernel \
+             repeats without end, for example of a private file mapping on large folios. Look at its stack.",
             "`curl http://HOST:10746/in-flight/TID/stack`: the kernel stack of a running thread.",
             "`curl http://HOST:10746/readyz`: if attached hooks do not run, these pins may have returned without being counted. See PinwatchProbeMissing.",
         ],

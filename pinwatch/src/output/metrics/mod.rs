@@ -1,6 +1,7 @@
 //! Prometheus metrics: the table of all metrics, their samples, and the text of a scrape.
 
 mod exporter;
+mod pinned;
 mod samples;
 mod series;
 mod table;

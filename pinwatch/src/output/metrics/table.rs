@@ -8,6 +8,7 @@ use pinwatch_common::limits::SLOTS;
 use pinwatch_common::loss::Loss;
 use pinwatch_common::record::{ISOLATE_NAMES, ORIGIN_NAMES, PHASE_NAMES};
 
+use super::pinned;
 use super::samples::{Kind, Samples};
 use super::series;
 use crate::model::bounded;
@@ -358,6 +359,31 @@ pub const METRICS: &[Metric] = &[
         "pinwatch_cgroup_pin_seconds_total",
         "Seconds from entry to return of pins, with the labels of pinwatch_cgroup_pins_total. Only --per cgroup.",
         |state, out| series::seconds(state, Per::Cgroup, out),
+    ),
+    gauge(
+        "pinwatch_machine_pinned_pages",
+        "Base pages that are pinned on the machine now (FOLL_PIN), by anyone and for any time: nr_foll_pin_acquired minus nr_foll_pin_released of /proc/vmstat. Each of them lags by up to 125 pages per CPU and node.",
+        pinned::pages,
+    ),
+    gauge(
+        "pinwatch_process_pinned_bytes",
+        "VmPin of the processes with the most pinned and locked memory, by name, container, pod and systemd unit. Kind other: the sum of all further ones.",
+        |state, out| pinned::by_name(state, |user| user.pinned_bytes, out),
+    ),
+    gauge(
+        "pinwatch_process_locked_bytes",
+        "VmLck of the same processes. VFIO accounts its pins here; mlock does, too.",
+        |state, out| pinned::by_name(state, |user| user.locked_bytes, out),
+    ),
+    gauge(
+        "pinwatch_cgroup_pinned_bytes",
+        "VmPin of the processes in the cgroups with the most pinned and locked memory, by cgroup, container, pod and systemd unit. Kind other: the sum of all further ones.",
+        |state, out| pinned::by_cgroup(state, |user| user.pinned_bytes, out),
+    ),
+    gauge(
+        "pinwatch_cgroup_locked_bytes",
+        "VmLck of the processes in the same cgroups.",
+        |state, out| pinned::by_cgroup(state, |user| user.locked_bytes, out),
     ),
     gauge(
         "pinwatch_series",

@@ -17,6 +17,7 @@ use super::screen::{By, EDGES_NS, ROWS, Sort, Top};
 use crate::model::bounded;
 use crate::model::format::{Clock, fit, pad, printable};
 use crate::model::in_flight;
+use crate::model::view::PinnedNow;
 
 /// Number of pins in flight on a small screen.
 const FEW: u16 = 4;
@@ -33,7 +34,7 @@ pub fn draw(top: &Top, frame: &mut Frame<'_>) {
     let in_flight = u16::try_from(top.in_flight().len()).unwrap_or(u16::MAX);
     let most = FEW.max(area.height / 5);
     let [head, flight, table, heat, foot] = Layout::vertical([
-        Constraint::Length(2),
+        Constraint::Length(2 + u16::from(top.shown().view.pinned.is_some())),
         Constraint::Length(1 + in_flight.clamp(1, most) + u16::from(in_flight > 0)),
         Constraint::Min(4),
         Constraint::Length(1 + ROWS as u16),
@@ -119,7 +120,14 @@ impl Top {
         if measured > data.lost.ring {
             second += &format!("; {measured} not measured");
         }
-        frame.render_widget(Paragraph::new(vec![Line::from(first), second.into()]), area);
+        let mut lines = vec![Line::from(first), second.into()];
+        lines.extend(
+            data.view
+                .pinned
+                .as_ref()
+                .map(|pinned| Line::from(pinned_now(pinned))),
+        );
+        frame.render_widget(Paragraph::new(lines), area);
     }
 
     fn flight(&self, frame: &mut Frame<'_>, area: Rect) {
@@ -243,6 +251,33 @@ impl Top {
         let text = "Tab processes/origins  s sort  / find  p pause  arrows scroll  h help  q quit";
         frame.render_widget(Line::from(text).reversed(), area);
     }
+}
+
+/// Memory that is pinned now: pages of the machine, and the largest users with their `VmPin` and `VmLck`.
+fn pinned_now(pinned: &PinnedNow) -> String {
+    let mut text = match pinned.pages {
+        Some(pages) => format!("{} pages pinned now", figure(pages as f64)),
+        None => "pinned now".to_owned(),
+    };
+    for (n, user) in pinned.largest.iter().enumerate() {
+        text += if n == 0 { ": " } else { ", " };
+        text += &format!(
+            "{}[{}] {} + {} locked",
+            process(&user.comm),
+            user.pid,
+            bytes(user.pinned_bytes),
+            bytes(user.locked_bytes)
+        );
+    }
+    text
+}
+
+/// Bytes in the largest fitting unit.
+fn bytes(n: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let unit = (n.max(1).ilog2() as usize / 10).min(UNITS.len() - 1);
+    let value = n as f64 / f64::from(1 << 10).powi(unit as i32);
+    format!("{value:.0} {}", UNITS[unit])
 }
 
 /// Printable name of a process, cut to 15 columns.

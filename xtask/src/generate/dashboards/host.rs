@@ -260,6 +260,30 @@ pub const HOST: Dashboard = Dashboard {
                     ],
                 ),
                 lines(
+                    "Pages pinned now",
+                    "Pages that are pinned on the machine, by anyone. The kernel's counters lag by up to 125 pages per CPU and node.",
+                    Number,
+                    &[query(
+                        "pinned",
+                        r#"pinwatch_machine_pinned_pages{instance="$instance"}"#,
+                    )],
+                ),
+                lines(
+                    "Largest users of pinned memory",
+                    "VmPin and VmLck of the processes that have the most of both. VFIO accounts its pins as locked.",
+                    Bytes,
+                    &[
+                        query(
+                            "{{kind}} {{comm}} {{unit}}: pinned",
+                            r#"pinwatch_process_pinned_bytes{instance="$instance"} > 0"#,
+                        ),
+                        query(
+                            "{{kind}} {{comm}} {{unit}}: locked",
+                            r#"pinwatch_process_locked_bytes{instance="$instance"} > 0"#,
+                        ),
+                    ],
+                ),
+                lines(
                     "Pins that ask to write",
                     "Share of the returned pins that had FOLL_WRITE.",
                     Share,

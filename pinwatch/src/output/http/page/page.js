@@ -65,6 +65,12 @@ const totals = (view) => ({
   lost: sum(view.lost.filter(([stage]) => stage !== "ring_full"), ([, n]) => n),
 });
 
+function bytes(n) {
+  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
+  const unit = Math.min(units.length - 1, Math.floor(Math.log2(Math.max(1, n)) / 10));
+  return `${(n / 1024 ** unit).toFixed(unit ? 1 : 0)} ${units[unit]}`;
+}
+
 // Octave of a bucket's upper edge: durations up to 2^octave ns.
 const octave = (upper) => (upper === null ? 44 : Math.max(9, Math.ceil(Math.log2(upper))));
 
@@ -119,11 +125,17 @@ function draw() {
   set("lost", count(lost));
   set("lost-rate", lost ? "upper bound" : "");
   set("events-sent", count(view.events_sent));
+  const pinned = view.pinned?.pages ?? null;
+  set("pinned-pages", pinned === null ? "–" : count(pinned));
+  set("pinned-lag", pinned === null ? "" : "by anyone; counters lag");
   flight(view);
   origins(view, before, step);
   failures(view, before, step);
   bars("passes", passCounts(view), (upper) => (upper === null ? "more" : count(upper)), count, "No pin yet.");
   bars("phases", view.phases.filter(([, seconds]) => seconds > 0), (phase) => phase, (seconds) => duration(seconds * 1e9), "No pin yet.");
+  fill("pinned", (view.pinned?.largest ?? []).map((user) => ({
+    cells: [[user.comm, "name"], [String(user.pid), "n"], [bytes(user.pinned_bytes), "n"], [bytes(user.locked_bytes), "n"], [user.cgroup ?? "", "wide"]],
+  })), "None.");
   fill("losses", view.lost.map(([stage, n]) => ({ cells: [[stage], [count(n), "n"]] })), "Nothing.");
   fill("hooks", view.hooks.map((hook) => ({
     cells: [[hook.measurement], [hook.verdict.replace("_", " "), hook.verdict], [hook.hook ?? ""], [hook.note ?? "", hook.note ? "wide" : ""]],
