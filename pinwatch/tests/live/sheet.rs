@@ -73,6 +73,7 @@ fn differences(here: &Plan, sheet: &Plan) -> Vec<String> {
         decisions,
         globals,
         has_tracefs,
+        has_clones,
     } = here;
     compare("era", (*era).to_owned(), sheet.era.to_owned());
     compare(
@@ -84,6 +85,11 @@ fn differences(here: &Plan, sheet: &Plan) -> Vec<String> {
         "globals",
         format!("{globals:?}"),
         format!("{:?}", sheet.globals),
+    );
+    compare(
+        "has_clones",
+        has_clones.to_string(),
+        sheet.has_clones.to_string(),
     );
     compare(
         "has_tracefs",
