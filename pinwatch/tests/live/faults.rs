@@ -235,8 +235,9 @@ fn a_daemon_killed_at_any_point_of_its_start_leaves_nothing() {
 
 #[test]
 fn a_daemon_killed_at_any_point_of_its_end_leaves_nothing() {
+    type OfAll = fn(usize) -> usize;
     let definitions = || kprobe_events().matches("pinwatch_").count();
-    let points: [(&str, fn(usize) -> usize); 3] = [
+    let points: [(&str, OfAll); 3] = [
         ("its signal", |all| all),
         ("its first definition to go", |all| all - 1),
         ("half of its definitions to go", |all| all / 2),
