@@ -44,7 +44,11 @@ fn sheet_of(release: &str) -> Option<Facts> {
 
 #[test]
 fn the_plan_of_this_kernel_equals_the_plan_of_its_sheet() {
-    let here = Facts::gather(&wanted());
+    // A sheet has no addresses.
+    let here = Facts {
+        addresses: Default::default(),
+        ..Facts::gather(&wanted())
+    };
     let release = &here.release;
     let sheet = sheet_of(release)
         .unwrap_or_else(|| panic!("no fact sheet for {release}: run `cargo xtask facts`"));
