@@ -169,14 +169,14 @@ knob() { # isolate|migrate TIMES
     echo $2 >/sys/kernel/debug/fail_pin_$1/times
 }
 pinned() { # COMMAND
-    pinwatch record --with isolate_lru -o /tmp/recording -- "$@" >/dev/null 2>/tmp/said || true
+    pinwatch record -o /tmp/recording -- "$@" >/dev/null 2>/tmp/said || true
     pinwatch tail --json --replay /tmp/recording
     knob isolate 0
     knob migrate 0
 }
 endless() {
     knob isolate 2000000000
-    pinwatch tail --json --with isolate_lru --in-flight-after 1s >/tmp/lines &
+    pinwatch tail --json --in-flight-after 1s >/tmp/lines &
     tail=$!
     until grep -q '"start"' /tmp/lines; do :; done
     pinwatch load touched >/dev/null &
