@@ -80,6 +80,29 @@ pub fn defects(facts: &Facts) -> impl Iterator<Item = &'static Defect> {
         .map(|row| &row.defect)
 }
 
+/// Form of the pin path:
+///
+/// - `cma`: migrates pages of CMA areas only (to 5.12);
+/// - `pages`: also migrates pages out of ZONE_MOVABLE (5.13 to 6.10);
+/// - `folios`: migrates folios instead of pages (from 6.11);
+/// - `void`: like `pages` or `folios`, but collect returns nothing, so that a page that cannot be isolated
+///   is pinned in place (2025 stable kernels);
+/// - `unknown`: without BTF.
+#[must_use]
+pub fn era(facts: &Facts) -> &'static str {
+    if collect_returns_nothing(facts) {
+        "void"
+    } else if !has_btf(facts) {
+        "unknown"
+    } else if looks_at_cma_only(facts) {
+        "cma"
+    } else if migrates_folios(facts) {
+        "folios"
+    } else {
+        "pages"
+    }
+}
+
 fn has_btf(facts: &Facts) -> bool {
     facts.btf_error.is_none()
 }

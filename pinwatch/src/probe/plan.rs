@@ -15,9 +15,7 @@ use super::table::{
     Hook, HookRow, Measurement, NR_ENTRIES, ROWS, TracingPrograms, is_hook_of, shows_scans,
 };
 use crate::kernel::btf::Prototype;
-use crate::kernel::defects::{
-    collect_returns_nothing, looks_at_cma_only, migrates_folios, repeats_scans,
-};
+use crate::kernel::defects::{era, looks_at_cma_only, repeats_scans};
 use crate::kernel::facts::Facts;
 use crate::kernel::folios::{folio_layout, pageblock_layout};
 use crate::kernel::zones::zone_bits;
@@ -25,7 +23,7 @@ use crate::kernel::zones::zone_bits;
 /// The decision on every measurement for one kernel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Plan {
-    /// Form of the pin path in this kernel: see [`era`].
+    /// Form of the pin path in this kernel: see [`era`](crate::kernel::defects::era).
     pub era: &'static str,
     /// Reasons why pins cannot be measured at all; empty if they can.
     pub unusable: Vec<String>,
@@ -115,28 +113,6 @@ impl Plan {
         let mut decisions = self.decisions.iter();
         let is_lost = |decision: &Decision| matches!(decision.verdict, Verdict::Lost { .. });
         decisions.any(is_lost) || self.misses_uncounted() || self.has_clones
-    }
-}
-
-/// Form of the pin path:
-///
-/// - `cma`: migrates pages of CMA areas only (to 5.12);
-/// - `pages`: also migrates pages out of ZONE_MOVABLE (5.13 to 6.10);
-/// - `folios`: migrates folios instead of pages (from 6.11);
-/// - `void`: like `pages` or `folios`, but collect returns nothing, so that a page that cannot be isolated
-///   is pinned in place (2025 stable kernels);
-/// - `unknown`: without BTF.
-fn era(facts: &Facts) -> &'static str {
-    if collect_returns_nothing(facts) {
-        "void"
-    } else if facts.btf_error.is_some() {
-        "unknown"
-    } else if looks_at_cma_only(facts) {
-        "cma"
-    } else if migrates_folios(facts) {
-        "folios"
-    } else {
-        "pages"
     }
 }
 

@@ -212,6 +212,16 @@ fn pins_without_a_slot_are_counted_as_lost() {
     end(daemon);
 }
 
+/// The next daemon finds nothing of the killed one.
+fn kill_and_start_another(daemon: Daemon) {
+    daemon.signal(Signal::SIGKILL);
+    daemon.wait();
+    wait_until_programs_are_freed();
+    let next = Daemon::start(&["--attach", "kprobe"]);
+    assert_pins_are_accounted_for(&next);
+    end(next);
+}
+
 #[test]
 fn a_daemon_killed_at_any_point_of_its_start_leaves_nothing() {
     let definitions = || kprobe_events().matches("p:pinwatch_").count();
@@ -224,12 +234,7 @@ fn a_daemon_killed_at_any_point_of_its_start_leaves_nothing() {
     for (what, reached) in points {
         let daemon = Daemon::spawn(&["--attach", "kprobe"]);
         wait_until(what, PATIENCE, reached);
-        daemon.signal(Signal::SIGKILL);
-        daemon.wait();
-        wait_until_programs_are_freed();
-        let next = Daemon::start(&["--attach", "kprobe"]);
-        assert_pins_are_accounted_for(&next);
-        end(next);
+        kill_and_start_another(daemon);
     }
 }
 
@@ -247,12 +252,7 @@ fn a_daemon_killed_at_any_point_of_its_end_leaves_nothing() {
         let all = definitions();
         daemon.signal(Signal::SIGTERM);
         wait_until(what, PATIENCE, || definitions() <= still_there(all));
-        daemon.signal(Signal::SIGKILL);
-        daemon.wait();
-        wait_until_programs_are_freed();
-        let next = Daemon::start(&["--attach", "kprobe"]);
-        assert_pins_are_accounted_for(&next);
-        end(next);
+        kill_and_start_another(daemon);
     }
 }
 
