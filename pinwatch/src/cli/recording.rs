@@ -53,7 +53,7 @@ pub struct Record {
   pinwatch replay pins.pw --as tail --failed
   pinwatch replay pins.pw --as report
 
-The metrics are those of the daemon at the end of the recording, without the metrics of its own process.
+The metrics are those of the daemon at the end of the recording, without those of its own process and of memory that is pinned now.
 `pinwatch top --replay FILE` shows a recording on the full screen.")]
 pub struct Replay {
     /// Recording to read
