@@ -37,25 +37,30 @@ pub const ARM64_BY_DEFAULT: Option<&str> = None;
 pub const ARM64_TESTS: &str = "counts::";
 
 /// Tests that depend little on the kernel, and where they run unless they are named.
-const ONLY_ON: [(&str, &[&str]); 14] = [
+const ONLY_ON: [(&str, &[&str]); 16] = [
+    // Up to 5.12 stock kernels migrate nothing.
+    ("blockers::", &["6.1", "6.12", "7.3"]),
     ("dead_hooks::", &THREE),
-    ("disruption::", &THREE),
+    ("disruption::", &TWO),
     // They wait for the emulated machine most of the time: a processor that goes offline, a full disk.
     ("faults::", &["6.12"]),
     ("fold::", &THREE),
     ("in_flight::", &THREE),
     ("kills::", &THREE),
     ("lifecycle::", &THREE),
+    ("pinned::", &TWO),
     ("privileges::", &THREE),
     ("recordings::", &THREE),
     ("restart::", &THREE),
-    ("series::", &THREE),
+    ("series::", &TWO),
     ("surroundings::", &["6.12"]),
-    ("tail::", &THREE),
-    ("watchers::", &THREE),
+    ("tail::", &TWO),
+    ("watchers::", &TWO),
 ];
 /// The oldest kernel, the newest, and one between.
 const THREE: [&str; 3] = ["5.10", "6.12", "7.3"];
+/// A kernel that does not preempt BPF programs, and one that does.
+const TWO: [&str; 2] = ["6.12", "7.3"];
 
 /// The kernel whose guest can have more processors than it has.
 const POSSIBLE_CPUS: (&str, [&str; 2]) = ("6.18", ["-smp", "2,maxcpus=16"]);
