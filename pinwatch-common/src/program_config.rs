@@ -57,8 +57,8 @@ pub struct ProgramConfig {
     /// 1 if each pass pins its range by one call of `__get_user_pages`, and that shows the passes, else 0.
     /// Pinning again without a migration then shows that the pass before found unpinnable pages.
     pub gup_shows_found: u32,
-    /// Always 0.
-    pub reserved: u32,
+    /// 1 if the programs may read memory of the running process, else 0.
+    pub reads_user: u32,
 }
 
 /// Where the properties of a folio are in its `struct page`s, in bytes from the first; bits of its flags.

@@ -76,6 +76,9 @@ pub fn origin() -> u8 {
 /// The buffer of `bytes` at this address of the running process, for a write(2). `None` if its beginning cannot be read.
 #[inline(always)]
 fn written(buffer: u64, bytes: u64) -> Option<Written> {
+    if config!(reads_user) == 0 {
+        return None;
+    }
     // SAFETY: the helper checks the address and handles faults.
     let head = unsafe { bpf_probe_read_user(buffer as *const [u64; 3]) }.ok()?;
     Some(Written { head, bytes })

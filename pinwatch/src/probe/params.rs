@@ -42,6 +42,8 @@ pub struct Globals {
     /// Offset of `nr_entries` in `struct pages_or_folios`; `None` if it is unknown or cannot be read.
     pub nr_entries_offset: Option<u64>,
     pub user_regs: UserRegs,
+    /// Whether the buffer of a write(2) may be read. Under lockdown for confidentiality the loader finds no helper for it.
+    pub reads_user: bool,
     /// Position of the zone in a page's flags; `None` if zones are not sampled.
     pub zone_bits: Option<ZoneBits>,
     /// Where the properties of a folio are; `None` if blockers are not inspected.
@@ -91,6 +93,7 @@ impl Globals {
             } else {
                 UserRegs::Unknown
             },
+            reads_user: reads_memory(facts),
             zone_bits: zone_bits(facts)
                 .ok()
                 .filter(|_| takes(decisions, Measurement::Zones)),
@@ -158,7 +161,7 @@ impl Globals {
             unseen: self.unseen,
             counts_unpinnable: self.counts_unpinnable.into(),
             gup_shows_found: self.gup_shows_found.into(),
-            reserved: 0,
+            reads_user: self.reads_user.into(),
         }
     }
 }

@@ -292,6 +292,7 @@ fn globals(plan: &Plan) -> [String; 8] {
         can_disable_preemption,
         scans_again,
         unseen,
+        reads_user,
         folio,
         pageblock,
     } = plan.globals;
@@ -308,6 +309,7 @@ fn globals(plan: &Plan) -> [String; 8] {
     // Each isolation shows more.
     assert!(!gup_shows_found || isolate_counts == 0);
     assert_eq!(unseen, 0);
+    assert!(reads_user);
     let preempts = match (preempts, can_disable_preemption) {
         (false, _) => "no",
         (true, false) => "yes",
