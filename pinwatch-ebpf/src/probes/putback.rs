@@ -32,8 +32,8 @@ fn put_back(list: impl FnOnce() -> u64) {
 
 /// A separate function: few pins get here.
 ///
-/// Keeps what it found in the slot, not in a register: what the verifier reads from memory is any number, so
-/// the paths through one folio end before the next.
+/// Stores each result in the slot. The verifier knows nothing about a value that it loads from memory, so it does not follow
+/// each path through one folio into the next folio.
 #[inline(never)]
 fn inspect(mut slot: Held, list: u64) {
     let blockers = &raw mut slot.pin.blockers;

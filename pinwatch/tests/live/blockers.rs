@@ -12,7 +12,7 @@ use super::watchers::Tail;
 
 const FILE: &str = "/tmp/blockers.pw";
 
-/// A load, and what it leaves behind: kind, memory, folios.
+/// A load, and the blockers that it makes: their kind, memory and number.
 struct Held {
     args: &'static [&'static str],
     kind: &'static str,

@@ -321,7 +321,7 @@ fn with_tracefs_read_only_pins_are_counted() {
 
 /// As in a container with AppArmor's default profile.
 #[test]
-fn without_a_tracefs_to_write_check_says_what_is_lost_and_pins_are_counted() {
+fn check_names_the_loss_and_pins_are_counted_if_tracefs_is_not_writable() {
     let change = "mount -o remount,bind,ro /sys/kernel/tracing && umount -l /sys/kernel/debug";
     with_mounts(change, || {
         let check = Command::new("pinwatch")

@@ -1,5 +1,4 @@
-//! What the rest of the system can do to the daemon's view of it: hidepid, namespaces, and clocks. docs/service.md has
-//! what each one means.
+//! A daemon with hidepid, in namespaces, and while clocks change. docs/service.md describes the effects.
 
 use std::fs;
 use std::process::Command;
@@ -76,7 +75,7 @@ fn with_hidepid_pins_are_counted_and_events_have_names() {
 }
 
 #[test]
-fn in_another_pid_namespace_no_id_is_taken_for_a_thread_of_it() {
+fn a_daemon_in_another_pid_namespace_reads_no_procfs_of_equal_ids() {
     let daemon = start_in(CloneFlags::CLONE_NEWPID, &[]);
     assert_pins_have_names(&daemon);
     if can_wait_for_faults() {

@@ -297,7 +297,7 @@ fn globals(plan: &Plan) -> [String; 8] {
         pageblock,
     } = plan.globals;
     assert!(fast_path);
-    // Debian's 5.10 has no CMA, so nothing of it is migrated.
+    // Debian builds 5.10 without CMA, so a pin migrates nothing there.
     let migrates = plan.era != "cma";
     let sees_blockers = folio.is_some_and(|folio| folio.pincount > 0 && folio.hugetlb_mask > 0);
     assert_eq!(sees_blockers, migrates);

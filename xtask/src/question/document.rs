@@ -214,7 +214,7 @@ fn claims(measured: &Measured, rules: &str) -> Result<String> {
     Ok(text)
 }
 
-/// A verdict, and what it lacks if it is undecided.
+/// A verdict. An undecided one names the missing data.
 fn full(finding: &Finding) -> String {
     let why = finding.needs.as_ref().or(finding.reason.as_ref());
     let why = why.map(|why| format!(": {why}")).unwrap_or_default();
