@@ -87,8 +87,9 @@ pub struct Wanted {
 }
 
 /// Symbols without a hook whose presence shows a feature of the kernel.
-const FEATURE_SYMBOLS: [&str; 5] = [
+const FEATURE_SYMBOLS: [&str; 6] = [
     MANY_ARGUMENTS,
+    DRAIN_FOR_FOLIO,
     "cma_alloc",
     "register_kprobe",
     "register_ftrace_direct",
@@ -97,6 +98,10 @@ const FEATURE_SYMBOLS: [&str; 5] = [
 
 /// Test function of the kernel for trampolines with more than six arguments (6.6).
 pub const MANY_ARGUMENTS: &str = "bpf_modify_return_test2";
+
+/// A function of 7.3 that drains for one folio of a collect (fc6415a384f0). The compiler builds `lru_add_drain_all`
+/// into it, and what is left to call, `__lru_add_drain_all`, is `notrace`.
+pub const DRAIN_FOR_FOLIO: &str = "lru_cache_drain_for_folio";
 
 /// A function that exists only with a virtual memmap. Without memory hotplug the kernel discards it after its
 /// start.

@@ -36,6 +36,10 @@ impl Stall {
                 "waiting in drain {} for another CPU or another drain",
                 pin.drains
             )),
+            // Nothing else in a collect sleeps. Kernels whose drains cannot be hooked count their time as collect.
+            _ if is(Phase::Collect) && self.sleeps => {
+                Some("waiting in a drain for another CPU or another drain".to_owned())
+            }
             _ => None,
         }
     }
@@ -83,6 +87,12 @@ mod tests {
             sleeps.activity(&pin(Phase::Drain)).as_deref(),
             Some(expected)
         );
+        let expected = "waiting in a drain for another CPU or another drain";
+        assert_eq!(
+            sleeps.activity(&pin(Phase::Collect)).as_deref(),
+            Some(expected)
+        );
+        assert_eq!(Stall::default().activity(&pin(Phase::Collect)), None);
         assert_eq!(sleeps.activity(&pin(Phase::Gup)), None);
         assert_eq!(Stall::default().activity(&pin(Phase::Drain)), None);
     }

@@ -16,7 +16,7 @@ use super::table::{
 };
 use crate::kernel::btf::Prototype;
 use crate::kernel::defects::{era, looks_at_cma_only, repeats_scans};
-use crate::kernel::facts::Facts;
+use crate::kernel::facts::{DRAIN_FOR_FOLIO, Facts};
 use crate::kernel::folios::{folio_layout, pageblock_layout};
 use crate::kernel::zones::zone_bits;
 
@@ -190,6 +190,11 @@ fn decide(measurement: Measurement, facts: &Facts, selection: &Selection) -> Ver
             return Verdict::NotApplicable {
                 reason: only_cma.to_owned(),
             };
+        }
+        M::Drains if exists(DRAIN_FOR_FOLIO, facts) => {
+            let reason =
+                format!("{DRAIN_FOR_FOLIO} drains without calling a function that can be hooked");
+            return Verdict::Lost { reason };
         }
         // Pages that a migration receives, and failed isolations.
         M::Unpinnable => return with_migrations(facts, selection),

@@ -1,8 +1,10 @@
 //! Runs `pinwatch load` and reads its log: the ground truth of these tests.
 
+use std::fs;
 use std::ops::RangeInclusive;
 use std::process::{Child, Command, Stdio};
 
+use pinwatch::kernel::facts::DRAIN_FOR_FOLIO;
 use serde_json::Value;
 
 /// The log of one load.
@@ -121,6 +123,14 @@ pub fn kernel() -> Kernel {
 /// Whether a pin migrates pages out of ZONE_MOVABLE.
 pub fn moves_pages() -> bool {
     kernel() != Kernel::CmaOnly
+}
+
+/// Whether no hook shows the drains of this kernel.
+pub fn hides_drains() -> bool {
+    let symbols = fs::read_to_string("/proc/kallsyms").expect("procfs");
+    symbols
+        .lines()
+        .any(|line| line.split(' ').nth(2) == Some(DRAIN_FOR_FOLIO))
 }
 
 /// Whether a pin can drop the mmap lock and wait for a fault: from 6.5 on.

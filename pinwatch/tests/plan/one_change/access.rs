@@ -10,7 +10,7 @@ use pinwatch::probe::decision::{Kind, Verdict};
 use pinwatch::probe::plan::{Plan, Prefer, UserRegs};
 use pinwatch::probe::table::Measurement;
 
-use super::{COLLECT, GLL, attached, kernel, lost};
+use super::{COLLECT, GLL, attached, complete, kernel, lost};
 use crate::{LOWER_BOUND, PREFERENCES, SHEETS, verdict};
 
 #[test]
@@ -57,7 +57,7 @@ fn without_tracefs_kprobes_are_degraded_and_say_what_is_lost() {
         let facts = kernel(sheet, |facts| facts.tracefs = None);
         let plan = Plan::new(&facts, Prefer::Kprobe);
         assert!(plan.is_degraded() && plan.misses_uncounted());
-        let with = Plan::new(&SHEETS[sheet], Prefer::Kprobe);
+        let with = Plan::new(&complete(sheet), Prefer::Kprobe);
         assert!(!with.is_degraded() && !with.misses_uncounted());
         let probes = Plan::new(&facts, Prefer::Auto)
             .attachments()
@@ -182,7 +182,7 @@ fn only_lockdown_for_confidentiality_refuses_kprobes() {
         let locked = |mode: &str| kernel(sheet, |facts| facts.lockdown = Some(mode.to_owned()));
         for prefer in PREFERENCES {
             let plan = Plan::new(&locked("integrity"), prefer);
-            assert_eq!(plan, Plan::new(&SHEETS[sheet], prefer), "{sheet}");
+            assert_eq!(plan, Plan::new(&complete(sheet), prefer), "{sheet}");
             let plan = Plan::new(&locked("confidentiality"), prefer);
             assert!(plan.unusable.is_empty(), "{sheet}: {:?}", plan.unusable);
             for (measurement, hook) in plan.attachments() {
