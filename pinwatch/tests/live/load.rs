@@ -109,7 +109,7 @@ pub enum Kernel {
 
 /// Release of the running kernel, as `uname -r` prints it.
 pub fn release() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("procfs")
+    fs::read_to_string("/proc/sys/kernel/osrelease").expect("procfs")
 }
 
 pub fn kernel() -> Kernel {
