@@ -212,6 +212,8 @@ pub struct CpuCells {
     pub fast: FastCells,
     /// Folios that failed migrations left behind.
     pub blockers: BlockerCells,
+    /// Registrations that RLIMIT_MEMLOCK refused, by [`Origin`](crate::record::Origin).
+    pub memlock_refusals: [u64; ORIGINS],
     /// By [`Loss`](crate::loss::Loss).
     pub losses: [u64; LOSSES],
 }
@@ -295,6 +297,12 @@ impl Plain {
             collect_ns,
         })
     }
+}
+
+/// Counts a registration that RLIMIT_MEMLOCK refused. `origin` is as in [`Pin::origin`].
+#[inline(always)]
+pub fn count_memlock_refusal<A: Add>(refusals: &mut [u64; ORIGINS], origin: u8) {
+    count::<A, _>(refusals, opaque(origin_index(origin)));
 }
 
 /// Adds a finished pin.

@@ -35,7 +35,7 @@ pub const LOSSES: usize = 9;
 ///
 /// The kernel can skip such programs, and before 6.7 it does not count how often. The number of
 /// skipped runs is the probe's hits minus the program's runs.
-pub const PROBES: [&str; 24] = [
+pub const PROBES: [&str; 27] = [
     "pin_enter_kprobe",
     "pin_enter_kprobe_stack",
     "pin_exit_kretprobe",
@@ -60,6 +60,9 @@ pub const PROBES: [&str; 24] = [
     "found_kprobe",
     "swept_kretprobe",
     "putback_kprobe",
+    "io_account_kretprobe",
+    "umem_create_kretprobe",
+    "locked_account_kretprobe",
 ];
 
 /// Index of a program in [`PROBES`].

@@ -65,7 +65,7 @@ static mut LISTENING: Listening = Listening::NOBODY;
 
 #[used]
 #[unsafe(no_mangle)]
-static PINWATCH_ABI_9: u32 = ABI_VERSION;
+static PINWATCH_ABI_10: u32 = ABI_VERSION;
 
 /// Whether a follower is connected.
 #[inline(always)]

@@ -40,7 +40,7 @@ JSON: one object per pin with the fields
   pages          base pages in the range
   expected_pins  long-term pins that the kernel makes for this system call: one per GiB for
                  io_uring, one per page of pointers (512) for rdma and vfio, up to the one that fails; 0 for
-                 odirect and process_vm. The kernel makes fewer where GUP-fast takes all pages of a
+                 odirect and process_vm, and where --memlock refuses the range before the pin. The kernel makes fewer where GUP-fast takes all pages of a
                  pin: pages outside ZONE_MOVABLE (io_uring from 6.12 on and rdma, see --fresh), and
                  all touched pages for rdma before 5.13. It makes more for vfio before 5.13, which
                  pins page by page and some pages twice, and up to 6.12 if one page is left over
@@ -78,7 +78,7 @@ pub struct Args {
     /// Make the pins of an evaluation: several scenarios in turn, each in a thread with the name of the scenario;
     /// --repeat multiplies them
     #[arg(long, conflicts_with_all = ["scenario", "via", "pages", "threads", "memory", "access", "hold", "company", "same_range"])]
-    #[arg(conflicts_with_all = ["hold_for", "stall_for", "fresh", "in_child", "file", "device"])]
+    #[arg(conflicts_with_all = ["hold_for", "stall_for", "fresh", "in_child", "file", "device", "memlock"])]
     pub evaluation: bool,
 
     /// The system call that pins [default: io_uring]
@@ -148,6 +148,11 @@ pub struct Args {
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<String>,
 
+    /// Set RLIMIT_MEMLOCK to this number of pages and drop CAP_IPC_LOCK, so that the kernel refuses larger ranges
+    /// [default: raise the limit as far as possible]
+    #[arg(long, value_name = "PAGES", value_parser = clap::value_parser!(u64).range(1..1 << 30))]
+    pub memlock: Option<u64>,
+
     /// Print one JSON object per pin, and a last one with the summary
     #[arg(long)]
     pub json: bool,
@@ -197,6 +202,7 @@ impl Args {
             stall_for: self.stall_for.unwrap_or(base.stall_for),
             file: self.file.or(base.file),
             device: self.device.or(base.device),
+            memlock: self.memlock.or(base.memlock),
         };
         match plan.contradiction() {
             Some(why) => Err(Unavailable::because(why)),

@@ -10,7 +10,7 @@ use crate::host::{disruption, prepare};
 use crate::memory::placement::PlacementReader;
 use crate::plan::Plan;
 use crate::report::Style;
-use crate::spec::{Memory, huge};
+use crate::spec::{Memory, huge, page_size};
 use crate::{oom_child, preflight, runner, sys};
 
 pub fn run_plan(mut plan: Plan, style: Style, disruptive: bool) -> anyhow::Result<ExitCode> {
@@ -25,10 +25,15 @@ pub fn run_plan(mut plan: Plan, style: Style, disruptive: bool) -> anyhow::Resul
     plan.settle(zones)?;
     disruption::consent(&plan, &Host::this(), disruptive)?;
     preflight::fits(&plan, zones)?;
-    preflight::warn_of_memlock_limit(&plan);
+    if plan.memlock.is_none() {
+        preflight::warn_of_memlock_limit(&plan);
+    }
     // Restores the host when dropped, after everything below.
     let session = Session::begin(disruptive);
     let device = prepare_host(&plan, &session)?;
+    if let Some(pages) = plan.memlock {
+        sys::limit_memlock(pages * page_size() as u64)?;
+    }
     if plan.in_child {
         return oom_child::run(&plan, &device, style);
     }

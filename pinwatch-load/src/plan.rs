@@ -27,6 +27,8 @@ pub struct Plan {
     pub stall_for: Duration,
     pub file: Option<PathBuf>,
     pub device: Option<String>,
+    /// RLIMIT_MEMLOCK in base pages, without CAP_IPC_LOCK; `None` raises the limit as far as possible.
+    pub memlock: Option<u64>,
 }
 
 impl Plan {
@@ -89,6 +91,16 @@ impl Plan {
             Pages::Mib(mib) => (mib << 20) / page_size(),
             Pages::AllNonMovable => 0,
         }
+    }
+
+    /// Whether the kernel refuses each range for RLIMIT_MEMLOCK before it pins a page. io_uring and VFIO check the limit
+    /// after a pin.
+    pub fn is_refused_before_pin(&self) -> bool {
+        let checks_first = self.via == Via::Xdp || self.via.is_rdma();
+        checks_first
+            && self
+                .memlock
+                .is_some_and(|limit| self.pages() as u64 > limit)
     }
 
     /// Physical base pages that all ranges use together.

@@ -244,7 +244,11 @@ impl Job<'_> {
             via: self.plan.via,
             memory: self.plan.memory,
             pages: self.plan.pages(),
-            expected_pins: pinner::expected_pins(self.plan.via, self.plan.pages()),
+            expected_pins: if self.plan.is_refused_before_pin() {
+                0
+            } else {
+                pinner::expected_pins(self.plan.via, self.plan.pages())
+            },
             result,
             errno: result.errno(),
             started_ns: Some(attempt.started_ns),

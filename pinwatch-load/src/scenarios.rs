@@ -36,6 +36,7 @@ pub const DEFAULTS: Plan = Plan {
     stall_for: Duration::from_secs(5),
     file: None,
     device: None,
+    memlock: None,
 };
 
 pub const SCENARIOS: &[Scenario] = &[
@@ -233,6 +234,16 @@ pub const SCENARIOS: &[Scenario] = &[
             memory: Memory::Thp,
             pages: Pages::Huge(2),
             hold: Hold::Pages(1),
+            ..DEFAULTS
+        },
+    },
+    Scenario {
+        name: "memlock",
+        does: "Registers 256 touched pages, 3 times, without CAP_IPC_LOCK while RLIMIT_MEMLOCK allows 64 pages.",
+        expect: "ENOMEM on every kernel: io_uring pins the pages first, and unpins them. AF_XDP: ENOBUFS, before the pin. 5.10 refuses the ring of io_uring itself where root has BPF maps: use `--via xdp` there.",
+        plan: Plan {
+            memlock: Some(64),
+            repeat: 3,
             ..DEFAULTS
         },
     },

@@ -1,6 +1,8 @@
 //! Small edges to the system: the clock, the memory lock limit, names of errors.
 #![forbid(unsafe_code)]
 
+use anyhow::Context as _;
+use caps::{CapSet, Capability};
 use nix::errno::Errno;
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 use nix::time::{ClockId, clock_gettime};
@@ -20,6 +22,14 @@ pub fn raise_memlock_limit() {
         // Every process may raise the soft limit to the hard one.
         let _ = setrlimit(resource, hard, hard);
     }
+}
+
+/// Lowers RLIMIT_MEMLOCK to this number of bytes, and drops CAP_IPC_LOCK from this thread and from those that it starts later:
+/// with it, the kernel ignores the limit.
+pub fn limit_memlock(bytes: u64) -> anyhow::Result<()> {
+    setrlimit(Resource::RLIMIT_MEMLOCK, bytes, bytes).context("cannot lower RLIMIT_MEMLOCK")?;
+    caps::drop(None, CapSet::Effective, Capability::CAP_IPC_LOCK)
+        .context("cannot drop CAP_IPC_LOCK")
 }
 
 /// The C library's text of an errno. Rust's own text ends in its number.

@@ -8,5 +8,6 @@ mod pass;
 mod pin;
 mod programs;
 mod putback;
+mod refusal;
 mod stack;
 mod thread;

@@ -123,6 +123,13 @@ impl State {
         self.cells.losses[loss as usize]
     }
 
+    /// Registrations that RLIMIT_MEMLOCK refused, by origin; nothing if they are not counted.
+    pub fn memlock_refusals(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let counted = self.takes(Measurement::Refusals);
+        let refusals = ORIGIN_NAMES.into_iter().zip(self.cells.memlock_refusals);
+        refusals.filter(move |_| counted)
+    }
+
     /// Whether a measurement has a hook that runs.
     #[must_use]
     pub fn takes(&self, measurement: Measurement) -> bool {

@@ -31,6 +31,9 @@ pub struct View {
     /// Origins with at least one pin.
     pub origins: Vec<Origin>,
     pub failures: Vec<Failures>,
+    /// Registrations that the kernel refused although no pin failed; without zeros.
+    #[serde(default)]
+    pub refusals: Vec<Refusals>,
     /// Seconds that all pins spent in each phase.
     pub phases: Vec<(String, f64)>,
     pub pages: Pages,
@@ -83,6 +86,14 @@ pub struct Failures {
     pub origin: String,
     pub errno: String,
     pub cause: String,
+    pub count: u64,
+}
+
+/// Number of refused registrations of one origin, for one reason.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Refusals {
+    pub origin: String,
+    pub reason: String,
     pub count: u64,
 }
 
@@ -157,6 +168,15 @@ impl View {
                 .filter(|origin| origin.pins > 0)
                 .collect(),
             failures: failures(pins).map(Failures::from).collect(),
+            refusals: state
+                .memlock_refusals()
+                .filter(|(_, count)| *count > 0)
+                .map(|(origin, count)| Refusals {
+                    origin: origin.to_owned(),
+                    reason: "memlock".to_owned(),
+                    count,
+                })
+                .collect(),
             phases: PHASE_NAMES
                 .iter()
                 .zip(pins.phase_ns())
@@ -193,6 +213,12 @@ impl View {
     #[must_use]
     pub fn failed(&self) -> u64 {
         bounded::sum(self.failures.iter().map(|failures| failures.count))
+    }
+
+    /// Number of registrations that the kernel refused although no pin failed.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        bounded::sum(self.refusals.iter().map(|refusals| refusals.count))
     }
 }
 

@@ -11,9 +11,7 @@ pub use super::params::{Globals, UserRegs};
 use super::params::{foll_longterm, nr_entries_offset, user_regs};
 pub use super::selection::{Prefer, Selection};
 use super::silence::silence_of_functions;
-use super::table::{
-    Hook, HookRow, Measurement, NR_ENTRIES, ROWS, TracingPrograms, is_hook_of, shows_scans,
-};
+use super::table::{Hook, HookRow, Measurement, NR_ENTRIES, ROWS, is_hook_of, shows_scans};
 use crate::kernel::btf::Prototype;
 use crate::kernel::defects::{era, looks_at_cma_only, repeats_scans};
 use crate::kernel::facts::{DRAIN_FOR_FOLIO, Facts};
@@ -198,6 +196,7 @@ fn decide(measurement: Measurement, facts: &Facts, selection: &Selection) -> Ver
         }
         // Pages that a migration receives, and failed isolations.
         M::Unpinnable => return with_migrations(facts, selection),
+        M::Refusals => return refusals(facts, prefer),
         M::MemfdEntry | M::MemfdReturn if !exists("memfd_pin_folios", facts) => {
             return Verdict::NotApplicable {
                 reason: "this kernel has no memfd_pin_folios".to_owned(),
@@ -227,6 +226,42 @@ fn with_migrations(facts: &Facts, selection: &Selection) -> Verdict {
         return Verdict::Off { reason };
     }
     decide(migrations, facts, selection)
+}
+
+/// Verdict on refusals: each program at the first function that the kernel accepts. The note lists programs without one.
+fn refusals(facts: &Facts, prefer: Prefer) -> Verdict {
+    let mut attachments: Vec<Attachment> = Vec::new();
+    let (mut notes, mut refused) = (Vec::new(), Vec::new());
+    let rows = ROWS.iter();
+    for row in rows.filter(|row| row.measurement == Measurement::Refusals) {
+        let is_taken = |hook: &Attachment| row.hook.programs().any(|one| one == hook.program);
+        if attachments.iter().any(is_taken) {
+            continue;
+        }
+        match try_row(row, facts, prefer) {
+            Ok((attachment, note)) => {
+                attachments.push(attachment);
+                notes.extend(note);
+            }
+            Err(refusal) => refused.push((row, refusal)),
+        }
+    }
+    let has_program = |row: &HookRow| {
+        let mut hooks = attachments.iter();
+        hooks.any(|hook| row.hook.programs().any(|one| one == hook.program))
+    };
+    refused.retain(|(row, _)| !has_program(row));
+    let refused: Vec<_> = refused.into_iter().map(|(_, refusal)| refusal).collect();
+    if attachments.is_empty() {
+        let reason = summarise(&refused);
+        return Verdict::Lost { reason };
+    }
+    notes.dedup();
+    if !refused.is_empty() {
+        notes.push(format!("not all are counted: {}", summarise(&refused)));
+    }
+    let note = (!notes.is_empty()).then(|| notes.join("; "));
+    Verdict::Attach { attachments, note }
 }
 
 /// Note on passes of the loop up to 5.12.
@@ -343,39 +378,10 @@ fn exists(function: &str, facts: &Facts) -> bool {
 /// Names of all programs in the table, sorted, for docs and tests.
 #[must_use]
 pub fn programs() -> Vec<&'static str> {
-    let of_twins = |programs: &TracingPrograms| {
-        let TracingPrograms {
-            alone,
-            first,
-            second,
-            third,
-        } = *programs;
-        [alone, first, second].into_iter().chain(third)
-    };
-    let of = |hook: &Hook| -> Vec<&'static str> {
-        let (twins, probe) = match hook {
-            Hook::Entry {
-                fentry: twins,
-                kprobe: probe,
-                ..
-            }
-            | Hook::Return {
-                fexit: twins,
-                kretprobe: probe,
-                ..
-            } => (twins.as_ref(), probe.as_ref()),
-            Hook::Tracepoint { programs, .. } => (Some(programs), None),
-        };
-        let twins = twins.into_iter().flat_map(of_twins);
-        let probes = probe.into_iter();
-        twins
-            .chain(probes.flat_map(|probe| [probe.alone, probe.counted]))
-            .collect()
-    };
     let hooks = ROWS
         .iter()
         .flat_map(|row| std::iter::once(&row.hook).chain(row.also));
-    let mut names: Vec<_> = hooks.flat_map(of).collect();
+    let mut names: Vec<_> = hooks.flat_map(Hook::programs).collect();
     names.sort_unstable();
     names.dedup();
     names

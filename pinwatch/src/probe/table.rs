@@ -39,11 +39,12 @@ pub enum Measurement {
     Zones,
     Blockers,
     FastPath,
+    Refusals,
     ThreadExit,
 }
 
 impl Measurement {
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::PinEntry,
         Self::PinReturn,
         Self::Passes,
@@ -62,6 +63,7 @@ impl Measurement {
         Self::Zones,
         Self::Blockers,
         Self::FastPath,
+        Self::Refusals,
         Self::ThreadExit,
     ];
 
@@ -87,6 +89,7 @@ impl Measurement {
             Self::Zones => "zones",
             Self::Blockers => "blockers",
             Self::FastPath => "fast_path",
+            Self::Refusals => "refusals",
             Self::ThreadExit => "thread_exit",
         }
     }
@@ -129,6 +132,7 @@ impl Measurement {
             Self::Zones => "the zones of returned pages are not sampled",
             Self::Blockers => "folios that a failed migration left are not inspected",
             Self::FastPath => "calls that GUP-fast finishes are not counted",
+            Self::Refusals => "registrations that RLIMIT_MEMLOCK refuses are not counted",
             Self::ThreadExit => "a pin whose return is lost stays in flight after its thread ends",
         }
     }
@@ -187,6 +191,35 @@ impl Hook {
             Self::Entry { function, .. } | Self::Return { function, .. } => function,
             Self::Tracepoint { name, .. } => name,
         }
+    }
+
+    /// Names of its programs, some of them more than once.
+    pub fn programs(&self) -> impl Iterator<Item = &'static str> + use<> {
+        let (twins, probe) = match *self {
+            Self::Entry {
+                fentry: twins,
+                kprobe: probe,
+                ..
+            }
+            | Self::Return {
+                fexit: twins,
+                kretprobe: probe,
+                ..
+            } => (twins, probe),
+            Self::Tracepoint { programs, .. } => (Some(programs), None),
+        };
+        let of_twins = |programs: TracingPrograms| {
+            let TracingPrograms {
+                alone,
+                first,
+                second,
+                third,
+            } = programs;
+            [alone, first, second].into_iter().chain(third)
+        };
+        let twins = twins.into_iter().flat_map(of_twins);
+        let probe = probe.into_iter();
+        twins.chain(probe.flat_map(|probe| [probe.alone, probe.counted]))
     }
 
     fn accepts(&self, kind: Kind) -> bool {
@@ -534,6 +567,13 @@ pub const ROWS: &[HookRow] = &[
         also: &[returns!(FAST_OLD, own_first!("fast_exit_fexit"), one_kprobe!("fast_exit_kretprobe"))],
         ..row(Measurement::FastPath, entry!(FAST_OLD, own_first!("fast_enter_fentry"), one_kprobe!("fast_enter_kprobe")), fast_args)
     },
+    // Rows with different programs are for different interfaces, and no alternatives. By kretprobe alone: the second of two programs could not see whether
+    // the first has counted.
+    // From 6.18 on the first calls the second inline.
+    row(Measurement::Refusals, kretprobe("io_account_mem", one_kprobe!("io_account_kretprobe")), any),
+    row(Measurement::Refusals, kretprobe("__io_account_mem", one_kprobe!("io_account_kretprobe")), args::<2>),
+    row(Measurement::Refusals, kretprobe("xdp_umem_create", one_kprobe!("umem_create_kretprobe")), args::<1>),
+    row(Measurement::Refusals, kretprobe("__account_locked_vm", one_kprobe!("locked_account_kretprobe")), args::<5>),
     row(Measurement::ThreadExit, tracepoint!("sched_process_exit", "thread_exit_tp"), any),
 ];
 

@@ -32,6 +32,7 @@ mod pinned;
 mod privileges;
 mod reads;
 mod recordings;
+mod refusals;
 mod restart;
 mod round;
 mod scenarios;

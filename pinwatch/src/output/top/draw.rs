@@ -113,6 +113,9 @@ impl Top {
         if !causes.is_empty() {
             second += &format!(": {}", listed(causes));
         }
+        if data.view.refused() > 0 {
+            second += &format!("; {} refused (RLIMIT_MEMLOCK)", data.view.refused());
+        }
         if data.lost.total() > 0 {
             second += &format!("; {} events lost", data.lost.total());
         }

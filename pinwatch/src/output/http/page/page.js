@@ -116,6 +116,7 @@ function draw() {
   set("pins-rate", step ? rate(step.pins) : "");
   set("failed", count(failed));
   set("failed-rate", step ? rate(step.failed) : "");
+  set("refused", count(sum(view.refusals ?? [], (refusals) => refusals.count)));
   set("in-flight", count(view.in_flight));
   set("oldest", view.oldest.length ? `oldest ${duration(view.oldest[0].age_seconds * 1e9)}` : "");
   set("passes-mean", pins ? (passes / pins).toFixed(2) : "–");

@@ -1,0 +1,37 @@
+//! Registrations that RLIMIT_MEMLOCK refuses, before their pin (AF_XDP) or after it (io_uring), so no pin fails:
+//!
+//! ```c
+//! int io_account_mem([...], unsigned long nr_pages);                    // io_uring, inlined up to 6.12
+//! int __io_account_mem(struct user_struct *, unsigned long nr_pages);   // inlined in 5.10, and in the above
+//! struct xdp_umem *xdp_umem_create(struct xdp_umem_reg *);              // AF_XDP
+//! int __account_locked_vm(struct mm_struct *, unsigned long pages, bool inc, struct task_struct *, bool bypass);
+//! ```
+//!
+//! Each is called once per registration; `__io_account_mem` also once per zero-copy send of a process without
+//! CAP_IPC_LOCK. Accounting fails for this reason only. Of `xdp_umem_create`, it is the only source of `ENOBUFS`
+//! (`xdp_umem_account_pages`).
+
+use pinwatch_common::fold::count_memlock_refusal;
+
+use super::programs::programs;
+use crate::kernel;
+use crate::maps::{Shared, cells};
+
+const ENOMEM: i32 = 12;
+const ENOBUFS: i32 = 105;
+
+programs! {
+    kretprobe io_account_kretprobe(ctx) { returned(ctx.ret(), ENOMEM) }
+    /// The lower half of an error pointer is the errno. That of an allocated umem is aligned.
+    kretprobe umem_create_kretprobe(ctx) { returned(ctx.ret(), ENOBUFS) }
+    kretprobe locked_account_kretprobe(ctx) { returned(ctx.ret(), ENOMEM) }
+}
+
+#[inline(always)]
+fn returned(ret: i32, refusal: i32) {
+    if ret == -refusal
+        && let Some(cells) = cells()
+    {
+        count_memlock_refusal::<Shared>(&mut cells.memlock_refusals, kernel::origin());
+    }
+}
