@@ -8,6 +8,7 @@ use bytemuck::{Pod, Zeroable};
 use crate::blocker::{BLOCKER_BITS, BLOCKERS, Blocker, HOLDS, MEMORIES, PLACES};
 use crate::cause::{FAILURES, failure_index};
 use crate::histogram::{DURATION_BUCKETS, PASS_BUCKETS, duration_bucket, pass_bucket};
+use crate::hold::{HOLD_BUCKETS, HoldOutcome, HoldRecord, hold_bucket};
 use crate::loss::LOSSES;
 use crate::origin::origin_index;
 use crate::record::{ISOLATES, ORIGINS, PHASES, Phase, Pin, ZONES};
@@ -194,6 +195,25 @@ pub struct BlockerCells {
     pub places: [[u64; PLACES]; PLACES],
 }
 
+/// Holds of one kind of blocker ([`crate::hold`]).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct HoldCells {
+    /// Sum of the holds that ended, in nanoseconds.
+    pub sum_ns: u64,
+    /// Holds that ended, by [`hold_bucket`].
+    pub buckets: [u64; HOLD_BUCKETS],
+    /// As [`HoldOutcome::CutOff`].
+    pub cut_off: u64,
+    /// As [`HoldOutcome::NoRoom`].
+    pub no_room: u64,
+    /// As [`HoldOutcome::Unclear`].
+    pub unclear: u64,
+}
+
+/// Holds by [`Hold`](crate::blocker::Hold), then by [`Memory`](crate::blocker::Memory).
+pub type AllHoldCells = [[HoldCells; MEMORIES]; HOLDS];
+
 /// Cells of one CPU.
 ///
 /// While a program is preempted in the middle of an update, another program, or the same one in
@@ -214,6 +234,8 @@ pub struct CpuCells {
     pub blockers: BlockerCells,
     /// Registrations that RLIMIT_MEMLOCK refused, by [`Origin`](crate::record::Origin).
     pub memlock_refusals: [u64; ORIGINS],
+    /// How long they were held.
+    pub holds: AllHoldCells,
     /// By [`Loss`](crate::loss::Loss).
     pub losses: [u64; LOSSES],
 }
@@ -412,6 +434,31 @@ fn fold_blocker<A: Add>(cells: &mut BlockerCells, blocker: Blocker) {
     }
     if let Some(pageblocks) = cells.places.get_mut(opaque(zone.into())) {
         count::<A, _>(pageblocks, opaque(pageblock.into()));
+    }
+}
+
+/// Adds a hold that ended, or a folio that was not watched.
+#[inline(always)]
+pub fn fold_hold<A: Add>(cells: &mut AllHoldCells, hold: &HoldRecord) {
+    const RELEASED: u8 = HoldOutcome::Released as u8;
+    const FREED: u8 = HoldOutcome::Freed as u8;
+    const CUT_OFF: u8 = HoldOutcome::CutOff as u8;
+    const NO_ROOM: u8 = HoldOutcome::NoRoom as u8;
+    let blocker = Blocker::unpack(hold.blocker.into());
+    let Some(memories) = cells.get_mut(opaque(blocker.hold.into())) else {
+        return;
+    };
+    let Some(cells) = memories.get_mut(opaque(blocker.memory.into())) else {
+        return;
+    };
+    match hold.outcome {
+        RELEASED | FREED => {
+            A::add(&mut cells.sum_ns, hold.ns);
+            count::<A, _>(&mut cells.buckets, opaque(hold_bucket(hold.ns)));
+        }
+        CUT_OFF => A::add(&mut cells.cut_off, 1),
+        NO_ROOM => A::add(&mut cells.no_room, 1),
+        _ => A::add(&mut cells.unclear, 1),
     }
 }
 

@@ -15,6 +15,7 @@ pub mod cause;
 pub mod event_filter;
 pub mod fold;
 pub mod histogram;
+pub mod hold;
 pub mod limits;
 pub mod loss;
 pub mod origin;

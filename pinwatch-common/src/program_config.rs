@@ -98,6 +98,11 @@ pub struct FolioLayout {
     pub hugetlb_mask: u32,
     /// See `hugetlb_mask`.
     pub hugetlb_value: u32,
+    /// Bit of the flags of a folio on a list of the LRU. One in a batch for it, or isolated, has another
+    /// reference instead.
+    pub on_lru: u32,
+    /// 1 if folios that a failed migration left behind are watched afterwards, else 0.
+    pub watches: u32,
 }
 
 /// Where the type of a page's pageblock is, on a kernel with SPARSEMEM_EXTREME and a virtual memmap. All

@@ -172,8 +172,8 @@ pub struct Pin {
     pub origin: u8,
     /// 1 + zone (`enum zone_type`) of one random returned page; 0 if none was sampled.
     pub sampled_zone: u8,
-    /// [`ENDED`] after the return. An event with 0 reports the beginning of a retry. In a slot also
-    /// [`ENTERED`].
+    /// [`ENDED`] after the return. An event with 0 reports the beginning of a retry, one with
+    /// [`HOLD`](crate::hold::HOLD) is no pin. In a slot also [`ENTERED`].
     pub ended: u8,
     /// [`PassOutcome`](crate::cause::PassOutcome) of the running or last pass, and
     /// [`MIGRATED`](crate::cause::MIGRATED).

@@ -1,6 +1,7 @@
 //! Events: the only writer of the ring buffer. Sends nothing while no follower is connected.
 
 use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
+use pinwatch_common::hold::HoldRecord;
 use pinwatch_common::limits::RING_BYTES;
 use pinwatch_common::loss::Loss;
 use pinwatch_common::record::{Pin, PinEvent};
@@ -35,6 +36,14 @@ pub fn send_retry(pin: &Pin) {
     let comm = kernel::comm();
     if event_filter().wants_retry(pin, comm) {
         send(pin, comm);
+    }
+}
+
+/// Sends the end of a hold. User space selects the followers that had its pin.
+#[inline(always)]
+pub fn send_hold(hold: &HoldRecord) {
+    if has_followers() {
+        send(&hold.event().pin, [0; 2]);
     }
 }
 

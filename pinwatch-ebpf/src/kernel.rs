@@ -27,9 +27,9 @@ static PROGRAM_CONFIG: ProgramConfig = unsafe { core::mem::zeroed() };
 
 /// Reads a field of [`PROGRAM_CONFIG`]. Volatile, since the compiler knows only the zeroes.
 macro_rules! config {
-    ($field:ident) => {
+    ($($field:ident).+) => {
         // SAFETY: an aligned field of a static that nobody writes after loading.
-        unsafe { (&raw const PROGRAM_CONFIG.$field).read_volatile() }
+        unsafe { (&raw const PROGRAM_CONFIG.$($field).+).read_volatile() }
     };
 }
 
@@ -39,6 +39,12 @@ pub mod folio;
 #[inline(always)]
 pub fn slot_secret() -> u32 {
     config!(slot_secret)
+}
+
+/// Whether folios that a failed migration left behind are watched.
+#[inline(always)]
+pub fn watches() -> bool {
+    config!(folio.watches) != 0
 }
 
 /// [`Pin::origin`](pinwatch_common::record::Pin::origin) of a pin that the running thread makes, from its system call.

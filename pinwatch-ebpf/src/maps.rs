@@ -12,6 +12,7 @@ use aya_ebpf::maps::{Array, HashMap, RingBuf};
 use pinwatch_common::abi::ABI_VERSION;
 use pinwatch_common::event_filter::Listening;
 use pinwatch_common::fold::{Add, CpuCells};
+use pinwatch_common::hold::{WATCHES, Watch, Watching};
 use pinwatch_common::limits::{RING_BYTES, SLOT_SETS, SLOT_WAYS};
 use pinwatch_common::loss::{Loss, PROBES};
 use pinwatch_common::record::{Call, Slot, StackSample};
@@ -57,6 +58,18 @@ pub static STACK_OF: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 /// select.
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(RING_BYTES, 0);
+
+/// Folios that are watched after a failed migration, 6 KiB: see [`crate::watch`]. User space does not map it.
+#[map]
+pub static WATCHED: Array<[Watch; WATCHES as usize]> = Array::with_max_entries(1, 0);
+
+/// Number of folios in `WATCHED`, for user space.
+#[map]
+pub static WATCHING: Array<Watching> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// Wakes user space when a folio begins to be watched, so that it enables the timer.
+#[map]
+pub static HOLD_WAKES: RingBuf = RingBuf::with_byte_size(4096, 0);
 
 /// Union of the followers' filters, written by user space. The only mutable global, so that `.bss`
 /// contains nothing else.

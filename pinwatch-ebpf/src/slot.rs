@@ -40,7 +40,7 @@ impl DerefMut for Held {
 impl Held {
     /// Thread and process id, as in [`Slot::owner`].
     #[inline(always)]
-    fn owner(&self) -> u64 {
+    pub fn owner(&self) -> u64 {
         // SAFETY: an aligned u64 of a live map value that only this thread writes.
         unsafe { (&raw const (*self.0).owner).read_volatile() }
     }

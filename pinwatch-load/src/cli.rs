@@ -78,7 +78,7 @@ pub struct Args {
     /// Make the pins of an evaluation: several scenarios in turn, each in a thread with the name of the scenario;
     /// --repeat multiplies them
     #[arg(long, conflicts_with_all = ["scenario", "via", "pages", "threads", "memory", "access", "hold", "company", "same_range"])]
-    #[arg(conflicts_with_all = ["hold_for", "stall_for", "fresh", "in_child", "file", "device", "memlock"])]
+    #[arg(conflicts_with_all = ["hold_for", "release_after", "stall_for", "fresh", "in_child", "file", "device", "memlock"])]
     pub evaluation: bool,
 
     /// The system call that pins [default: io_uring]
@@ -110,6 +110,11 @@ pub struct Args {
     /// process_vm_readv pins the first N pages without FOLL_LONGTERM meanwhile [default: none]
     #[arg(long, value_name = "none|vmsplice[:N]|weak[:N]")]
     pub hold: Option<Hold>,
+
+    /// End --hold this long after the pin has returned, such as 10ms; the output says when it ended [default: hold
+    /// until the memory is unmapped]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub release_after: Option<Duration>,
 
     /// Another process or thread that uses the pages or the CPU during the pin [default: none]
     #[arg(long)]
@@ -199,6 +204,7 @@ impl Args {
             fresh: self.fresh.unwrap_or(base.fresh),
             in_child: self.in_child.unwrap_or(base.in_child),
             hold_for: self.hold_for.unwrap_or(base.hold_for),
+            release_after: self.release_after.or(base.release_after),
             stall_for: self.stall_for.unwrap_or(base.stall_for),
             file: self.file.or(base.file),
             device: self.device.or(base.device),

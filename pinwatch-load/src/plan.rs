@@ -24,6 +24,8 @@ pub struct Plan {
     pub fresh: bool,
     pub in_child: bool,
     pub hold_for: Duration,
+    /// Time from a pin's return until `hold` ends; `None` to hold until the memory is unmapped.
+    pub release_after: Option<Duration>,
     pub stall_for: Duration,
     pub file: Option<PathBuf>,
     pub device: Option<String>,
@@ -39,6 +41,10 @@ impl Plan {
             Some("--via udmabuf pins a memfd: use it with --memory memfd only")
         } else if userfault && self.hold != Hold::None {
             Some("--memory userfault has no pages that --hold could hold: leave out one of the two")
+        } else if self.release_after.is_some() && self.hold == Hold::None {
+            Some("--release-after ends a --hold: give both")
+        } else if self.release_after.is_some() && (self.same_range || !self.fresh) {
+            Some("--release-after ends the hold of one pin: use --fresh yes and no --same-range")
         } else if userfault && self.company == Company::Reader {
             Some(
                 "--company reader would take the page fault of --memory userfault before the pin does: leave out one of the two",

@@ -46,6 +46,9 @@ pub struct Record {
     pub started_ns: Option<u64>,
     pub ended_ns: Option<u64>,
     pub duration_ns: Option<u64>,
+    /// Nanoseconds from the return of the pin to the end of `--hold` (`--release-after`): the last moment at which
+    /// the pages were surely held, and the first at which they surely were not.
+    pub held_ns: Option<[u64; 2]>,
     pub before: Option<PagesIn>,
     pub after: Option<PagesIn>,
     pub huge_before: Option<u64>,
@@ -261,6 +264,9 @@ fn line(record: &Record) -> String {
             text += &format!(" ({huge} in huge pages)");
         }
     }
+    if let Some([_, ns]) = record.held_ns {
+        text += &format!(", held for {} more", duration(Duration::from_nanos(ns)));
+    }
     if record.expected_pins > 1 {
         text += &format!(", {} pins expected", record.expected_pins);
     }
@@ -302,6 +308,7 @@ mod tests {
             started_ns: Some(7_000_000),
             ended_ns: Some(7_812_400),
             duration_ns: Some(812_400),
+            held_ns: None,
             before: Some(PagesIn::from([("Movable".to_owned(), 256)])),
             after: Some(PagesIn::from([
                 ("Normal".to_owned(), 255),

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Barrier, Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use nix::unistd::gettid;
 
@@ -24,6 +25,7 @@ use crate::plan::Plan;
 use crate::report::{self, Outcome, Record, Report, Style};
 use crate::signals;
 use crate::spec::{Company, Hold, Memory};
+use crate::sys;
 
 pub fn run(
     plan: &Plan,
@@ -84,9 +86,14 @@ struct Job<'a> {
 struct Stage {
     cpu_hog: Option<CpuHog>,
     _process: Option<ContendingProcess>,
-    _extra_refs: Option<ExtraRefs>,
-    _weak_pin: Option<WeakPin>,
+    hold: Mutex<Option<Held>>,
     buffer: Buffer,
+}
+
+/// What `--hold` keeps referenced until it is dropped.
+enum Held {
+    Pipes(#[expect(dead_code, reason = "holds by existing")] ExtraRefs),
+    Weak(#[expect(dead_code, reason = "holds by existing")] WeakPin),
 }
 
 /// Threads that pin the same range. A thread with its own range is a group of one.
@@ -128,7 +135,13 @@ fn work(
             && let Some(after) = job.note(|| job.locate(&stage.buffer))
         {
             // The receiver is gone after a failed print. The load then ends at the next turn.
-            let _ = records.send(job.record(&attempt, before, after));
+            let held_ns = job
+                .plan
+                .release_after
+                .map(|after| stage.release(attempt.ended_ns, after));
+            let mut record = job.record(&attempt, before, after);
+            record.held_ns = held_ns;
+            let _ = records.send(record);
         }
         signals::sleep(job.plan.hold_for);
         job.note(|| pinner.unpin());
@@ -166,12 +179,12 @@ impl Group {
 impl Stage {
     fn prepare(plan: &Plan) -> anyhow::Result<Self> {
         let buffer = Buffer::new(plan.memory, plan.pages(), plan.stall_for)?;
-        let (extra_refs, weak_pin) = match plan.hold.pages(buffer.map.pages()) {
-            none if none.is_empty() => (None, None),
+        let hold = match plan.hold.pages(buffer.map.pages()) {
+            none if none.is_empty() => None,
             pages if matches!(plan.hold, Hold::Weak(_)) => {
-                (None, Some(WeakPin::new(&buffer.map, pages)?))
+                Some(Held::Weak(WeakPin::new(&buffer.map, pages)?))
             }
-            pages => (Some(ExtraRefs::new(&buffer.map, pages)?), None),
+            pages => Some(Held::Pipes(ExtraRefs::new(&buffer.map, pages)?)),
         };
         let (process, cpu_hog) = match plan.company {
             Company::None => (None, None),
@@ -183,10 +196,20 @@ impl Stage {
         Ok(Self {
             cpu_hog,
             _process: process,
-            _extra_refs: extra_refs,
-            _weak_pin: weak_pin,
+            hold: Mutex::new(hold),
             buffer,
         })
+    }
+
+    /// Ends the hold this long after the pin has returned. Returns the time of its end, in nanoseconds after the
+    /// pin's return: at least, and at most.
+    fn release(&self, pin_ended_ns: u64, after: Duration) -> [u64; 2] {
+        let since = || sys::monotonic_ns().saturating_sub(pin_ended_ns);
+        signals::sleep(after.saturating_sub(Duration::from_nanos(since())));
+        let mut hold = self.hold.lock().unwrap_or_else(PoisonError::into_inner);
+        let at_least = since();
+        drop(hold.take());
+        [at_least, since()]
     }
 
     fn pin(&self, pinner: &mut dyn Pinner) -> anyhow::Result<Attempt> {
@@ -254,6 +277,7 @@ impl Job<'_> {
             started_ns: Some(attempt.started_ns),
             ended_ns: Some(attempt.ended_ns),
             duration_ns: Some(attempt.ended_ns - attempt.started_ns),
+            held_ns: None,
             before: before.pages_in,
             after: after.pages_in,
             huge_before: before.huge,

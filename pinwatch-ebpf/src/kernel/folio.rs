@@ -51,13 +51,13 @@ fn bit(number: u64) -> u64 {
 
 /// 1 if the number is negative, else 0.
 #[inline(always)]
-fn is_negative(number: i64) -> u64 {
+pub fn is_negative(number: i64) -> u64 {
     bit(number as u64 >> 63)
 }
 
 /// The one of two numbers that `second` (0 or 1) selects.
 #[inline(always)]
-fn select(second: u64, numbers: [u64; 2]) -> u64 {
+pub fn select(second: u64, numbers: [u64; 2]) -> u64 {
     let [zero, one] = numbers;
     zero ^ (zero ^ one) & second.wrapping_neg()
 }
@@ -74,62 +74,137 @@ fn lowest(bits: u64) -> u8 {
 /// `GUP_PIN_COUNTING_BIAS`: references of one pin of a folio of one page.
 const PIN_BIAS: i64 = 1024;
 
+/// Address of the folio with this entry in a list.
+#[inline(always)]
+pub fn of_entry(entry: u64) -> u64 {
+    entry.wrapping_sub(layout!(folio.lru))
+}
+
+/// What holds a folio, and its properties.
+struct Look {
+    flags: u64,
+    mapping: u64,
+    is_large: u64,
+    is_anon: u64,
+    is_hugetlb: u64,
+    is_swapbacked: u64,
+    /// Number of its mappings; 0 where it cannot be read.
+    mapped: i64,
+    references: i64,
+    /// Bits in the order of [`Hold`].
+    holds: u64,
+}
+
+impl Look {
+    /// Looks at a folio. `own` is the number of its references that hold nothing.
+    #[inline(always)]
+    fn at(folio: u64, own: impl FnOnce(u64, u64) -> i64) -> Self {
+        let flags: u64 = read(folio.wrapping_add(layout!(folio.flags)));
+        let mapping: u64 = read(folio.wrapping_add(layout!(folio.mapping)));
+        let flag = |number: u32| bit(flags >> (number & 63));
+        let count = |offset: u64| i64::from(read::<i32>(folio.wrapping_add(offset)));
+        let is_large = flag(layout!(folio.head));
+        let is_hugetlb = is_large & is_hugetlb(folio);
+        // The counts of mappings begin at -1. A folio of one page may have its type in their place.
+        let counts_large = u64::from(layout!(folio.large_mapcount) != 0);
+        let mapped = count(select(
+            is_large,
+            [layout!(folio.mapcount), layout!(folio.large_mapcount)],
+        )) + 1;
+        let is_counted = counts_large | is_large ^ 1;
+        let mapped = select(is_negative(mapped) | is_counted ^ 1, [mapped as u64, 0]) as i64;
+        // A pointer, with bits for anonymous memory and for movable operations.
+        let is_anon = bit(mapping | mapping >> 1);
+        let is_of_file = bit(mapping >> 63) & (is_anon ^ 1);
+        let is_swapbacked = flag(layout!(folio.swapbacked));
+        let is_cached = is_of_file | is_anon & is_swapbacked & flag(layout!(folio.swapcache));
+        let has_private = is_of_file & flag(layout!(folio.private));
+        let references = count(layout!(folio.refcount));
+        let excess =
+            references - own(flags, is_hugetlb) - mapped - is_cached as i64 - has_private as i64;
+        let is_pinned = select(
+            is_large,
+            [
+                is_negative(PIN_BIAS - 1 - excess),
+                is_negative(-large_pins(folio)),
+            ],
+        );
+        let is_unclear = is_large & (is_cached | counts_large ^ 1);
+        let holds = is_pinned
+            | flag(layout!(folio.writeback)) << 1
+            | flag(layout!(folio.locked)) << 2
+            | is_unclear << 3
+            | is_negative(-excess) << 4
+            | 1 << 5;
+        Self {
+            flags,
+            mapping,
+            is_large,
+            is_anon,
+            is_hugetlb,
+            is_swapbacked,
+            mapped,
+            references,
+            holds,
+        }
+    }
+}
+
 /// The folio with this entry in a list, packed. A separate function, called once per folio, and without
 /// branches: see [`bit`].
 #[inline(never)]
 pub fn blocker(entry: u64) -> u64 {
-    let folio = entry.wrapping_sub(layout!(folio.lru));
-    let flags: u64 = read(folio.wrapping_add(layout!(folio.flags)));
-    let mapping: u64 = read(folio.wrapping_add(layout!(folio.mapping)));
-    let flag = |number: u32| bit(flags >> (number & 63));
-    let count = |offset: u64| i64::from(read::<i32>(folio.wrapping_add(offset)));
-    let is_large = flag(layout!(folio.head));
-    // The counts of mappings begin at -1. A folio of one page may have its type in their place.
-    let counts_large = u64::from(layout!(folio.large_mapcount) != 0);
-    let mapped = count(select(
-        is_large,
-        [layout!(folio.mapcount), layout!(folio.large_mapcount)],
-    )) + 1;
-    let is_counted = counts_large | is_large ^ 1;
-    let mapped = select(is_negative(mapped) | is_counted ^ 1, [mapped as u64, 0]) as i64;
-    // A pointer, with bits for anonymous memory and for movable operations.
-    let is_anon = bit(mapping | mapping >> 1);
-    let is_of_file = bit(mapping >> 63) & (is_anon ^ 1);
-    let is_swapbacked = flag(layout!(folio.swapbacked));
-    let is_cached = is_of_file | is_anon & is_swapbacked & flag(layout!(folio.swapcache));
-    let has_private = is_of_file & flag(layout!(folio.private));
+    let folio = of_entry(entry);
     // One reference is that of the isolation.
-    let excess =
-        count(layout!(folio.refcount)) - 1 - mapped - is_cached as i64 - has_private as i64;
-    let is_pinned = select(
-        is_large,
-        [
-            is_negative(PIN_BIAS - 1 - excess),
-            is_negative(-large_pins(folio)),
-        ],
-    );
-    let is_unclear = is_large & (is_cached | counts_large ^ 1);
-    let holds = is_pinned
-        | flag(layout!(folio.writeback)) << 1
-        | flag(layout!(folio.locked)) << 2
-        | is_unclear << 3
-        | is_negative(-excess) << 4
-        | 1 << 5;
-    let memories = is_large & is_hugetlb(folio)
-        | is_large << 1
-        | is_anon << 2
+    let look = Look::at(folio, |_, _| 1);
+    let is_of_file = bit(look.mapping >> 63) & (look.is_anon ^ 1);
+    let memories = look.is_hugetlb
+        | look.is_large << 1
+        | look.is_anon << 2
         | (is_of_file ^ 1) << 3
-        | is_swapbacked << 4
+        | look.is_swapbacked << 4
         | 1 << 5;
-    let many = mapped - i64::from(MAPPED_MAX);
+    let many = look.mapped - i64::from(MAPPED_MAX);
     let blocker = Blocker {
-        hold: Hold::Pinned as u8 + lowest(holds),
+        hold: Hold::Pinned as u8 + lowest(look.holds),
         memory: Memory::Hugetlb as u8 + lowest(memories),
-        zone: zone(flags),
+        zone: zone(look.flags),
         pageblock: pageblock(folio),
         mapped: (select(is_negative(many), [0, many as u64]) as u8).wrapping_add(MAPPED_MAX),
     };
     blocker.pack()
+}
+
+/// Something still holds the folio.
+pub const HELD: u64 = 0;
+/// Nothing holds it any more.
+pub const RELEASED: u64 = 1;
+
+/// Mapping of a folio, and the word after it: its index, on all kernels. Another use of the memory has others.
+#[inline(always)]
+pub fn identity(folio: u64) -> [u64; 2] {
+    read(folio.wrapping_add(layout!(folio.mapping)))
+}
+
+/// [`HELD`], [`RELEASED`], or another number if the folio was freed or is another one. A separate function
+/// without branches, as [`blocker`].
+#[inline(never)]
+pub fn watched(folio: u64, known: &[u64; 2]) -> u64 {
+    // A folio on no list has the reference of its isolation, or of a batch of pages on their way to a list. Those
+    // of hugetlbfs have neither.
+    let look = Look::at(folio, |flags, is_hugetlb| {
+        let is_on_lru = bit(flags >> (layout!(folio.on_lru) & 63));
+        ((is_on_lru | is_hugetlb) ^ 1) as i64
+    });
+    let [mapping, index] = identity(folio);
+    let other = (mapping ^ known[0]) | (index ^ known[1]);
+    let is_other = is_negative((other | other.wrapping_neg()) as i64);
+    let is_free = is_negative(look.references - 1);
+    let is_unclear = bit(look.holds >> 3);
+    // Counts of references that cannot be compared do not count as a hold.
+    let held = look.holds & 0b111 | bit(look.holds >> 4) & (is_unclear ^ 1);
+    let released = is_negative(held as i64 - 1);
+    released | (is_other | is_free) << 1
 }
 
 /// Pins of a large folio; 0 if the kernel does not count them.

@@ -1,6 +1,7 @@
 //! Entries of all BPF programs, one file per step of the kernel's path.
 
 mod gup_fast;
+mod hold;
 mod isolate;
 mod memfd;
 mod migrate;

@@ -10,6 +10,7 @@ use super::programs::programs;
 use crate::kernel::{self, folio};
 use crate::maps::{Shared, cells};
 use crate::slot::{self, Held};
+use crate::watch;
 
 programs! {
     fentry putback_fentry(ctx) { put_back(|| kernel::raw_arg(&ctx, 0)) }
@@ -42,9 +43,14 @@ fn inspect(mut slot: Held, list: u64) {
         if entry == 0 || entry == list {
             break;
         }
-        let blocker = folio::blocker(entry) << (n * BLOCKER_BITS);
+        let blocker = folio::blocker(entry);
         // SAFETY: an aligned u64 of a live reference.
-        unsafe { blockers.write_volatile(blockers.read_volatile() | blocker) };
+        unsafe {
+            blockers.write_volatile(blockers.read_volatile() | blocker << (n * BLOCKER_BITS))
+        };
+        if kernel::watches() {
+            watch::begin(slot, entry, blocker | (n << 16) as u64);
+        }
         entry = folio::next_entry(entry);
     }
     if let Some(cells) = cells() {

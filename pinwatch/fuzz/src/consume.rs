@@ -212,6 +212,11 @@ impl Screens {
                     writer.pins(&pins).expect("pins fit into frames");
                 }
             }
+            Update::Holds(holds) => {
+                if let Some(writer) = &mut self.writer {
+                    writer.holds(holds).expect("holds fit into frames");
+                }
+            }
             Update::Tick { .. } | Update::WallOffset(_) => {}
             Update::End { lost, status } => {
                 if let Some(writer) = self.writer.take() {

@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 
 use super::watch::{Follow, Tail, speed};
 use crate::evaluation::comparability::Aspect;
-use crate::evaluation::what_if::Rule;
+use crate::evaluation::what_if::Rules;
 use crate::model::filter::Filter;
 use crate::probe::plan::Selection;
 
@@ -108,6 +108,7 @@ pub enum As {
 #[command(after_help = "Examples:
   pinwatch report pins.pw
   pinwatch report pins.pw --what-if migrate-max=10,isolate-max=100 --what-if forward-progress
+  pinwatch report pins.pw --what-if wait=1ms,10ms,100ms,1s --html holds.html
   pinwatch report pins.pw --json | jq '.claims[] | [.id, .verdict]'
 
 docs/evaluation.md describes how each claim is judged.")]
@@ -121,9 +122,14 @@ pub struct Report {
     pub json: bool,
 
     /// Estimate how the pins would have ended under another rule: migrate-max=N, isolate-max=N (or
-    /// both, separated by a comma), immediate, forward-progress (repeatable)
+    /// both, separated by a comma), immediate, forward-progress, wait=DURATION for busy folios (or several,
+    /// separated by commas) (repeatable)
     #[arg(long, value_name = "RULE")]
-    pub what_if: Vec<Rule>,
+    pub what_if: Vec<Rules>,
+
+    /// Also write a page about how long blockers held: the curve and the waits of --what-if
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
 }
 
 /// Compare the recordings of two kernels: is the new one worse?

@@ -144,6 +144,7 @@ impl Recorder<'_> {
                 let pins: Vec<_> = pins.collect();
                 self.write(|writer| writer.pins(&pins))?;
             }
+            Update::Holds(holds) => self.write(|writer| writer.holds(&holds))?,
             // A recording has one offset, that of its start.
             Update::WallOffset(_) => {}
             Update::Tick { lost, .. } => {

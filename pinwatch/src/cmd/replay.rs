@@ -24,6 +24,7 @@ pub fn run(args: cli::Replay) -> Result<ExitCode> {
             file: args.file,
             json: args.json,
             what_if: Vec::new(),
+            html: None,
         }),
         As::Metrics => metrics(&args),
     }

@@ -14,7 +14,7 @@ use prometheus::process_collector::ProcessCollector;
 use tokio::net::TcpListener;
 
 use super::runtime::{end_signals, hangups, one_thread};
-use super::watch::attach;
+use super::watch::{attach, measure_holds};
 use crate::cli::{BpfLog, Run};
 use crate::host::privileges::{self, Capabilities};
 use crate::host::systemd;
@@ -171,6 +171,7 @@ async fn watch(
     let logger = (args.bpf_log != BpfLog::Off)
         .then(|| attached.take_logger(log::logger()))
         .transpose()?;
+    let holds = measure_holds(attached.take_hold_timer());
     let hooks = attached.attached().iter();
     let hooks = hooks.filter(|hook| hook.error.is_none()).count();
     warn_of_lower_bounds(&attached);
@@ -200,7 +201,14 @@ async fn watch(
             None => pending().await,
         }
     };
-    tokio::try_join!(ring, series, followers, diagnostics, systemd::watchdog())?;
+    tokio::try_join!(
+        ring,
+        series,
+        followers,
+        diagnostics,
+        holds,
+        systemd::watchdog()
+    )?;
     Ok(())
 }
 

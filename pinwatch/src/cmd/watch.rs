@@ -18,6 +18,7 @@ use crate::probe::plan::{Plan, Selection};
 use crate::probe::table::wanted;
 use crate::recording::replay::Replay;
 use crate::source::error::LiveError;
+use crate::source::holds::HoldTimer;
 use crate::source::live::{Live, Options};
 use crate::stream::connect::connect;
 use crate::stream::feed::{Feed, feed};
@@ -124,10 +125,20 @@ pub async fn open(args: &Follow, speed: Option<f64>) -> Result<Feed> {
     let mut live = attach(args.selection.clone(), options).await?;
     let events = live.take_events()?;
     let (hub, syncs) = Hub::new();
+    tokio::spawn(measure_holds(live.take_hold_timer()));
     tokio::spawn(read_ring(events, Arc::clone(&hub), syncs));
     let (sink, updates) = feed();
     tokio::spawn(follow(hub, move || live.state(), args.filter.clone(), sink));
     Ok(updates)
+}
+
+/// Measures how long blockers hold, if this kernel allows it. An error ends the measurement alone.
+pub async fn measure_holds(timer: Option<HoldTimer>) -> Result<()> {
+    if let Some(timer) = timer {
+        let Err(error) = timer.run().await;
+        tracing::warn!("how long blockers hold is no longer measured: {error:#}");
+    }
+    Ok(())
 }
 
 /// Logs the kernel with its era, and a line for each lost measurement.

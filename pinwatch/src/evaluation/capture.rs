@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 
 use super::evidence::Evidence;
 use super::group::Groups;
+use super::holds::Holds;
 use super::what_if::{Outcome, Rule};
 use crate::model::format::Clock;
 use crate::model::session::Lost;
@@ -24,6 +25,8 @@ pub struct Capture {
     pub evidence: Evidence,
     /// One per `--what-if`, in the given order.
     pub outcomes: Vec<Outcome>,
+    /// How long blockers held, with the waits of `--what-if`.
+    pub holds: Holds,
     /// Events that the recorder lost.
     pub lost: Lost,
     /// `None` if the recording was cut short.
@@ -50,17 +53,23 @@ pub fn read(path: &Path, rules: &[Rule], mut read: impl FnMut(u64)) -> Result<Ca
     let movable = movable.map(|zone| zone as u8);
     let mut groups = Groups::default();
     let mut evidence = Evidence::default();
-    let mut outcomes: Vec<_> = rules.iter().copied().map(Outcome::new).collect();
+    let waits = rules.iter().filter_map(|rule| rule.wait_ns());
+    let mut holds = Holds::new(waits);
+    let rules = rules.iter().filter(|rule| rule.wait_ns().is_none());
+    let mut outcomes: Vec<_> = rules.copied().map(Outcome::new).collect();
     while let Some(pins) = replay.next_pins().with_context(name)? {
         for traced in &pins {
             groups.add(traced, movable);
+            holds.pin(&traced.event.pin);
             evidence.add(traced);
             for outcome in &mut outcomes {
                 outcome.add(traced);
             }
         }
+        replay.holds.iter().for_each(|hold| holds.hold(hold));
         read(evidence.pins);
     }
+    holds.end();
     for pin in &replay.state.in_flight {
         evidence.add_in_flight(*pin);
     }
@@ -72,6 +81,7 @@ pub fn read(path: &Path, rules: &[Rule], mut read: impl FnMut(u64)) -> Result<Ca
         groups,
         evidence,
         outcomes,
+        holds,
         lost: replay.lost,
         end: replay.end,
     })

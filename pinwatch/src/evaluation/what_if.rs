@@ -24,14 +24,54 @@ pub enum Rule {
     },
     /// Keep pinnable pages pinned over a retry, and pin only the others again.
     ForwardProgress,
+    /// Wait for busy folios, at most this long: [`super::holds`] has its outcome.
+    Wait { wait_ns: u64 },
+}
+
+impl Rule {
+    /// The longest wait of [`Rule::Wait`].
+    #[must_use]
+    pub fn wait_ns(&self) -> Option<u64> {
+        match self {
+            Self::Wait { wait_ns } => Some(*wait_ns),
+            Self::Limits { .. } | Self::ForwardProgress => None,
+        }
+    }
+}
+
+/// The rules of one `--what-if`: one, or a list of waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rules(pub Vec<Rule>);
+
+impl FromStr for Rules {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let Some(waits) = text.strip_prefix("wait=") else {
+            return text.parse().map(|rule| Self(vec![rule]));
+        };
+        let wait = |text: &str| {
+            let wait = humantime::parse_duration(text).ok();
+            let wait_ns = wait.and_then(|wait| u64::try_from(wait.as_nanos()).ok());
+            let wait_ns = wait_ns.ok_or_else(|| {
+                format!("{text:?} is no duration: give wait=DURATION or a list of them, such as wait=1ms,100ms,1s")
+            })?;
+            Ok(Rule::Wait { wait_ns })
+        };
+        waits
+            .split(',')
+            .map(wait)
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
 }
 
 impl FromStr for Rule {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        const HINT: &str = "give migrate-max=N, isolate-max=N, both with a comma between them, immediate, or \
-                            forward-progress";
+        const HINT: &str = "give migrate-max=N, isolate-max=N, both with a comma between them, immediate, \
+                            forward-progress, or wait=DURATION";
         match text {
             "immediate" => {
                 return Ok(Self::Limits {
@@ -100,6 +140,8 @@ impl Outcome {
                 }
             }
             Rule::ForwardProgress => self.saved_ns += repinning(traced).min(pin.duration_ns as f64),
+            // Its outcome is that of the holds.
+            Rule::Wait { .. } => {}
         }
     }
 }
@@ -208,6 +250,18 @@ mod tests {
             (failed, saved_ns.round()),
             (0, (2000.0f64 * 198.0 / 300.0).round())
         );
+    }
+
+    #[test]
+    fn waits_are_a_list() {
+        let Rules(rules) = "wait=1ms,1s".parse().unwrap();
+        let waits: Vec<_> = rules.iter().map(Rule::wait_ns).collect();
+        assert_eq!(waits, [Some(1_000_000), Some(1_000_000_000)]);
+        let one: Rules = "immediate".parse().unwrap();
+        assert_eq!(one.0[0].wait_ns(), None);
+        for text in ["wait=", "wait=1", "wait=1ms,", "wait"] {
+            assert!(text.parse::<Rules>().is_err(), "{text}");
+        }
     }
 
     #[test]

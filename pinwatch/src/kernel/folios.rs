@@ -18,7 +18,7 @@ const TYPES: [(&str, &str); 6] = [
 ];
 
 /// Enum constants that this module looks up.
-pub const CONSTANTS: [&str; 16] = [
+pub const CONSTANTS: [&str; 17] = [
     TYPES[0].0,
     TYPES[1].0,
     TYPES[2].0,
@@ -31,6 +31,7 @@ pub const CONSTANTS: [&str; 16] = [
     "PG_swapbacked",
     "PG_swapcache",
     "PG_private",
+    "PG_lru",
     "PGTY_hugetlb",
     "HUGETLB_PAGE_DTOR",
     "NR_PAGEBLOCK_BITS",
@@ -88,7 +89,17 @@ pub fn folio_layout(facts: &Facts) -> Result<FolioLayout, &'static str> {
         private: flag("PG_private")?,
         hugetlb_mask,
         hugetlb_value,
+        on_lru: flag("PG_lru").unwrap_or_default(),
+        watches: unwatched(facts).is_none().into(),
     })
+}
+
+/// Reason why folios cannot be watched after a failed migration; `None` if they can.
+pub fn unwatched(facts: &Facts) -> Option<String> {
+    if !facts.constants.contains_key("PG_lru") {
+        return Some("PG_lru is unknown".to_owned());
+    }
+    facts.no_perf_events.clone()
 }
 
 /// Offset of the pins of a large folio. They are in its first `struct page`s.

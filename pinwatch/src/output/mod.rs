@@ -3,6 +3,7 @@
 
 pub mod check;
 pub mod compare;
+pub mod holds;
 pub mod http;
 pub mod metrics;
 pub mod report;

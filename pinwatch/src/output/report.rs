@@ -8,6 +8,7 @@ use pinwatch_common::blocker::BLOCKERS;
 use pinwatch_common::record::PHASE_NAMES;
 use serde_json::{Value, json};
 
+use super::holds;
 use crate::evaluation::capture::Capture;
 use crate::evaluation::claims::{Finding, Verdict, findings};
 use crate::evaluation::what_if::{Outcome, Rule};
@@ -71,12 +72,16 @@ pub fn text(capture: &Capture, out: &mut impl Write) -> io::Result<()> {
         writeln!(out)?;
     }
     blockers(&capture.state, out)?;
+    holds::text(capture, out)?;
     writeln!(out, "\nClaims")?;
     for finding in findings(capture) {
         claim(&finding, out)?;
     }
-    if !capture.outcomes.is_empty() {
+    if !capture.outcomes.is_empty() || !capture.holds.waits.is_empty() {
         writeln!(out, "\nWhat if")?;
+        for wait in &capture.holds.waits {
+            writeln!(out, "  {}", holds::wait(wait, capture.clock()))?;
+        }
         for outcome in &capture.outcomes {
             writeln!(out, "  {}", what_if(outcome, capture.clock()))?;
         }
@@ -222,6 +227,7 @@ fn what_if(outcome: &Outcome, clock: Clock) -> String {
         clock.span(*total_ns as u64)
     );
     match rule {
+        Rule::Wait { .. } => saved,
         Rule::ForwardProgress => format!("forward progress instead of starting again: {saved}"),
         Rule::Limits {
             migrate_max,
@@ -285,8 +291,9 @@ pub fn json(capture: &Capture) -> Value {
         "blockers": blockers.collect::<Vec<_>>(),
         "blocker_places": places.collect::<Vec<_>>(),
         "costs": costs.collect::<Vec<_>>(),
+        "holds": holds::json(&capture.holds),
         "claims": findings(capture),
-        "what_if": {"model": MODEL, "outcomes": capture.outcomes},
+        "what_if": {"model": MODEL, "outcomes": capture.outcomes, "waits": capture.holds.waits},
         "slowest": slowest.collect::<Vec<_>>(),
     })
 }

@@ -109,6 +109,12 @@ impl Globals {
         }
     }
 
+    /// Whether folios that a failed migration left behind are watched afterwards.
+    #[must_use]
+    pub fn watches(&self) -> bool {
+        self.folio.is_some_and(|folio| folio.watches != 0)
+    }
+
     /// Names of the zones that the programs report.
     #[must_use]
     pub fn zone_names(&self, facts: &Facts) -> [Option<&'static str>; ZONES] {

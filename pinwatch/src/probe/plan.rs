@@ -15,7 +15,7 @@ use super::table::{Hook, HookRow, Measurement, NR_ENTRIES, ROWS, is_hook_of, sho
 use crate::kernel::btf::Prototype;
 use crate::kernel::defects::{era, looks_at_cma_only, repeats_scans};
 use crate::kernel::facts::{DRAIN_FOR_FOLIO, Facts};
-use crate::kernel::folios::{folio_layout, pageblock_layout};
+use crate::kernel::folios::{folio_layout, pageblock_layout, unwatched};
 use crate::kernel::zones::zone_bits;
 
 /// The decision on every measurement for one kernel.
@@ -326,6 +326,9 @@ fn unseen_of_blockers(facts: &Facts) -> Vec<String> {
             "the kernel keeps no sum of the mappings of a large folio, so one with extra references is `unclear`"
                 .to_owned(),
         );
+    }
+    if let Some(reason) = unwatched(facts) {
+        unseen.push(format!("how long they hold is not measured: {reason}"));
     }
     if layout.hugetlb_mask == 0 {
         unseen.push("folios of hugetlbfs count as thp".to_owned());

@@ -6,11 +6,12 @@ use serde::{Deserialize, Serialize};
 use crate::host::machine::{FollPins, Machine};
 use crate::model::agent_status::AgentStatus;
 use crate::model::bounded::at_most;
+use crate::model::hold::PortableHold;
 use crate::model::portable_pin::{PinWithBlockers, PinWithOutcome, PortablePin};
 use crate::model::session::{Lost, Start};
 
 /// Version of the format. A reader refuses later versions.
-pub const FORMAT: u32 = 3;
+pub const FORMAT: u32 = 4;
 
 /// First bytes of a file.
 pub(super) const MAGIC: [u8; 8] = *b"PINWATCH";
@@ -88,6 +89,8 @@ pub(super) enum Body {
     Compressed(Vec<u8>),
     /// Pins of a recording of format 2.
     PinsWithOutcome(#[serde(deserialize_with = "at_most::<_, _, MAX_PINS>")] Vec<PinWithOutcome>),
-    /// Pins of a recording of format 3.
+    /// Pins of a recording of formats 3 and 4.
     PinsWithBlockers(#[serde(deserialize_with = "at_most::<_, _, MAX_PINS>")] Vec<PinWithBlockers>),
+    /// Holds that ended, of a recording of format 4.
+    Holds(#[serde(deserialize_with = "at_most::<_, _, MAX_PINS>")] Vec<PortableHold>),
 }

@@ -6,6 +6,8 @@ use std::io::{self, BufReader, Read};
 
 use anyhow::{Context as _, Result, bail};
 
+use pinwatch_common::hold::HoldRecord;
+
 use super::format::{Body, End, FORMAT, FRAME_HEAD, Header, MAGIC, MARK, MAX_BODY};
 use super::window::Window;
 use crate::model::portable_pin::{PinWithBlockers, PinWithOutcome, PortablePin};
@@ -16,6 +18,8 @@ use crate::model::trace::Traced;
 #[derive(Debug, PartialEq, Eq)]
 pub enum Item {
     Pins(Vec<Traced>),
+    /// Holds of pins before or after them.
+    Holds(Vec<HoldRecord>),
     /// Events lost since the beginning.
     Lost(Lost),
     /// Last frame of a complete recording.
@@ -112,6 +116,9 @@ impl<R: Read> Reader<R> {
                         continue;
                     }
                 },
+                Some(Body::Holds(holds)) => {
+                    Item::Holds(holds.into_iter().map(HoldRecord::from).collect())
+                }
                 Some(Body::Lost { ring, behind }) => Item::Lost(Lost { ring, behind }),
                 Some(Body::End(json)) => match serde_json::from_str(&json) {
                     Ok(end) => {

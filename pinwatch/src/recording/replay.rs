@@ -6,7 +6,8 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use pinwatch_common::fold::{Alone, fold_blockers, fold_pin};
+use pinwatch_common::fold::{Alone, fold_blockers, fold_hold, fold_pin};
+use pinwatch_common::hold::HoldRecord;
 
 use super::format::{End, Header};
 use super::read::{Damage, Item, Reader};
@@ -18,6 +19,8 @@ use crate::model::trace::Traced;
 pub struct Replay<R> {
     reader: Reader<R>,
     pub state: State,
+    /// Holds that the last call of [`Self::next_pins`] read.
+    pub holds: Vec<HoldRecord>,
     /// Calls of `migrate_pages` without a duration of their own. The migration histogram of the live
     /// daemon includes them, the one of the replay does not.
     pub untimed: u64,
@@ -49,6 +52,7 @@ impl<R: Read> Replay<R> {
         Ok(Self {
             reader,
             state,
+            holds: Vec::new(),
             untimed: 0,
             lost: Lost::default(),
             end: None,
@@ -60,14 +64,22 @@ impl<R: Read> Replay<R> {
         self.reader.header()
     }
 
-    /// Reads the next pins and adds them to the state. `None` at the end of the file; the state then
+    /// Reads the next pins, or holds and no pins, and adds them to the state. `None` at the end of the file; the state then
     /// includes the agent status of the last frame.
     pub fn next_pins(&mut self) -> io::Result<Option<Vec<Traced>>> {
+        self.holds.clear();
         while let Some(item) = self.reader.next_item()? {
             match item {
                 Item::Pins(pins) => {
                     pins.iter().for_each(|pin| self.add(pin));
                     return Ok(Some(pins));
+                }
+                Item::Holds(holds) => {
+                    for hold in &holds {
+                        fold_hold::<Alone>(&mut self.state.cells.holds, hold);
+                    }
+                    self.holds = holds;
+                    return Ok(Some(Vec::new()));
                 }
                 Item::Lost(lost) => self.lost = lost,
                 Item::End(end) => {

@@ -3,10 +3,12 @@
 use bytemuck::Zeroable as _;
 use pinwatch_common::abi::ABI_VERSION;
 use pinwatch_common::cause::cause;
+use pinwatch_common::hold::HoldRecord;
 use pinwatch_common::record::{Cause, Pin, PinEvent};
 use proptest::prelude::*;
 
 use super::format::{Body, FORMAT, FRAME_HEAD, MAX_BODY, MAX_PINS};
+use super::replay::Replay;
 use super::*;
 use crate::host::machine::Machine;
 use crate::model::portable_pin::{PinWithOutcome, PortablePin};
@@ -95,6 +97,45 @@ fn a_written_recording_is_read_back() {
 }
 
 #[test]
+fn holds_are_read_back_beside_their_pins() {
+    let hold = |number| HoldRecord {
+        pin_start_ns: u64::MAX,
+        ns: 5_000_000,
+        held_ns: 4_000_000,
+        tid: 3,
+        blocker: 0x2345,
+        number,
+        outcome: 1,
+        ..HoldRecord::zeroed()
+    };
+    let holds: Vec<_> = (0..=MAX_PINS).map(|n| hold(n as u8)).collect();
+    let mut file = Vec::new();
+    let mut writer = Writer::new(&mut file, &header(), true).unwrap();
+    writer.holds(&holds).unwrap();
+    writer.pins(&[pin(1)]).unwrap();
+    writer.end(&end()).unwrap();
+    let mut reader = Reader::new(&file[..]).unwrap();
+    let (first, last) = holds.split_at(MAX_PINS);
+    for batch in [first, last] {
+        assert_eq!(
+            reader.next_item().unwrap(),
+            Some(Item::Holds(batch.to_vec()))
+        );
+    }
+    assert_eq!(reader.next_item().unwrap(), Some(Item::Pins(vec![pin(1)])));
+    let mut replay = Replay::new(&file[..]).unwrap();
+    assert_eq!(replay.next_pins().unwrap(), Some(Vec::new()));
+    assert_eq!(replay.holds, first);
+    while replay.next_pins().unwrap().is_some() {}
+    let cells = replay.state.cells.holds.iter().flatten();
+    let sum: u64 = cells.map(|cells| cells.sum_ns).sum();
+    assert_eq!(
+        (sum, replay.holds.len()),
+        (5_000_000 * holds.len() as u64, 0)
+    );
+}
+
+#[test]
 fn a_pin_of_one_pass_takes_at_most_64_bytes() {
     let mut file = Vec::new();
     let mut writer = Writer::new(&mut file, &header(), false).unwrap();
@@ -161,7 +202,7 @@ fn a_later_format_is_refused_with_both_versions() {
     Writer::new(&mut file, &newer, false).unwrap();
     let error = Reader::new(&file[..]).err().expect("refused").to_string();
     assert!(
-        error.contains("9.9.9") && error.contains("format 3"),
+        error.contains("9.9.9") && error.contains("format 4"),
         "{error}"
     );
     assert!(Reader::new(&b"\x7fELF and more"[..]).is_err());

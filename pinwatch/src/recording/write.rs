@@ -4,6 +4,8 @@
 
 use std::io::{self, Write};
 
+use pinwatch_common::hold::HoldRecord;
+
 use super::format::{Body, End, FRAME_HEAD, Header, MAGIC, MARK, MAX_BODY, MAX_PINS};
 use crate::model::portable_pin::PinWithBlockers;
 use crate::model::session::Lost;
@@ -57,6 +59,16 @@ impl<W: Write> Writer<W> {
             } else {
                 self.frame(&body)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Writes holds that ended.
+    pub fn holds(&mut self, holds: &[HoldRecord]) -> io::Result<()> {
+        for batch in holds.chunks(MAX_PINS) {
+            self.frame(&Body::Holds(
+                batch.iter().copied().map(Into::into).collect(),
+            ))?;
         }
         Ok(())
     }

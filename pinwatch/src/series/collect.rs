@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use lru::LruCache;
 use pinwatch_common::event_filter::Listening;
-use pinwatch_common::record::PinEvent;
+use pinwatch_common::record::{ENDED, PinEvent};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::process::{Process, process};
@@ -68,7 +68,7 @@ async fn keep_comparing(
         let mut series = board.series();
         let now = Duration::from_nanos(clock::monotonic_ns());
         // A follower with `Filter::passes` makes the kernel send retries to all followers.
-        for event in pins.into_iter().filter(|event| event.pin.ended != 0) {
+        for event in pins.into_iter().filter(|event| event.pin.ended == ENDED) {
             let labels = cache.labels(series.per(), &event);
             series.add(labels, Sums::from(&event.pin), now);
         }

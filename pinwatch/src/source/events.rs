@@ -38,9 +38,7 @@ impl Events {
 
     /// Registers the ring buffer with the runtime, so that a task can wait for events.
     pub fn readable(self) -> io::Result<AsyncFd<Self>> {
-        // SAFETY: the ring buffer owns its descriptor for as long as it lives.
-        let registered = unsafe { AsyncFd::register_with_interest(self, Interest::READABLE) };
-        Ok(registered?)
+        readable(self)
     }
 
     /// Sets the event filter. Call it when filters change, not at intervals.
@@ -52,6 +50,13 @@ impl Events {
             .set(0, words, 0)
             .map_err(|error| LiveError::Map(BSS, error.to_string()))
     }
+}
+
+/// Registers the owner of a ring buffer with the runtime.
+pub(super) fn readable<T: AsRawFd>(ring: T) -> io::Result<AsyncFd<T>> {
+    // SAFETY: the ring buffer owns its descriptor for as long as it lives.
+    let registered = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) };
+    Ok(registered?)
 }
 
 impl Iterator for Events {

@@ -22,6 +22,7 @@ use pinwatch_common::record::{Flight, PHASES, Pin, Slot, ZONES};
 use super::error::LiveError;
 use super::events::{EventCount, Events};
 use super::function_ids::btf_with;
+use super::holds::HoldTimer;
 use super::object::{self, function_ids, possible_cpus};
 use super::pinned::PinnedReader;
 use super::program_info::{ProgramInfo, fdinfo_field};
@@ -62,6 +63,8 @@ pub struct Live {
     cells: MmapRaw,
     stacks: Stacks,
     events_sent: EventCount,
+    /// `None` if holds are not measured, and once it is taken.
+    hold_timer: Option<HoldTimer>,
     switches: SwitchWatch,
     cpus: usize,
     release: String,
@@ -126,6 +129,14 @@ impl Live {
             .attachments()
             .any(|(_, attachment)| attachment.kind == Kind::Kretprobe);
         let stacks = Stacks::load(&mut ebpf, !kretprobes)?;
+        let hold_timer = globals.watches().then(|| HoldTimer::load(&mut ebpf));
+        let hold_timer = hold_timer.and_then(|timer| {
+            timer
+                .inspect_err(|error| {
+                    tracing::warn!("how long blockers hold is not measured: {error}")
+                })
+                .ok()
+        });
         let slots = share::<Slot>(&ebpf, "SLOTS", SLOTS as usize)?;
         let cells = share::<CpuCells>(&ebpf, "CELLS", cpus)?;
         let events_sent = EventCount::share(&ebpf)?;
@@ -144,6 +155,7 @@ impl Live {
             cells,
             stacks,
             events_sent,
+            hold_timer,
             switches: SwitchWatch::new(switches),
             cpus,
             release: facts.release.clone(),
@@ -296,6 +308,11 @@ impl Live {
     /// The reader of events. An error the second time.
     pub fn take_events(&mut self) -> Result<Events, LiveError> {
         Events::take(&mut self.ebpf)
+    }
+
+    /// The timer that measures how long blockers hold; `None` the second time, and if it is not available.
+    pub fn take_hold_timer(&mut self) -> Option<HoldTimer> {
+        self.hold_timer.take()
     }
 
     /// The reader of the BPF programs' log lines. An error the second time.

@@ -4,6 +4,7 @@ pub mod diagnostics;
 pub mod error;
 pub mod events;
 pub mod function_ids;
+pub mod holds;
 mod kfuncs;
 pub mod live;
 pub mod object;

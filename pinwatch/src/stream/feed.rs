@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use anyhow::Result;
+use pinwatch_common::hold::HoldRecord;
 use pinwatch_common::record::PinEvent;
 use tokio::sync::{Notify, mpsc};
 
@@ -20,6 +21,8 @@ pub enum Update {
     /// Pins that ended, in the order of their returns on each CPU. With
     /// [`Filter::passes`](crate::model::filter::Filter::passes) also pins that begin a retry.
     Pins(Vec<PinEvent>),
+    /// Ends of holds. The pin of each was in this or an earlier update.
+    Holds(Vec<HoldRecord>),
     /// The wall clock was set, or the machine was suspended: the new offset of `CLOCK_REALTIME` from
     /// `CLOCK_MONOTONIC`, for the pins that follow.
     WallOffset(i64),

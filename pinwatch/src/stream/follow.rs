@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pinwatch_common::abi::ABI_VERSION;
+use pinwatch_common::hold::HoldRecord;
 use pinwatch_common::loss::Loss;
 use pinwatch_common::record::PinEvent;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::feed::{Sink, Update};
+use super::holds_of_pins::HoldsOfPins;
 use super::hub::{Hub, Subscription};
 use crate::host::clock::wall_offset_ns;
 use crate::model::agent_status::AgentStatus;
@@ -37,10 +39,7 @@ pub async fn follow(hub: Arc<Hub>, state: impl Fn() -> State, filter: Filter, si
             return;
         }
     };
-    let matching = |mut pins: Vec<PinEvent>| {
-        pins.retain(|pin| filter.event(pin));
-        Some(pins).filter(|pins| !pins.is_empty()).map(Update::Pins)
-    };
+    let mut holds = HoldsOfPins::default();
     if !sink.send(Ok(Update::Start(start(&before)))).await {
         return;
     }
@@ -48,15 +47,15 @@ pub async fn follow(hub: Arc<Hub>, state: impl Fn() -> State, filter: Filter, si
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let update = tokio::select! {
+        let updates = tokio::select! {
             batch = pins.next() => match batch {
-                Some(batch) => matching(batch),
+                Some(batch) => matching(batch, &filter, &mut holds),
                 None => break,
             },
             _ = tick.tick() => {
                 let state = state();
                 let view = Box::new(View::new(&state));
-                Some(Update::Tick { view, lost: lost(&state, &pins) })
+                vec![Update::Tick { view, lost: lost(&state, &pins) }]
             }
             () = sink.finished() => break,
         };
@@ -65,23 +64,34 @@ pub async fn follow(hub: Arc<Hub>, state: impl Fn() -> State, filter: Filter, si
         {
             return;
         }
-        if let Some(update) = update
-            && !sink.send(Ok(update)).await
-        {
-            return;
+        for update in updates {
+            if !sink.send(Ok(update)).await {
+                return;
+            }
         }
     }
     hub.sync().await;
     while let Some(batch) = pins.try_next() {
-        if let Some(update) = matching(batch)
-            && !sink.send(Ok(update)).await
-        {
-            return;
+        for update in matching(batch, &filter, &mut holds) {
+            if !sink.send(Ok(update)).await {
+                return;
+            }
         }
     }
     let state = state();
     let (lost, status) = (lost(&state, &pins), Box::new(AgentStatus::of(&state)));
     sink.send(Ok(Update::End { lost, status })).await;
+}
+
+/// The updates with the events of a batch that the filter selects.
+fn matching(batch: Vec<PinEvent>, filter: &Filter, holds: &mut HoldsOfPins) -> Vec<Update> {
+    let ended = batch.iter().filter_map(HoldRecord::of).collect();
+    let mut pins = batch;
+    pins.retain(|event| HoldRecord::of(event).is_none() && filter.event(event));
+    let ended = holds.select(&pins, ended);
+    let pins = Some(pins).filter(|pins| !pins.is_empty()).map(Update::Pins);
+    let ended = Some(ended).filter(|ended| !ended.is_empty());
+    pins.into_iter().chain(ended.map(Update::Holds)).collect()
 }
 
 /// Offset of the wall clock that the view knows.

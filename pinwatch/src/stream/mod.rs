@@ -7,6 +7,7 @@
 pub mod connect;
 pub mod feed;
 pub mod follow;
+mod holds_of_pins;
 pub mod hub;
 pub mod replay;
 pub mod ring_reader;

@@ -9,6 +9,7 @@ use anyhow::Result;
 use tokio::time::{Instant, sleep_until};
 
 use super::feed::{Feed, Sink, Update, feed};
+use super::holds_of_pins::HoldsOfPins;
 use crate::model::agent_status::AgentStatus;
 use crate::model::filter::Filter;
 use crate::model::trace::Traced;
@@ -27,6 +28,7 @@ pub fn replay(path: &Path, speed: Option<f64>, filter: Filter) -> Result<Feed> {
         recording,
         clock: ReplayClock { speed, began: None },
         filter,
+        holds: HoldsOfPins::default(),
         ticked_ns: 0,
     };
     tokio::spawn(async move {
@@ -41,6 +43,7 @@ struct Paced {
     recording: Replay<File>,
     clock: ReplayClock,
     filter: Filter,
+    holds: HoldsOfPins,
     /// Time of the last tick, in nanoseconds of the recorded `CLOCK_MONOTONIC`.
     ticked_ns: u64,
 }
@@ -59,7 +62,12 @@ impl Paced {
                 () = self.clock.wait(state.now_ns) => false,
                 () = sink.finished() => true,
             };
-            if stopped || !self.show(pins, sink).await {
+            let holds = std::mem::take(&mut self.recording.holds);
+            let holds = self.holds.select(&[], holds);
+            if stopped
+                || !self.show(pins, sink).await
+                || !holds.is_empty() && !sink.send(Ok(Update::Holds(holds))).await
+            {
                 break;
             }
         }
@@ -77,6 +85,7 @@ impl Paced {
     async fn show(&mut self, pins: Vec<Traced>, sink: &Sink) -> bool {
         let pins = pins.into_iter().map(|pin| pin.event);
         let pins: Vec<_> = pins.filter(|pin| self.filter.ended(pin)).collect();
+        self.holds.select(&pins, Vec::new());
         if !pins.is_empty() && !sink.send(Ok(Update::Pins(pins))).await {
             return false;
         }
@@ -198,7 +207,7 @@ mod tests {
                     oldest = view.oldest;
                 }
                 Update::End { status, .. } => assert_eq!(*status, end.status),
-                Update::Start(_) | Update::Pins(_) | Update::WallOffset(_) => {}
+                Update::Start(_) | Update::Pins(_) | Update::Holds(_) | Update::WallOffset(_) => {}
             }
         }
         let [row] = &oldest[..] else {

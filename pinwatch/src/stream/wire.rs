@@ -5,9 +5,9 @@
 #![forbid(unsafe_code)]
 
 use anyhow::{Context as _, Result, bail};
+use bytemuck::AnyBitPattern;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use pinwatch_common::abi::ABI_VERSION;
-use pinwatch_common::record::PinEvent;
 use serde::Serialize;
 pub use tokio_util::codec::LengthDelimitedCodec as Codec;
 
@@ -25,6 +25,7 @@ const END: u8 = 3;
 /// The daemon's only frame if it refuses a follower: the reason as text.
 const REFUSED: u8 = 4;
 const WALL_OFFSET: u8 = 5;
+const HOLDS: u8 = 6;
 
 pub fn codec() -> Codec {
     Codec::builder().max_frame_length(MAX_FRAME).new_codec()
@@ -34,6 +35,7 @@ pub fn encode(update: &Result<Update>) -> Result<Bytes> {
     let body = match update {
         Ok(Update::Start(start)) => json(START, start)?,
         Ok(Update::Pins(pins)) => framed(PINS, bytemuck::cast_slice(pins)),
+        Ok(Update::Holds(holds)) => framed(HOLDS, bytemuck::cast_slice(holds)),
         Ok(Update::WallOffset(ns)) => json(WALL_OFFSET, ns)?,
         Ok(Update::Tick { view, lost }) => json(TICK, &(view, lost))?,
         Ok(Update::End { lost, status }) => json(END, &(lost, status))?,
@@ -67,7 +69,8 @@ pub fn decode(frame: &[u8]) -> Result<Update> {
             }
             Update::Start(start)
         }
-        PINS => Update::Pins(pins(body)?),
+        PINS => Update::Pins(records(body)?),
+        HOLDS => Update::Holds(records(body)?),
         WALL_OFFSET => Update::WallOffset(serde_json::from_slice(body)?),
         TICK => {
             let (view, lost): (Box<View>, Lost) = serde_json::from_slice(body)?;
@@ -84,8 +87,8 @@ pub fn decode(frame: &[u8]) -> Result<Update> {
     })
 }
 
-fn pins(body: &[u8]) -> Result<Vec<PinEvent>> {
-    let records = body.chunks_exact(size_of::<PinEvent>());
+fn records<T: AnyBitPattern>(body: &[u8]) -> Result<Vec<T>> {
+    let records = body.chunks_exact(size_of::<T>());
     if !records.remainder().is_empty() {
         bail!("the frame ends inside an event");
     }
@@ -97,7 +100,8 @@ mod tests {
     use super::*;
     use crate::model::agent_status::AgentStatus;
     use bytemuck::Zeroable as _;
-    use pinwatch_common::record::Pin;
+    use pinwatch_common::hold::HoldRecord;
+    use pinwatch_common::record::{Pin, PinEvent};
     use proptest::prelude::*;
 
     fn start(abi: u32) -> Start {
@@ -142,6 +146,13 @@ mod tests {
         let tick = round(Update::Tick { view, lost });
         assert!(
             matches!(tick, Update::Tick { view, lost: got } if view.in_flight == 5 && got == lost)
+        );
+        let hold = HoldRecord {
+            ns: 7,
+            ..HoldRecord::zeroed()
+        };
+        assert!(
+            matches!(round(Update::Holds(vec![hold; 2])), Update::Holds(got) if got == [hold; 2])
         );
         assert!(matches!(
             round(Update::WallOffset(-3)),

@@ -106,6 +106,7 @@ fn run(truth: Truth, pins: usize, dice: &mut Dice) -> Capture {
         groups,
         evidence,
         outcomes: Vec::new(),
+        holds: Default::default(),
         lost: Lost::default(),
         end: Some(Box::<End>::default()),
         damage: None,

@@ -20,6 +20,7 @@ mod disruption;
 mod faults;
 mod fold;
 mod follower;
+mod holds;
 mod in_flight;
 mod kills;
 mod leftovers;

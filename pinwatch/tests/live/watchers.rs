@@ -61,7 +61,7 @@ impl Tail {
         while let Some(object) = self.next() {
             match object["type"].as_str() {
                 Some("pin") => pins.push(object),
-                Some("in_flight") => {}
+                Some("in_flight" | "hold") => {}
                 Some("summary") => summary = object,
                 _ => panic!("{object}"),
             }

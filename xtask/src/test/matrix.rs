@@ -37,9 +37,10 @@ pub const ARM64_BY_DEFAULT: Option<&str> = None;
 pub const ARM64_TESTS: &str = "counts::";
 
 /// Tests that depend little on the kernel, and where they run unless they are named.
-const ONLY_ON: [(&str, &[&str]); 17] = [
+const ONLY_ON: [(&str, &[&str]); 18] = [
     // Up to 5.12 stock kernels migrate nothing.
     ("blockers::", &["6.1", "6.12", "7.3"]),
+    ("holds::", &["6.1", "6.12", "7.3"]),
     ("dead_hooks::", &THREE),
     ("disruption::", &["7.3"]),
     // They wait for the emulated machine most of the time: a processor that goes offline, a full disk.

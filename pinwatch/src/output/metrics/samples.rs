@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use pinwatch_common::histogram::{DURATION_BUCKETS, PASS_BUCKETS};
+use pinwatch_common::hold::{HOLD_BUCKETS, HOLD_EDGES_NS};
 use prometheus::proto;
 
 use crate::model::state::{duration_edges, pass_edges};
@@ -55,6 +56,16 @@ impl Samples {
             buckets.iter().sum(),
             duration_edges(buckets),
         );
+    }
+
+    /// Adds a histogram of holds. `sum_ns` is in nanoseconds, the sample in seconds.
+    pub fn holds(&mut self, labels: &[(&str, &str)], sum_ns: u64, buckets: &[u64; HOLD_BUCKETS]) {
+        let mut below = 0;
+        let edges = HOLD_EDGES_NS.iter().zip(buckets).map(|(edge, count)| {
+            below += count;
+            (*edge as f64 / 1e9, below)
+        });
+        self.histogram(labels, sum_ns as f64 / 1e9, buckets.iter().sum(), edges);
     }
 
     /// Adds a histogram of passes.

@@ -3,8 +3,9 @@
 
 #![forbid(unsafe_code)]
 
+use bytemuck::Zeroable as _;
 use pinwatch_common::blocker::{HOLD_NAMES, MEMORY_NAMES};
-use pinwatch_common::fold::OriginCells;
+use pinwatch_common::fold::{HoldCells, OriginCells};
 use pinwatch_common::limits::SLOTS;
 use pinwatch_common::loss::Loss;
 use pinwatch_common::record::{ISOLATE_NAMES, ORIGIN_NAMES, PHASE_NAMES};
@@ -62,6 +63,20 @@ const fn histogram(
         help,
         kind: Kind::Histogram,
         samples,
+    }
+}
+
+/// Calls a function for each kind of blocker that can have a hold.
+fn for_holds(state: &State, mut each: impl FnMut(&[(&str, &str)], &HoldCells)) {
+    if !state.takes(Measurement::Blockers) {
+        return;
+    }
+    for (kind, memories) in HOLD_NAMES.iter().zip(&state.cells.holds).skip(1) {
+        for (memory, cells) in MEMORY_NAMES.iter().zip(memories) {
+            if *cells != HoldCells::zeroed() {
+                each(&[("kind", kind), ("memory", memory)], cells);
+            }
+        }
     }
 }
 
@@ -241,6 +256,37 @@ pub const METRICS: &[Metric] = &[
         |state, out| {
             for (origin, refusals) in state.memlock_refusals() {
                 out.value(&[("origin", origin), ("reason", "memlock")], refusals);
+            }
+        },
+    ),
+    histogram(
+        "pinwatch_blocker_hold_seconds",
+        "Seconds from the failed migration until nothing held a folio of pinwatch_blockers_total any more, or it was freed. Exact to 1 ms or 1/32 of the value, and to the start of the timer. Holds of more than 10 s are in pinwatch_blocker_holds_cut_off_total.",
+        |state, out| {
+            for_holds(state, |labels, cells| {
+                out.holds(labels, cells.sum_ns, &cells.buckets)
+            });
+        },
+    ),
+    counter(
+        "pinwatch_blocker_holds_cut_off_total",
+        "Folios of pinwatch_blockers_total that were still held after 10 s, and were no longer watched.",
+        |state, out| for_holds(state, |labels, cells| out.value(labels, cells.cut_off)),
+    ),
+    counter(
+        "pinwatch_blocker_holds_unwatched_total",
+        "Folios of pinwatch_blockers_total that were not watched. Reason no_room: 64 others were watched. Reason unclear: the references of a large folio cannot be compared with its mappings on this kernel.",
+        |state, out| {
+            let cells = || state.cells.holds.iter().flatten();
+            if state.takes(Measurement::Blockers) {
+                out.value(
+                    &[("reason", "no_room")],
+                    cells().map(|cells| cells.no_room).sum(),
+                );
+                out.value(
+                    &[("reason", "unclear")],
+                    cells().map(|cells| cells.unclear).sum(),
+                );
             }
         },
     ),

@@ -16,6 +16,7 @@ use super::columns::{Layout, PinLine};
 use crate::model::blockers::PlaceNames;
 use crate::model::filter::Filter;
 use crate::model::format::Clock;
+use crate::model::hold::HoldRow;
 use crate::model::in_flight::Row;
 use crate::model::pin_json::Ended;
 use crate::model::session::{Lost, Start};
@@ -81,6 +82,7 @@ enum Object<'a> {
         clock: Clock,
     },
     Pin(&'a Ended),
+    Hold(HoldRow),
     InFlight {
         time: Timestamp,
         #[serde(flatten)]
@@ -114,6 +116,11 @@ impl Tail {
         match update {
             Update::Start(start) => self.begin(start, size, out),
             Update::Pins(pins) => pins.iter().try_for_each(|pin| self.ended(pin, size, out)),
+            Update::Holds(holds) if self.format.json => holds
+                .iter()
+                .try_for_each(|hold| json(out, &Object::Hold(hold.into()))),
+            // A line of text has its pin's columns.
+            Update::Holds(_) => Ok(()),
             Update::WallOffset(ns) => {
                 if let Some(start) = &mut self.start {
                     start.wall_offset_ns = *ns;
