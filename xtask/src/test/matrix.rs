@@ -42,23 +42,23 @@ const ONLY_ON: [(&str, &[&str]); 18] = [
     ("blockers::", &["6.1", "6.12", "7.3"]),
     ("holds::", &["6.1", "6.12", "7.3"]),
     ("dead_hooks::", &THREE),
-    ("disruption::", &["7.3"]),
+    ("disruption::", &["7.2"]),
     // They wait for the emulated machine most of the time: a processor that goes offline, a full disk.
     ("faults::", &["6.12"]),
     ("fold::", &ENDS),
     ("in_flight::", &THREE),
-    ("kills::", &ENDS),
+    ("kills::", &["5.10", "7.2"]),
     ("lifecycle::", &["5.10", "6.12"]),
     ("pinned::", &["6.12", "7.3"]),
     ("privileges::", &["5.10", "6.12"]),
-    ("recordings::", &ENDS),
-    ("restart::", &ENDS),
-    ("series::", &["7.3"]),
-    ("surroundings::", &["6.12"]),
-    ("tail::", &["7.3"]),
+    ("recordings::", &["5.10", "7.2"]),
+    ("restart::", &["5.10", "7.2"]),
+    ("series::", &["7.2"]),
+    ("surroundings::", &["6.18"]),
+    ("tail::", &["6.18"]),
     // Hundreds of loads, of programs with and without twins. `cargo xtask bench shapes` tries all kernels.
     ("verifier::programs_are_verified", &["6.18"]),
-    ("watchers::", &["7.3"]),
+    ("watchers::", &["6.18"]),
 ];
 /// The oldest kernel, the newest, and one between.
 const THREE: [&str; 3] = ["5.10", "6.12", "7.3"];
