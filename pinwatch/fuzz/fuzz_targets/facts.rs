@@ -29,8 +29,8 @@ fuzz_target!(|data: &[u8]| {
             let _ = plan.lower_bounds().count();
             let _ = plan.attachments().count();
             let _ = plan.is_degraded();
-            let _ = text(&facts, &plan);
-            serde_json::to_string(&CheckReport::new(&facts, &plan)).expect("JSON");
+            let _ = text(&facts, &plan, &[]);
+            serde_json::to_string(&CheckReport::new(&facts, &plan, &[])).expect("JSON");
         }
     }
 });

@@ -393,7 +393,7 @@ mod tests {
             scripts(&ALL_TESTS, "6.12"),
             [
                 "true: --ignored apart::large",
-                "true: --skip disruption:: --skip fold:: --skip kills:: --skip recordings:: --skip restart:: --skip series:: --skip tail:: \
+                "true: --skip disruption:: --skip fold:: --skip kills:: --skip recordings:: --skip restart:: --skip series:: --skip surroundings:: --skip tail:: \
                  --skip verifier::programs_are_verified --skip watchers::",
                 "echo integrity >/sys/kernel/security/lockdown: --ignored apart::integrity",
                 "echo confidentiality >/sys/kernel/security/lockdown: --ignored apart::lockdown"
@@ -404,8 +404,9 @@ mod tests {
         };
         assert!(all.contains("--skip tail::"), "{all}");
         assert!(scripts(&ALL_TESTS, "7.3")[0].ends_with(
-            "true: --skip faults:: --skip lifecycle:: --skip privileges:: --skip surroundings:: \
-                 --skip verifier::programs_are_verified"
+            "true: --skip disruption:: --skip faults:: --skip kills:: --skip lifecycle:: --skip privileges:: \
+             --skip recordings:: --skip restart:: --skip series:: --skip surroundings:: --skip tail:: \
+             --skip verifier::programs_are_verified --skip watchers::"
         ));
         assert!(neighbour.starts_with("echo full >"), "{neighbour}");
         assert_eq!(
