@@ -67,8 +67,9 @@ fn metrics_md_is_current() {
 }
 
 /// Live tests of faults, by their files.
-const FAULTS: [(&str, &str); 4] = [
+const FAULTS: [(&str, &str); 5] = [
     ("faults", include_str!("live/faults.rs")),
+    ("mounts", include_str!("live/mounts.rs")),
     ("kills", include_str!("live/kills.rs")),
     ("restart", include_str!("live/restart.rs")),
     ("surroundings", include_str!("live/surroundings.rs")),

@@ -24,7 +24,7 @@ pub struct Selection {
     #[arg(long = "attach", value_name = "KIND", default_value = "auto")]
     pub prefer: Prefer,
 
-    /// Add a measurement that is off by default: fast_path or isolate_lru (repeatable)
+    /// Add a measurement that is off by default: fast_path, isolate_lru or refusals (repeatable)
     #[arg(long, value_name = "MEASUREMENT", value_parser = optional)]
     pub with: Vec<Measurement>,
 

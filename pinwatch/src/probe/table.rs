@@ -97,7 +97,7 @@ impl Measurement {
     /// Whether the measurement is off unless `--with` selects it; [`Selection`](super::selection::Selection) has an exception.
     #[must_use]
     pub fn is_optional(self) -> bool {
-        matches!(self, Self::FastPath | Self::IsolateLru)
+        matches!(self, Self::FastPath | Self::IsolateLru | Self::Refusals)
     }
 
     /// Source of a measurement without hooks of its own; `None` for all others.

@@ -2,9 +2,7 @@
 
 use std::fs;
 use std::process::{Child, Command};
-use std::thread;
 
-use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
 use pinwatch_common::limits::{SLOT_SETS, SLOT_WAYS, SLOTS};
@@ -17,27 +15,13 @@ use super::wait::{PATIENCE, wait_until};
 use super::watchers::Tail;
 
 /// Runs a command of the guest's shell.
-fn sh(command: &str) {
+pub fn sh(command: &str) {
     let status = Command::new("sh").args(["-c", command]).status();
     assert!(status.expect("a shell").success(), "{command}");
 }
 
-/// Runs `act` in a mount namespace of its own, after a shell command that changes its mounts.
-fn with_mounts(change: &str, act: impl FnOnce() + Send) {
-    let run = || {
-        // Affects this thread and its children.
-        unshare(CloneFlags::CLONE_NEWNS).expect("root may");
-        sh(&format!("mount --make-rprivate / && {change}"));
-        act();
-    };
-    thread::scope(|scope| {
-        let done = scope.spawn(run).join();
-        done.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-    });
-}
-
 /// Makes pins. Panics unless each is seen or counted as lost.
-fn assert_pins_are_accounted_for(daemon: &Daemon) {
+pub fn assert_pins_are_accounted_for(daemon: &Daemon) {
     let before = daemon.metrics();
     let log = load(&["threads", "--pages", "1", "--repeat", "10"]);
     assert_accounted_for(
@@ -47,7 +31,7 @@ fn assert_pins_are_accounted_for(daemon: &Daemon) {
     );
 }
 
-fn assert_accounted_for(daemon: &Daemon, seen_before: f64, made: Option<f64>) {
+pub fn assert_accounted_for(daemon: &Daemon, seen_before: f64, made: Option<f64>) {
     wait_until("the end of all pins in flight", PATIENCE, || {
         daemon.metrics().total("pinwatch_pins_in_flight") == 0.0
     });
@@ -58,7 +42,7 @@ fn assert_accounted_for(daemon: &Daemon, seen_before: f64, made: Option<f64>) {
 }
 
 /// Ends the daemon. Panics if it leaves something in the kernel.
-fn end(daemon: Daemon) {
+pub fn end(daemon: Daemon) {
     daemon.signal(Signal::SIGTERM);
     let (status, log) = daemon.wait();
     assert_eq!(status.code(), Some(0), "{log}");
@@ -179,7 +163,7 @@ fn probes_of_another_tool_stay_and_take_nothing() {
     end(Daemon::start(&["--attach", "kprobe"]));
 }
 
-/// More pins in flight than slots: all wait for one page.
+/// More pins in flight than slots, and more calls of GUP-fast than their table has room for: all wait for one page.
 #[test]
 fn pins_without_a_slot_are_counted_as_lost() {
     if !can_wait_for_faults() {
@@ -187,7 +171,7 @@ fn pins_without_a_slot_are_counted_as_lost() {
     }
     // Each thread of a load has an io_uring. Children inherit the limit.
     setrlimit(Resource::RLIMIT_NOFILE, 1 << 16, 1 << 16).expect("root may");
-    let daemon = Daemon::start(&[]);
+    let daemon = Daemon::start(&["--with", "fast_path"]);
     let threads = (SLOTS / 2 + 32).to_string();
     let args = [
         "slow",
@@ -209,6 +193,14 @@ fn pins_without_a_slot_are_counted_as_lost() {
     let lost = metrics.sum("pinwatch_events_lost_total", "slots_full");
     assert!(lost >= 64.0, "{lost} lost, more were in flight than fit");
     assert_eq!(metrics.total("pinwatch_pins_lost_total"), lost);
+    let calls = metrics.total("pinwatch_gup_fast_calls_total");
+    let full = metrics.sum("pinwatch_events_lost_total", "fast_full");
+    assert!(full >= 64.0, "{full} calls found no room");
+    assert_eq!(
+        Some(calls + full),
+        made,
+        "{calls} calls of GUP-fast, {full} lost"
+    );
     end(daemon);
 }
 
@@ -306,119 +298,4 @@ fn pins_are_counted_while_a_cpu_goes_offline_and_comes_back() {
         assert_accounted_for(&daemon, 0.0, log.summary["expected_pins"].as_f64());
         end(daemon);
     }
-}
-
-#[test]
-fn with_tracefs_read_only_pins_are_counted() {
-    with_mounts("mount -o remount,bind,ro /sys/kernel/tracing", || {
-        for kind in KINDS {
-            let daemon = Daemon::start(&["--attach", kind]);
-            assert_pins_are_accounted_for(&daemon);
-            end(daemon);
-        }
-    });
-}
-
-/// As in a container with AppArmor's default profile.
-#[test]
-fn check_names_the_loss_and_pins_are_counted_if_tracefs_is_not_writable() {
-    let change = "mount -o remount,bind,ro /sys/kernel/tracing && umount -l /sys/kernel/debug";
-    with_mounts(change, || {
-        let check = Command::new("pinwatch")
-            .args(["check", "--attach", "kprobe"])
-            .output();
-        let check = check.expect("pinwatch");
-        let text = String::from_utf8_lossy(&check.stdout);
-        assert_eq!(check.status.code(), Some(1), "{text}");
-        assert!(text.contains("cannot write tracefs"), "{text}");
-        for kind in KINDS {
-            let daemon = Daemon::start(&["--attach", kind]);
-            // One thread: a kretprobe has room for ten calls at a time.
-            load(&["--pages", "1", "--repeat", "10"]);
-            assert_accounted_for(&daemon, 0.0, Some(10.0));
-            end(daemon);
-        }
-    });
-}
-
-#[test]
-fn with_tracefs_only_under_debugfs_pins_are_counted() {
-    with_mounts("umount /sys/kernel/tracing", || {
-        assert!(!fs::exists("/sys/kernel/tracing/kprobe_events").expect("sysfs"));
-        for kind in KINDS {
-            let daemon = Daemon::start(&["--attach", kind]);
-            assert_pins_are_accounted_for(&daemon);
-            drop(daemon);
-        }
-    });
-    // A killed daemon may leave its definitions, which the next start removes.
-    end(Daemon::start(&["--attach", "kprobe"]));
-}
-
-/// The recorded command goes on, and the part that was written can be read.
-#[test]
-fn a_full_disk_ends_the_recording_but_not_the_recorded_command() {
-    const DISK: &str = "/tmp/full";
-    sh(&format!(
-        "mkdir -p {DISK} && mount -t tmpfs -o size=64k tmpfs {DISK}"
-    ));
-    let daemon = Daemon::start(&[]);
-    let file = format!("{DISK}/recording.pw");
-    let done = format!("{DISK}-done");
-    let command =
-        format!("pinwatch load threads --pages 1 --repeat 200 >/dev/null; echo done >{done}");
-    let output = Command::new("pinwatch")
-        .args([
-            "record",
-            "--connect",
-            "-o",
-            &file,
-            "--",
-            "sh",
-            "-c",
-            &command,
-        ])
-        .output()
-        .expect("pinwatch");
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success(), "{errors}");
-    assert!(errors.contains("os error 28"), "{errors}");
-    assert_eq!(
-        fs::read_to_string(&done).expect("the command's file"),
-        "done\n"
-    );
-    let replay = Command::new("pinwatch")
-        .args(["tail", "--json", "--replay", &file])
-        .output();
-    let lines = String::from_utf8(replay.expect("pinwatch").stdout).expect("UTF-8");
-    assert!(
-        lines
-            .lines()
-            .filter(|line| line.contains("\"type\":\"pin\""))
-            .count()
-            > 10,
-        "{lines}"
-    );
-    assert_accounted_for(&daemon, 0.0, Some(24.0 * 200.0));
-    end(daemon);
-    sh(&format!("umount {DISK} && rm {done}"));
-}
-
-/// Says so before it runs the command that it would record.
-#[test]
-fn a_recording_on_a_read_only_disk_is_refused() {
-    let done = "/tmp/read-only-done";
-    let change = "mkdir -p /tmp/ro && mount -t tmpfs -o ro tmpfs /tmp/ro";
-    with_mounts(change, || {
-        let output = Command::new("pinwatch")
-            .args(["record", "-o", "/tmp/ro/recording.pw", "--", "touch", done])
-            .output()
-            .expect("pinwatch");
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(1), "{errors}");
-        assert!(errors.contains("Read-only file system"), "{errors}");
-    });
-    assert!(!fs::exists(done).expect("a folder"));
-    assert_eq!(kprobe_events(), "");
-    wait_until_programs_are_freed();
 }

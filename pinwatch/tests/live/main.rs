@@ -28,6 +28,7 @@ mod lifecycle;
 mod load;
 mod machine;
 mod maps;
+mod mounts;
 mod neighbour;
 mod pinned;
 mod privileges;

@@ -28,7 +28,7 @@ fn check(daemon: &Daemon, args: &[&str], origin: &str, errno: &str, pins: u64) {
 #[test]
 fn refusals_of_the_memlock_limit_are_those_of_the_load() {
     for attach in KINDS {
-        let daemon = Daemon::start(&["--attach", attach]);
+        let daemon = Daemon::start(&["--attach", attach, "--with", "refusals"]);
         check(&daemon, &["memlock", "--via", "xdp"], "xdp", "ENOBUFS", 0);
         // 5.10 counts the maps of BPF programs against the same limit, and refuses the ring.
         if kernel() != Kernel::CmaOnly {
@@ -41,7 +41,7 @@ fn refusals_of_the_memlock_limit_are_those_of_the_load() {
 /// A registration within the limit, and one that fails in its pin, are no refusals.
 #[test]
 fn other_registrations_are_none() {
-    let daemon = Daemon::start(&[]);
+    let daemon = Daemon::start(&["--with", "refusals"]);
     let within = load(&["--via", "xdp", "--pages", "16", "--memlock", "100000"]);
     assert_eq!(within.failures(), 0);
     let failed = load(&["held-one", "--via", "xdp"]).failures();

@@ -29,11 +29,11 @@ fn programs_are_no_harder_to_verify_than_recorded() {
             stuck_after: Duration::from_secs(10),
             bpf_log_level: 0,
         };
-        let with_isolations = Selection {
-            with: vec![Measurement::IsolateLru],
+        let with_rare_ones = Selection {
+            with: vec![Measurement::IsolateLru, Measurement::Refusals],
             ..prefer.into()
         };
-        let plan = Plan::new(&facts, with_isolations);
+        let plan = Plan::new(&facts, with_rare_ones);
         let live = Live::attach(&facts, &plan, options).expect("this kernel can be watched");
         for (program, instructions) in live.verified() {
             counted += 1;

@@ -69,7 +69,11 @@ const LOWER_BOUND: &str =
 fn everything(prefer: Prefer) -> Selection {
     Selection {
         prefer,
-        with: vec![Measurement::FastPath, Measurement::IsolateLru],
+        with: vec![
+            Measurement::FastPath,
+            Measurement::IsolateLru,
+            Measurement::Refusals,
+        ],
         without: Vec::new(),
     }
 }

@@ -98,7 +98,7 @@ fn selections(dispensable: &[Measurement], most: u32) -> impl Iterator<Item = Se
             .flatten()
             .map(move |(prefer, fast_path)| Selection {
                 prefer,
-                with: [Measurement::IsolateLru]
+                with: [Measurement::IsolateLru, Measurement::Refusals]
                     .into_iter()
                     .chain(fast_path.then_some(Measurement::FastPath))
                     .collect(),

@@ -77,11 +77,13 @@ pub const ALERTS: &[Alert] = &[
         normal: "0. Single failures, and bursts of failures that last less than five minutes, do not fire: for example a program \
                  that passes a bad address, or that is killed while it pins. The dashboards show them.",
         look: &[
-            "`migrate_busy`: a page stayed referenced, by a pipe, direct I/O, another pin or an LRU batch. `pinwatch tail --failed` names the processes.",
+            "`migrate_busy`: a page stayed referenced, by a pipe, direct I/O, another pin or an LRU batch. `pinwatch tail --failed` names the processes \
+             of the pins, and what held the pages. `pinwatch_blockers_total` counts them by kind; `pinwatch_blocker_hold_seconds` shows how long they hold. \
+             If most are gone within milliseconds, a retry helps.",
             "`migrate_nomem`, `nomem`: no memory is free outside ZONE_MOVABLE and CMA. Compare `/proc/zoneinfo`.",
             "`fault`: an address is not mapped or not writable, or the process was killed during the pin.",
             "`isolate`: a page could not be isolated. The process was killed while its pin looped, or the kernel gave up. See PinwatchPinStuck.",
-            "A caller that gets ENOMEM (AF_XDP: ENOBUFS) while no pin fails: `pinwatch_refusals_total{reason=\"memlock\"}` grows if RLIMIT_MEMLOCK \
+            "A caller that gets ENOMEM (AF_XDP: ENOBUFS) while no pin fails: `pinwatch_refusals_total{reason=\"memlock\"}` (`--with refusals`) grows if RLIMIT_MEMLOCK \
              refused the registration. Raise the limit of the process (`ulimit -l`, `LimitMEMLOCK=`). RDMA and VFIO type 1 are not \
              counted there: compare `VmPin` and `VmLck` in `/proc/PID/status` with the limit. VFIO logs `RLIMIT_MEMLOCK exceeded`.",
             "`dax`: the memory is a file-system DAX mapping. The kernel refuses long-term pins there.",

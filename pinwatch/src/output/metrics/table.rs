@@ -252,7 +252,7 @@ pub const METRICS: &[Metric] = &[
     ),
     counter(
         "pinwatch_refusals_total",
-        "Registrations that the kernel refused although no pin failed, by origin. Reason memlock: RLIMIT_MEMLOCK, of io_uring (not on 5.10), AF_XDP and IOMMUFD. Those of RDMA and VFIO type 1 are not seen.",
+        "Registrations that the kernel refused although no pin failed, by origin. Reason memlock: RLIMIT_MEMLOCK, of io_uring (not on 5.10), AF_XDP and IOMMUFD. Those of RDMA and VFIO type 1 are not seen. Only --with refusals.",
         |state, out| {
             for (origin, refusals) in state.memlock_refusals() {
                 out.value(&[("origin", origin), ("reason", "memlock")], refusals);

@@ -17,25 +17,19 @@ use crate::{LOWER_BOUND, PREFERENCES, SHEETS, verdict};
 fn without_perf_events_trampolines_take_what_they_can() {
     const WHY: &str = "perf_event_open: Permission denied";
     // Lost measurements. True if the reason is `WHY`, false if it is the loss of passes.
-    let old = [
-        ("passes", true),
-        ("migrate_time", true),
-        ("phases", true),
-        ("refusals", true),
-    ];
+    let old = [("passes", true), ("migrate_time", true), ("phases", true)];
     let inlined = [
         ("passes", true),
         ("migrate_result", true),
         ("phases", true),
         ("isolate_hugetlb", false),
         ("isolate_movable", false),
-        ("refusals", true),
     ];
     for (sheet, expected) in [
         ("5.10-cloud", &old[..]),
         ("6.1-cloud", &inlined),
-        ("6.12-cloud", &[("refusals", true)]),
-        ("7.3-cloud", &[("refusals", true)]),
+        ("6.12-cloud", &[]),
+        ("7.3-cloud", &[]),
     ] {
         let facts = kernel(sheet, |facts| facts.no_perf_events = Some(WHY.to_owned()));
         let plan = Plan::new(&facts, Prefer::Auto);
@@ -86,8 +80,8 @@ fn without_tracefs_kprobes_are_degraded_and_say_what_is_lost() {
 #[test]
 fn without_kprobes_measurements_that_need_them_are_lost() {
     use Measurement::*;
-    const NEWER: &[Measurement] = &[Refusals];
-    const OLD: &[Measurement] = &[Passes, MigrateTime, Phases, Refusals];
+    const NEWER: &[Measurement] = &[];
+    const OLD: &[Measurement] = &[Passes, MigrateTime, Phases];
     // 6.1: collect is inlined. Only a function with seven arguments is called in each pass.
     const INLINED: &[Measurement] = &[
         Passes,
@@ -95,7 +89,6 @@ fn without_kprobes_measurements_that_need_them_are_lost() {
         Phases,
         IsolateHugetlb,
         IsolateMovable,
-        Refusals,
     ];
     for (sheet, expected) in [
         ("5.10-cloud", OLD),
@@ -283,15 +276,13 @@ fn tracing_programs_have_twins_if_they_can_be_preempted() {
                     Measurement::Passes,
                     Measurement::MigrateTime,
                     Measurement::Phases,
-                    Measurement::Refusals,
                 ],
                 Some("6.1") => &[
                     Measurement::Passes,
                     Measurement::MigrateResult,
                     Measurement::Phases,
-                    Measurement::Refusals,
                 ],
-                _ => &[Measurement::Refusals],
+                _ => &[],
             };
             let expected = if preemptible { by_probe } else { &[] };
             assert_eq!(bounds, expected, "{sheet}, {preemption:?}");
@@ -359,6 +350,11 @@ fn with_ftrace_off_the_kernel_is_unusable_and_the_remedy_is_given() {
     }
 }
 
+/// Whether a kernel has a hook that only kprobes can take.
+fn needs_kprobes(sheet: &str) -> bool {
+    sheet.starts_with("5.10-") || sheet.starts_with("6.1-")
+}
+
 #[test]
 fn kprobes_switched_off_give_the_plan_of_a_kernel_without_kprobes() {
     const WHY: &str = "kprobes are disabled: write 1 to /sys/kernel/debug/kprobes/enabled";
@@ -368,7 +364,9 @@ fn kprobes_switched_off_give_the_plan_of_a_kernel_without_kprobes() {
         for prefer in PREFERENCES {
             let [off, none] = [&off, &none].map(|facts| Plan::new(facts, prefer));
             let [said, expected] = [&off, &none].map(|plan| format!("{:?}", plan.decisions));
-            assert!(said.contains(WHY), "{sheet}: {said}");
+            // From 6.12 on no hook needs a kprobe.
+            let needed = prefer == Prefer::Kprobe || needs_kprobes(sheet);
+            assert_eq!(said.contains(WHY), needed, "{sheet}: {said}");
             assert_eq!(said.replace(WHY, "no CONFIG_KPROBES"), expected, "{sheet}");
             assert_eq!(off.unusable, none.unusable);
         }

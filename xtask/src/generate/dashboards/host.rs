@@ -295,6 +295,68 @@ pub const HOST: Dashboard = Dashboard {
             ],
         ),
         row(
+            "Blockers",
+            &[
+                lines(
+                    "Blockers by what held them",
+                    "Folios that a failed migration left behind, at most four per pin.",
+                    PerSecond,
+                    &[query(
+                        "{{kind}} {{memory}}",
+                        r#"sum by (kind, memory) (rate(pinwatch_blockers_total{instance="$instance"}[$__rate_interval])) > 0"#,
+                    )],
+                ),
+                lines(
+                    "Blockers by place",
+                    "Zone and pageblock type. cma in another zone than movable is a contiguous area inside that zone.",
+                    PerSecond,
+                    &[query(
+                        "{{zone}}, {{pageblock}}",
+                        r#"sum by (zone, pageblock) (rate(pinwatch_blocker_places_total{instance="$instance"}[$__rate_interval])) > 0"#,
+                    )],
+                ),
+                lines(
+                    "How long blockers hold",
+                    "From the failed migration: 50 and 99 of 100 hold at most this long. Folios that hold for more than 10 s are not in it.",
+                    Seconds,
+                    &[
+                        query(
+                            "p50",
+                            r#"histogram_quantile(0.5, sum by (le) (rate(pinwatch_blocker_hold_seconds_bucket{instance="$instance"}[$__rate_interval])))"#,
+                        ),
+                        query(
+                            "p99",
+                            r#"histogram_quantile(0.99, sum by (le) (rate(pinwatch_blocker_hold_seconds_bucket{instance="$instance"}[$__rate_interval])))"#,
+                        ),
+                    ],
+                ),
+                lines(
+                    "Holds that were cut off or not watched",
+                    "cut off: held for more than 10 s. no_room and unclear were not watched.",
+                    PerSecond,
+                    &[
+                        query(
+                            "cut off",
+                            r#"sum(rate(pinwatch_blocker_holds_cut_off_total{instance="$instance"}[$__rate_interval]))"#,
+                        ),
+                        query(
+                            "{{reason}}",
+                            r#"sum by (reason) (rate(pinwatch_blocker_holds_unwatched_total{instance="$instance"}[$__rate_interval]))"#,
+                        ),
+                    ],
+                ),
+                lines(
+                    "Refused registrations",
+                    "The caller got an error, and no pin failed. Needs --with refusals.",
+                    PerSecond,
+                    &[query(
+                        "{{origin}} {{reason}}",
+                        r#"sum by (origin, reason) (rate(pinwatch_refusals_total{instance="$instance"}[$__rate_interval])) > 0"#,
+                    )],
+                ),
+            ],
+        ),
+        row(
             "The agent",
             &[
                 lines(

@@ -116,7 +116,9 @@ function draw() {
   set("pins-rate", step ? rate(step.pins) : "");
   set("failed", count(failed));
   set("failed-rate", step ? rate(step.failed) : "");
-  set("refused", count(sum(view.refusals ?? [], (refusals) => refusals.count)));
+  const refused = sum(view.refusals ?? [], (refusals) => refusals.count);
+  document.getElementById("refused-figure").hidden = refused === 0;
+  set("refused", count(refused));
   set("in-flight", count(view.in_flight));
   set("oldest", view.oldest.length ? `oldest ${duration(view.oldest[0].age_seconds * 1e9)}` : "");
   set("passes-mean", pins ? (passes / pins).toFixed(2) : "–");
