@@ -8,6 +8,7 @@ use nix::sched::{CloneFlags, unshare};
 
 use super::daemon::{Daemon, KINDS};
 use super::faults::{assert_accounted_for, assert_pins_are_accounted_for, end, sh};
+use super::leftovers::{kprobe_events, wait_until_programs_are_freed};
 use super::load::load;
 
 /// Runs `act` in a mount namespace of its own, after a shell command that changes its mounts.
