@@ -32,6 +32,8 @@ pub fn state(release: &str, n: u64) -> State {
         hooks: vec![
             hook(Measurement::PinEntry, true),
             hook(Measurement::FastPath, true),
+            hook(Measurement::Blockers, true),
+            hook(Measurement::Refusals, true),
             hook(Measurement::Drains, false),
         ],
         programs: vec![ProgramStats {
