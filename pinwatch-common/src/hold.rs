@@ -16,7 +16,7 @@ pub const WATCH_LIMIT_NS: u64 = 10_000_000_000;
 /// Period of the samples, in nanoseconds, while a hold is young.
 pub const WATCH_PERIOD_NS: u64 = 1_000_000;
 
-/// log2 of the share of a hold's age that may pass between two samples of it: 1/32.
+/// A folio is sampled again once its hold has grown by this share: 2 to the power of -5, or 1/32.
 pub const WATCH_SHARE: u32 = 5;
 
 /// How the watch of a folio ended.

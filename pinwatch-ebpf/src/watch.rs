@@ -109,7 +109,8 @@ pub fn sample() {
     }
 }
 
-/// Looks at one folio, if it is due. A separate function: the verifier forgets what it found.
+/// Samples one folio if its next sample is due. A separate function, so that the verifier does not carry
+/// its paths into the next one.
 #[inline(never)]
 fn check(n: u32) {
     let Some(watch) = WATCHED.get_ptr_mut(0) else {
@@ -157,7 +158,7 @@ fn count_watched(n: u64) {
     }
 }
 
-/// Counts a hold and tells followers.
+/// Adds a hold to the statistics, and sends it to followers.
 #[inline(never)]
 fn finish(hold: &HoldRecord) {
     if let Some(cells) = cells() {

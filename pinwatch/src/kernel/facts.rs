@@ -99,8 +99,8 @@ const FEATURE_SYMBOLS: [&str; 6] = [
 /// Test function of the kernel for trampolines with more than six arguments (6.6).
 pub const MANY_ARGUMENTS: &str = "bpf_modify_return_test2";
 
-/// A function of 7.3 that drains for one folio of a collect (fc6415a384f0). The compiler builds `lru_add_drain_all`
-/// into it, and what is left to call, `__lru_add_drain_all`, is `notrace`.
+/// Drains for one folio of a collect, from 7.3 on. The compiler inlines `lru_add_drain_all` into it. The
+/// function that it calls instead, `__lru_add_drain_all`, is `notrace`.
 pub const DRAIN_FOR_FOLIO: &str = "lru_cache_drain_for_folio";
 
 /// A function that exists only with a virtual memmap. Without memory hotplug the kernel discards it after its

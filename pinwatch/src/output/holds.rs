@@ -3,7 +3,7 @@
 
 use std::io::{self, Write};
 
-use maud::{DOCTYPE, Markup, PreEscaped, html as markup};
+use maud::{Markup, html as markup};
 use pinwatch_common::hold::{HOLD_EDGES_NS, WATCH_LIMIT_NS};
 use serde_json::{Value, json};
 
@@ -11,10 +11,9 @@ use crate::evaluation::capture::Capture;
 use crate::evaluation::holds::{Holds, Unknown, Wait};
 use crate::evaluation::survival::{Step, at, survival};
 use crate::model::format::{Clock, printable};
+use crate::output::html_page::html_page;
 
-const STYLE: &str = include_str!("compare/style.css");
-
-/// How the curve is made, and what it leaves out.
+/// How the curve is estimated, and which folios are left out.
 const METHOD: &str = "Kaplan-Meier estimate with a 95 % interval. A hold begins at the failed migration and ends at the \
 first sample that finds nothing beyond the folio's mappings, its cache and the LRU, or another folio. Samples are 1 ms \
 apart at first, later 1/32 of the hold. A folio that is still held after 10 s is censored there. Folios that were not \
@@ -147,38 +146,26 @@ pub fn html(capture: &Capture) -> String {
     let clock = capture.clock();
     let release = printable(&capture.header.start.release);
     let title = format!("pinwatch: how long blockers held, kernel {release}");
-    let page = markup! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'";
-                title { (title) }
-                style { (PreEscaped(STYLE)) }
-            }
-            body {
-                h1 { (title) }
-                p { (summary(holds)) }
-                @if !steps.is_empty() {
-                    (curve(&steps, clock))
-                    table {
-                        tr { th { "Longer than" } th { "Share" } th { "95 % interval" } }
-                        @for step in table(&steps) {
-                            tr {
-                                td.n { (clock.span(step.ns)) }
-                                td.n { (format!("{:.1} %", 100.0 * step.share)) }
-                                td.n { (format!("{:.1} to {:.1} %", 100.0 * step.low, 100.0 * step.high)) }
-                            }
-                        }
+    let body = markup! {
+        h1 { (title) }
+        p { (summary(holds)) }
+        @if !steps.is_empty() {
+            (curve(&steps, clock))
+            table {
+                tr { th { "Longer than" } th { "Share" } th { "95 % interval" } }
+                @for step in table(&steps) {
+                    tr {
+                        td.n { (clock.span(step.ns)) }
+                        td.n { (format!("{:.1} %", 100.0 * step.share)) }
+                        td.n { (format!("{:.1} to {:.1} %", 100.0 * step.low, 100.0 * step.high)) }
                     }
                 }
-                ul { @for one in &holds.waits { li { (wait(one, clock)) } } }
-                p.note { (METHOD) }
             }
         }
+        ul { @for one in &holds.waits { li { (wait(one, clock)) } } }
+        p.note { (METHOD) }
     };
-    page.into_string()
+    html_page(&title, &body)
 }
 
 const WIDTH: f64 = 460.0;

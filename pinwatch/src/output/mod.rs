@@ -4,6 +4,7 @@
 pub mod check;
 pub mod compare;
 pub mod holds;
+mod html_page;
 pub mod http;
 pub mod metrics;
 pub mod report;

@@ -4,21 +4,21 @@
 #![forbid(unsafe_code)]
 
 use std::convert::Infallible;
-use std::os::fd::{AsFd as _, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use aya::Ebpf;
 use aya::maps::{MapData, MapError, RingBuf};
-use aya::programs::PerfEvent;
 use memmap2::MmapRaw;
 use pinwatch_common::hold::{WATCH_PERIOD_NS, WATCH_SHARE, Watching};
 use tokio::time::sleep;
 
 use super::error::LiveError;
 use super::shared_memory::{share, word_at};
+use super::timer;
 use crate::host::clock::monotonic_ns;
-use crate::kernel::perf_event::{self, Trigger, disable, enable, set_period};
+use crate::kernel::perf_event::{disable, enable, set_period};
 
 const PROGRAM: &str = "hold_sample";
 const WAKES: &str = "HOLD_WAKES";
@@ -28,7 +28,7 @@ const ADAPT: Duration = Duration::from_millis(100);
 /// Longest period of the timer. 1/32 of 10 s is no more.
 const LONGEST_NS: u64 = 256 * WATCH_PERIOD_NS;
 
-/// The timer, and what tells when it is needed.
+/// The timer, and the memory that says whether folios are watched.
 pub struct HoldTimer {
     /// On the first CPU that was online at the start. It reads all folios.
     timer: OwnedFd,
@@ -42,21 +42,9 @@ impl HoldTimer {
     pub(super) fn load(ebpf: &mut Ebpf) -> Result<Self, String> {
         let failed = |error: LiveError| error.to_string();
         let watching = share::<Watching>(ebpf, "WATCHING", 1).map_err(failed)?;
-        let program = ebpf.program_mut(PROGRAM);
-        let program = program.ok_or_else(|| format!("the BPF object has no program {PROGRAM}"))?;
-        let program: &mut PerfEvent = program
-            .try_into()
-            .map_err(|_| format!("the BPF program {PROGRAM} has another kind than PerfEvent"))?;
-        program.load().map_err(|error| error.to_string())?;
-        let cpus = aya::util::online_cpus().map_err(|(path, error)| format!("{path}: {error}"))?;
-        let cpu = *cpus.first().ok_or("no CPU is online")?;
-        let on = Trigger::Timer {
-            cpu,
-            period_ns: WATCH_PERIOD_NS,
-        };
-        let program = program.fd().map_err(|error| error.to_string())?;
-        let timer = perf_event::attach(on, program.as_fd())
-            .map_err(|error| format!("the kernel refuses a perf event for its timer: {error}"))?;
+        let program = timer::load_program(ebpf, PROGRAM)?;
+        let cpu = *timer::online_cpus()?.first().ok_or("no CPU is online")?;
+        let timer = timer::create(cpu, WATCH_PERIOD_NS, program)?;
         let wakes = ebpf
             .take_map(WAKES)
             .ok_or_else(|| format!("the BPF object has no map {WAKES}"))?;
@@ -108,7 +96,8 @@ impl HoldTimer {
     }
 }
 
-/// Period for a newest hold of this age: a fixed share of it, in powers of two so that it changes seldom.
+/// Period of the timer when the newest hold has this age: at most 1/32 of it, and a power of two of
+/// [`WATCH_PERIOD_NS`], so that it rarely changes.
 fn period(age_ns: u64) -> u64 {
     let share = (age_ns >> WATCH_SHARE).clamp(WATCH_PERIOD_NS, LONGEST_NS) / WATCH_PERIOD_NS;
     (1 << share.ilog2()) * WATCH_PERIOD_NS

@@ -16,3 +16,4 @@ pub mod stack;
 mod stall;
 mod switch_watch;
 mod thread;
+mod timer;

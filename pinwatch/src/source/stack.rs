@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 
 use aya::Ebpf;
 use aya::maps::Map;
-use aya::programs::PerfEvent;
 use memmap2::{MmapOptions, MmapRaw};
 use nix::errno::Errno;
 use pinwatch_common::record::{STACK_FRAMES, StackSample};
@@ -21,8 +20,9 @@ use thiserror::Error;
 
 use super::error::LiveError;
 use super::shared_memory::{share, word_at};
+use super::timer;
 use crate::kernel::kallsyms::KernelSymbols;
-use crate::kernel::perf_event::{self, Trigger, disable, enable};
+use crate::kernel::perf_event::{disable, enable};
 use crate::kernel::procfs;
 
 /// Longest wait for a sample. A thread that runs is sampled within one period.
@@ -167,21 +167,10 @@ impl Timers {
             .len(size_of::<u64>())
             .map_raw(target.fd().as_fd().as_raw_fd())
             .map_err(|error| error.to_string())?;
-        let program = ebpf.program_mut(PROGRAM);
-        let program = program.ok_or_else(|| format!("the BPF object has no program {PROGRAM}"))?;
-        let program: &mut PerfEvent = program
-            .try_into()
-            .map_err(|_| format!("the BPF program {PROGRAM} has another kind than PerfEvent"))?;
-        program.load().map_err(|error| error.to_string())?;
-        let program = program.fd().map_err(|error| error.to_string())?.as_fd();
-        let cpus = aya::util::online_cpus().map_err(|(path, error)| format!("{path}: {error}"))?;
-        let timer = |cpu| {
-            let period_ns = PERIOD_NS;
-            perf_event::attach(Trigger::Timer { cpu, period_ns }, program)
-        };
-        let events = cpus.into_iter().map(timer).collect::<io::Result<_>>();
-        let events = events
-            .map_err(|error| format!("the kernel refuses perf events for its timers: {error}"))?;
+        let program = timer::load_program(ebpf, PROGRAM)?;
+        let cpus = timer::online_cpus()?.into_iter();
+        let events = cpus.map(|cpu| timer::create(cpu, PERIOD_NS, program));
+        let events = events.collect::<Result<_, _>>()?;
         Ok(Self { events, target })
     }
 

@@ -7,8 +7,8 @@ use pinwatch_common::blocker::blockers;
 use pinwatch_common::hold::{HoldRecord, WATCHES};
 use pinwatch_common::record::PinEvent;
 
-/// Maximum number of pins, and of holds, that are kept. More than can be watched at once; what is not watched ends
-/// with its pin.
+/// Maximum number of pins, and of holds, in memory. More than the folios that can be watched at once: a folio that is
+/// not watched has its hold when its pin ends.
 const KEPT: usize = 16 * WATCHES as usize;
 
 /// Entry and thread of a pin.

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use maud::{DOCTYPE, Markup, PreEscaped, html as markup};
+use maud::{Markup, html as markup};
 
 use super::conclusion::conclusion;
 use super::plot;
@@ -18,9 +18,8 @@ use crate::evaluation::line::{Change, Line};
 use crate::evaluation::sample::Sample;
 use crate::evaluation::unreturned::ALL_PINS;
 use crate::model::format::printable;
+use crate::output::html_page::html_page;
 use crate::output::report::words;
-
-const STYLE: &str = include_str!("style.css");
 
 /// Renders the page.
 #[must_use]
@@ -30,28 +29,16 @@ pub fn html(shown: &Shown) -> String {
         releases(shown.base),
         releases(shown.new)
     );
-    let page = markup! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'";
-                title { (title) }
-                style { (PreEscaped(STYLE)) }
-            }
-            body {
-                h1 { (title) }
-                (banner(shown))
-                (sides(shown))
-                (without_group(shown))
-                @for group in groups(shown) { (card(shown, group)) }
-                (claims(shown))
-                (environments(shown))
-            }
-        }
+    let body = markup! {
+        h1 { (title) }
+        (banner(shown))
+        (sides(shown))
+        (without_group(shown))
+        @for group in groups(shown) { (card(shown, group)) }
+        (claims(shown))
+        (environments(shown))
     };
-    page.into_string()
+    html_page(&title, &body)
 }
 
 /// Kernel releases of one side, separated by commas.
