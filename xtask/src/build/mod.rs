@@ -6,6 +6,6 @@ pub mod linker;
 mod programs;
 
 pub use programs::{
-    GUEST_TARGETS, bench_programs, bench_user, cargo, for_live_tests, for_live_tests_on, own_tests,
+    bench_programs, bench_user, cargo, for_live_tests, for_live_tests_on, lint, own_tests,
     pinwatch, pinwatch_on, tests,
 };

@@ -45,14 +45,19 @@ pub fn pinwatch_on(cross: &Cross) -> Result<PathBuf> {
 }
 
 /// What only guests run: `--all-targets` leaves it out.
-pub const GUEST_TARGETS: [&str; 4] = ["--test", "live", "--bench", "guest"];
+const GUEST_TARGETS: [&str; 4] = ["--test", "live", "--bench", "guest"];
 
-/// A cargo command for the tests of all crates but xtask. All of them have one profile, target and set of
-/// features, so that each crate is compiled once for tests of both host and guests.
-pub fn tests(subcommand: &str) -> Command {
+/// The compiler that clippy's lints are part of. Crates of the workspace are compiled and linted at once: `cargo clippy`
+/// would compile every dependency a second time.
+const LINTING_COMPILER: [&str; 2] = ["RUSTC_WORKSPACE_WRAPPER", "clippy-driver"];
+
+/// A `cargo test` for all crates but xtask. All of them have one profile, target and set of features, so that each crate
+/// is compiled once for tests of both host and guests.
+pub fn tests() -> Command {
     let mut cargo = cargo();
+    let [wrapper, driver] = LINTING_COMPILER;
     cargo
-        .args([subcommand, "--profile", "tests", "--target", TARGET])
+        .args(["test", "--profile", "tests", "--target", TARGET])
         // The BPF programs exist for no target that this host has a library for.
         .args([
             "--workspace",
@@ -62,20 +67,46 @@ pub fn tests(subcommand: &str) -> Command {
             "xtask",
         ])
         .args(["--features", "pinwatch/screens"])
-        .env("RUSTFLAGS", STATIC);
+        .env("RUSTFLAGS", STATIC)
+        .env(wrapper, driver);
     cargo
 }
 
-/// A cargo command for xtask's own tests, in the profile in which its dependencies were compiled to run it.
-pub fn own_tests(subcommand: &str) -> Command {
+/// A `cargo test` for xtask itself, in the profile in which its dependencies were compiled to run it.
+pub fn own_tests() -> Command {
     let mut cargo = cargo();
-    cargo.args([subcommand, "--package", "xtask"]);
+    let [wrapper, driver] = LINTING_COMPILER;
     cargo
+        .args(["test", "--package", "xtask"])
+        .env(wrapper, driver);
+    cargo
+}
+
+/// Fails if the compiler or clippy warns about a crate. Cargo repeats the warnings about what it has compiled before.
+pub fn lint() -> Result<()> {
+    let mut all = tests();
+    all.args(["--no-run", "--all-targets"]).args(GUEST_TARGETS);
+    let mut own = own_tests();
+    own.args(["--no-run", "--all-targets"]);
+    let mut warnings = 0;
+    for cargo in [&mut all, &mut own] {
+        for message in messages(cargo.args(["--message-format", "json"]))? {
+            let diagnostic = &message["message"];
+            if diagnostic["level"] == "warning" {
+                eprint!("{}", diagnostic["rendered"].as_str().unwrap_or_default());
+                warnings += 1;
+            }
+        }
+    }
+    if warnings > 0 {
+        bail!("{warnings} warnings, which are above");
+    }
+    Ok(())
 }
 
 /// `pinwatch`, the program with the tests that run in guests, and the one that measures there.
 pub fn for_live_tests() -> Result<[PathBuf; 3]> {
-    let mut build = tests("test");
+    let mut build = tests();
     build.arg("--no-run").args(GUEST_TARGETS);
     made(&mut build, ["pinwatch", "live", "guest"])
 }
@@ -137,22 +168,8 @@ fn executables<const N: usize>(cargo: &mut Command, names: [&str; N]) -> Result<
 
 /// Runs a build and returns the paths of the executables made from these targets.
 fn made<const N: usize>(cargo: &mut Command, names: [&str; N]) -> Result<[PathBuf; N]> {
-    let mut build = cargo
-        .args(["--message-format", "json-render-diagnostics"])
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("cannot start cargo")?;
-    let stdout = build.stdout.take().context("no stdout")?;
-    let messages = thread::spawn(move || io::read_to_string(stdout));
-    if !matches!(child::wait(&mut build, None)?, Waited::Exited(status) if status.success()) {
-        bail!("cargo failed: its messages are above");
-    }
-    let messages = messages.join().expect("the reader does not panic")?;
     let mut made = HashMap::new();
-    for message in messages
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-    {
+    for message in messages(cargo.args(["--message-format", "json-render-diagnostics"]))? {
         if let (Some(name), Some(path)) = (
             message["target"]["name"].as_str(),
             message["executable"].as_str(),
@@ -165,4 +182,22 @@ fn made<const N: usize>(cargo: &mut Command, names: [&str; N]) -> Result<[PathBu
         .try_into()
         .ok()
         .with_context(|| format!("cargo did not build all of {}", names.join(", ")))
+}
+
+/// Runs cargo, and returns what it reports in JSON.
+fn messages(cargo: &mut Command) -> Result<Vec<Value>> {
+    let mut build = cargo
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot start cargo")?;
+    let stdout = build.stdout.take().context("no stdout")?;
+    let messages = thread::spawn(move || io::read_to_string(stdout));
+    if !matches!(child::wait(&mut build, None)?, Waited::Exited(status) if status.success()) {
+        bail!("cargo failed: its messages are above");
+    }
+    let messages = messages.join().expect("the reader does not panic")?;
+    Ok(messages
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect())
 }

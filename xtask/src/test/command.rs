@@ -195,23 +195,17 @@ fn host(args: &TestArgs, cache: &Cache, counter: &Counter, steps: &Steps<'_>) ->
         child::run(build::cargo().args(["fmt", "--all", "--check"]))
     })?;
     steps.run("building for this host", || {
-        child::run(build::tests("test").arg("--no-run"))?;
-        child::run(build::own_tests("test").arg("--no-run"))
+        child::run(build::tests().arg("--no-run"))?;
+        child::run(build::own_tests().arg("--no-run"))
     })?;
     steps.run("tests on this host", || {
         host_tests(
-            build::tests("test").env("PATH", path_with_prometheus(cache, &args.mirrors)?),
+            build::tests().env("PATH", path_with_prometheus(cache, &args.mirrors)?),
             counter,
         )?;
-        host_tests(&mut build::own_tests("test"), counter)
+        host_tests(&mut build::own_tests(), counter)
     })?;
-    steps.check("clippy", || {
-        let mut clippy = build::tests("clippy");
-        clippy.arg("--all-targets").args(build::GUEST_TARGETS);
-        child::run(clippy.args(["--", "-D", "warnings"]))?;
-        let mut clippy = build::own_tests("clippy");
-        child::run(clippy.args(["--all-targets", "--", "-D", "warnings"]))
-    })
+    steps.check("clippy", build::lint)
 }
 
 fn host_tests(cargo: &mut Command, counter: &Counter) -> Result<()> {
