@@ -44,7 +44,7 @@ pub fn pinwatch_on(cross: &Cross) -> Result<PathBuf> {
     Ok(pinwatch)
 }
 
-/// What only guests run: `--all-targets` leaves it out.
+/// What only guests run: `--all-targets` leaves it out, also if it is named as well.
 const GUEST_TARGETS: [&str; 4] = ["--test", "live", "--bench", "guest"];
 
 /// The compiler that clippy's lints are part of. Crates of the workspace are compiled and linted at once: `cargo clippy`
@@ -84,13 +84,13 @@ pub fn own_tests() -> Command {
 
 /// Fails if the compiler or clippy warns about a crate. Cargo repeats the warnings about what it has compiled before.
 pub fn lint() -> Result<()> {
-    let mut all = tests();
-    all.args(["--no-run", "--all-targets"]).args(GUEST_TARGETS);
-    let mut own = own_tests();
-    own.args(["--no-run", "--all-targets"]);
+    let [mut host, mut guest, mut own] = [tests(), tests(), own_tests()];
+    host.arg("--all-targets");
+    guest.args(GUEST_TARGETS);
+    own.arg("--all-targets");
     let mut warnings = 0;
-    for cargo in [&mut all, &mut own] {
-        for message in messages(cargo.args(["--message-format", "json"]))? {
+    for cargo in [&mut host, &mut guest, &mut own] {
+        for message in messages(cargo.args(["--no-run", "--message-format", "json"]))? {
             let diagnostic = &message["message"];
             if diagnostic["level"] == "warning" {
                 eprint!("{}", diagnostic["rendered"].as_str().unwrap_or_default());
