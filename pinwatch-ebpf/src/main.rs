@@ -22,6 +22,7 @@ mod maps;
 mod preemption;
 mod probes;
 mod slot;
+mod weak;
 
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]

@@ -93,6 +93,7 @@ fn killed(plan: &Plan, child: Pid, signal: Signal) -> Record {
         started_ns: None,
         ended_ns: None,
         duration_ns: None,
+        weak: None,
         before: None,
         after: None,
         huge_before: None,

@@ -24,6 +24,7 @@ pub struct Plan {
     pub fresh: bool,
     pub in_child: bool,
     pub hold_for: Duration,
+    pub weak_for: Duration,
     pub stall_for: Duration,
     pub file: Option<PathBuf>,
     pub device: Option<String>,

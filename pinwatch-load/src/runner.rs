@@ -15,7 +15,7 @@ use nix::unistd::gettid;
 use crate::contention::cpu_hog::CpuHog;
 use crate::contention::extra_refs::ExtraRefs;
 use crate::contention::process::ContendingProcess;
-use crate::contention::weak_pin::WeakPin;
+use crate::contention::weak_pin::{WeakPin, WeakSpan};
 use crate::host::device::DeviceLease;
 use crate::memory::buffer::Buffer;
 use crate::memory::placement::{PagesIn, PlacementReader};
@@ -85,7 +85,7 @@ struct Stage {
     cpu_hog: Option<CpuHog>,
     _process: Option<ContendingProcess>,
     _extra_refs: Option<ExtraRefs>,
-    _weak_pin: Option<WeakPin>,
+    weak_pin: Mutex<Option<WeakPin>>,
     buffer: Buffer,
 }
 
@@ -127,8 +127,9 @@ fn work(
         if let Some((before, attempt)) = pinned
             && let Some(after) = job.note(|| job.locate(&stage.buffer))
         {
+            let weak = is_leader.then(|| stage.release_weak_pin()).flatten();
             // The receiver is gone after a failed print. The load then ends at the next turn.
-            let _ = records.send(job.record(&attempt, before, after));
+            let _ = records.send(job.record(&attempt, before, after, weak));
         }
         signals::sleep(job.plan.hold_for);
         job.note(|| pinner.unpin());
@@ -169,7 +170,9 @@ impl Stage {
         let (extra_refs, weak_pin) = match plan.hold.pages(buffer.map.pages()) {
             none if none.is_empty() => (None, None),
             pages if matches!(plan.hold, Hold::Weak(_)) => {
-                (None, Some(WeakPin::new(&buffer.map, pages)?))
+                let weak_pin = WeakPin::new(&buffer.map, pages)?;
+                signals::sleep(plan.weak_for);
+                (None, Some(weak_pin))
             }
             pages => (Some(ExtraRefs::new(&buffer.map, pages)?), None),
         };
@@ -184,9 +187,14 @@ impl Stage {
             cpu_hog,
             _process: process,
             _extra_refs: extra_refs,
-            _weak_pin: weak_pin,
+            weak_pin: Mutex::new(weak_pin),
             buffer,
         })
+    }
+
+    fn release_weak_pin(&self) -> Option<WeakSpan> {
+        let mut weak_pin = self.weak_pin.lock().unwrap_or_else(PoisonError::into_inner);
+        weak_pin.take().map(WeakPin::release)
     }
 
     fn pin(&self, pinner: &mut dyn Pinner) -> anyhow::Result<Attempt> {
@@ -232,7 +240,13 @@ impl Job<'_> {
         })
     }
 
-    fn record(&self, attempt: &Attempt, before: Located, after: Located) -> Record {
+    fn record(
+        &self,
+        attempt: &Attempt,
+        before: Located,
+        after: Located,
+        weak: Option<WeakSpan>,
+    ) -> Record {
         let result = match attempt.result {
             Ok(()) => Outcome::Ok,
             Err(errno) => Outcome::Failed(errno),
@@ -254,6 +268,7 @@ impl Job<'_> {
             after: after.pages_in,
             huge_before: before.huge,
             huge_after: after.huge,
+            weak,
         }
     }
 }

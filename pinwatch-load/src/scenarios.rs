@@ -33,6 +33,7 @@ pub const DEFAULTS: Plan = Plan {
     fresh: true,
     in_child: false,
     hold_for: Duration::ZERO,
+    weak_for: Duration::ZERO,
     stall_for: Duration::from_secs(5),
     file: None,
     device: None,

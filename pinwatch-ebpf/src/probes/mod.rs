@@ -10,3 +10,4 @@ mod programs;
 mod putback;
 mod stack;
 mod thread;
+mod weak;

@@ -10,6 +10,7 @@ use super::programs::programs;
 use crate::kernel::{self, folio};
 use crate::maps::{Shared, cells};
 use crate::slot::{self, Held};
+use crate::weak;
 
 programs! {
     fentry putback_fentry(ctx) { put_back(|| kernel::raw_arg(&ctx, 0)) }
@@ -45,6 +46,9 @@ fn inspect(mut slot: Held, list: u64) {
         let blocker = folio::blocker(entry) << (n * BLOCKER_BITS);
         // SAFETY: an aligned u64 of a live reference.
         unsafe { blockers.write_volatile(blockers.read_volatile() | blocker) };
+        if kernel::watches_weak_pins() {
+            weak::note_blocker(folio::of_entry(entry), slot.pin.start_ns);
+        }
         entry = folio::next_entry(entry);
     }
     if let Some(cells) = cells() {

@@ -38,7 +38,7 @@ pub const CONSTANTS: [&str; 16] = [
 ];
 
 /// Struct members that this module looks up. [`SIZE`] stands for the struct itself.
-pub const MEMBERS: [(&str, &str); 16] = [
+pub const MEMBERS: [(&str, &str); 18] = [
     ("page", SIZE),
     ("page", "lru"),
     ("page", "mapping"),
@@ -55,6 +55,8 @@ pub const MEMBERS: [(&str, &str); 16] = [
     ("mem_section", "usage"),
     ("mem_section_usage", "pageblock_flags"),
     ("list_head", "next"),
+    ("page", "compound_head"),
+    ("page", "compound_info"),
 ];
 
 /// Variables whose addresses the programs need for pageblocks.

@@ -6,6 +6,7 @@ pub mod bounded;
 pub mod errno;
 pub mod filter;
 pub mod format;
+pub mod holders;
 pub mod in_flight;
 pub mod labels;
 pub mod pin_json;

@@ -5,10 +5,10 @@
 use serde::Serialize;
 
 use super::arch;
-use super::decision::{Attachment, Decision, Verdict};
+use super::decision::{Attachment, Decision, Verdict, lose_with_blockers};
 use super::hook_choice::{reads_memory, summarise, try_hook, try_row};
 pub use super::params::{Globals, UserRegs};
-use super::params::{foll_longterm, nr_entries_offset, user_regs};
+use super::params::{compound_offset, foll_longterm, nr_entries_offset, user_regs};
 pub use super::selection::{Prefer, Selection};
 use super::silence::silence_of_functions;
 use super::table::{
@@ -54,6 +54,7 @@ impl Plan {
             })
             .collect();
         lose_with_passes(&mut decisions);
+        lose_with_blockers(&mut decisions);
         let mut unusable = obstacles(facts);
         if unusable.is_empty() {
             let vital = decisions.iter().filter_map(|decision| {
@@ -139,7 +140,7 @@ fn decide(measurement: Measurement, facts: &Facts, selection: &Selection) -> Ver
     let prefer = selection.prefer;
     let only_cma = "this kernel migrates only pages of CMA areas, and is built without CMA";
     match measurement {
-        M::PinEntry | M::PinReturn | M::FastPath
+        M::PinEntry | M::PinReturn | M::FastPath | M::WeakPins
             if facts.btf_error.is_none() && foll_longterm(facts).is_none() =>
         {
             let reason =
@@ -168,6 +169,10 @@ fn decide(measurement: Measurement, facts: &Facts, selection: &Selection) -> Ver
             let reason = "kernel lockdown forbids reading folios".to_owned();
             return Verdict::Lost { reason };
         }
+        M::WeakPins if compound_offset(facts).is_none() => {
+            let reason = "the head page of a folio cannot be found: BTF has neither page.compound_head nor page.compound_info".to_owned();
+            return Verdict::Lost { reason };
+        }
         M::Blockers if folio_layout(facts).is_err() => {
             let missing = folio_layout(facts).err().unwrap_or_default();
             let reason = format!("the layout of a folio is unknown without {missing}");
@@ -185,6 +190,7 @@ fn decide(measurement: Measurement, facts: &Facts, selection: &Selection) -> Ver
         | M::IsolateHugetlb
         | M::IsolateMovable
         | M::Blockers
+        | M::WeakPins
             if looks_at_cma_only(facts) && !repeats_scans(facts) =>
         {
             return Verdict::NotApplicable {
@@ -345,7 +351,7 @@ pub fn programs() -> Vec<&'static str> {
             second,
             third,
         } = *programs;
-        [alone, first, second].into_iter().chain(third)
+        [alone, first].into_iter().chain(second).chain(third)
     };
     let of = |hook: &Hook| -> Vec<&'static str> {
         let (twins, probe) = match hook {

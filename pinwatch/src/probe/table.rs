@@ -39,11 +39,12 @@ pub enum Measurement {
     Zones,
     Blockers,
     FastPath,
+    WeakPins,
     ThreadExit,
 }
 
 impl Measurement {
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::PinEntry,
         Self::PinReturn,
         Self::Passes,
@@ -62,6 +63,7 @@ impl Measurement {
         Self::Zones,
         Self::Blockers,
         Self::FastPath,
+        Self::WeakPins,
         Self::ThreadExit,
     ];
 
@@ -87,6 +89,7 @@ impl Measurement {
             Self::Zones => "zones",
             Self::Blockers => "blockers",
             Self::FastPath => "fast_path",
+            Self::WeakPins => "weak_pins",
             Self::ThreadExit => "thread_exit",
         }
     }
@@ -94,7 +97,7 @@ impl Measurement {
     /// Whether the measurement is off unless `--with` selects it; [`Selection`](super::selection::Selection) has an exception.
     #[must_use]
     pub fn is_optional(self) -> bool {
-        matches!(self, Self::FastPath | Self::IsolateLru)
+        matches!(self, Self::FastPath | Self::IsolateLru | Self::WeakPins)
     }
 
     /// Source of a measurement without hooks of its own; `None` for all others.
@@ -129,6 +132,7 @@ impl Measurement {
             Self::Zones => "the zones of returned pages are not sampled",
             Self::Blockers => "folios that a failed migration left are not inspected",
             Self::FastPath => "calls that GUP-fast finishes are not counted",
+            Self::WeakPins => "the holder of a folio in the way of a migration is not named",
             Self::ThreadExit => "a pin whose return is lost stays in flight after its thread ends",
         }
     }
@@ -143,7 +147,8 @@ pub struct TracingPrograms {
     /// The only program where the kernel does not preempt BPF programs.
     pub alone: &'static str,
     pub first: &'static str,
-    pub second: &'static str,
+    /// `None` if a skipped run is only counted as lost.
+    pub second: Option<&'static str>,
     /// Only at returns of pins, whose programs do most work and so are preempted most often.
     pub third: Option<&'static str>,
 }
@@ -315,6 +320,13 @@ fn gup_flags_fourth(proto: &Prototype) -> bool {
     proto.position("gup_flags") == Some(3)
 }
 
+/// `pin_user_pages_remote` from 6.5 on, and from 5.9 to 6.4 with an argument more.
+fn remote_args<const ARGS: usize>(proto: &Prototype) -> bool {
+    proto.params.len() == ARGS
+        && proto.position("gup_flags") == Some(3)
+        && proto.position("pages") == Some(4)
+}
+
 fn reason_sixth(proto: &Prototype) -> bool {
     proto.position("reason") == Some(5)
 }
@@ -343,7 +355,7 @@ macro_rules! own_first {
         TracingPrograms {
             alone: $alone,
             first: concat!($alone, "_first"),
-            second: concat!($alone, "_second"),
+            second: Some(concat!($alone, "_second")),
             third: None,
         }
     };
@@ -365,7 +377,7 @@ macro_rules! shared_first {
         TracingPrograms {
             alone: $alone,
             first: $alone,
-            second: concat!($alone, "_second"),
+            second: Some(concat!($alone, "_second")),
             third: None,
         }
     };
@@ -468,6 +480,30 @@ const SCANS: &[Hook] = &[
     kprobe("isolate_hugetlb", one_kprobe!("isolate_hugetlb_kprobe")),
 ];
 
+/// A return with one program alone: where the kernel skips it, the loss is counted.
+const fn alone(function: &'static str, program: &'static str) -> Hook {
+    Hook::Return {
+        function,
+        fexit: Some(TracingPrograms {
+            alone: program,
+            first: program,
+            second: None,
+            third: None,
+        }),
+        kretprobe: None,
+    }
+}
+
+const REMOTE: &str = "pin_user_pages_remote";
+
+/// Releases of pages. By fexit alone: only after a release does a folio show whether it is still pinned.
+const RELEASES: [Hook; 4] = [
+    alone("unpin_user_pages", "weak_unpin_pages_fexit"),
+    alone("unpin_user_pages_dirty_lock", "weak_unpin_dirty_fexit"),
+    alone("unpin_user_page", "weak_unpin_page_fexit"),
+    alone("unpin_user_folio", "weak_unpin_folio_fexit"),
+];
+
 /// All hooks. docs/kernels.md lists those that each kernel gets.
 #[rustfmt::skip]
 pub const ROWS: &[HookRow] = &[
@@ -533,6 +569,14 @@ pub const ROWS: &[HookRow] = &[
     HookRow {
         also: &[returns!(FAST_OLD, own_first!("fast_exit_fexit"), one_kprobe!("fast_exit_kretprobe"))],
         ..row(Measurement::FastPath, entry!(FAST_OLD, own_first!("fast_enter_fentry"), one_kprobe!("fast_enter_kprobe")), fast_args)
+    },
+    HookRow {
+        also: &[alone("pin_user_pages", "weak_pin_fexit4"), alone("pin_user_pages_fast", "weak_fast_fexit"), RELEASES[0], RELEASES[1], RELEASES[2], RELEASES[3]],
+        ..row(Measurement::WeakPins, alone(REMOTE, "weak_remote_fexit6"), remote_args::<6>)
+    },
+    HookRow {
+        also: &[kretprobe(REMOTE, one_kprobe!("weak_kretprobe")), alone("pin_user_pages", "weak_pin_fexit5"), alone("pin_user_pages_fast", "weak_fast_fexit"), RELEASES[0], RELEASES[1], RELEASES[2], RELEASES[3]],
+        ..row(Measurement::WeakPins, kprobe(REMOTE, one_kprobe!("weak_remote_kprobe")), remote_args::<7>)
     },
     row(Measurement::ThreadExit, tracepoint!("sched_process_exit", "thread_exit_tp"), any),
 ];

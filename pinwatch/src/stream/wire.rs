@@ -98,6 +98,7 @@ mod tests {
     use crate::model::agent_status::AgentStatus;
     use bytemuck::Zeroable as _;
     use pinwatch_common::record::Pin;
+    use pinwatch_common::weak::Holder;
     use proptest::prelude::*;
 
     fn start(abi: u32) -> Start {
@@ -114,6 +115,7 @@ mod tests {
     #[test]
     fn updates_survive_encoding() {
         let pin = PinEvent {
+            holder: Holder::NONE,
             pin: Pin {
                 tgid: 7,
                 returned: -12,

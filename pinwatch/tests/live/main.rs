@@ -42,3 +42,4 @@ mod surroundings;
 mod tail;
 mod verifier;
 mod watchers;
+mod weak_pins;
