@@ -13,6 +13,7 @@ use crate::loss::LOSSES;
 use crate::origin::origin_index;
 use crate::record::{ISOLATES, ORIGINS, PHASES, Phase, Pin, ZONES};
 use crate::verifier_hint::opaque;
+use crate::weak::{WEAK_ORIGINS, weak_origin_index};
 
 /// Histogram of durations. The number of durations is the sum of the buckets.
 #[repr(C)]
@@ -214,6 +215,16 @@ pub struct HoldCells {
 /// Holds by [`Hold`](crate::blocker::Hold), then by [`Memory`](crate::blocker::Memory).
 pub type AllHoldCells = [[HoldCells; MEMORIES]; HOLDS];
 
+/// Weak pins ([`crate::weak`]).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct WeakCells {
+    /// Number of weak pins by [`weak_origin_index`], counted at their return.
+    pub pins: [u64; WEAK_ORIGINS],
+    /// Time from return to release of those that were released.
+    pub held: DurationCells,
+}
+
 /// Cells of one CPU.
 ///
 /// While a program is preempted in the middle of an update, another program, or the same one in
@@ -236,6 +247,8 @@ pub struct CpuCells {
     pub memlock_refusals: [u64; ORIGINS],
     /// How long they were held.
     pub holds: AllHoldCells,
+    /// Weak pins.
+    pub weak: WeakCells,
     /// By [`Loss`](crate::loss::Loss).
     pub losses: [u64; LOSSES],
 }
@@ -407,6 +420,18 @@ pub fn fold_eventful<A: Add>(cells: &mut PinCells, pin: &Pin) {
 pub fn fold_migrate<A: Add>(cells: &mut DurationCells, ns: u64) {
     A::add(&mut cells.sum_ns, ns);
     count::<A, _>(&mut cells.buckets, duration_bucket(ns));
+}
+
+/// Adds a weak pin that returned.
+#[inline(always)]
+pub fn fold_weak_pin<A: Add>(cells: &mut WeakCells, origin: u8) {
+    count::<A, _>(&mut cells.pins, opaque(weak_origin_index(origin)));
+}
+
+/// Adds the time that a released weak pin was held, in nanoseconds.
+#[inline(always)]
+pub fn fold_weak_held<A: Add>(cells: &mut WeakCells, ns: u64) {
+    fold_migrate::<A>(&mut cells.held, ns);
 }
 
 /// Adds blockers, given as in [`Pin::blockers`].

@@ -5,6 +5,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use crate::holder::Holder;
 use crate::record::{Pin, PinEvent};
 
 /// Number of folios that can be watched at once. One more is counted as [`HoldOutcome::NoRoom`].
@@ -112,6 +113,7 @@ impl HoldRecord {
                 ..Pin::zeroed()
             },
             comm: [0; 16],
+            holder: Holder::NONE,
         }
     }
 

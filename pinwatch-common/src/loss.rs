@@ -26,16 +26,22 @@ pub enum Loss {
     FastUnmatched = 7,
     /// Long-term call of GUP-fast that found the table of calls full.
     FastFull = 8,
+    /// Folio of a weak pin that found no room. It is never named as a holder.
+    WeakFull = 9,
+    /// Folio of a weak pin that another weak pin held already, which stands for both.
+    WeakShared = 10,
+    /// Weak pin whose return or release was not seen by kretprobe: its call found no room.
+    WeakUnmatched = 11,
 }
 
 /// Number of [`Loss`] kinds.
-pub const LOSSES: usize = 9;
+pub const LOSSES: usize = 12;
 
 /// Kprobe and kretprobe programs of preemptible kernels, in the order of their run counters.
 ///
 /// The kernel can skip such programs, and before 6.7 it does not count how often. The number of
 /// skipped runs is the probe's hits minus the program's runs.
-pub const PROBES: [&str; 27] = [
+pub const PROBES: [&str; 29] = [
     "pin_enter_kprobe",
     "pin_enter_kprobe_stack",
     "pin_exit_kretprobe",
@@ -63,6 +69,8 @@ pub const PROBES: [&str; 27] = [
     "io_account_kretprobe",
     "umem_create_kretprobe",
     "locked_account_kretprobe",
+    "weak_remote_kprobe",
+    "weak_kretprobe",
 ];
 
 /// Index of a program in [`PROBES`].

@@ -2,7 +2,7 @@
 //!
 //! This needs no stack walk. An ioctl costs one look-up in a table, whatever its type.
 
-use crate::record::{ORIGINS, Origin};
+use crate::record::{ORIGINS, Origin, PROCESS_VM};
 
 /// Numbers of the system calls that differ between architectures.
 #[derive(Clone, Copy, Debug)]
@@ -10,6 +10,8 @@ pub struct Calls {
     ioctl: u64,
     setsockopt: u64,
     write: u64,
+    /// `process_vm_writev` has the next number.
+    process_vm_readv: u64,
 }
 
 impl Calls {
@@ -18,12 +20,14 @@ impl Calls {
         ioctl: 16,
         setsockopt: 54,
         write: 1,
+        process_vm_readv: 310,
     };
     /// include/uapi/asm-generic/unistd.h.
     pub const AARCH64: Self = Self {
         ioctl: 29,
         setsockopt: 208,
         write: 64,
+        process_vm_readv: 270,
     };
 }
 
@@ -47,15 +51,18 @@ pub struct Written {
 /// `calls` has the numbers of 64-bit calls. `arg1` returns the second argument of a 64-bit call: an ioctl's request, a
 /// socket option's level, or the buffer of a write. For a 32-bit call it returns `None`, since the other calls have
 /// other numbers there. io_uring's calls have the same numbers in both, so `arg1` is not called for them. `written` reads
-/// the buffer of a write, if it can.
+/// the buffer of a write, if it can. `WEAK`: of a weak pin, which can have the origin [`PROCESS_VM`].
 #[inline(always)]
 #[must_use]
-pub fn syscall_origin(
+pub fn syscall_origin<const WEAK: bool>(
     calls: Calls,
     nr: u64,
     arg1: impl FnOnce() -> Option<u64>,
     written: impl FnOnce(u64) -> Option<Written>,
 ) -> u8 {
+    if WEAK && nr.wrapping_sub(calls.process_vm_readv) <= 1 {
+        return PROCESS_VM;
+    }
     if matches!(nr, IO_URING_REGISTER | IO_URING_SETUP) {
         return Origin::IoUring as u8;
     }
@@ -242,7 +249,7 @@ mod tests {
     const BOTH: [Calls; 2] = [Calls::X86_64, Calls::AARCH64];
 
     fn without_buffer(calls: Calls, nr: u64, arg1: Option<u64>) -> u8 {
-        syscall_origin(calls, nr, || arg1, |_| None)
+        syscall_origin::<false>(calls, nr, || arg1, |_| None)
     }
 
     #[test]
@@ -328,7 +335,7 @@ mod tests {
         for calls in BOTH {
             let of = |head: [u64; 3], bytes| {
                 let written = Written { head, bytes };
-                syscall_origin(calls, calls.write, || Some(0), |_| Some(written))
+                syscall_origin::<false>(calls, calls.write, || Some(0), |_| Some(written))
             };
             let legacy = [words(REG_MR, 14), 0, 0];
             assert_eq!(of(legacy, 56), Origin::Rdma as u8);

@@ -59,6 +59,16 @@ pub struct ProgramConfig {
     pub gup_shows_found: u32,
     /// 1 if the programs may read memory of the running process, else 0.
     pub reads_user: u32,
+    /// 1 if weak pins are tracked, else 0.
+    pub weak_pins: u32,
+    /// Number of `ZONE_MOVABLE`.
+    pub zone_movable: u32,
+    /// Number of `MIGRATE_CMA`; a number that no pageblock has if the kernel has no CMA.
+    pub pageblock_cma: u32,
+    /// Always 0.
+    pub reserved: u32,
+    /// Offset in bytes of `compound_head` in `struct page`, from 7.1 on `compound_info`.
+    pub compound_offset: u64,
 }
 
 /// Where the properties of a folio are in its `struct page`s, in bytes from the first; bits of its flags.

@@ -4,6 +4,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use crate::holder::Holder;
 use crate::verifier_hint::opaque;
 
 /// Kernel interface that asked for a pin.
@@ -38,6 +39,9 @@ pub enum Origin {
 
 /// Number of [`Origin`]s.
 pub const ORIGINS: usize = 12;
+
+/// Origin of weak pins by `process_vm_readv` and `process_vm_writev`, which make no long-term pins.
+pub const PROCESS_VM: u8 = ORIGINS as u8;
 
 /// Label values of [`Origin`], by discriminant.
 pub const ORIGIN_NAMES: [&str; ORIGINS] = [
@@ -362,6 +366,8 @@ pub struct PinEvent {
     pub pin: Pin,
     /// Thread name, NUL-padded. The process chooses these bytes.
     pub comm: [u8; 16],
+    /// Holder of a weak pin of one of the pin's blockers, if it is known.
+    pub holder: Holder,
 }
 
 /// Maximum number of frames in a [`StackSample`].
@@ -381,7 +387,7 @@ pub struct StackSample {
 
 const _: () = assert!(size_of::<Pin>() == 160);
 const _: () = assert!(size_of::<Slot>() == 256);
-const _: () = assert!(size_of::<PinEvent>() == 176);
+const _: () = assert!(size_of::<PinEvent>() == 224);
 
 #[cfg(test)]
 mod tests {

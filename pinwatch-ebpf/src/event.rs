@@ -8,6 +8,7 @@ use pinwatch_common::record::{Pin, PinEvent};
 
 use crate::kernel;
 use crate::maps::{EVENTS, event_filter, has_followers, lose};
+use crate::weak;
 
 /// Number of unread bytes at which the reader is woken.
 ///
@@ -78,8 +79,11 @@ fn write(event: *mut PinEvent, pin: &Pin, comm: [u64; 2]) {
         to.add(PIN_WORDS).write_volatile(first);
         to.add(PIN_WORDS + 1).write_volatile(second);
     }
+    weak::write_holder(to.wrapping_add(PIN_WORDS + 2), pin);
 }
 
 const PIN_WORDS: usize = size_of::<Pin>() / size_of::<u64>();
 const _: () = assert!(core::mem::offset_of!(PinEvent, pin) == 0);
+const _: () =
+    assert!(core::mem::offset_of!(PinEvent, holder) == (PIN_WORDS + 2) * size_of::<u64>());
 const _: () = assert!(core::mem::offset_of!(PinEvent, comm) == PIN_WORDS * size_of::<u64>());

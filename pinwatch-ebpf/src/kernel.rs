@@ -49,16 +49,16 @@ pub fn watches() -> bool {
 
 /// [`Pin::origin`](pinwatch_common::record::Pin::origin) of a pin that the running thread makes, from its system call.
 ///
-/// Returns `Other` for a kernel thread and for calls that do not identify an interface, such as mmap.
+/// `WEAK`: of a weak pin. Returns `Other` for a kernel thread and for calls that do not identify an interface, such as mmap.
 #[inline(always)]
-pub fn origin() -> u8 {
+pub fn origin<const WEAK: bool>() -> u8 {
     match config!(user_regs) {
         USER_REGS_BY_HELPER => {
             // SAFETY: the helpers take and return the running task. The verifier checks loads through the
             // pointer, and the kernel handles faults.
             unsafe {
                 let regs = bpf_task_pt_regs(bpf_get_current_task_btf());
-                arch::origin(regs as *const UserRegs, written)
+                arch::origin::<WEAK>(regs as *const UserRegs, written)
             }
         }
         USER_REGS_BY_STACK => {
@@ -72,7 +72,7 @@ pub fn origin() -> u8 {
             };
             // SAFETY: the copy is on this program's stack.
             regs.map_or(Origin::Other as u8, |regs| unsafe {
-                arch::origin(&raw const regs, written)
+                arch::origin::<WEAK>(&raw const regs, written)
             })
         }
         _ => Origin::Other as u8,
@@ -231,6 +231,12 @@ pub fn frame(ctx: &impl EbpfContext) -> u64 {
 #[inline(always)]
 pub fn watches_fast_path() -> bool {
     config!(fast_path) != 0
+}
+
+/// Whether weak pins are tracked.
+#[inline(always)]
+pub fn watches_weak_pins() -> bool {
+    config!(weak_pins) != 0
 }
 
 /// Whether a call with these flags makes a long-term pin.

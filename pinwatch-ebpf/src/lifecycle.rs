@@ -67,7 +67,7 @@ fn begin<const HAS_TWIN: bool>(
         Claim::Full => return no_slot(ctx, tid),
     };
     fill(&mut slot);
-    slot::set_origin(&mut slot, kernel::origin(), ended);
+    slot::set_origin(&mut slot, kernel::origin::<false>(), ended);
     slot::publish(&mut slot, thread, kernel::now());
 }
 

@@ -23,6 +23,7 @@ mod preemption;
 mod probes;
 mod slot;
 mod watch;
+mod weak;
 
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]

@@ -16,6 +16,7 @@ use pinwatch_common::hold::{WATCHES, Watch, Watching};
 use pinwatch_common::limits::{RING_BYTES, SLOT_SETS, SLOT_WAYS};
 use pinwatch_common::loss::{Loss, PROBES};
 use pinwatch_common::record::{Call, Slot, StackSample};
+use pinwatch_common::weak::{Blocked, HOLDERS, Holder};
 
 use crate::kernel;
 
@@ -40,6 +41,39 @@ pub struct FastCall {
     /// Bits of [`crate::gup_fast`].
     pub seen: u64,
 }
+
+/// Folios of weak pins, by the address of the folio: see [`crate::weak`]. User space sets the number of entries
+/// if that measurement is on.
+#[map]
+pub static WEAK: HashMap<u64, WeakFolio> = HashMap::with_max_entries(1, 0);
+
+/// Folio of a weak pin.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct WeakFolio {
+    pub holder: Holder,
+    /// 1 for the folio whose release ends the weak pin.
+    pub is_first: u32,
+    /// 1 + index in [`HELD`] of the last pin that it was in the way of; 0 without one.
+    pub blocks: u32,
+}
+
+/// Calls in flight that make weak pins, by thread id. Only for kretprobes, which see no arguments.
+#[map]
+pub static WEAK_CALLS: HashMap<u32, WeakCall> = HashMap::with_max_entries(1, 0);
+
+/// Call that makes a weak pin.
+#[repr(C)]
+pub struct WeakCall {
+    /// Stack address of the call.
+    pub frame: u64,
+    /// Array of pages.
+    pub pages: u64,
+}
+
+/// Holders of weak pins that were in the way of a pin, by the pin's thread id modulo the number of entries.
+#[map]
+pub static HELD: Array<Blocked> = Array::with_max_entries(HOLDERS, BPF_F_MMAPABLE);
 
 /// Number of runs of each kprobe program, one entry per possible CPU. Used where the kernel preempts
 /// BPF programs; user space sets the number of entries.

@@ -50,6 +50,7 @@ JSON: one object per pin with the fields
                  CLOCK_MONOTONIC in ns right before and after the system call (the clock of BPF
                  programs); null if a signal killed the thread inside
   duration_ns    ended_ns - started_ns, or null
+  weak           with --hold weak: tid of the thread that held the pages, started_ns, ended_ns; else null
   before, after  {zone: pages} from the page tables; also absent, swapped, zero-page, unknown;
                  null without root
   huge_before, huge_after
@@ -78,7 +79,7 @@ pub struct Args {
     /// Make the pins of an evaluation: several scenarios in turn, each in a thread with the name of the scenario;
     /// --repeat multiplies them
     #[arg(long, conflicts_with_all = ["scenario", "via", "pages", "threads", "memory", "access", "hold", "company", "same_range"])]
-    #[arg(conflicts_with_all = ["hold_for", "release_after", "stall_for", "fresh", "in_child", "file", "device", "memlock"])]
+    #[arg(conflicts_with_all = ["hold_for", "release_after", "weak_for", "stall_for", "fresh", "in_child", "file", "device", "memlock"])]
     pub evaluation: bool,
 
     /// The system call that pins [default: io_uring]
@@ -123,6 +124,10 @@ pub struct Args {
     /// All threads pin the same range instead of one range each [default: no]
     #[arg(long, value_name = "yes|no", value_parser = BoolishValueParser::new(), hide_possible_values = true)]
     pub same_range: Option<bool>,
+
+    /// With --hold weak: how long the pages are held before the pin starts, such as 5s [default: 0s]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub weak_for: Option<Duration>,
 
     /// Keep each pin for this long before it is released, such as 500ms, 5s, 2m [default: 0s]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
@@ -205,6 +210,7 @@ impl Args {
             in_child: self.in_child.unwrap_or(base.in_child),
             hold_for: self.hold_for.unwrap_or(base.hold_for),
             release_after: self.release_after.or(base.release_after),
+            weak_for: self.weak_for.unwrap_or(base.weak_for),
             stall_for: self.stall_for.unwrap_or(base.stall_for),
             file: self.file.or(base.file),
             device: self.device.or(base.device),

@@ -26,6 +26,7 @@ pub struct Plan {
     pub hold_for: Duration,
     /// Time from a pin's return until `hold` ends; `None` to hold until the memory is unmapped.
     pub release_after: Option<Duration>,
+    pub weak_for: Duration,
     pub stall_for: Duration,
     pub file: Option<PathBuf>,
     pub device: Option<String>,

@@ -9,6 +9,7 @@ use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use serde::{Serialize, Serializer};
 
+use crate::contention::weak_pin::WeakSpan;
 use crate::memory::placement::PagesIn;
 use crate::spec::{Memory, Via};
 use crate::sys;
@@ -53,6 +54,8 @@ pub struct Record {
     pub after: Option<PagesIn>,
     pub huge_before: Option<u64>,
     pub huge_after: Option<u64>,
+    /// The weak pin that was in the way of this one.
+    pub weak: Option<WeakSpan>,
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -316,6 +319,7 @@ mod tests {
             ])),
             huge_before: None,
             huge_after: None,
+            weak: None,
         }
     }
 

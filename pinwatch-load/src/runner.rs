@@ -16,7 +16,7 @@ use nix::unistd::gettid;
 use crate::contention::cpu_hog::CpuHog;
 use crate::contention::extra_refs::ExtraRefs;
 use crate::contention::process::ContendingProcess;
-use crate::contention::weak_pin::WeakPin;
+use crate::contention::weak_pin::{WeakPin, WeakSpan};
 use crate::host::device::DeviceLease;
 use crate::memory::buffer::Buffer;
 use crate::memory::placement::{PagesIn, PlacementReader};
@@ -93,7 +93,7 @@ struct Stage {
 /// What `--hold` keeps referenced until it is dropped.
 enum Held {
     Pipes(#[expect(dead_code, reason = "holds by existing")] ExtraRefs),
-    Weak(#[expect(dead_code, reason = "holds by existing")] WeakPin),
+    Weak(WeakPin),
 }
 
 /// Threads that pin the same range. A thread with its own range is a group of one.
@@ -135,12 +135,8 @@ fn work(
             && let Some(after) = job.note(|| job.locate(&stage.buffer))
         {
             // The receiver is gone after a failed print. The load then ends at the next turn.
-            let held_ns = job
-                .plan
-                .release_after
-                .map(|after| stage.release(attempt.ended_ns, after));
             let mut record = job.record(&attempt, before, after);
-            record.held_ns = held_ns;
+            (record.held_ns, record.weak) = stage.release(attempt.ended_ns, job.plan.release_after);
             let _ = records.send(record);
         }
         signals::sleep(job.plan.hold_for);
@@ -182,7 +178,9 @@ impl Stage {
         let hold = match plan.hold.pages(buffer.map.pages()) {
             none if none.is_empty() => None,
             pages if matches!(plan.hold, Hold::Weak(_)) => {
-                Some(Held::Weak(WeakPin::new(&buffer.map, pages)?))
+                let weak_pin = WeakPin::new(&buffer.map, pages)?;
+                signals::sleep(plan.weak_for);
+                Some(Held::Weak(weak_pin))
             }
             pages => Some(Held::Pipes(ExtraRefs::new(&buffer.map, pages)?)),
         };
@@ -201,15 +199,29 @@ impl Stage {
         })
     }
 
-    /// Ends the hold this long after the pin has returned. Returns the time of its end, in nanoseconds after the
-    /// pin's return: at least, and at most.
-    fn release(&self, pin_ended_ns: u64, after: Duration) -> [u64; 2] {
+    /// Ends the hold `after` the pin has returned. Without that a weak pin ends now, and other holds with the stage.
+    /// Returns the time of the end, in nanoseconds after the pin's return: at least, and at most.
+    fn release(
+        &self,
+        pin_ended_ns: u64,
+        after: Option<Duration>,
+    ) -> (Option<[u64; 2]>, Option<WeakSpan>) {
         let since = || sys::monotonic_ns().saturating_sub(pin_ended_ns);
-        signals::sleep(after.saturating_sub(Duration::from_nanos(since())));
+        if let Some(after) = after {
+            signals::sleep(after.saturating_sub(Duration::from_nanos(since())));
+        }
         let mut hold = self.hold.lock().unwrap_or_else(PoisonError::into_inner);
         let at_least = since();
-        drop(hold.take());
-        [at_least, since()]
+        let weak = match hold.take() {
+            Some(Held::Weak(pin)) => Some(pin.release()),
+            other => {
+                if after.is_none() {
+                    *hold = other;
+                }
+                None
+            }
+        };
+        (after.map(|_| [at_least, since()]), weak)
     }
 
     fn pin(&self, pinner: &mut dyn Pinner) -> anyhow::Result<Attempt> {
@@ -282,6 +294,7 @@ impl Job<'_> {
             after: after.pages_in,
             huge_before: before.huge,
             huge_after: after.huge,
+            weak: None,
         }
     }
 }

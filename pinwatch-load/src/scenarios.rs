@@ -34,6 +34,7 @@ pub const DEFAULTS: Plan = Plan {
     in_child: false,
     hold_for: Duration::ZERO,
     release_after: None,
+    weak_for: Duration::ZERO,
     stall_for: Duration::from_secs(5),
     file: None,
     device: None,

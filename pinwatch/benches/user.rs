@@ -18,6 +18,7 @@ use pinwatch_common::abi::ABI_VERSION;
 use pinwatch_common::cause::ERRNO_CLASSES;
 use pinwatch_common::fold::{CpuCells, PinCells, fold_pin};
 use pinwatch_common::record::{ORIGINS, Pin, PinEvent};
+use pinwatch_common::weak::Holder;
 use prometheus::proto::{LabelPair, MetricFamily};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
@@ -48,6 +49,7 @@ fn pin(n: usize) -> Pin {
 
 fn events() -> Vec<PinEvent> {
     let event = |n| PinEvent {
+        holder: Holder::NONE,
         pin: pin(n),
         comm: *b"pinwatch\0\0\0\0\0\0\0\0",
     };

@@ -30,6 +30,7 @@ use pinwatch::stream::replay::replay;
 use pinwatch::stream::wire::decode;
 use pinwatch_common::abi::ABI_VERSION;
 use pinwatch_common::record::{Pin, PinEvent};
+use pinwatch_common::weak::Holder;
 use prometheus::TextEncoder;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
@@ -65,6 +66,7 @@ fn traced(n: u64, returned: i64) -> Traced {
         phase_ns: [n; 5],
     };
     let event = PinEvent {
+        holder: Holder::NONE,
         pin,
         comm: [0xff; 16],
     };

@@ -24,13 +24,13 @@ const PSR_MODE32_BIT: u64 = 0x10;
 ///
 /// The verifier must accept loads through `regs`.
 #[inline(always)]
-pub unsafe fn origin(
+pub unsafe fn origin<const WEAK: bool>(
     regs: *const UserRegs,
     written: impl FnOnce(u64, u64) -> Option<Written>,
 ) -> u8 {
     // SAFETY: the caller's.
     let nr = unsafe { (&raw const (*regs).syscallno).read_volatile() };
-    syscall_origin(
+    syscall_origin::<WEAK>(
         Calls::AARCH64,
         u64::from(nr as u32),
         || {

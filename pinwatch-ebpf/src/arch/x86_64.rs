@@ -18,7 +18,7 @@ const USER_CS: u64 = 0x33;
 ///
 /// The verifier must accept loads through `regs`.
 #[inline(always)]
-pub unsafe fn origin(
+pub unsafe fn origin<const WEAK: bool>(
     regs: *const UserRegs,
     written: impl FnOnce(u64, u64) -> Option<Written>,
 ) -> u8 {
@@ -27,7 +27,7 @@ pub unsafe fn origin(
         let nr = (&raw const (*regs).orig_rax).read_volatile();
         (nr, || (&raw const (*regs).cs).read_volatile())
     };
-    syscall_origin(
+    syscall_origin::<WEAK>(
         Calls::X86_64,
         nr,
         || {

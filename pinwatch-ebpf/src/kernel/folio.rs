@@ -36,6 +36,12 @@ fn read<T: Copy>(at: u64) -> T {
     }
 }
 
+/// Entry `index` of the array of addresses; 0 if it cannot be read.
+#[inline(always)]
+pub fn address_in(array: u64, index: u32) -> u64 {
+    read(array.wrapping_add(u64::from(index) * size_of::<u64>() as u64))
+}
+
 /// Address of the entry that follows the list head or entry at this address; 0 if it cannot be read.
 #[inline(always)]
 pub fn next_entry(at: u64) -> u64 {
@@ -60,6 +66,12 @@ pub fn is_negative(number: i64) -> u64 {
 pub fn select(second: u64, numbers: [u64; 2]) -> u64 {
     let [zero, one] = numbers;
     zero ^ (zero ^ one) & second.wrapping_neg()
+}
+
+/// All bits if the number is 0, else none.
+#[inline(always)]
+pub fn mask_if_zero(number: u64) -> u64 {
+    bit((number | number.wrapping_neg()) >> 63).wrapping_sub(1)
 }
 
 /// Position of the lowest bit that is set, of six.
@@ -205,6 +217,47 @@ pub fn watched(folio: u64, known: &[u64; 2]) -> u64 {
     let held = look.holds & 0b111 | bit(look.holds >> 4) & (is_unclear ^ 1);
     let released = is_negative(held as i64 - 1);
     released | (is_other | is_free) << 1
+}
+
+/// The last bytes of the address space, where no `struct page` is.
+const ABOVE_PAGES: i64 = 1 << 24;
+
+/// Head page of the page at this address.
+///
+/// The word of a tail page is 1 plus the address of its head page, or, from 7.1 on in kernels that save memory of
+/// `struct page`s, 1 plus a mask for the page's own address. A mask of a folio of up to 1 GiB is no address of a page.
+#[inline(always)]
+pub fn head(page: u64) -> u64 {
+    let word: u64 = read(page.wrapping_add(config!(compound_offset)));
+    let is_tail = bit(word);
+    let is_address = is_negative((word as i64).wrapping_add(ABOVE_PAGES));
+    let of_tail = select(is_address, [page & word, word & !1]);
+    select(is_tail, [page, of_tail])
+}
+
+/// Whether a folio lies in ZONE_MOVABLE or in a CMA pageblock, where a long-term pin may not leave it.
+#[inline(always)]
+pub fn must_move(folio: u64) -> bool {
+    let flags: u64 = read(folio.wrapping_add(layout!(folio.flags)));
+    let other_zone = u32::from(zone(flags)) ^ config!(zone_movable);
+    let other_block = u32::from(pageblock(folio)) ^ config!(pageblock_cma);
+    let is_zero = |number: u32| is_negative(i64::from(number) - 1);
+    opaque((is_zero(other_zone) | is_zero(other_block)) as usize) != 0
+}
+
+/// Number of pins of a folio. A kernel that does not count those of a large folio adds to its references instead.
+#[inline(always)]
+pub fn pins(folio: u64) -> i64 {
+    let flags: u64 = read(folio.wrapping_add(layout!(folio.flags)));
+    let is_large = bit(flags >> (layout!(folio.head) & 63));
+    let references = i64::from(read::<i32>(folio.wrapping_add(layout!(folio.refcount))));
+    let of_small = references >> PIN_BIAS.trailing_zeros();
+    let of_large = if layout!(folio.pincount) == 0 {
+        of_small
+    } else {
+        large_pins(folio)
+    };
+    select(is_large, [of_small as u64, of_large as u64]) as i64
 }
 
 /// Pins of a large folio; 0 if the kernel does not count them.

@@ -12,3 +12,4 @@ mod putback;
 mod refusal;
 mod stack;
 mod thread;
+mod weak;

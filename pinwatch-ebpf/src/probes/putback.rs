@@ -10,7 +10,7 @@ use super::programs::programs;
 use crate::kernel::{self, folio};
 use crate::maps::{Shared, cells};
 use crate::slot::{self, Held};
-use crate::watch;
+use crate::{watch, weak};
 
 programs! {
     fentry putback_fentry(ctx) { put_back(|| kernel::raw_arg(&ctx, 0)) }
@@ -48,6 +48,9 @@ fn inspect(mut slot: Held, list: u64) {
         unsafe {
             blockers.write_volatile(blockers.read_volatile() | blocker << (n * BLOCKER_BITS))
         };
+        if kernel::watches_weak_pins() {
+            weak::note_blocker(folio::of_entry(entry), slot.pin.start_ns);
+        }
         if kernel::watches() {
             watch::begin(slot, entry, blocker | (n << 16) as u64);
         }

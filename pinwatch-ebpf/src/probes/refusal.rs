@@ -32,6 +32,6 @@ fn returned(ret: i32, refusal: i32) {
     if ret == -refusal
         && let Some(cells) = cells()
     {
-        count_memlock_refusal::<Shared>(&mut cells.memlock_refusals, kernel::origin());
+        count_memlock_refusal::<Shared>(&mut cells.memlock_refusals, kernel::origin::<false>());
     }
 }

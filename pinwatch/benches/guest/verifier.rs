@@ -12,7 +12,11 @@ pub fn verifier() -> Result<()> {
     let facts = Facts::gather(&wanted());
     for prefer in [Prefer::Fentry, Prefer::Kprobe] {
         let with_isolations = Selection {
-            with: vec![Measurement::IsolateLru, Measurement::Refusals],
+            with: vec![
+                Measurement::IsolateLru,
+                Measurement::Refusals,
+                Measurement::WeakPins,
+            ],
             ..prefer.into()
         };
         for (program, instructions) in attach_pinwatch(&facts, with_isolations)?.verified() {

@@ -12,12 +12,14 @@ use pinwatch::stream::hub::Hub;
 use pinwatch::stream::serve::serve_follower;
 use pinwatch_common::event_filter::name_words;
 use pinwatch_common::record::{Pin, PinEvent};
+use pinwatch_common::weak::Holder;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
 static EVENTS: LazyLock<Vec<PinEvent>> = LazyLock::new(|| {
     let returned = [256, -12, i64::MIN];
     let events = returned.into_iter().map(|returned| PinEvent {
+        holder: Holder::NONE,
         pin: Pin {
             tid: 7,
             tgid: 7,

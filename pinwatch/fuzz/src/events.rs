@@ -7,6 +7,7 @@ use pinwatch::model::session::Lost;
 use pinwatch::model::state::State;
 use pinwatch::model::trace::{Pass, Traced};
 use pinwatch_common::record::{Pin, PinEvent};
+use pinwatch_common::weak::Holder;
 
 /// A number at a limit of its type, near one, or any.
 pub fn extreme(u: &mut Unstructured<'_>) -> Result<u64> {
@@ -67,7 +68,7 @@ pub fn event(u: &mut Unstructured<'_>) -> Result<PinEvent> {
         ..Pin::zeroed()
     };
     let comm = u.arbitrary()?;
-    Ok(PinEvent { pin, comm })
+    Ok(PinEvent { pin, comm, holder: Holder::NONE })
 }
 
 /// A pin with up to three passes.

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use pinwatch_common::cause::cause;
 use pinwatch_common::origin::origin_index;
 use pinwatch_common::record::{Cause, Isolate, ORIGINS, PHASES, Phase, Pin, PinEvent};
+use pinwatch_common::weak::Holder;
 
 use super::decimated::Decimated;
 use crate::model::trace::Traced;
@@ -197,7 +198,11 @@ impl Evidence {
 
     /// Adds the passes of a pin that is in flight at the end of the recording.
     pub fn add_in_flight(&mut self, pin: Pin) {
-        let event = PinEvent { pin, comm: [0; 16] };
+        let event = PinEvent {
+            pin,
+            comm: [0; 16],
+            holder: Holder::NONE,
+        };
         let passes = Vec::new();
         self.add_tries(&Traced { event, passes });
     }

@@ -192,6 +192,7 @@ mod tests {
     use crate::model::trace::Pass;
     use bytemuck::Zeroable as _;
     use pinwatch_common::record::{Pin, PinEvent};
+    use pinwatch_common::weak::Holder;
 
     fn looping(passes: Vec<Pass>) -> Traced {
         let sum = |of: fn(&Pass) -> u64| passes.iter().map(of).sum::<u64>();
@@ -205,7 +206,11 @@ mod tests {
             passes: sum(|pass| u64::from(pass.passes)) as u32,
             ..Pin::zeroed()
         };
-        let event = PinEvent { pin, comm: [0; 16] };
+        let event = PinEvent {
+            pin,
+            comm: [0; 16],
+            holder: Holder::NONE,
+        };
         Traced { event, passes }
     }
 

@@ -39,7 +39,7 @@ pub const CONSTANTS: [&str; 17] = [
 ];
 
 /// Struct members that this module looks up. [`SIZE`] stands for the struct itself.
-pub const MEMBERS: [(&str, &str); 16] = [
+pub const MEMBERS: [(&str, &str); 18] = [
     ("page", SIZE),
     ("page", "lru"),
     ("page", "mapping"),
@@ -56,6 +56,8 @@ pub const MEMBERS: [(&str, &str); 16] = [
     ("mem_section", "usage"),
     ("mem_section_usage", "pageblock_flags"),
     ("list_head", "next"),
+    ("page", "compound_head"),
+    ("page", "compound_info"),
 ];
 
 /// Variables whose addresses the programs need for pageblocks.

@@ -7,7 +7,8 @@ use pinwatch_common::blocker::PLACES;
 use pinwatch_common::fold::FastCells;
 use pinwatch_common::loss::LOSSES;
 use pinwatch_common::record::{Pin, PinEvent, ZONES};
-use serde::{Deserialize, Serialize};
+use pinwatch_common::weak::Holder;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::blockers::PlaceNames;
 use super::format::name;
@@ -42,6 +43,7 @@ pub struct AgentStatus {
     #[serde(deserialize_with = "at_most::<_, _, LISTED>")]
     pub plan: Vec<view::HookLine>,
     /// Counts by [`Loss`](pinwatch_common::loss::Loss).
+    #[serde(serialize_with = "list", deserialize_with = "padded")]
     pub losses: [u64; LOSSES],
     /// Long-term calls of GUP-fast: those that finished alone, those that took the slow path, and the
     /// hidden failures among the latter.
@@ -78,7 +80,11 @@ impl InFlight {
         for (to, from) in comm.iter_mut().zip(name) {
             *to = *from;
         }
-        let event = PinEvent { pin, comm };
+        let event = PinEvent {
+            pin,
+            comm,
+            holder: Holder::NONE,
+        };
         Self {
             pin: PortablePin::new(&event, &[], &mut 0),
             phase: pin.phase,
@@ -168,6 +174,18 @@ impl AgentStatus {
         state.threads = Threads::Recorded(names.collect());
         state.in_flight = in_flight.into_iter().map(|event| event.pin).collect();
     }
+}
+
+fn list<S: Serializer>(counts: &[u64; LOSSES], out: S) -> Result<S::Ok, S::Error> {
+    counts.as_slice().serialize(out)
+}
+
+/// Earlier recordings have fewer kinds of losses: the others are 0.
+fn padded<'de, D: Deserializer<'de>>(input: D) -> Result<[u64; LOSSES], D::Error> {
+    let counts = at_most::<_, u64, LOSSES>(input)?;
+    let mut losses = [0; LOSSES];
+    losses[..counts.len()].copy_from_slice(&counts);
+    Ok(losses)
 }
 
 #[cfg(test)]

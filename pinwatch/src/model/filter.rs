@@ -86,7 +86,7 @@ impl Filter {
     }
 
     /// Whether the pin's process, thread name and origin match.
-    fn matches_owner(&self, PinEvent { pin, comm }: &PinEvent) -> bool {
+    fn matches_owner(&self, PinEvent { pin, comm, .. }: &PinEvent) -> bool {
         one_of(&self.pid, &pin.tgid)
             && one_of(&self.origin, labels::origin(pin))
             && (self.comm.is_empty() || one_of(&self.comm, name(comm).as_str()))
@@ -199,6 +199,7 @@ mod tests {
     use clap::Parser;
     use pinwatch_common::cause::PassOutcome;
     use pinwatch_common::record::Pin;
+    use pinwatch_common::weak::Holder;
 
     #[derive(Debug, Parser)]
     struct Cli {
@@ -214,6 +215,7 @@ mod tests {
 
     fn event() -> PinEvent {
         PinEvent {
+            holder: Holder::NONE,
             pin: Pin {
                 tgid: 7,
                 duration_ns: 2_000_000,
@@ -303,6 +305,7 @@ mod tests {
             let listening = sent.kernel();
             if length > 15 {
                 let full = PinEvent {
+                    holder: Holder::NONE,
                     comm: *b"xxxxxxxxxxxxxxx\0",
                     ..event()
                 };

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use pinwatch_common::cause;
 use pinwatch_common::origin::{ioctl_type, origin_index};
 use pinwatch_common::record::{CAUSE_NAMES, ORIGIN_NAMES, Origin, PHASE_NAMES, Pin};
+use pinwatch_common::weak::weak_origin_name;
 
 /// Label value of a pin's origin.
 #[must_use]
@@ -20,6 +21,15 @@ pub fn shown_origin(pin: &Pin) -> Cow<'static, str> {
     match ioctl_type(pin.origin) {
         Some(kind) => format!("{IOCTL}{kind:#04x}").into(),
         None => origin(pin).into(),
+    }
+}
+
+/// Origin of a weak pin as text, as [`shown_origin`].
+#[must_use]
+pub fn shown_weak_origin(origin: u8) -> Cow<'static, str> {
+    match ioctl_type(origin) {
+        Some(kind) => format!("{IOCTL}{kind:#04x}").into(),
+        None => weak_origin_name(origin).into(),
     }
 }
 

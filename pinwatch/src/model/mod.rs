@@ -7,6 +7,7 @@ pub mod errno;
 pub mod filter;
 pub mod format;
 pub mod hold;
+pub mod holders;
 pub mod in_flight;
 pub mod labels;
 pub mod pin_json;

@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde::ser::{SerializeMap as _, Serializer};
 
 use super::blockers::{self, BlockerRow, PlaceNames};
+use super::holders::{self, HolderRow};
 use super::labels;
 use crate::model::errno::{errno_name, errno_of};
 use crate::model::format::name;
@@ -43,13 +44,15 @@ pub struct Ended {
     pub gup_flags: u32,
     /// Folios that the first failed migration left behind, at most four.
     pub blockers: Vec<BlockerRow>,
+    /// Holder of a weak pin of one of them; null if none is known.
+    pub holder: Option<HolderRow>,
 }
 
 impl Ended {
     /// Converts a pin. `wall_offset_ns` is the time of day minus `CLOCK_MONOTONIC`, in nanoseconds.
     #[must_use]
     pub fn new(
-        PinEvent { pin, comm }: &PinEvent,
+        PinEvent { pin, comm, holder }: &PinEvent,
         wall_offset_ns: i64,
         places: &PlaceNames,
     ) -> Self {
@@ -84,6 +87,7 @@ impl Ended {
             phase_ns: pin.phase_ns,
             gup_flags: pin.gup_flags,
             blockers: blockers::rows(pin, places),
+            holder: holders::row(holder),
         }
     }
 }

@@ -4,6 +4,7 @@
 
 use pinwatch_common::cause::PassOutcome;
 use pinwatch_common::record::{ISOLATES, PHASES, Pin, PinEvent};
+use pinwatch_common::weak::Holder;
 use serde::{Deserialize, Serialize};
 
 use crate::model::bounded::at_most;
@@ -102,7 +103,7 @@ impl PortablePin {
     /// entry of this one.
     #[must_use]
     pub fn new(event: &PinEvent, passes: &[Pass], before_ns: &mut u64) -> Self {
-        let PinEvent { pin, comm } = event;
+        let PinEvent { pin, comm, .. } = event;
         let name = comm.split(|byte| *byte == 0).next().unwrap_or_default();
         let start_after_ns = pin.start_ns.wrapping_sub(*before_ns) as i64;
         *before_ns = pin.start_ns;
@@ -172,7 +173,11 @@ impl PortablePin {
             outcome: self.outcome() as u8,
             ..bytemuck::Zeroable::zeroed()
         };
-        PinEvent { pin, comm }
+        PinEvent {
+            pin,
+            comm,
+            holder: Holder::NONE,
+        }
     }
 
     /// Outcome of the last pass, as far as the counts show it. Of passes that are recorded as a sum, a

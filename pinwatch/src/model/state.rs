@@ -15,6 +15,7 @@ use pinwatch_common::histogram::{
 };
 use pinwatch_common::loss::Loss;
 use pinwatch_common::record::{CAUSE_NAMES, CAUSES, Cause, ORIGIN_NAMES, Phase, Pin, ZONES};
+use pinwatch_common::weak::Blocked;
 use serde::{Deserialize, Serialize};
 
 use super::bounded;
@@ -89,6 +90,8 @@ pub struct State {
     pub series: Option<Snapshot>,
     /// Memory that is pinned on the machine now.
     pub pinned: PinnedSource,
+    /// Holders of weak pins that were in the way of a pin.
+    pub blocked: Vec<Blocked>,
 }
 
 impl State {
@@ -114,6 +117,7 @@ impl State {
             events_sent: 0,
             series: None,
             pinned: PinnedSource::Unknown,
+            blocked: Vec::new(),
         }
     }
 
@@ -258,6 +262,11 @@ pub fn losses(state: &State) -> Vec<(String, u64)> {
         let unmatched = bounded::sum(unmatched.map(|loss| state.lost(loss)));
         losses.push(("fast_full".to_owned(), state.lost(Loss::FastFull)));
         losses.push(("fast_unmatched".to_owned(), unmatched));
+    }
+    if state.takes(Measurement::WeakPins) {
+        losses.push(("weak_full".to_owned(), state.lost(Loss::WeakFull)));
+        losses.push(("weak_shared".to_owned(), state.lost(Loss::WeakShared)));
+        losses.push(("weak_unmatched".to_owned(), state.lost(Loss::WeakUnmatched)));
     }
     // A twin does the work of a skipped run, so that nothing is lost.
     for program in state.programs.iter().filter(|program| !program.has_twin) {

@@ -155,6 +155,7 @@ impl Assembler {
 mod tests {
     use super::*;
     use bytemuck::Zeroable as _;
+    use pinwatch_common::weak::Holder;
 
     fn event(tid: u32, start_ns: u64, passes: u32, ended: u8) -> PinEvent {
         let sum = u64::from(passes);
@@ -168,7 +169,11 @@ mod tests {
             phase_ns: [sum, 2 * sum, 0, 100 * (sum - 1), 0],
             ..Pin::zeroed()
         };
-        PinEvent { pin, comm: [0; 16] }
+        PinEvent {
+            pin,
+            comm: [0; 16],
+            holder: Holder::NONE,
+        }
     }
 
     fn sum(traced: &Traced) -> (u32, u64, u32, u64) {

@@ -10,6 +10,7 @@ use pinwatch_common::record::{ORIGIN_NAMES, PHASE_NAMES};
 use serde::{Deserialize, Serialize};
 
 use super::bounded;
+use super::holders::{self, BlockedRow};
 use super::in_flight::{self, Row};
 use super::pinned::{LARGEST, Pinned, Process};
 use crate::model::state::{State, failures, losses, quantile_ns};
@@ -51,6 +52,9 @@ pub struct View {
     /// Memory that is pinned now; null in a replay.
     #[serde(default)]
     pub pinned: Option<PinnedNow>,
+    /// Pins that weak pins were in the way of, the last one first; one per 64 thread ids.
+    #[serde(default)]
+    pub blocked: Vec<BlockedRow>,
 }
 
 /// Memory that is pinned now.
@@ -200,6 +204,7 @@ impl View {
                 .collect(),
             events_sent: state.events_sent,
             pinned: state.pinned.read().map(PinnedNow::from),
+            blocked: holders::rows(&state.blocked, state.now_ns),
         }
     }
 

@@ -41,3 +41,30 @@ impl Decision {
         }
     }
 }
+
+/// Turns weak pins off or into a loss if blockers or zones are not measured: their folios are found by these.
+pub(super) fn lose_with_blockers(decisions: &mut [Decision]) {
+    use Measurement as M;
+    let needed = [M::Blockers, M::Zones];
+    let mut missing = decisions
+        .iter()
+        .filter(|decision| needed.contains(&decision.measurement));
+    let verdict = missing.find_map(|decision| {
+        let name = decision.measurement.name();
+        match decision.verdict {
+            Verdict::Off { .. } => Some(Verdict::Off {
+                reason: format!("its folios are found by {name} (--without {name})"),
+            }),
+            Verdict::Lost { .. } => Some(Verdict::Lost {
+                reason: format!("its folios are found by {name}, which is lost"),
+            }),
+            Verdict::Attach { .. } | Verdict::NotApplicable { .. } => None,
+        }
+    });
+    let weak = decisions.iter_mut().find(|d| d.measurement == M::WeakPins);
+    if let (Some(verdict), Some(weak)) = (verdict, weak)
+        && matches!(weak.verdict, Verdict::Attach { .. })
+    {
+        weak.verdict = verdict;
+    }
+}

@@ -262,7 +262,7 @@ fn with_twins(programs: TracingPrograms, facts: &Facts) -> (&'static str, Vec<&'
     if preempts(facts) {
         let second = match programs.third {
             Some(_) if can_disable_preemption(facts) => None,
-            _ => Some(programs.second),
+            _ => programs.second,
         };
         let twins = second.into_iter().chain(programs.third);
         (programs.first, twins.collect())

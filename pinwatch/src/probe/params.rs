@@ -53,10 +53,23 @@ pub struct Globals {
     #[serde(skip)]
     pub pageblock: Option<PageblockLayout>,
     pub fast_path: bool,
+    /// What weak pins are tracked by; `None` if they are not.
+    #[serde(skip)]
+    pub weak: Option<WeakParams>,
     /// Whether the kernel can repeat a scan without pinning again, and isolations show it.
     pub scans_again: bool,
     /// Bit mask of `UNSEEN_*`: steps that can fail a pin unseen.
     pub unseen: u32,
+}
+
+/// What weak pins are tracked by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WeakParams {
+    /// Offset of the word of a tail page that leads to its head page.
+    pub compound_offset: u64,
+    pub zone_movable: u32,
+    /// `None` if the kernel has no CMA.
+    pub pageblock_cma: Option<u32>,
 }
 
 /// Where the BPF programs find the registers of the running system call.
@@ -104,6 +117,9 @@ impl Globals {
                 .ok()
                 .filter(|_| takes(decisions, Measurement::Blockers)),
             fast_path: takes(decisions, Measurement::FastPath),
+            weak: takes(decisions, Measurement::WeakPins)
+                .then(|| weak(facts))
+                .flatten(),
             scans_again: scans_again(facts, decisions),
             unseen: unseen(facts, decisions),
         }
@@ -168,6 +184,15 @@ impl Globals {
             counts_unpinnable: self.counts_unpinnable.into(),
             gup_shows_found: self.gup_shows_found.into(),
             reads_user: self.reads_user.into(),
+            weak_pins: self.weak.is_some().into(),
+            zone_movable: self.weak.map_or(0, |weak| weak.zone_movable),
+            // No pageblock has a number above 7.
+            pageblock_cma: self
+                .weak
+                .and_then(|weak| weak.pageblock_cma)
+                .unwrap_or(u32::MAX),
+            reserved: 0,
+            compound_offset: self.weak.map_or(0, |weak| weak.compound_offset),
         }
     }
 }
@@ -185,6 +210,22 @@ pub fn foll_longterm(facts: &Facts) -> Option<u32> {
         let is_older =
             functions.any(|(name, proto)| isolates(name) && proto.returns == Returns::Other);
         is_older.then_some(DEFINED)
+    })
+}
+
+/// Offset of the word of a tail page that leads to its head page; `None` if BTF does not show it. Both forms of the
+/// word are known to the programs.
+pub fn compound_offset(facts: &Facts) -> Option<u64> {
+    let member = |name| facts.members.get(name).copied();
+    member("page.compound_head").or_else(|| member("page.compound_info"))
+}
+
+fn weak(facts: &Facts) -> Option<WeakParams> {
+    let constant = |name: &str| facts.constants.get(name).map(|value| *value as u32);
+    Some(WeakParams {
+        compound_offset: compound_offset(facts)?,
+        zone_movable: constant("ZONE_MOVABLE")?,
+        pageblock_cma: constant("MIGRATE_CMA"),
     })
 }
 

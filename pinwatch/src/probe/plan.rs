@@ -5,13 +5,15 @@
 use serde::Serialize;
 
 use super::arch;
-use super::decision::{Attachment, Decision, Verdict};
+use super::decision::{Attachment, Decision, Verdict, lose_with_blockers};
 use super::hook_choice::{reads_memory, summarise, try_hook, try_row};
 pub use super::params::{Globals, UserRegs};
-use super::params::{foll_longterm, nr_entries_offset, user_regs};
+use super::params::{compound_offset, foll_longterm, nr_entries_offset, user_regs};
 pub use super::selection::{Prefer, Selection};
 use super::silence::silence_of_functions;
-use super::table::{Hook, HookRow, Measurement, NR_ENTRIES, ROWS, is_hook_of, shows_scans};
+use super::table::{
+    BPF_LOOP, Hook, HookRow, Measurement, NR_ENTRIES, ROWS, is_hook_of, shows_scans,
+};
 use crate::kernel::btf::Prototype;
 use crate::kernel::defects::{era, looks_at_cma_only, repeats_scans};
 use crate::kernel::facts::{DRAIN_FOR_FOLIO, Facts};
@@ -52,6 +54,7 @@ impl Plan {
             })
             .collect();
         lose_with_passes(&mut decisions);
+        lose_with_blockers(&mut decisions);
         let mut unusable = obstacles(facts);
         if unusable.is_empty() {
             let vital = decisions.iter().filter_map(|decision| {
@@ -137,7 +140,7 @@ fn decide(measurement: Measurement, facts: &Facts, selection: &Selection) -> Ver
     let prefer = selection.prefer;
     let only_cma = "this kernel migrates only pages of CMA areas, and is built without CMA";
     match measurement {
-        M::PinEntry | M::PinReturn | M::FastPath
+        M::PinEntry | M::PinReturn | M::FastPath | M::WeakPins
             if facts.btf_error.is_none() && foll_longterm(facts).is_none() =>
         {
             let reason =
@@ -166,6 +169,14 @@ fn decide(measurement: Measurement, facts: &Facts, selection: &Selection) -> Ver
             let reason = "kernel lockdown forbids reading folios".to_owned();
             return Verdict::Lost { reason };
         }
+        M::WeakPins if facts.btf_error.is_none() && !facts.constants.contains_key(BPF_LOOP) => {
+            let reason = "the kernel does not have the BPF helper bpf_loop".to_owned();
+            return Verdict::Lost { reason };
+        }
+        M::WeakPins if compound_offset(facts).is_none() => {
+            let reason = "the head page of a folio cannot be found: BTF has neither page.compound_head nor page.compound_info".to_owned();
+            return Verdict::Lost { reason };
+        }
         M::Blockers if folio_layout(facts).is_err() => {
             let missing = folio_layout(facts).err().unwrap_or_default();
             let reason = format!("the layout of a folio is unknown without {missing}");
@@ -183,6 +194,7 @@ fn decide(measurement: Measurement, facts: &Facts, selection: &Selection) -> Ver
         | M::IsolateHugetlb
         | M::IsolateMovable
         | M::Blockers
+        | M::WeakPins
             if looks_at_cma_only(facts) && !repeats_scans(facts) =>
         {
             return Verdict::NotApplicable {

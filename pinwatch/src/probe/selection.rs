@@ -24,7 +24,7 @@ pub struct Selection {
     #[arg(long = "attach", value_name = "KIND", default_value = "auto")]
     pub prefer: Prefer,
 
-    /// Add a measurement that is off by default: fast_path, isolate_lru or refusals (repeatable)
+    /// Add a measurement that is off by default: fast_path, isolate_lru, refusals or weak_pins (repeatable)
     #[arg(long, value_name = "MEASUREMENT", value_parser = optional)]
     pub with: Vec<Measurement>,
 
@@ -78,7 +78,7 @@ fn optional(name: &str) -> Result<Measurement, String> {
 fn dispensable(name: &str) -> Result<Measurement, String> {
     use Measurement as M;
     by_name(name, |m| {
-        !matches!(m, M::PinEntry | M::PinReturn | M::FastPath)
+        !matches!(m, M::PinEntry | M::PinReturn | M::FastPath | M::WeakPins)
     })
 }
 

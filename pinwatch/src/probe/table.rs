@@ -40,11 +40,12 @@ pub enum Measurement {
     Blockers,
     FastPath,
     Refusals,
+    WeakPins,
     ThreadExit,
 }
 
 impl Measurement {
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::PinEntry,
         Self::PinReturn,
         Self::Passes,
@@ -64,6 +65,7 @@ impl Measurement {
         Self::Blockers,
         Self::FastPath,
         Self::Refusals,
+        Self::WeakPins,
         Self::ThreadExit,
     ];
 
@@ -90,6 +92,7 @@ impl Measurement {
             Self::Blockers => "blockers",
             Self::FastPath => "fast_path",
             Self::Refusals => "refusals",
+            Self::WeakPins => "weak_pins",
             Self::ThreadExit => "thread_exit",
         }
     }
@@ -97,7 +100,10 @@ impl Measurement {
     /// Whether the measurement is off unless `--with` selects it; [`Selection`](super::selection::Selection) has an exception.
     #[must_use]
     pub fn is_optional(self) -> bool {
-        matches!(self, Self::FastPath | Self::IsolateLru | Self::Refusals)
+        matches!(
+            self,
+            Self::FastPath | Self::IsolateLru | Self::Refusals | Self::WeakPins
+        )
     }
 
     /// Source of a measurement without hooks of its own; `None` for all others.
@@ -133,6 +139,7 @@ impl Measurement {
             Self::Blockers => "folios that a failed migration left are not inspected",
             Self::FastPath => "calls that GUP-fast finishes are not counted",
             Self::Refusals => "registrations that RLIMIT_MEMLOCK refuses are not counted",
+            Self::WeakPins => "the holder of a folio in the way of a migration is not named",
             Self::ThreadExit => "a pin whose return is lost stays in flight after its thread ends",
         }
     }
@@ -147,7 +154,8 @@ pub struct TracingPrograms {
     /// The only program where the kernel does not preempt BPF programs.
     pub alone: &'static str,
     pub first: &'static str,
-    pub second: &'static str,
+    /// `None` if a skipped run is only counted as lost.
+    pub second: Option<&'static str>,
     /// Only at returns of pins, whose programs do most work and so are preempted most often.
     pub third: Option<&'static str>,
 }
@@ -215,7 +223,7 @@ impl Hook {
                 second,
                 third,
             } = programs;
-            [alone, first, second].into_iter().chain(third)
+            [alone, first].into_iter().chain(second).chain(third)
         };
         let twins = twins.into_iter().flat_map(of_twins);
         let probe = probe.into_iter();
@@ -348,6 +356,13 @@ fn gup_flags_fourth(proto: &Prototype) -> bool {
     proto.position("gup_flags") == Some(3)
 }
 
+/// `pin_user_pages_remote` from 6.5 on, and from 5.9 to 6.4 with an argument more.
+fn remote_args<const ARGS: usize>(proto: &Prototype) -> bool {
+    proto.params.len() == ARGS
+        && proto.position("gup_flags") == Some(3)
+        && proto.position("pages") == Some(4)
+}
+
 fn reason_sixth(proto: &Prototype) -> bool {
     proto.position("reason") == Some(5)
 }
@@ -376,7 +391,7 @@ macro_rules! own_first {
         TracingPrograms {
             alone: $alone,
             first: concat!($alone, "_first"),
-            second: concat!($alone, "_second"),
+            second: Some(concat!($alone, "_second")),
             third: None,
         }
     };
@@ -398,7 +413,7 @@ macro_rules! shared_first {
         TracingPrograms {
             alone: $alone,
             first: $alone,
-            second: concat!($alone, "_second"),
+            second: Some(concat!($alone, "_second")),
             third: None,
         }
     };
@@ -501,6 +516,30 @@ const SCANS: &[Hook] = &[
     kprobe("isolate_hugetlb", one_kprobe!("isolate_hugetlb_kprobe")),
 ];
 
+/// A return with one program alone: where the kernel skips it, the loss is counted.
+const fn alone(function: &'static str, program: &'static str) -> Hook {
+    Hook::Return {
+        function,
+        fexit: Some(TracingPrograms {
+            alone: program,
+            first: program,
+            second: None,
+            third: None,
+        }),
+        kretprobe: None,
+    }
+}
+
+const REMOTE: &str = "pin_user_pages_remote";
+
+/// Releases of pages. By fexit alone: only after a release does a folio show whether it is still pinned.
+const RELEASES: [Hook; 4] = [
+    alone("unpin_user_pages", "weak_unpin_pages_fexit"),
+    alone("unpin_user_pages_dirty_lock", "weak_unpin_dirty_fexit"),
+    alone("unpin_user_page", "weak_unpin_page_fexit"),
+    alone("unpin_user_folio", "weak_unpin_folio_fexit"),
+];
+
 /// All hooks. docs/kernels.md lists those that each kernel gets.
 #[rustfmt::skip]
 pub const ROWS: &[HookRow] = &[
@@ -574,6 +613,14 @@ pub const ROWS: &[HookRow] = &[
     row(Measurement::Refusals, kretprobe("__io_account_mem", one_kprobe!("io_account_kretprobe")), args::<2>),
     row(Measurement::Refusals, kretprobe("xdp_umem_create", one_kprobe!("umem_create_kretprobe")), args::<1>),
     row(Measurement::Refusals, kretprobe("__account_locked_vm", one_kprobe!("locked_account_kretprobe")), args::<5>),
+    HookRow {
+        also: &[alone("pin_user_pages", "weak_pin_fexit4"), alone("pin_user_pages_fast", "weak_fast_fexit"), RELEASES[0], RELEASES[1], RELEASES[2], RELEASES[3]],
+        ..row(Measurement::WeakPins, alone(REMOTE, "weak_remote_fexit6"), remote_args::<6>)
+    },
+    HookRow {
+        also: &[kretprobe(REMOTE, one_kprobe!("weak_kretprobe")), alone("pin_user_pages", "weak_pin_fexit5"), alone("pin_user_pages_fast", "weak_fast_fexit"), RELEASES[0], RELEASES[1], RELEASES[2], RELEASES[3]],
+        ..row(Measurement::WeakPins, kprobe(REMOTE, one_kprobe!("weak_remote_kprobe")), remote_args::<7>)
+    },
     row(Measurement::ThreadExit, tracepoint!("sched_process_exit", "thread_exit_tp"), any),
 ];
 
@@ -584,7 +631,11 @@ const CONSTANTS: &[&str] = &[
     "MR_CONTIG_RANGE",
     "preempt_dynamic_lazy",
     TASK_PT_REGS,
+    BPF_LOOP,
 ];
+
+/// Number of a helper that the programs of weak pins call, from 5.17 on.
+pub const BPF_LOOP: &str = "BPF_FUNC_loop";
 
 /// Member that holds the number of pages or folios of a collect.
 pub const NR_ENTRIES: &str = "pages_or_folios.nr_entries";

@@ -5,6 +5,7 @@ use pinwatch_common::abi::ABI_VERSION;
 use pinwatch_common::cause::cause;
 use pinwatch_common::hold::HoldRecord;
 use pinwatch_common::record::{Cause, Pin, PinEvent};
+use pinwatch_common::weak::Holder;
 use proptest::prelude::*;
 
 use super::format::{Body, FORMAT, FRAME_HEAD, MAX_BODY, MAX_PINS};
@@ -31,6 +32,7 @@ fn header() -> Header {
 /// A plain pin of 256 pages: one pass, no retry.
 fn pin(n: u64) -> Traced {
     let event = PinEvent {
+        holder: Holder::NONE,
         pin: Pin {
             start_ns: 86_400_000_000_000 + n * 1_000_000,
             duration_ns: 1_000_000 + n % 1000,
@@ -276,6 +278,7 @@ fn a_frame_of_too_many_pins_is_damaged_before_they_are_read() {
 /// Reads a pin from a recording of format 1, which has its counts and passes.
 fn of_format_1(pin: Pin, passes: &[Pass]) -> Pin {
     let event = PinEvent {
+        holder: Holder::NONE,
         pin: Pin {
             duration_ns: 1,
             ..pin
@@ -383,7 +386,7 @@ proptest! {
         let mut pin: Pin = bytemuck::cast_slice(&words)[0];
         (pin.phase, pin.drained_in, pin.awaits_result, pin.eventful) = (0, 0, 0, 0);
         pin.ended = u8::from(pin.duration_ns > 0);
-        let mut event = PinEvent { pin, comm: [0; 16] };
+        let mut event = PinEvent { pin, comm: [0; 16], holder: Holder::NONE };
         event.comm[..comm.len()].copy_from_slice(comm.as_bytes());
         let pass = Pass { unpinnable: pin.unpinnable, phase_ns: pin.phase_ns, ..Pass::default() };
         let pins = vec![Traced { event, passes: vec![pass; told] }; 3];

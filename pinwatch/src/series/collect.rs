@@ -110,7 +110,7 @@ impl<F: Fn(u32) -> Option<Process>> LabelCache<F> {
 
     /// Labels of a pin. Without those of its cgroup if the process has exited, or if a process that
     /// started after the pin has its id now.
-    fn labels(&mut self, per: Per, PinEvent { pin, comm }: &PinEvent) -> Labels {
+    fn labels(&mut self, per: Per, PinEvent { pin, comm, .. }: &PinEvent) -> Labels {
         let now = Instant::now();
         let cached = self.cached.get(&pin.tgid);
         if cached.is_none_or(|(read_at, _)| now - *read_at > CACHE_TTL) {
@@ -154,6 +154,7 @@ mod tests {
 
     use super::*;
     use crate::kernel::cgroup::Cgroup;
+    use pinwatch_common::weak::Holder;
 
     fn event(tgid: u32, comm: &[u8], start_ns: u64) -> PinEvent {
         let pin = Pin {
@@ -166,7 +167,11 @@ mod tests {
         };
         let mut name = [0; 16];
         name[..comm.len()].copy_from_slice(comm);
-        PinEvent { pin, comm: name }
+        PinEvent {
+            pin,
+            comm: name,
+            holder: Holder::NONE,
+        }
     }
 
     fn process(started_ns: u64) -> Process {

@@ -18,6 +18,7 @@ use pinwatch_common::blocker::PLACES;
 use pinwatch_common::fold::CpuCells;
 use pinwatch_common::limits::SLOTS;
 use pinwatch_common::record::{Flight, PHASES, Pin, Slot, ZONES};
+use pinwatch_common::weak::{Blocked, HOLDERS};
 
 use super::error::LiveError;
 use super::events::{EventCount, Events};
@@ -61,6 +62,7 @@ pub struct Live {
     ebpf: Ebpf,
     slots: MmapRaw,
     cells: MmapRaw,
+    held: MmapRaw,
     stacks: Stacks,
     events_sent: EventCount,
     /// `None` if holds are not measured, and once it is taken.
@@ -139,6 +141,7 @@ impl Live {
         });
         let slots = share::<Slot>(&ebpf, "SLOTS", SLOTS as usize)?;
         let cells = share::<CpuCells>(&ebpf, "CELLS", cpus)?;
+        let held = share::<Blocked>(&ebpf, "HELD", HOLDERS as usize)?;
         let events_sent = EventCount::share(&ebpf)?;
         let skips = globals
             .preempts
@@ -153,6 +156,7 @@ impl Live {
             ebpf,
             slots,
             cells,
+            held,
             stacks,
             events_sent,
             hold_timer,
@@ -222,6 +226,9 @@ impl Live {
             series: None,
             pinned: PinnedSource::Live(Arc::clone(&self.pinned) as _),
             programs: self.program_stats(),
+            blocked: (0..HOLDERS as usize)
+                .filter_map(|entry| self.blocked(entry))
+                .collect(),
         }
     }
 
@@ -255,6 +262,20 @@ impl Live {
         let same_pin = flight.pin.start_ns == word_at::<Slot>(&self.slots, slot, START);
         (before == owner() && same_pin && !flight.call.has_returned())
             .then(|| in_flight(flight.pin, before))
+    }
+
+    /// The pin in an entry of `HELD`; `None` if there is none, or it changed during the read.
+    fn blocked(&self, entry: usize) -> Option<Blocked> {
+        const PIN: usize = std::mem::offset_of!(Blocked, pin_ns) / 8;
+        const FOLIO: usize = std::mem::offset_of!(Blocked, folio) / 8;
+        let key = || [PIN, FOLIO].map(|word| word_at::<Blocked>(&self.held, entry, word));
+        let before = key();
+        let mut blocked = Blocked::zeroed();
+        let words = bytemuck::cast_slice_mut::<Blocked, u64>(std::slice::from_mut(&mut blocked));
+        for (n, word) in words.iter_mut().enumerate() {
+            *word = word_at::<Blocked>(&self.held, entry, n);
+        }
+        (before == key() && blocked.holder.is_some()).then_some(blocked)
     }
 
     fn program_stats(&self) -> Vec<ProgramStats> {

@@ -8,6 +8,7 @@ use bytemuck::bytes_of;
 use pinwatch_common::abi::{ABI_SYMBOL, ABI_VERSION, KFUNCS};
 use pinwatch_common::limits::SLOTS;
 use pinwatch_common::program_config::{PROGRAM_CONFIG_SYMBOL, ProgramConfig};
+use pinwatch_common::weak::WEAK_FOLIOS;
 
 use super::error::LiveError;
 use super::kfuncs::{self, OBJECT};
@@ -40,6 +41,8 @@ pub fn load(
         .map_max_entries("CELLS", cpus)
         .map_max_entries("RUNS", if globals.preempts { cpus } else { 1 })
         .map_max_entries("FAST", if globals.fast_path { SLOTS } else { 1 })
+        .map_max_entries("WEAK", globals.weak.map_or(1, |_| WEAK_FOLIOS))
+        .map_max_entries("WEAK_CALLS", globals.weak.map_or(1, |_| SLOTS))
         .load(bytemuck::cast_slice(object))?;
     Ok(loaded)
 }

@@ -101,7 +101,9 @@ mod tests {
     use crate::model::agent_status::AgentStatus;
     use bytemuck::Zeroable as _;
     use pinwatch_common::hold::HoldRecord;
+    use pinwatch_common::record::Pin;
     use pinwatch_common::record::{Pin, PinEvent};
+    use pinwatch_common::weak::Holder;
     use proptest::prelude::*;
 
     fn start(abi: u32) -> Start {
@@ -118,6 +120,7 @@ mod tests {
     #[test]
     fn updates_survive_encoding() {
         let pin = PinEvent {
+            holder: Holder::NONE,
             pin: Pin {
                 tgid: 7,
                 returned: -12,

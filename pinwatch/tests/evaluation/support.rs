@@ -15,6 +15,7 @@ use pinwatch::recording::{End, Header, Writer};
 use pinwatch_common::abi::ABI_VERSION;
 use pinwatch_common::cause::PassOutcome;
 use pinwatch_common::record::{Pin, PinEvent};
+use pinwatch_common::weak::Holder;
 
 /// A temporary folder, removed when dropped.
 pub struct Folder(PathBuf);
@@ -167,7 +168,11 @@ pub fn pin(kernel: Kernel, n: u64, dice: &mut Dice) -> Traced {
     } else {
         *b"<i>touched</i>\0\0"
     };
-    let event = PinEvent { pin, comm };
+    let event = PinEvent {
+        pin,
+        comm,
+        holder: Holder::NONE,
+    };
     Traced { event, passes }
 }
 
@@ -229,7 +234,11 @@ pub fn busy() -> Pin {
 }
 
 pub fn named(comm: &str, pin: Pin) -> Traced {
-    let mut event = PinEvent { pin, comm: [0; 16] };
+    let mut event = PinEvent {
+        pin,
+        comm: [0; 16],
+        holder: Holder::NONE,
+    };
     event.comm[..comm.len()].copy_from_slice(comm.as_bytes());
     let passes = Vec::new();
     Traced { event, passes }

@@ -45,3 +45,4 @@ mod surroundings;
 mod tail;
 mod verifier;
 mod watchers;
+mod weak_pins;

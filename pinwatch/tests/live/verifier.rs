@@ -30,7 +30,11 @@ fn programs_are_no_harder_to_verify_than_recorded() {
             bpf_log_level: 0,
         };
         let with_rare_ones = Selection {
-            with: vec![Measurement::IsolateLru, Measurement::Refusals],
+            with: vec![
+                Measurement::IsolateLru,
+                Measurement::Refusals,
+                Measurement::WeakPins,
+            ],
             ..prefer.into()
         };
         let plan = Plan::new(&facts, with_rare_ones);

@@ -73,6 +73,7 @@ fn everything(prefer: Prefer) -> Selection {
             Measurement::FastPath,
             Measurement::IsolateLru,
             Measurement::Refusals,
+            Measurement::WeakPins,
         ],
         without: Vec::new(),
     }

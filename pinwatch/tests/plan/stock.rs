@@ -311,12 +311,14 @@ fn globals(plan: &Plan) -> [String; 8] {
         reads_user,
         folio,
         pageblock,
+        weak,
     } = plan.globals;
     assert!(fast_path);
     // Debian builds 5.10 without CMA, so a pin migrates nothing there.
     let migrates = plan.era != "cma";
     let sees_blockers = folio.is_some_and(|folio| folio.pincount > 0 && folio.hugetlb_mask > 0);
     assert_eq!(sees_blockers, migrates);
+    assert!(weak.is_none());
     let pageblocks = pageblock.map(|layout| (layout.order, layout.bits));
     assert_eq!(pageblocks.map(|(order, _)| order), migrates.then_some(9));
     // Debian's 5.10 is built without CMA.

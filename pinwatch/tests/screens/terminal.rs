@@ -10,6 +10,7 @@ use nix::unistd::Pid;
 use pinwatch::stream::hub::Hub;
 use pinwatch::stream::serve::Socket;
 use pinwatch_common::record::{Pin, PinEvent};
+use pinwatch_common::weak::Holder;
 
 use super::state::state;
 use super::wait::{PATIENCE, wait_for};
@@ -129,6 +130,7 @@ fn pins() -> Vec<PinEvent> {
         let mut name = [0; 16];
         name[..comm.len()].copy_from_slice(comm);
         PinEvent {
+            holder: Holder::NONE,
             pin: Pin {
                 tgid,
                 duration_ns: 1_000_000,

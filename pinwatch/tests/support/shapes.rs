@@ -98,10 +98,14 @@ fn selections(dispensable: &[Measurement], most: u32) -> impl Iterator<Item = Se
             .flatten()
             .map(move |(prefer, fast_path)| Selection {
                 prefer,
-                with: [Measurement::IsolateLru, Measurement::Refusals]
-                    .into_iter()
-                    .chain(fast_path.then_some(Measurement::FastPath))
-                    .collect(),
+                with: [
+                    Measurement::IsolateLru,
+                    Measurement::Refusals,
+                    Measurement::WeakPins,
+                ]
+                .into_iter()
+                .chain(fast_path.then_some(Measurement::FastPath))
+                .collect(),
                 without: without.clone(),
             })
     })

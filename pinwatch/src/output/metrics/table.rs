@@ -9,6 +9,7 @@ use pinwatch_common::fold::{HoldCells, OriginCells};
 use pinwatch_common::limits::SLOTS;
 use pinwatch_common::loss::Loss;
 use pinwatch_common::record::{ISOLATE_NAMES, ORIGIN_NAMES, PHASE_NAMES};
+use pinwatch_common::weak::weak_origin_name;
 
 use super::pinned;
 use super::samples::{Kind, Samples};
@@ -287,6 +288,27 @@ pub const METRICS: &[Metric] = &[
                     &[("reason", "unclear")],
                     cells().map(|cells| cells.unclear).sum(),
                 );
+            }
+        },
+    ),
+    counter(
+        "pinwatch_weak_pins_total",
+        "Pins without FOLL_LONGTERM of pages in ZONE_MOVABLE or in CMA pageblocks, by origin, counted at their return; as far as 64 pages of each show it. Only --with weak_pins.",
+        |state, out| {
+            if state.takes(Measurement::WeakPins) {
+                for (origin, pins) in (0..).zip(state.cells.weak.pins) {
+                    out.value(&[("origin", weak_origin_name(origin))], pins);
+                }
+            }
+        },
+    ),
+    histogram(
+        "pinwatch_weak_pin_held_seconds",
+        "Seconds from the return of a pin of pinwatch_weak_pins_total to the release after which its first folio there was not pinned by anyone. Only --with weak_pins.",
+        |state, out| {
+            if state.takes(Measurement::WeakPins) {
+                let held = &state.cells.weak.held;
+                out.durations(&[], held.sum_ns, &held.buckets);
             }
         },
     ),

@@ -8,6 +8,7 @@ use jiff::tz::TimeZone;
 
 use crate::model::blockers::words;
 use crate::model::format::{Clock, fit, pad, printable};
+use crate::model::holders;
 use crate::model::in_flight::Row;
 use crate::model::pin_json::Ended;
 
@@ -32,7 +33,12 @@ impl PinLine {
     pub fn ended(pin: Ended, clock: Clock) -> Self {
         let result = match (&pin.errno, pin.cause) {
             (Some(errno), Some(cause)) if pin.blockers.is_empty() => format!("{errno} {cause}"),
-            (Some(errno), Some(cause)) => format!("{errno} {cause}: {}", words(&pin.blockers)),
+            (Some(errno), Some(cause)) => {
+                let blockers = words(&pin.blockers);
+                let holder = pin.holder.as_ref().map(holders::words);
+                let holder = holder.map_or_else(String::new, |holder| format!(", {holder}"));
+                format!("{errno} {cause}: {blockers}{holder}")
+            }
             _ if pin.pages_returned == pin.pages_requested => "ok".to_owned(),
             _ => format!("ok, {} pages", pin.pages_returned),
         };

@@ -76,7 +76,7 @@ impl Processes {
     }
 
     /// Adds a pin to its process.
-    pub fn add(&mut self, PinEvent { pin, comm }: &PinEvent) {
+    pub fn add(&mut self, PinEvent { pin, comm, .. }: &PinEvent) {
         self.clock += 1;
         if self.groups.len() >= PROCESSES && !self.groups.contains_key(&pin.tgid) {
             self.make_room();
@@ -132,9 +132,11 @@ mod tests {
     use super::*;
     use bytemuck::Zeroable as _;
     use pinwatch_common::record::Pin;
+    use pinwatch_common::weak::Holder;
 
     fn pin(tgid: u32) -> PinEvent {
         PinEvent {
+            holder: Holder::NONE,
             pin: Pin {
                 tgid,
                 duration_ns: 1000,

@@ -3,6 +3,7 @@ use std::collections::BTreeSet;
 use bytemuck::Zeroable as _;
 use pinwatch_common::cause::PassOutcome;
 use pinwatch_common::record::Pin;
+use pinwatch_common::weak::Holder;
 use serde_json::Value;
 
 use super::*;
@@ -31,6 +32,7 @@ fn start() -> Update {
 
 fn pin(returned: i64) -> PinEvent {
     PinEvent {
+        holder: Holder::NONE,
         pin: Pin {
             start_ns: 3_000_000_000,
             duration_ns: 1_500_000,

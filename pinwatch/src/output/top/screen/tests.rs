@@ -4,6 +4,7 @@ use bytemuck::Zeroable as _;
 use crossterm::event::{KeyCode, KeyEvent};
 use pinwatch_common::histogram::{duration_bucket, duration_upper_ns};
 use pinwatch_common::record::{Pin, PinEvent};
+use pinwatch_common::weak::Holder;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 
@@ -51,7 +52,14 @@ fn pins(tgid: u32, comm: &[u8; 4], count: usize, duration_ns: u64, returned: i64
         passes: 2,
         ..Pin::zeroed()
     };
-    Update::Pins(vec![PinEvent { pin, comm: name }; count])
+    Update::Pins(vec![
+        PinEvent {
+            pin,
+            comm: name,
+            holder: Holder::NONE
+        };
+        count
+    ])
 }
 
 fn tick(seconds: u64, pins: u64) -> Update {
