@@ -16,7 +16,7 @@ pub struct Shape {
     pub programs: BTreeMap<&'static str, (&'static str, Kind)>,
 }
 
-/// Measurements that change the read-only data, or the programs of another measurement, if they are left out. The
+/// Measurements that change the read-only data, or the programs of another measurement, if they are left out.
 pub const SHAPING: [Measurement; 10] = [
     Measurement::Phases,
     Measurement::Passes,
