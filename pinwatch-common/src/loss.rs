@@ -26,7 +26,8 @@ pub enum Loss {
     FastUnmatched = 7,
     /// Long-term call of GUP-fast that found the table of calls full.
     FastFull = 8,
-    /// Folio of a weak pin that found no room. It is never named as a holder.
+    /// Folio of a weak pin that found no room, or a weak pin with more pages than are looked at. They are never named as a
+    /// holder.
     WeakFull = 9,
     /// Folio of a weak pin that another weak pin held already, which stands for both.
     WeakShared = 10,

@@ -81,6 +81,9 @@ pub fn pinned<const ANY_ORIGIN: bool>(pages: u64, count: i64) {
         && let Some(cells) = cells()
     {
         fold_weak_pin::<Shared>(&mut cells.weak, origin);
+        if count as u64 > u64::from(WEAK_PAGES) {
+            lose(Loss::WeakFull);
+        }
     }
 }
 

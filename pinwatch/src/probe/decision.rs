@@ -42,8 +42,9 @@ impl Decision {
     }
 }
 
-/// Turns weak pins off or into a loss if blockers or zones are not measured: their folios are found by these.
-pub(super) fn lose_with_blockers(decisions: &mut [Decision]) {
+/// Turns weak pins off or into a loss if blockers or zones are not measured, which find their folios, or if one of
+/// their functions cannot be hooked: a holder whose release is not seen would be named for ever.
+pub(super) fn lose_weak_pins(decisions: &mut [Decision]) {
     use Measurement as M;
     let needed = [M::Blockers, M::Zones];
     let mut missing = decisions
@@ -62,9 +63,12 @@ pub(super) fn lose_with_blockers(decisions: &mut [Decision]) {
         }
     });
     let weak = decisions.iter_mut().find(|d| d.measurement == M::WeakPins);
-    if let (Some(verdict), Some(weak)) = (verdict, weak)
-        && matches!(weak.verdict, Verdict::Attach { .. })
+    if let Some(weak) = weak
+        && let Verdict::Attach { note, .. } = &mut weak.verdict
     {
-        weak.verdict = verdict;
+        let unhooked = note.take().map(|reason| Verdict::Lost { reason });
+        if let Some(verdict) = verdict.or(unhooked) {
+            weak.verdict = verdict;
+        }
     }
 }

@@ -14,8 +14,8 @@ use super::arch::stack_regs_offset;
 use super::decision::{Decision, Verdict};
 use super::hook_choice::{can_disable_preemption, preempts, reads_memory};
 use super::table::{
-    GLL, GUP, ISOLATIONS, Measurement, NR_ENTRIES, TASK_STACK, is_hook_of, isolates, shows_found,
-    shows_scans,
+    BPF_LOOP, GLL, GUP, ISOLATIONS, Measurement, NR_ENTRIES, TASK_STACK, is_hook_of, isolates,
+    shows_found, shows_scans,
 };
 use crate::kernel::btf::Returns;
 use crate::kernel::defects::{collect_returns_nothing, looks_at_cma_only};
@@ -215,9 +215,24 @@ pub fn foll_longterm(facts: &Facts) -> Option<u32> {
 
 /// Offset of the word of a tail page that leads to its head page; `None` if BTF does not show it. Both forms of the
 /// word are known to the programs.
-pub fn compound_offset(facts: &Facts) -> Option<u64> {
+fn compound_offset(facts: &Facts) -> Option<u64> {
     let member = |name| facts.members.get(name).copied();
     member("page.compound_head").or_else(|| member("page.compound_info"))
+}
+
+/// What the kernel does not have of what the programs of weak pins need.
+pub fn weak_pins_lack(facts: &Facts) -> Option<&'static str> {
+    if facts.btf_error.is_some() {
+        None
+    } else if !facts.constants.contains_key(BPF_LOOP) {
+        Some("the kernel does not have the BPF helper bpf_loop")
+    } else if compound_offset(facts).is_none() {
+        Some(
+            "the head page of a folio cannot be found: BTF has neither page.compound_head nor page.compound_info",
+        )
+    } else {
+        None
+    }
 }
 
 fn weak(facts: &Facts) -> Option<WeakParams> {

@@ -5,10 +5,10 @@
 use serde::Serialize;
 
 use super::arch;
-use super::decision::{Attachment, Decision, Verdict, lose_with_blockers};
+use super::decision::{Attachment, Decision, Verdict, lose_weak_pins};
 use super::hook_choice::{reads_memory, summarise, try_hook, try_row};
 pub use super::params::{Globals, UserRegs};
-use super::params::{compound_offset, foll_longterm, nr_entries_offset, user_regs};
+use super::params::{foll_longterm, nr_entries_offset, user_regs, weak_pins_lack};
 pub use super::selection::{Prefer, Selection};
 use super::silence::silence_of_functions;
 use super::table::{
@@ -54,7 +54,7 @@ impl Plan {
             })
             .collect();
         lose_with_passes(&mut decisions);
-        lose_with_blockers(&mut decisions);
+        lose_weak_pins(&mut decisions);
         let mut unusable = obstacles(facts);
         if unusable.is_empty() {
             let vital = decisions.iter().filter_map(|decision| {
@@ -169,14 +169,6 @@ fn decide(measurement: Measurement, facts: &Facts, selection: &Selection) -> Ver
             let reason = "kernel lockdown forbids reading folios".to_owned();
             return Verdict::Lost { reason };
         }
-        M::WeakPins if facts.btf_error.is_none() && !facts.constants.contains_key(BPF_LOOP) => {
-            let reason = "the kernel does not have the BPF helper bpf_loop".to_owned();
-            return Verdict::Lost { reason };
-        }
-        M::WeakPins if compound_offset(facts).is_none() => {
-            let reason = "the head page of a folio cannot be found: BTF has neither page.compound_head nor page.compound_info".to_owned();
-            return Verdict::Lost { reason };
-        }
         M::Blockers if folio_layout(facts).is_err() => {
             let missing = folio_layout(facts).err().unwrap_or_default();
             let reason = format!("the layout of a folio is unknown without {missing}");
@@ -200,6 +192,10 @@ fn decide(measurement: Measurement, facts: &Facts, selection: &Selection) -> Ver
             return Verdict::NotApplicable {
                 reason: only_cma.to_owned(),
             };
+        }
+        M::WeakPins if weak_pins_lack(facts).is_some() => {
+            let reason = weak_pins_lack(facts).unwrap_or_default().to_owned();
+            return Verdict::Lost { reason };
         }
         M::Drains if exists(DRAIN_FOR_FOLIO, facts) => {
             let reason =

@@ -57,6 +57,7 @@ impl HoldsOfPins {
 mod tests {
     use bytemuck::Zeroable as _;
     use pinwatch_common::blocker::BLOCKER_BITS;
+    use pinwatch_common::holder::Holder;
     use pinwatch_common::record::{ENDED, Pin};
 
     use super::*;
@@ -70,7 +71,11 @@ mod tests {
             blockers,
             ..Pin::zeroed()
         };
-        PinEvent { pin, comm: [0; 16] }
+        PinEvent {
+            pin,
+            comm: [0; 16],
+            holder: Holder::NONE,
+        }
     }
 
     fn hold(pin_start_ns: u64, number: u8) -> HoldRecord {

@@ -101,7 +101,6 @@ mod tests {
     use crate::model::agent_status::AgentStatus;
     use bytemuck::Zeroable as _;
     use pinwatch_common::hold::HoldRecord;
-    use pinwatch_common::record::Pin;
     use pinwatch_common::record::{Pin, PinEvent};
     use pinwatch_common::weak::Holder;
     use proptest::prelude::*;

@@ -45,6 +45,7 @@ const PLANS: &str = "
     5.10    fast_path       internal_get_user_pages_fast        fast_exit_fexit         fast_exit_kretprobe
     5.10    refusals        xdp_umem_create                     umem_create_kretprobe   umem_create_kretprobe
     5.10    refusals        __account_locked_vm                 locked_account_kretprobe locked_account_kretprobe
+    5.10    weak_pins       -                                   -                       -
     5.10    thread_exit     sched_process_exit                  thread_exit_tp          thread_exit_tp
 
     6.1     pin_entry       __gup_longterm_locked               pin_enter_fentry        pin_enter_kprobe
@@ -70,6 +71,13 @@ const PLANS: &str = "
     6.1     refusals        __io_account_mem                    io_account_kretprobe    io_account_kretprobe
     6.1     refusals        xdp_umem_create                     umem_create_kretprobe   umem_create_kretprobe
     6.1     refusals        __account_locked_vm                 locked_account_kretprobe locked_account_kretprobe
+    6.1     weak_pins       pin_user_pages_remote               weak_remote_kprobe      weak_remote_kprobe
+    6.1     weak_pins       pin_user_pages_remote               weak_kretprobe          weak_kretprobe
+    6.1     weak_pins       pin_user_pages                      weak_pin_fexit5         weak_pin_fexit5
+    6.1     weak_pins       pin_user_pages_fast                 weak_fast_fexit         weak_fast_fexit
+    6.1     weak_pins       unpin_user_pages                    weak_unpin_pages_fexit  weak_unpin_pages_fexit
+    6.1     weak_pins       unpin_user_pages_dirty_lock         weak_unpin_dirty_fexit  weak_unpin_dirty_fexit
+    6.1     weak_pins       unpin_user_page                     weak_unpin_page_fexit   weak_unpin_page_fexit
     6.1     thread_exit     sched_process_exit                  thread_exit_tp          thread_exit_tp
 
     6.12    pin_entry       __gup_longterm_locked               pin_enter_fentry        pin_enter_kprobe
@@ -95,6 +103,13 @@ const PLANS: &str = "
     6.12    refusals        __io_account_mem                    io_account_kretprobe    io_account_kretprobe
     6.12    refusals        xdp_umem_create                     umem_create_kretprobe   umem_create_kretprobe
     6.12    refusals        __account_locked_vm                 locked_account_kretprobe locked_account_kretprobe
+    6.12    weak_pins       pin_user_pages_remote               weak_remote_fexit6      weak_remote_fexit6
+    6.12    weak_pins       pin_user_pages                      weak_pin_fexit4         weak_pin_fexit4
+    6.12    weak_pins       pin_user_pages_fast                 weak_fast_fexit         weak_fast_fexit
+    6.12    weak_pins       unpin_user_pages                    weak_unpin_pages_fexit  weak_unpin_pages_fexit
+    6.12    weak_pins       unpin_user_pages_dirty_lock         weak_unpin_dirty_fexit  weak_unpin_dirty_fexit
+    6.12    weak_pins       unpin_user_page                     weak_unpin_page_fexit   weak_unpin_page_fexit
+    6.12    weak_pins       unpin_user_folio                    weak_unpin_folio_fexit  weak_unpin_folio_fexit
     6.12    thread_exit     sched_process_exit                  thread_exit_tp          thread_exit_tp
 
     6.18    pin_entry       __gup_longterm_locked               pin_enter_fentry_first  pin_enter_kprobe
@@ -120,6 +135,13 @@ const PLANS: &str = "
     6.18    refusals        io_account_mem                      io_account_kretprobe    io_account_kretprobe
     6.18    refusals        xdp_umem_create                     umem_create_kretprobe   umem_create_kretprobe
     6.18    refusals        __account_locked_vm                 locked_account_kretprobe locked_account_kretprobe
+    6.18    weak_pins       pin_user_pages_remote               weak_remote_fexit6      weak_remote_fexit6
+    6.18    weak_pins       pin_user_pages                      weak_pin_fexit4         weak_pin_fexit4
+    6.18    weak_pins       pin_user_pages_fast                 weak_fast_fexit         weak_fast_fexit
+    6.18    weak_pins       unpin_user_pages                    weak_unpin_pages_fexit  weak_unpin_pages_fexit
+    6.18    weak_pins       unpin_user_pages_dirty_lock         weak_unpin_dirty_fexit  weak_unpin_dirty_fexit
+    6.18    weak_pins       unpin_user_page                     weak_unpin_page_fexit   weak_unpin_page_fexit
+    6.18    weak_pins       unpin_user_folio                    weak_unpin_folio_fexit  weak_unpin_folio_fexit
     6.18    thread_exit     sched_process_exit                  thread_exit_tp          thread_exit_tp
 
     7.2     pin_entry       __gup_longterm_locked               pin_enter_fentry_first  pin_enter_kprobe
@@ -145,6 +167,13 @@ const PLANS: &str = "
     7.2     refusals        io_account_mem                      io_account_kretprobe    io_account_kretprobe
     7.2     refusals        xdp_umem_create                     umem_create_kretprobe   umem_create_kretprobe
     7.2     refusals        __account_locked_vm                 locked_account_kretprobe locked_account_kretprobe
+    7.2     weak_pins       pin_user_pages_remote               weak_remote_fexit6      weak_remote_fexit6
+    7.2     weak_pins       pin_user_pages                      weak_pin_fexit4         weak_pin_fexit4
+    7.2     weak_pins       pin_user_pages_fast                 weak_fast_fexit         weak_fast_fexit
+    7.2     weak_pins       unpin_user_pages                    weak_unpin_pages_fexit  weak_unpin_pages_fexit
+    7.2     weak_pins       unpin_user_pages_dirty_lock         weak_unpin_dirty_fexit  weak_unpin_dirty_fexit
+    7.2     weak_pins       unpin_user_page                     weak_unpin_page_fexit   weak_unpin_page_fexit
+    7.2     weak_pins       unpin_user_folio                    weak_unpin_folio_fexit  weak_unpin_folio_fexit
     7.2     thread_exit     sched_process_exit                  thread_exit_tp          thread_exit_tp
 
     7.3     pin_entry       __gup_longterm_locked               pin_enter_fentry_first  pin_enter_kprobe
@@ -169,6 +198,13 @@ const PLANS: &str = "
     7.3     refusals        io_account_mem                      io_account_kretprobe    io_account_kretprobe
     7.3     refusals        xdp_umem_create                     umem_create_kretprobe   umem_create_kretprobe
     7.3     refusals        __account_locked_vm                 locked_account_kretprobe locked_account_kretprobe
+    7.3     weak_pins       pin_user_pages_remote               weak_remote_fexit6      weak_remote_fexit6
+    7.3     weak_pins       pin_user_pages                      weak_pin_fexit4         weak_pin_fexit4
+    7.3     weak_pins       pin_user_pages_fast                 weak_fast_fexit         weak_fast_fexit
+    7.3     weak_pins       unpin_user_pages                    weak_unpin_pages_fexit  weak_unpin_pages_fexit
+    7.3     weak_pins       unpin_user_pages_dirty_lock         weak_unpin_dirty_fexit  weak_unpin_dirty_fexit
+    7.3     weak_pins       unpin_user_page                     weak_unpin_page_fexit   weak_unpin_page_fexit
+    7.3     weak_pins       unpin_user_folio                    weak_unpin_folio_fexit  weak_unpin_folio_fexit
     7.3     thread_exit     sched_process_exit                  thread_exit_tp          thread_exit_tp
 ";
 
@@ -318,7 +354,7 @@ fn globals(plan: &Plan) -> [String; 8] {
     let migrates = plan.era != "cma";
     let sees_blockers = folio.is_some_and(|folio| folio.pincount > 0 && folio.hugetlb_mask > 0);
     assert_eq!(sees_blockers, migrates);
-    assert!(weak.is_none());
+    assert_eq!(weak.is_some(), migrates);
     let pageblocks = pageblock.map(|layout| (layout.order, layout.bits));
     assert_eq!(pageblocks.map(|(order, _)| order), migrates.then_some(9));
     // Debian's 5.10 is built without CMA.

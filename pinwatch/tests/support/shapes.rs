@@ -93,19 +93,17 @@ fn selections(dispensable: &[Measurement], most: u32) -> impl Iterator<Item = Se
     subsets.flat_map(move |subset| {
         let chosen = (0..).zip(dispensable).filter(|(n, _)| subset >> n & 1 == 1);
         let without: Vec<_> = chosen.map(|(_, measurement)| *measurement).collect();
-        let ways = [Prefer::Fentry, Prefer::Kprobe].map(|prefer| [(prefer, false), (prefer, true)]);
-        ways.into_iter()
-            .flatten()
-            .map(move |(prefer, fast_path)| Selection {
+        let prefers = [Prefer::Fentry, Prefer::Kprobe];
+        let rare = [false, true].map(|fast_path| [false, true].map(|weak| (fast_path, weak)));
+        let rare = rare.into_iter().flatten();
+        rare.flat_map(move |rare| prefers.map(|prefer| (prefer, rare)))
+            .map(move |(prefer, (fast_path, weak_pins))| Selection {
                 prefer,
-                with: [
-                    Measurement::IsolateLru,
-                    Measurement::Refusals,
-                    Measurement::WeakPins,
-                ]
-                .into_iter()
-                .chain(fast_path.then_some(Measurement::FastPath))
-                .collect(),
+                with: [Measurement::IsolateLru, Measurement::Refusals]
+                    .into_iter()
+                    .chain(fast_path.then_some(Measurement::FastPath))
+                    .chain(weak_pins.then_some(Measurement::WeakPins))
+                    .collect(),
                 without: without.clone(),
             })
     })

@@ -293,7 +293,7 @@ pub const METRICS: &[Metric] = &[
     ),
     counter(
         "pinwatch_weak_pins_total",
-        "Pins without FOLL_LONGTERM of pages in ZONE_MOVABLE or in CMA pageblocks, by origin, counted at their return; as far as 64 pages of each show it. Only --with weak_pins.",
+        "Pins without FOLL_LONGTERM of pages in ZONE_MOVABLE or in CMA pageblocks, by origin, counted at their return; as far as the first 1,024 pages of each show it. Only --with weak_pins.",
         |state, out| {
             if state.takes(Measurement::WeakPins) {
                 for (origin, pins) in (0..).zip(state.cells.weak.pins) {

@@ -4,7 +4,7 @@ use pinwatch::kernel::btf::{Prototype, Returns};
 use pinwatch::kernel::defects::defects;
 use pinwatch::kernel::facts::Facts;
 use pinwatch::probe::plan::{Globals, Plan, Prefer, Selection};
-use pinwatch::probe::table::Measurement;
+use pinwatch::probe::table::{BPF_LOOP, Measurement};
 use pinwatch_common::program_config::UNSEEN_ISOLATIONS;
 
 use super::{COLLECT, FOUND, attached, decided_otherwise, kernel, params, suffixed_only};
@@ -197,6 +197,7 @@ fn a_kernel_up_to_5_12_with_cma_counts_unpinnable_pages() {
 fn from_5_13_on_each_scan_follows_another_pin_of_the_range() {
     let facts = kernel("5.10-cloud", |facts| {
         facts.constants.insert("MR_LONGTERM_PIN".to_owned(), 7);
+        facts.constants.insert(BPF_LOOP.to_owned(), 181);
     });
     let plan = Plan::new(&facts, everything(Prefer::Auto));
     assert_eq!((plan.era, plan.globals.migrate_reason), ("pages", 7));
