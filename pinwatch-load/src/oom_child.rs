@@ -94,6 +94,7 @@ fn killed(plan: &Plan, child: Pid, signal: Signal) -> Record {
         ended_ns: None,
         duration_ns: None,
         held_ns: None,
+        waits_ns: Vec::new(),
         before: None,
         after: None,
         huge_before: None,

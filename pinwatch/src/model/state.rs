@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use super::bounded;
 use super::pinned::PinnedSource;
 use super::series::Snapshot;
+use super::stall::{Behind, Moment, Stall};
 use super::thread::Threads;
 use crate::kernel::switches::Switches;
 use crate::probe::decision::{Decision, Kind};
@@ -156,14 +157,50 @@ impl State {
     /// Age of a pin in flight, in nanoseconds.
     #[must_use]
     pub fn age_ns(&self, pin: &Pin) -> u64 {
-        self.now_ns.saturating_sub(pin.start_ns)
+        self.moment().age_ns(pin)
     }
 
-    /// Activity of a pin in flight, in words, with what its thread shows.
+    /// Whether a pin in flight is stuck.
     #[must_use]
-    pub fn activity(&self, pin: &Pin) -> String {
-        let stall = self.threads.stall(pin, self.age_ns(pin));
-        stall.activity(pin).unwrap_or_else(|| activity(pin))
+    pub fn is_stuck(&self, pin: &Pin) -> bool {
+        self.moment().is_stuck(pin)
+    }
+
+    /// Observes the thread of a pin in flight.
+    #[must_use]
+    pub fn stall(&self, pin: &Pin) -> Stall {
+        self.threads.stall(pin, &self.moment())
+    }
+
+    /// Activity of a pin in flight, in words, with the observations of its thread.
+    #[must_use]
+    pub fn activity(&self, pin: &Pin, stall: &Stall) -> String {
+        let activity = stall.activity(pin).unwrap_or_else(|| activity(pin));
+        let behind = stall.behind.and_then(Behind::words);
+        [Some(activity), self.other_drains(pin), behind]
+            .into_iter()
+            .flatten()
+            .collect::<Vec<_>>()
+            .join("; ")
+    }
+
+    /// Other pins that are in a drain with this one: `lru_add_drain_all` has one mutex for the machine.
+    fn other_drains(&self, pin: &Pin) -> Option<String> {
+        let drains = |pin: &&Pin| pin.phase == Phase::Drain as u8;
+        let others = self.in_flight.iter().filter(drains);
+        match (drains(&pin), others.count()) {
+            (false, _) | (true, 0 | 1) => None,
+            (true, 2) => Some("1 other pin is in a drain".to_owned()),
+            (true, all) => Some(format!("{} other pins are in a drain", all - 1)),
+        }
+    }
+
+    fn moment(&self) -> Moment<'_> {
+        Moment {
+            now_ns: self.now_ns,
+            stuck_after_ns: self.stuck_after_ns,
+            in_flight: &self.in_flight,
+        }
     }
 
     /// Number of pins in flight that are stuck.
@@ -171,7 +208,7 @@ impl State {
     pub fn stuck(&self) -> usize {
         self.in_flight
             .iter()
-            .filter(|pin| self.age_ns(pin) >= self.stuck_after_ns)
+            .filter(|pin| self.is_stuck(pin))
             .count()
     }
 }
@@ -445,6 +482,33 @@ mod tests {
             activity(&rescanning),
             "looping on isolation: 22001 passes, 6 unpinnable in each, 1 migrate call"
         );
+    }
+
+    #[test]
+    fn pins_that_share_the_mutex_of_drains_are_counted() {
+        let pin = |phase: Phase| Pin {
+            phase: phase as u8,
+            ..Pin::zeroed()
+        };
+        let [drains, faults] = [pin(Phase::Drain), pin(Phase::Gup)];
+        let activity = |in_flight: &[Pin]| {
+            let state = State {
+                in_flight: in_flight.to_vec(),
+                ..State::empty("6.12", "folios")
+            };
+            state.activity(&in_flight[0], &Stall::default())
+        };
+        let alone = "draining the LRU caches of all CPUs, drain 0";
+        assert_eq!(activity(&[drains, faults]), alone);
+        assert_eq!(
+            activity(&[drains, faults, drains]),
+            format!("{alone}; 1 other pin is in a drain")
+        );
+        assert_eq!(
+            activity(&[drains; 3]),
+            format!("{alone}; 2 other pins are in a drain")
+        );
+        assert_eq!(activity(&[faults, drains]), "faulting pages in");
     }
 
     #[test]
