@@ -1,7 +1,7 @@
 //! Pins with extreme figures.
 
+use arbitrary::{Result, Unstructured};
 use bytemuck::Zeroable as _;
-use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use pinwatch::model::agent_status::AgentStatus;
 use pinwatch::model::session::Lost;
 use pinwatch::model::state::State;
