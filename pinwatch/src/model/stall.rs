@@ -34,23 +34,28 @@ pub struct Behind {
 }
 
 impl Behind {
+    /// Threads that wait for `mmap_lock`; if none does, or this is unknown, those that sleep uninterruptibly.
+    #[must_use]
+    pub fn threads(self) -> u32 {
+        self.waiting().unwrap_or(self.uninterruptible)
+    }
+
     /// In words; `None` if no thread waits.
     #[must_use]
     pub fn words(self) -> Option<String> {
-        let (count, what) = match self.mmap_lock {
-            Some(waiting) if waiting > 0 => {
-                (waiting, ["waits for mmap_lock", "wait for mmap_lock"])
-            }
-            _ => {
-                let sleeps = ["sleeps uninterruptibly", "sleep uninterruptibly"];
-                (self.uninterruptible, sleeps)
-            }
+        let what = match self.waiting() {
+            Some(_) => ["waits for mmap_lock", "wait for mmap_lock"],
+            None => ["sleeps uninterruptibly", "sleep uninterruptibly"],
         };
-        match count {
+        match self.threads() {
             0 => None,
             1 => Some(format!("1 other thread of the process {}", what[0])),
-            _ => Some(format!("{count} other threads of the process {}", what[1])),
+            n => Some(format!("{n} other threads of the process {}", what[1])),
         }
+    }
+
+    fn waiting(self) -> Option<u32> {
+        self.mmap_lock.filter(|threads| *threads > 0)
     }
 }
 
