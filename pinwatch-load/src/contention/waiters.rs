@@ -1,6 +1,7 @@
 //! Threads that change mappings all the time. While a pin holds `mmap_lock`, each of them waits for it.
 #![forbid(unsafe_code)]
 
+use std::sync::mpsc;
 use std::thread::{self, JoinHandle, Thread};
 
 use anyhow::Context as _;
@@ -31,12 +32,16 @@ impl Waiters {
         for number in 0..count {
             let own = page().context("cannot map a page for a thread of --waiters")?;
             let (begin, end) = (waiters.begin.clone(), waiters.end.clone());
+            let (ready, is_ready) = mpsc::channel();
             waiters.threads.push(thread::spawn(move || {
+                let _ = ready.send(());
                 while !begin.is_set() && !end.is_set() {
                     thread::park();
                 }
                 longest_call(number, own, &end)
             }));
+            // The start of a thread maps memory too.
+            is_ready.recv()?;
         }
         Ok(waiters)
     }
