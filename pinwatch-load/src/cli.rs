@@ -51,6 +51,7 @@ JSON: one object per pin with the fields
                  programs); null if a signal killed the thread inside
   duration_ns    ended_ns - started_ns, or null
   weak           with --hold weak: tid of the thread that held the pages, started_ns, ended_ns; else null
+  waits_ns       started_ns and ended_ns of the longest call of each thread of --waiters; only with --waiters
   before, after  {zone: pages} from the page tables; also absent, swapped, zero-page, unknown;
                  null without root
   huge_before, huge_after
@@ -79,7 +80,7 @@ pub struct Args {
     /// Make the pins of an evaluation: several scenarios in turn, each in a thread with the name of the scenario;
     /// --repeat multiplies them
     #[arg(long, conflicts_with_all = ["scenario", "via", "pages", "threads", "memory", "access", "hold", "company", "same_range"])]
-    #[arg(conflicts_with_all = ["hold_for", "release_after", "weak_for", "stall_for", "fresh", "in_child", "file", "device", "memlock"])]
+    #[arg(conflicts_with_all = ["hold_for", "release_after", "weak_for", "stall_for", "fresh", "in_child", "file", "device", "memlock", "waiters"])]
     pub evaluation: bool,
 
     /// The system call that pins [default: io_uring]
@@ -163,6 +164,11 @@ pub struct Args {
     #[arg(long, value_name = "PAGES", value_parser = clap::value_parser!(u64).range(1..1 << 30))]
     pub memlock: Option<u64>,
 
+    /// Threads that change mappings of their own all the time during the pin. They wait while the pin holds mmap_lock, and
+    /// the output has the longest call of each [default: 0]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=1024))]
+    pub waiters: Option<u64>,
+
     /// Print one JSON object per pin, and a last one with the summary
     #[arg(long)]
     pub json: bool,
@@ -215,6 +221,9 @@ impl Args {
             file: self.file.or(base.file),
             device: self.device.or(base.device),
             memlock: self.memlock.or(base.memlock),
+            waiters: self
+                .waiters
+                .map_or(base.waiters, |waiters| waiters as usize),
         };
         match plan.contradiction() {
             Some(why) => Err(Unavailable::because(why)),

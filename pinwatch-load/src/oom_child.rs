@@ -95,6 +95,7 @@ fn killed(plan: &Plan, child: Pid, signal: Signal) -> Record {
         duration_ns: None,
         held_ns: None,
         weak: None,
+        waits_ns: Vec::new(),
         before: None,
         after: None,
         huge_before: None,

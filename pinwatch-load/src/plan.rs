@@ -32,6 +32,8 @@ pub struct Plan {
     pub device: Option<String>,
     /// RLIMIT_MEMLOCK in base pages, without CAP_IPC_LOCK; `None` raises the limit as far as possible.
     pub memlock: Option<u64>,
+    /// Threads that change mappings during the pin.
+    pub waiters: usize,
 }
 
 impl Plan {
@@ -52,6 +54,8 @@ impl Plan {
             )
         } else if self.company != Company::None && self.threads > 1 {
             Some("--company supports one thread only: use --threads 1")
+        } else if self.waiters > 0 && self.threads > 1 {
+            Some("--waiters supports one thread that pins: use --threads 1")
         } else if self.company == Company::Drain && self.memory != Memory::Touched {
             Some(
                 "--company drain replaces a page of anonymous memory: use it with --memory touched only",
@@ -80,7 +84,7 @@ impl Plan {
             Pages::AllNonMovable => all_non_movable(zones)?,
         };
         let pages = match self.memory {
-            Memory::Thp | Memory::Hugetlb => asked.next_multiple_of(huge()),
+            Memory::Thp | Memory::Hugetlb | Memory::Private => asked.next_multiple_of(huge()),
             _ => asked,
         };
         if pages != asked && matches!(self.pages, Pages::Count(_)) {

@@ -9,6 +9,7 @@ use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use serde::{Serialize, Serializer};
 
+use crate::contention::waiters::Call;
 use crate::contention::weak_pin::WeakSpan;
 use crate::memory::placement::PagesIn;
 use crate::spec::{Memory, Via};
@@ -50,6 +51,9 @@ pub struct Record {
     /// Nanoseconds from the return of the pin to the end of `--hold` (`--release-after`): the last moment at which
     /// the pages were surely held, and the first at which they surely were not.
     pub held_ns: Option<[u64; 2]>,
+    /// The longest call of each thread of `--waiters`, right before and after it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub waits_ns: Vec<Call>,
     pub before: Option<PagesIn>,
     pub after: Option<PagesIn>,
     pub huge_before: Option<u64>,
@@ -270,6 +274,18 @@ fn line(record: &Record) -> String {
     if let Some([_, ns]) = record.held_ns {
         text += &format!(", held for {} more", duration(Duration::from_nanos(ns)));
     }
+    if let Some(ns) = record
+        .waits_ns
+        .iter()
+        .map(|[began, ended]| ended - began)
+        .max()
+    {
+        text += &format!(
+            ", {} waiters, the longest call took {}",
+            record.waits_ns.len(),
+            duration(Duration::from_nanos(ns))
+        );
+    }
     if record.expected_pins > 1 {
         text += &format!(", {} pins expected", record.expected_pins);
     }
@@ -312,6 +328,7 @@ mod tests {
             ended_ns: Some(7_812_400),
             duration_ns: Some(812_400),
             held_ns: None,
+            waits_ns: Vec::new(),
             before: Some(PagesIn::from([("Movable".to_owned(), 256)])),
             after: Some(PagesIn::from([
                 ("Normal".to_owned(), 255),

@@ -16,6 +16,7 @@ use nix::unistd::gettid;
 use crate::contention::cpu_hog::CpuHog;
 use crate::contention::extra_refs::ExtraRefs;
 use crate::contention::process::ContendingProcess;
+use crate::contention::waiters::{Call, Waiters};
 use crate::contention::weak_pin::{WeakPin, WeakSpan};
 use crate::host::device::DeviceLease;
 use crate::memory::buffer::Buffer;
@@ -87,6 +88,7 @@ struct Stage {
     cpu_hog: Option<CpuHog>,
     _process: Option<ContendingProcess>,
     hold: Mutex<Option<Held>>,
+    waiters: Mutex<Option<Waiters>>,
     buffer: Buffer,
 }
 
@@ -131,12 +133,13 @@ fn work(
         group.meet.wait();
         let pinned = before.zip(job.note(|| stage.pin(pinner.as_mut())));
         group.meet.wait();
-        if let Some((before, attempt)) = pinned
+        if let Some((before, (attempt, waits_ns))) = pinned
             && let Some(after) = job.note(|| job.locate(&stage.buffer))
         {
             // The receiver is gone after a failed print. The load then ends at the next turn.
             let mut record = job.record(&attempt, before, after);
             (record.held_ns, record.weak) = stage.release(attempt.ended_ns, job.plan.release_after);
+            record.waits_ns = waits_ns;
             let _ = records.send(record);
         }
         signals::sleep(job.plan.hold_for);
@@ -191,10 +194,16 @@ impl Stage {
             Company::Hog => (None, Some(CpuHog::of_pin(&buffer.map, plan.stall_for)?)),
             Company::Drain => (None, Some(CpuHog::of_drain(&buffer.map, plan.stall_for)?)),
         };
+        // After the hog has bound this thread to its CPU: they inherit that.
+        let waiters = match plan.waiters {
+            0 => None,
+            count => Some(Waiters::new(count)?),
+        };
         Ok(Self {
             cpu_hog,
             _process: process,
             hold: Mutex::new(hold),
+            waiters: Mutex::new(waiters),
             buffer,
         })
     }
@@ -224,11 +233,20 @@ impl Stage {
         (after.map(|_| [at_least, since()]), weak)
     }
 
-    fn pin(&self, pinner: &mut dyn Pinner) -> anyhow::Result<Attempt> {
+    /// Pins, beside the waiters. Returns the longest call of each.
+    fn pin(&self, pinner: &mut dyn Pinner) -> anyhow::Result<(Attempt, Vec<Call>)> {
         if let Some(cpu_hog) = &self.cpu_hog {
             cpu_hog.wake();
         }
-        pinner.pin(&self.buffer)
+        let waiters = self
+            .waiters
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        waiters.iter().for_each(Waiters::begin);
+        let attempt = pinner.pin(&self.buffer)?;
+        let calls = waiters.map_or(Ok(Vec::new()), Waiters::end)?;
+        Ok((attempt, calls))
     }
 }
 
@@ -290,6 +308,7 @@ impl Job<'_> {
             ended_ns: Some(attempt.ended_ns),
             duration_ns: Some(attempt.ended_ns - attempt.started_ns),
             held_ns: None,
+            waits_ns: Vec::new(),
             before: before.pages_in,
             after: after.pages_in,
             huge_before: before.huge,

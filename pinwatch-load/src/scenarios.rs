@@ -39,6 +39,7 @@ pub const DEFAULTS: Plan = Plan {
     file: None,
     device: None,
     memlock: None,
+    waiters: 0,
 };
 
 pub const SCENARIOS: &[Scenario] = &[
@@ -340,6 +341,18 @@ pub const SCENARIOS: &[Scenario] = &[
             ..DEFAULTS
         },
     },
+    Scenario {
+        name: "no-progress",
+        does: "Maps 2 huge pages for the DMA of a device that may only read them: a private mapping of a tmpfs file, which is truncated 5 s later.",
+        expect: "5.10, 6.1: ok. From 6.12 on: EFAULT after 5 s. Each fault succeeds and maps the huge page again, which such a pin may not take.",
+        plan: Plan {
+            via: Via::Vfio,
+            memory: Memory::Private,
+            access: Access::Read,
+            pages: Pages::Huge(2),
+            ..DEFAULTS
+        },
+    },
 ];
 
 pub fn names() -> Vec<&'static str> {
@@ -435,7 +448,7 @@ mod tests {
     #[test]
     fn the_list_marks_disruptive_scenarios() {
         let list = list();
-        assert_eq!(list.matches("Disruptive").count(), 11);
+        assert_eq!(list.matches("Disruptive").count(), 12);
         let starved = list.split("\nstarved").nth(1).unwrap();
         assert!(starved.contains("sched_rt_runtime_us"), "{starved}");
     }

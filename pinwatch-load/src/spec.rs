@@ -84,6 +84,8 @@ pub enum Memory {
     Userfault,
     /// 64 MiB of memfd, mapped repeatedly until the range is full
     Alias,
+    /// A private mapping of huge pages of a tmpfs file that were only read. --stall-for later the file is truncated
+    Private,
 }
 
 /// Pages that have an extra reference during the pin.

@@ -19,6 +19,7 @@ use pinwatch::model::state::State;
 use pinwatch::model::trace::{Pass, Traced};
 use pinwatch::model::view::View;
 use pinwatch::output::compare::{Shown, html, json, text};
+use pinwatch::output::holds;
 use pinwatch::output::metrics::families;
 use pinwatch::output::metrics::text::{self, TextFormat};
 use pinwatch::output::report;
@@ -66,7 +67,15 @@ fn traced(n: u64, returned: i64) -> Traced {
         phase_ns: [n; 5],
     };
     let event = PinEvent {
-        holder: Holder::NONE,
+        holder: Holder {
+            start_ns: n,
+            held_ns: n,
+            tid: n as u32,
+            tgid: n as u32,
+            comm: [0xff; 16],
+            origin: n as u8,
+            ..Holder::NONE
+        },
         pin,
         comm: [0xff; 16],
     };
@@ -173,6 +182,155 @@ fn reports_and_comparisons_take_any_figure() {
             .expect("encoded");
         let _ = text::encode(&families, TextFormat::OpenMetrics);
     }
+}
+
+/// Moves the cursor, sets a title, turns the text, begins a line, a column and an element.
+const NAME: &str = "\u{1b}[2J\u{1b}]0;x\u{7}\u{9b}1m\u{202e}\r\n\t<i>'\"&";
+
+/// The same in the bytes that a thread's name has.
+const COMM: [u8; 16] = *b"\x1b[2J\x07\xe2\x80\xae<i>'\"&\\\0";
+
+/// A recording whose every name is hostile.
+fn named(release: &str) -> NamedTempFile {
+    let mut hung = traced(7, 0);
+    hung.event.comm = COMM;
+    let mut state = State::empty("6.12", "folios");
+    state.in_flight = vec![hung.event.pin];
+    state.stuck_after_ns = 0;
+    let start = Start {
+        version: NAME.to_owned(),
+        abi: ABI_VERSION,
+        release: release.to_owned(),
+        era: NAME.to_owned(),
+        wall_offset_ns: 0,
+        status: Box::new(AgentStatus::of(&state)),
+    };
+    let machine = Machine {
+        build: NAME.to_owned(),
+        command_line: NAME.to_owned(),
+        cpu: NAME.to_owned(),
+        zones: [(NAME.to_owned(), 7)].into(),
+        thp: [(NAME.to_owned(), NAME.to_owned())].into(),
+        hugetlb: [(NAME.to_owned(), 7)].into(),
+        clocksource: NAME.to_owned(),
+        ..Machine::default()
+    };
+    let header = Header::new(start, Some(vec![NAME.to_owned(); 2]), machine);
+    let file = NamedTempFile::new().expect("a file");
+    let mut writer = Writer::new(file.as_file(), &header, false).expect("written");
+    let pins = (1..40).map(|n| {
+        let event = PinEvent {
+            pin: Pin {
+                tid: 7,
+                tgid: 7,
+                requested: 256,
+                returned: [256, -12][n % 2],
+                start_ns: n as u64 * 1_000_000,
+                duration_ns: 1_000 * n as u64,
+                passes: 2,
+                ended: 1,
+                ..Pin::zeroed()
+            },
+            comm: COMM,
+            holder: Holder {
+                start_ns: 1,
+                comm: COMM,
+                ..Holder::NONE
+            },
+        };
+        Traced {
+            event,
+            passes: Vec::new(),
+        }
+    });
+    writer.pins(&pins.collect::<Vec<_>>()).expect("written");
+    let end = End {
+        lost: Lost::default(),
+        status: AgentStatus::of(&state),
+        foll_pins: None,
+        yardstick_ns: None,
+    };
+    writer.end(&end).expect("written");
+    file
+}
+
+/// Panics if a text for a terminal has a character of a hostile name as it is.
+fn assert_is_harmless(what: &str, text: &[u8]) {
+    let text = std::str::from_utf8(text).expect("UTF-8");
+    for harmful in [
+        "\u{1b}[2J",
+        "\u{1b}]",
+        "\u{7}",
+        "\u{9b}",
+        "\u{202e}",
+        "\r",
+        "\t",
+    ] {
+        assert!(!text.contains(harmful), "{what}: {harmful:?} in {text:?}");
+    }
+    assert!(text.contains("u{1b}[2J"), "{what} shows no name: {text}");
+}
+
+fn written(write: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> Vec<u8> {
+    let mut out = Vec::new();
+    write(&mut out).expect("written");
+    out
+}
+
+#[test]
+fn names_in_reports_and_comparisons_control_no_terminal_and_add_no_html() {
+    let [base, new] = [named("6.1"), named(NAME)].map(|file| read(&file));
+    let report = written(|out| report::text(&new, out));
+    assert_is_harmless("report", &report);
+    let allowed = differences(&base, &new);
+    let rules = Rules {
+        threshold: 0.05,
+        run_spread: 0.03,
+    };
+    let comparison = compare(from_ref(&base), from_ref(&new), rules).expect("comparable");
+    let shown = Shown {
+        base: from_ref(&base),
+        new: from_ref(&new),
+        comparison: &comparison,
+        allowed: &allowed,
+    };
+    assert_is_harmless("compare", &written(|out| text(&shown, true, out)));
+    for (what, page) in [("compare", html(&shown)), ("report", holds::html(&new))] {
+        assert!(!page.contains("<i>"), "{what}: {page}");
+        assert!(page.contains("&lt;i&gt;"), "{what} shows no name: {page}");
+        let harmful = page
+            .chars()
+            .find(|c| matches!(c, '\u{1b}' | '\u{7}' | '\u{202e}'));
+        assert_eq!(harmful, None, "{what}");
+    }
+}
+
+#[tokio::test]
+async fn names_in_tail_and_top_control_no_terminal() {
+    let file = named(NAME);
+    let mut feed = replay(file.path(), None, Filter::default()).expect("a recording");
+    let format = Format {
+        json: false,
+        in_flight_after: std::time::Duration::ZERO,
+        zone: TimeZone::UTC,
+        clock: Clock::Time,
+    };
+    let mut tail = Tail::new(format, Filter::default());
+    let mut top = Top::default();
+    let mut lines = Vec::new();
+    let mut terminal = Terminal::new(TestBackend::new(160, 40)).expect("a terminal");
+    while let Some(update) = feed.next().await {
+        let update = update.expect("an update");
+        tail.update(&update, None, &mut lines).expect("written");
+        top.update(update);
+        terminal.draw(|frame| draw(&top, frame)).expect("drawn");
+        let cells = terminal.backend().buffer().content().iter();
+        let screen: String = cells.map(|cell| cell.symbol()).collect();
+        let harmful = screen.chars().find(|c| c.is_control() || *c == '\u{202e}');
+        assert_eq!(harmful, None, "{screen}");
+    }
+    tail.end(&mut lines).expect("written");
+    assert_is_harmless("tail", &lines);
 }
 
 /// `tail` as text and as JSON, and `top`.

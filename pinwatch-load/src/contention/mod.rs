@@ -3,4 +3,5 @@
 pub mod cpu_hog;
 pub mod extra_refs;
 pub mod process;
+pub mod waiters;
 pub mod weak_pin;

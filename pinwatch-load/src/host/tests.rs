@@ -252,7 +252,8 @@ fn disruptive_scenarios() {
             "rdma-zero-page",
             "shortage",
             "starved",
-            "drain"
+            "drain",
+            "no-progress"
         ]
     );
 }

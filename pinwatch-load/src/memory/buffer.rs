@@ -10,15 +10,23 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags};
 
 use crate::memory::mapping::Mapping;
+use crate::memory::tmpfs;
+use crate::memory::truncation::Truncation;
 use crate::memory::userfault::Stall;
 use crate::spec::{Memory, alias_window, huge, page_size};
 
-/// Mapped memory. Fields drop in order: the stall ends before the memory is unmapped.
+/// Mapped memory. Fields drop in order: the delay ends before the memory is unmapped.
 pub struct Buffer {
-    _stall: Option<Stall>,
+    _delay: Option<Delay>,
     pub map: Mapping,
     /// The mapped memfd, for a pin that takes the file and not the mapping.
     pub memfd: Option<File>,
+}
+
+/// What delays a pin of the memory until it is dropped.
+enum Delay {
+    Userfault(#[expect(dead_code, reason = "delays by existing")] Stall),
+    HugeFile(#[expect(dead_code, reason = "delays by existing")] Truncation),
 }
 
 impl Buffer {
@@ -40,14 +48,15 @@ impl Buffer {
                 let window = pages.min(alias_window());
                 return Self::of_memfd(window, |memfd| Mapping::repeated(memfd, window, pages));
             }
+            Memory::Private => return Self::of_huge_file(pages, stall_for),
         };
         let map = made.with_context(|| format!("cannot map {pages} pages"))?;
-        let _stall = match memory {
-            Memory::Userfault => Some(Stall::new(&map, stall_for)?),
+        let _delay = match memory {
+            Memory::Userfault => Some(Delay::Userfault(Stall::new(&map, stall_for)?)),
             _ => None,
         };
         Ok(Self {
-            _stall,
+            _delay,
             map,
             memfd: None,
         })
@@ -66,9 +75,20 @@ impl Buffer {
         fcntl(&memfd, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SHRINK))?;
         let map = written(map(&memfd).context("cannot map a memfd")?);
         Ok(Self {
-            _stall: None,
+            _delay: None,
             map,
             memfd: Some(memfd),
+        })
+    }
+
+    fn of_huge_file(pages: usize, stall_for: Duration) -> anyhow::Result<Self> {
+        let file = tmpfs::huge_file(pages)?;
+        let map = Mapping::private(&file, pages, huge()).context("cannot map a file of a tmpfs")?;
+        map.read_pages();
+        Ok(Self {
+            _delay: Some(Delay::HugeFile(Truncation::after(stall_for, file))),
+            map,
+            memfd: None,
         })
     }
 }

@@ -8,7 +8,9 @@ use std::slice;
 
 use libc::{c_void, iovec};
 use nix::errno::Errno;
-use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
+use nix::sys::mman::{
+    MapFlags, MmapAdvise, ProtFlags, madvise, mmap, mmap_anonymous, mprotect, munmap,
+};
 
 use crate::spec::page_size;
 
@@ -87,6 +89,24 @@ impl Mapping {
         Ok(reserved)
     }
 
+    /// Maps the pages of a file private, at a multiple of `align` pages.
+    pub fn private(file: &File, pages: usize, align: usize) -> nix::Result<Self> {
+        let reserved = Self::aligned(pages, align)?;
+        let at = NonZeroUsize::new(reserved.address());
+        // SAFETY: MAP_FIXED replaces `reserved`, which this function owns and nobody uses yet.
+        unsafe {
+            mmap(
+                at,
+                length(pages)?,
+                ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
+                MapFlags::MAP_PRIVATE | MapFlags::MAP_FIXED,
+                file,
+                0,
+            )?
+        };
+        Ok(reserved)
+    }
+
     /// Keeps the first `at` bytes and returns the rest. Both may be empty.
     fn split_off(&mut self, at: usize) -> Self {
         // SAFETY: `at` lies within the mapping or at its end.
@@ -102,6 +122,12 @@ impl Mapping {
     pub fn advise(&self, advice: MmapAdvise) -> nix::Result<()> {
         // SAFETY: this owns the range. The callers give advice about huge pages and forks, which keeps the content.
         unsafe { madvise(self.start, self.len, advice) }
+    }
+
+    /// Allows only reads, as [`bytes`](Self::bytes) needs them.
+    pub fn forbid_writes(&mut self) -> nix::Result<()> {
+        // SAFETY: this owns the range, and nobody writes to it later.
+        unsafe { mprotect(self.start, self.len, ProtFlags::PROT_READ) }
     }
 
     /// Writes a byte to each page.

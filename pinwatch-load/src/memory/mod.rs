@@ -3,5 +3,7 @@
 pub mod buffer;
 pub mod mapping;
 pub mod placement;
+pub mod tmpfs;
+pub mod truncation;
 pub mod userfault;
 pub mod zones;

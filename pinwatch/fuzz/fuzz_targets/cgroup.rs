@@ -1,13 +1,6 @@
-//! `/proc/PID/cgroup`: paths that any process can choose.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-use pinwatch::kernel::cgroup::parse;
-
-fuzz_target!(|data: &[u8]| {
-    pinwatch_fuzz::count(data);
-    let cgroup = parse(&String::from_utf8_lossy(data));
-    assert!(cgroup.path.is_none_or(|path| path.chars().count() <= 1024));
-    assert!(cgroup.container.is_none_or(|id| id.len() == 64));
-    assert!(cgroup.pod.is_none_or(|uid| uid.len() <= 36));
-});
+libfuzzer_sys::fuzz_target!(|data: &[u8]| pinwatch_fuzz::feed(
+    pinwatch_fuzz::targets::cgroup::run,
+    data
+));

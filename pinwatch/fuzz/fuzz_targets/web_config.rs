@@ -1,31 +1,6 @@
-//! The file of `--web.config.file`, with inline certificates.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-use pinwatch::web::config::WebConfig;
-use pinwatch::web::reload::Current;
-use pinwatch_fuzz::file::MemoryFile;
-
-fuzz_target!(|data: &[u8]| {
-    pinwatch_fuzz::count(data);
-    let file = MemoryFile::new(data);
-    let path = file.path();
-    let Ok(text) = std::str::from_utf8(data) else {
-        assert!(Current::open(Some(&path)).is_err());
-        return;
-    };
-    let Ok(parsed) = WebConfig::parse(&path, text) else {
-        return;
-    };
-    let names_files = parsed
-        .unwrap_or_default()
-        .tls_server_config
-        .is_some_and(|tls| {
-            tls.cert_file.is_some() || tls.key_file.is_some() || tls.client_ca_file.is_some()
-        });
-    // A named file can be one that never ends a read, such as a terminal.
-    if !names_files && let Ok(current) = Current::open(Some(&path)) {
-        current.reload();
-        current.get();
-    }
-});
+libfuzzer_sys::fuzz_target!(|data: &[u8]| pinwatch_fuzz::feed(
+    pinwatch_fuzz::targets::web_config::run,
+    data
+));

@@ -1,7 +1,7 @@
 //! Pins with extreme figures.
 
+use arbitrary::{Result, Unstructured};
 use bytemuck::Zeroable as _;
-use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use pinwatch::model::agent_status::AgentStatus;
 use pinwatch::model::session::Lost;
 use pinwatch::model::state::State;
@@ -68,7 +68,11 @@ pub fn event(u: &mut Unstructured<'_>) -> Result<PinEvent> {
         ..Pin::zeroed()
     };
     let comm = u.arbitrary()?;
-    Ok(PinEvent { pin, comm, holder: Holder::NONE })
+    Ok(PinEvent {
+        pin,
+        comm,
+        holder: Holder::NONE,
+    })
 }
 
 /// A pin with up to three passes.

@@ -5,6 +5,7 @@ pub mod consume;
 pub mod events;
 pub mod file;
 pub mod frames;
+pub mod targets;
 
 use std::env;
 use std::fs::{File, OpenOptions};
@@ -22,9 +23,15 @@ struct Bytes {
     written: Instant,
 }
 
+/// Feeds an input to a target, and counts it.
+pub fn feed(target: fn(&[u8]), input: &[u8]) {
+    count(input);
+    target(input);
+}
+
 /// Counts an input. The bytes of all inputs go to the file `$PINWATCH_FUZZ_BYTES` for `cargo xtask fuzz`, at
 /// most [`EACH`] late.
-pub fn count(input: &[u8]) {
+fn count(input: &[u8]) {
     static BYTES: LazyLock<Mutex<Bytes>> = LazyLock::new(|| {
         let path = env::var_os("PINWATCH_FUZZ_BYTES");
         Mutex::new(Bytes {

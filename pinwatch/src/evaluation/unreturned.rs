@@ -100,7 +100,7 @@ fn count(side: &[Capture], longest_ns: u64) -> (u64, Option<String>) {
                 let text = format!(
                     "in flight for {}: {}",
                     capture.clock().span(age_ns),
-                    state.activity(pin)
+                    state.activity(pin, &state.stall(pin))
                 );
                 oldest = oldest.max(Some((age_ns, text)));
             }

@@ -108,10 +108,8 @@ impl AgentStatus {
         let FastCells { fast, slow, hidden } = state.cells.fast;
         let mut in_flight = state.in_flight.clone();
         in_flight.sort_by_key(|pin| pin.start_ns);
-        let recorded = |pin: Pin| {
-            let stall = state.threads.stall(&pin, state.age_ns(&pin));
-            InFlight::new(pin, &state.threads.get(pin.tid), stall)
-        };
+        let recorded =
+            |pin: Pin| InFlight::new(pin, &state.threads.get(pin.tid), state.stall(&pin));
         Self {
             zones: state.zones.map(|zone| zone.map(str::to_owned)),
             pageblocks: state.pageblocks.map(|name| name.map(str::to_owned)),
@@ -197,6 +195,7 @@ mod tests {
 
     use super::*;
     use crate::model::in_flight::rows;
+    use crate::model::stall::{Behind, Moment};
     use crate::model::thread::Observe;
 
     /// A state with a pin in flight whose thread id exists on this machine.
@@ -230,10 +229,14 @@ mod tests {
             }
         }
 
-        fn stall(&self, _: &Pin, _: u64) -> Stall {
+        fn stall(&self, _: &Pin, _: &Moment<'_>) -> Stall {
             Stall {
                 faults: Some(7_000),
                 sleeps: false,
+                behind: Some(Behind {
+                    uninterruptible: 5,
+                    mmap_lock: Some(4),
+                }),
             }
         }
     }
@@ -273,6 +276,10 @@ mod tests {
         let activity = &rows(&replayed, 1)[0].activity;
         assert!(
             activity.starts_with("faulting without progress: 7000 "),
+            "{activity}"
+        );
+        assert!(
+            activity.ends_with("; 4 other threads of the process wait for mmap_lock"),
             "{activity}"
         );
     }

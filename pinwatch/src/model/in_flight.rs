@@ -6,6 +6,7 @@ use pinwatch_common::record::Pin;
 use serde::{Deserialize, Serialize};
 
 use super::labels;
+use super::stall::Behind;
 use super::state::State;
 use super::thread::Thread;
 
@@ -33,6 +34,8 @@ pub struct Row {
     pub migrate_failed: u64,
     pub lru_drains: u32,
     pub isolate_failures: u64,
+    /// Other threads of the process, which may wait for a lock that the pin holds; only of stuck pins.
+    pub behind: Option<Behind>,
 }
 
 /// The oldest pins in flight, at most `limit`, oldest first.
@@ -50,12 +53,12 @@ pub fn json(state: &State) -> serde_json::Result<String> {
 }
 
 fn row(state: &State, pin: &Pin) -> Row {
-    let age_ns = state.age_ns(pin);
+    let stall = state.stall(pin);
     Row {
         start_ns: pin.start_ns,
-        age_seconds: age_ns as f64 / 1e9,
-        stuck: age_ns >= state.stuck_after_ns,
-        activity: state.activity(pin),
+        age_seconds: state.age_ns(pin) as f64 / 1e9,
+        stuck: state.is_stuck(pin),
+        activity: state.activity(pin, &stall),
         origin: labels::shown_origin(pin).into_owned(),
         pid: pin.tgid,
         tid: pin.tid,
@@ -69,5 +72,6 @@ fn row(state: &State, pin: &Pin) -> Row {
         migrate_failed: pin.failed,
         lru_drains: pin.drains,
         isolate_failures: pin.isolate_failures.iter().map(|n| u64::from(*n)).sum(),
+        behind: stall.behind,
     }
 }

@@ -4,6 +4,7 @@ pub mod agent_status;
 pub mod blockers;
 pub mod bounded;
 pub mod errno;
+pub mod failures;
 pub mod filter;
 pub mod format;
 pub mod hold;

@@ -7,20 +7,20 @@ use std::sync::Arc;
 
 use bytemuck::Zeroable as _;
 use pinwatch_common::blocker::PLACES;
-use pinwatch_common::cause::{ERRNO_CLASSES, ERRNOS, cause_at};
-use pinwatch_common::fold::{CpuCells, PinCells};
+use pinwatch_common::fold::CpuCells;
 use pinwatch_common::histogram::{
     DURATION_BUCKETS, DURATION_EDGE_EXPS, PASS_BUCKETS, PASS_EDGES, duration_bucket,
     duration_upper_ns,
 };
 use pinwatch_common::loss::Loss;
-use pinwatch_common::record::{CAUSE_NAMES, CAUSES, Cause, ORIGIN_NAMES, Phase, Pin, ZONES};
+use pinwatch_common::record::{ORIGIN_NAMES, Phase, Pin, ZONES};
 use pinwatch_common::weak::Blocked;
 use serde::{Deserialize, Serialize};
 
 use super::bounded;
 use super::pinned::PinnedSource;
 use super::series::Snapshot;
+use super::stall::{Behind, Moment, Stall};
 use super::thread::Threads;
 use crate::kernel::switches::Switches;
 use crate::probe::decision::{Decision, Kind};
@@ -160,14 +160,50 @@ impl State {
     /// Age of a pin in flight, in nanoseconds.
     #[must_use]
     pub fn age_ns(&self, pin: &Pin) -> u64 {
-        self.now_ns.saturating_sub(pin.start_ns)
+        self.moment().age_ns(pin)
     }
 
-    /// Activity of a pin in flight, in words, with what its thread shows.
+    /// Whether a pin in flight is stuck.
     #[must_use]
-    pub fn activity(&self, pin: &Pin) -> String {
-        let stall = self.threads.stall(pin, self.age_ns(pin));
-        stall.activity(pin).unwrap_or_else(|| activity(pin))
+    pub fn is_stuck(&self, pin: &Pin) -> bool {
+        self.moment().is_stuck(pin)
+    }
+
+    /// Observes the thread of a pin in flight.
+    #[must_use]
+    pub fn stall(&self, pin: &Pin) -> Stall {
+        self.threads.stall(pin, &self.moment())
+    }
+
+    /// Activity of a pin in flight, in words, with the observations of its thread.
+    #[must_use]
+    pub fn activity(&self, pin: &Pin, stall: &Stall) -> String {
+        let activity = stall.activity(pin).unwrap_or_else(|| activity(pin));
+        let behind = stall.behind.and_then(Behind::words);
+        [Some(activity), self.other_drains(pin), behind]
+            .into_iter()
+            .flatten()
+            .collect::<Vec<_>>()
+            .join("; ")
+    }
+
+    /// Other pins that are in a drain with this one: `lru_add_drain_all` has one mutex for the machine.
+    fn other_drains(&self, pin: &Pin) -> Option<String> {
+        let drains = |pin: &&Pin| pin.phase == Phase::Drain as u8;
+        let others = self.in_flight.iter().filter(drains);
+        match (drains(&pin), others.count()) {
+            (false, _) | (true, 0 | 1) => None,
+            (true, 2) => Some("1 other pin is in a drain".to_owned()),
+            (true, all) => Some(format!("{} other pins are in a drain", all - 1)),
+        }
+    }
+
+    fn moment(&self) -> Moment<'_> {
+        Moment {
+            now_ns: self.now_ns,
+            stuck_after_ns: self.stuck_after_ns,
+            in_flight: &self.in_flight,
+        }
     }
 
     /// Number of pins in flight that are stuck.
@@ -175,68 +211,9 @@ impl State {
     pub fn stuck(&self) -> usize {
         self.in_flight
             .iter()
-            .filter(|pin| self.age_ns(pin) >= self.stuck_after_ns)
+            .filter(|pin| self.is_stuck(pin))
             .count()
     }
-}
-
-/// Number of failed pins of one origin, errno and cause.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Failures {
-    pub origin: &'static str,
-    pub errno: &'static str,
-    pub cause: &'static str,
-    pub count: u64,
-}
-
-/// Failures with a count above 0.
-pub fn failures(cells: &PinCells) -> impl Iterator<Item = Failures> + '_ {
-    failures_and_zeros(cells).filter(|failures| failures.count > 0)
-}
-
-/// Failures of each origin by every errno and cause that can occur together, also those with a count
-/// of 0: Prometheus sees no increase in the first value of a series.
-pub fn failures_and_zeros(cells: &PinCells) -> impl Iterator<Item = Failures> + '_ {
-    let origins = ORIGIN_NAMES.into_iter().zip(&cells.origins);
-    origins.flat_map(|(origin, cells)| {
-        let mut counts = [[0; CAUSES]; ERRNOS];
-        for (index, count) in cells.failures.iter().enumerate() {
-            let sum: &mut u64 = &mut counts[index % ERRNOS][cause_at(index) as usize];
-            *sum = sum.wrapping_add(*count);
-        }
-        let pairs = (0..CAUSES).flat_map(|cause| (0..ERRNOS).map(move |class| (class, cause)));
-        pairs.filter_map(move |(class, cause)| {
-            let errno = ERRNO_CLASSES.get(class).map_or("other", |(_, name)| name);
-            let (count, cause) = (counts[class][cause], CAUSE_NAMES[cause]);
-            (count > 0 || can_have(errno, cause)).then_some(Failures {
-                origin,
-                errno,
-                cause,
-                count,
-            })
-        })
-    })
-}
-
-/// Whether known kernels can fail a pin with this errno for this cause.
-fn can_have(errno: &str, cause: &str) -> bool {
-    let causes: &[Cause] = match errno {
-        "ENOMEM" => &[
-            Cause::MigrateBusy,
-            Cause::MigrateNomem,
-            Cause::Nomem,
-            Cause::Other,
-        ],
-        "EINTR" | "ERESTARTSYS" => &[Cause::Isolate, Cause::Fault],
-        "EFAULT" | "EHWPOISON" => &[Cause::Fault],
-        "EOPNOTSUPP" => &[Cause::Dax],
-        // Version 4 of the review of December 2020 gives up with it.
-        "EBUSY" => &[Cause::MigrateBusy, Cause::Isolate, Cause::Other],
-        _ => &[Cause::Other],
-    };
-    causes
-        .iter()
-        .any(|possible| CAUSE_NAMES[*possible as usize] == cause)
 }
 
 /// Lost pins by the label `reason`. Each pin that began is lost, ended, or in flight.
@@ -364,44 +341,9 @@ pub fn pass_edges(buckets: &[u64; PASS_BUCKETS]) -> impl Iterator<Item = (f64, u
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use pinwatch_common::cause::PassOutcome;
-    use pinwatch_common::fold::fold_pin;
 
     use super::*;
-
-    /// Errno and cause of each failure of the first origin.
-    fn kinds(failures: impl Iterator<Item = Failures>) -> BTreeSet<(&'static str, &'static str)> {
-        failures
-            .filter(|failures| failures.origin == ORIGIN_NAMES[0])
-            .map(|failures| (failures.errno, failures.cause))
-            .collect()
-    }
-
-    #[test]
-    fn every_failure_that_can_occur_has_a_zero_before() {
-        let mut cells = PinCells::zeroed();
-        let zeros = failures_and_zeros(&cells);
-        assert_eq!(zeros.count(), 20 * ORIGIN_NAMES.len());
-        let before = kinds(failures_and_zeros(&cells));
-        // Each errno of a pin in which nothing failed, and the failures that known kernels report.
-        use PassOutcome::{Busy, NoTarget, NotIsolated, Nothing, Unclear};
-        let nothing = (1..600).map(|errno| (errno, Nothing));
-        let migrations = [(12, Busy), (12, NoTarget), (12, Unclear)];
-        let version_4 = [(16, Busy), (16, NotIsolated)];
-        let killed = [(4, NotIsolated), (512, NotIsolated)];
-        let others = migrations.into_iter().chain(version_4).chain(killed);
-        for (errno, outcome) in nothing.chain(others) {
-            let pin = Pin {
-                returned: -errno,
-                outcome: outcome as u8,
-                ..Pin::zeroed()
-            };
-            fold_pin(&mut cells, &pin);
-        }
-        assert_eq!(kinds(failures(&cells)), before);
-    }
 
     #[test]
     fn activities_distinguish_hangs() {
@@ -454,6 +396,33 @@ mod tests {
             activity(&rescanning),
             "looping on isolation: 22001 passes, 6 unpinnable in each, 1 migrate call"
         );
+    }
+
+    #[test]
+    fn pins_that_share_the_mutex_of_drains_are_counted() {
+        let pin = |phase: Phase| Pin {
+            phase: phase as u8,
+            ..Pin::zeroed()
+        };
+        let [drains, faults] = [pin(Phase::Drain), pin(Phase::Gup)];
+        let activity = |in_flight: &[Pin]| {
+            let state = State {
+                in_flight: in_flight.to_vec(),
+                ..State::empty("6.12", "folios")
+            };
+            state.activity(&in_flight[0], &Stall::default())
+        };
+        let alone = "draining the LRU caches of all CPUs, drain 0";
+        assert_eq!(activity(&[drains, faults]), alone);
+        assert_eq!(
+            activity(&[drains, faults, drains]),
+            format!("{alone}; 1 other pin is in a drain")
+        );
+        assert_eq!(
+            activity(&[drains; 3]),
+            format!("{alone}; 2 other pins are in a drain")
+        );
+        assert_eq!(activity(&[faults, drains]), "faulting pages in");
     }
 
     #[test]

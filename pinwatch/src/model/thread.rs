@@ -9,7 +9,7 @@ use std::sync::Arc;
 use pinwatch_common::record::Pin;
 use serde::{Deserialize, Serialize};
 
-use super::stall::Stall;
+use super::stall::{Moment, Stall};
 
 /// Name and cgroup of a thread; unknown fields are `None`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,8 +36,8 @@ pub trait Observe: Debug + Send + Sync {
     /// Reads a thread by its id.
     fn thread(&self, tid: u32) -> Thread;
 
-    /// Observes the thread of a pin in flight of this age.
-    fn stall(&self, pin: &Pin, age_ns: u64) -> Stall;
+    /// Observes the thread of a pin in flight.
+    fn stall(&self, pin: &Pin, moment: &Moment<'_>) -> Stall;
 }
 
 impl Threads {
@@ -54,12 +54,12 @@ impl Threads {
         }
     }
 
-    /// Observes the thread of a pin in flight of this age.
+    /// Observes the thread of a pin in flight.
     #[must_use]
-    pub fn stall(&self, pin: &Pin, age_ns: u64) -> Stall {
+    pub fn stall(&self, pin: &Pin, moment: &Moment<'_>) -> Stall {
         match self {
             Self::Unknown => Stall::default(),
-            Self::Live(threads) => threads.stall(pin, age_ns),
+            Self::Live(threads) => threads.stall(pin, moment),
             Self::Recorded(threads) => threads
                 .get(&pin.tid)
                 .map(|(_, stall)| *stall)

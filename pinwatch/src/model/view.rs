@@ -13,7 +13,8 @@ use super::bounded;
 use super::holders::{self, BlockedRow};
 use super::in_flight::{self, Row};
 use super::pinned::{LARGEST, Pinned, Process};
-use crate::model::state::{State, failures, losses, quantile_ns};
+use crate::model::failures::failures;
+use crate::model::state::{State, losses, quantile_ns};
 use crate::probe::decision::Verdict;
 use crate::probe::silence::silence;
 use crate::probe::table::Measurement;
@@ -273,8 +274,8 @@ impl Origin {
 
 const _: () = assert!(PASS_BUCKETS == PASS_EDGES.len() + 1);
 
-impl From<crate::model::state::Failures> for Failures {
-    fn from(failures: crate::model::state::Failures) -> Self {
+impl From<crate::model::failures::Failures> for Failures {
+    fn from(failures: crate::model::failures::Failures) -> Self {
         Self {
             origin: failures.origin.to_owned(),
             errno: failures.errno.to_owned(),

@@ -11,9 +11,7 @@ pub use super::params::{Globals, UserRegs};
 use super::params::{foll_longterm, nr_entries_offset, user_regs, weak_pins_lack};
 pub use super::selection::{Prefer, Selection};
 use super::silence::silence_of_functions;
-use super::table::{
-    BPF_LOOP, Hook, HookRow, Measurement, NR_ENTRIES, ROWS, is_hook_of, shows_scans,
-};
+use super::table::{Hook, HookRow, Measurement, NR_ENTRIES, ROWS, is_hook_of, shows_scans};
 use crate::kernel::btf::Prototype;
 use crate::kernel::defects::{era, looks_at_cma_only, repeats_scans};
 use crate::kernel::facts::{DRAIN_FOR_FOLIO, Facts};

@@ -1,5 +1,6 @@
 //! The running kernel as a source of pins. The only folder that owns loaded programs and mapped memory.
 
+mod behind;
 pub mod diagnostics;
 pub mod error;
 pub mod events;

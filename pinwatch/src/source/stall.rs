@@ -9,9 +9,10 @@ use std::sync::{Mutex, PoisonError};
 
 use pinwatch_common::record::Pin;
 
+use super::behind::Behinds;
 use super::thread::thread;
 use crate::kernel::procfs::{self, MINOR_FAULTS, STATE};
-use crate::model::stall::{OLD_NS, Stall};
+use crate::model::stall::{Behind, Moment, OLD_NS, Stall};
 use crate::model::thread::{Observe, Thread};
 
 /// Maximum number of pins whose page faults are remembered. Outputs list the oldest pins first.
@@ -21,6 +22,7 @@ const REMEMBERED: usize = 1024;
 #[derive(Debug, Default)]
 pub struct LiveThreads {
     first: Mutex<HashMap<u32, First>>,
+    behind: Mutex<Behinds>,
 }
 
 /// First reading of the page faults of a thread in a pin.
@@ -36,8 +38,8 @@ impl Observe for LiveThreads {
         thread(tid)
     }
 
-    fn stall(&self, pin: &Pin, age_ns: u64) -> Stall {
-        if age_ns < OLD_NS || !procfs::in_initial_pid_namespace() {
+    fn stall(&self, pin: &Pin, moment: &Moment<'_>) -> Stall {
+        if moment.age_ns(pin) < OLD_NS || !procfs::in_initial_pid_namespace() {
             return Stall::default();
         }
         let stat = procfs::text(pin.tid, "stat").unwrap_or_default();
@@ -45,11 +47,20 @@ impl Observe for LiveThreads {
             faults: procfs::stat_field(&stat, MINOR_FAULTS)
                 .and_then(|now| self.faults_since_first(pin, now)),
             sleeps: procfs::stat_field(&stat, STATE) == Some('D'),
+            behind: moment
+                .is_stuck(pin)
+                .then(|| self.behind(pin, moment))
+                .flatten(),
         }
     }
 }
 
 impl LiveThreads {
+    fn behind(&self, pin: &Pin, moment: &Moment<'_>) -> Option<Behind> {
+        let mut behind = self.behind.lock().unwrap_or_else(PoisonError::into_inner);
+        behind.of(pin, moment)
+    }
+
     /// Page faults since the first reading in this pass of the pin; `None` for the first one.
     fn faults_since_first(&self, pin: &Pin, faults: u64) -> Option<u64> {
         let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
@@ -118,7 +129,12 @@ mod tests {
             tid,
             ..Pin::zeroed()
         };
-        assert_eq!(threads.stall(&pin, OLD_NS - 1), Stall::default());
+        let moment = Moment {
+            now_ns: OLD_NS - 1,
+            stuck_after_ns: 0,
+            in_flight: &[pin],
+        };
+        assert_eq!(threads.stall(&pin, &moment), Stall::default());
         assert!(threads.first.lock().expect("no panic").is_empty());
     }
 }

@@ -1,10 +1,13 @@
 //! Pins in flight: their metrics, their stacks, and pins that began before the daemon.
 
+use nix::sys::time::TimeValLike as _;
+use nix::time::{ClockId, clock_gettime};
 use serde_json::Value;
 
 use super::counts::{NOTHING_LOST, assert_counts};
 use super::daemon::{Daemon, KINDS, get, try_get};
 use super::load::{can_wait_for_faults, finish, hides_drains, moves_pages, spawn};
+use super::scenarios::VFIO_DEVICE;
 use super::wait::{PATIENCE, wait_for, wait_until};
 
 #[test]
@@ -98,6 +101,56 @@ fn a_pin_that_waits_in_a_drain_says_so() {
 }
 
 #[test]
+fn a_pin_that_faults_without_progress_says_so_with_the_threads_behind_it() {
+    let (pin, waited) = faults_without_progress(&["--capabilities", "keep"]);
+    assert_eq!(pin["behind"]["mmap_lock"], waited, "{pin}");
+    let activity = pin["signature"].as_str().expect("text");
+    let words = format!(" pages, pass 0; {waited} other threads of the process wait for mmap_lock");
+    assert!(activity.ends_with(&words), "{activity}");
+}
+
+#[test]
+fn without_capabilities_the_lock_of_threads_behind_a_pin_is_unknown() {
+    let (pin, waited) = faults_without_progress(&[]);
+    assert_eq!(pin["behind"]["mmap_lock"], Value::Null, "{pin}");
+    let activity = pin["signature"].as_str().expect("text");
+    let words = format!("; {waited} other threads of the process sleep uninterruptibly");
+    assert!(activity.ends_with(&words), "{activity}");
+}
+
+/// Makes a pin whose faults succeed, and each time map a huge page of a file that such a pin may not take. Returns the pin
+/// in flight, and how many threads of the load were inside a system call at that time.
+fn faults_without_progress(args: &[&str]) -> (Value, usize) {
+    let daemon = Daemon::start(&[&["--stuck-after", "500ms"], args].concat());
+    let load = ["no-progress", "--device", VFIO_DEVICE];
+    let child = spawn(&[&load[..], &["--stall-for", "3s", "--waiters", "7"]].concat());
+    wait_until("a stuck pin that faults without progress", PATIENCE, || {
+        let pins = pins_in_flight();
+        let ended = daemon.metrics().total("pinwatch_pins_total");
+        assert_eq!(ended, 0.0, "the pin ended before it was seen to be stuck");
+        let faults = |pin: &Value| {
+            let activity = pin["signature"].as_str().unwrap_or_default();
+            pin["stuck"] == true && activity.starts_with("faulting without progress: ")
+        };
+        pins.first().is_some_and(faults)
+    });
+    let before = monotonic_ns();
+    let pin = pins_in_flight().remove(0);
+    let after = monotonic_ns();
+    let log = finish(child);
+    let waits = log.pins[0]["waits_ns"].as_array().expect("waiters");
+    let waited = |wait: &&Value| wait[0].as_u64() < Some(before) && wait[1].as_u64() > Some(after);
+    let waited = waits.iter().filter(waited).count();
+    assert!(waited > 0, "{waits:?}");
+    assert_eq!(pin["behind"]["uninterruptible"], waited, "{pin}");
+    let metrics = daemon.metrics();
+    assert_counts(&metrics, &NOTHING_LOST);
+    assert_counts(&metrics, &[("pins_total", 1), ("pin_passes_sum", 0)]);
+    assert_eq!(log.failed("EFAULT"), 1);
+    (pin, waited)
+}
+
+#[test]
 fn a_pin_from_before_the_start_is_counted_as_unmatched() {
     if !can_wait_for_faults() {
         // A pin that is kept off its CPU delays attaching until it has ended (synchronize_rcu_tasks).
@@ -125,6 +178,11 @@ fn a_pin_from_before_the_start_is_counted_as_unmatched() {
     slow.kill().expect("it runs");
     slow.wait().expect("a child");
     assert_unmatched();
+}
+
+fn monotonic_ns() -> u64 {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("a clock");
+    now.num_nanoseconds() as u64
 }
 
 /// The pins of `/in-flight`.

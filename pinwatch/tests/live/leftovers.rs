@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use aya_obj::Object;
+
 use super::wait::{PATIENCE, wait_until};
 
 /// Names of pinwatch's programs that are loaded in the kernel.
@@ -18,11 +20,26 @@ pub fn programs() -> Vec<String> {
         .collect()
 }
 
-/// Waits until the kernel has freed pinwatch's programs: some grace periods after the last descriptor is
-/// closed.
+/// Names of pinwatch's maps that are in the kernel, also those of programs that run in timers.
+pub fn maps() -> Vec<String> {
+    let data = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/pinwatch-ebpf"));
+    let object = Object::parse(data).expect("the BPF object");
+    let loaded = aya::maps::loaded_maps().filter_map(Result::ok);
+    let names = loaded.filter_map(|map| map.name_as_str().map(str::to_owned));
+    let is_ours = |name: &String| {
+        // Maps such as `.rodata` are in the objects of other tools too.
+        let mut ours = object.maps.keys().filter(|map| !map.starts_with('.'));
+        ours.any(|map| map.get(..15).unwrap_or(map) == name)
+    };
+    names.filter(is_ours).collect()
+}
+
+/// Waits until the kernel has freed pinwatch's programs and their maps: some grace periods after the last descriptor is
+/// closed. A link would keep its program.
 pub fn wait_until_programs_are_freed() {
-    wait_until("the kernel to free our programs", PATIENCE, || {
-        programs().is_empty()
+    let left = || [programs(), maps()].concat();
+    wait_until("the kernel to free our programs and maps", PATIENCE, || {
+        left().is_empty()
     });
 }
 

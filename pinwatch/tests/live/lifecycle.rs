@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 use nix::sys::signal::Signal;
 
 use super::daemon::{Daemon, get};
-use super::leftovers::{kprobe_events, programs, wait_until_programs_are_freed};
+use super::leftovers::{kprobe_events, maps, programs, wait_until_programs_are_freed};
 use super::load::load;
 
 pub const NOBODY: u32 = 65534;
@@ -23,7 +23,7 @@ fn a_signal_ends_the_daemon_and_leaves_nothing_in_the_kernel() {
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
         for kind in super::daemon::KINDS {
             let daemon = Daemon::start(&["--attach", kind]);
-            assert!(!programs().is_empty());
+            assert!(!programs().is_empty() && !maps().is_empty());
             assert_eq!(get("/healthz"), "ok\n");
             assert_eq!(get("/readyz"), "attached\n");
             assert!(get("/").contains("/metrics"));

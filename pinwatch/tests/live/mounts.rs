@@ -121,6 +121,43 @@ fn a_full_disk_ends_the_recording_but_not_the_recorded_command() {
     sh(&format!("umount {DISK} && rm {done}"));
 }
 
+/// The file system finds an error, as on a failing disk, and refuses all later writes.
+#[test]
+fn a_disk_that_turns_read_only_ends_the_recording_but_not_the_recorded_command() {
+    const DISK: &str = "/tmp/failing";
+    sh(&format!(
+        "dd if=/dev/zero of={DISK}.image bs=1M count=8 2>/dev/null && mke2fs -F {DISK}.image >/dev/null && \
+         mkdir {DISK} && mount -t ext4 -o loop,errors=remount-ro {DISK}.image {DISK}"
+    ));
+    let mounts = fs::read_to_string("/proc/mounts").expect("procfs");
+    let mut mounts = mounts.lines().filter_map(|line| line.split_once(' '));
+    let (device, _) = mounts
+        .find(|(_, at)| at.starts_with(DISK))
+        .expect("a mount");
+    let device = device.trim_start_matches("/dev/");
+    let daemon = Daemon::start(&[]);
+    let file = format!("{DISK}/recording.pw");
+    let command = format!(
+        "pinwatch load --repeat 5 >/dev/null; echo fails >/sys/fs/ext4/{device}/trigger_fs_error; \
+         pinwatch load threads --pages 1 --repeat 20 >/dev/null; echo done >{DISK}-done"
+    );
+    let output = Command::new("pinwatch")
+        .args(["record", "--connect", "-o", &file])
+        .args(["--", "sh", "-c", &command])
+        .output()
+        .expect("pinwatch");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{errors}");
+    // EIO, or EROFS from 6.15 on.
+    let reason = ["os error 5)", "os error 30)"].map(|reason| errors.contains(reason));
+    assert!(errors.contains(&file) && reason.contains(&true), "{errors}");
+    let done = fs::read_to_string(format!("{DISK}-done")).expect("the command's file");
+    assert_eq!(done, "done\n");
+    assert_accounted_for(&daemon, 0.0, Some(5.0 + 24.0 * 20.0));
+    end(daemon);
+    sh(&format!("umount {DISK} && rm {DISK}.image {DISK}-done"));
+}
+
 /// Says so before it runs the command that it would record.
 #[test]
 fn a_recording_on_a_read_only_disk_is_refused() {

@@ -1,7 +1,6 @@
 //! One round of pins: compares the load's own log with the metrics and with a follower's events.
 
 use pinwatch_common::record::PinEvent;
-use pinwatch_common::weak::Holder;
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::HashMap;
@@ -153,7 +152,7 @@ fn events_are_matched_with_the_calls_of_their_thread() {
     };
     let calls = [call(1, 100, 200), call(1, 300, 400), call(2, 100, 150)];
     let event = |tid, start_ns, duration_ns| PinEvent {
-        holder: Holder::NONE,
+        holder: pinwatch_common::weak::Holder::NONE,
         pin: Pin {
             tid,
             start_ns,

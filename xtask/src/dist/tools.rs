@@ -44,6 +44,7 @@ pub fn parts(release: &Release<'_>, program: &Program) -> Result<PathBuf> {
         "pinwatch",
         "pinwatch-common",
         "pinwatch-ebpf",
+        "pinwatch/fuzz",
         "pinwatch-load",
         "xtask",
     ] {

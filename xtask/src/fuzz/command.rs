@@ -108,11 +108,11 @@ fn build() -> Result<()> {
     if child::output(child::command("c++").arg("--version")).is_err() {
         bail!("c++ is missing: run `apt-get install g++`");
     }
-    let manifest = format!("{PINWATCH}/fuzz/Cargo.toml");
     let folder = format!("{FOLDER}/build");
     let mut cargo = build::cargo();
     cargo
-        .args(["build", "--release", "--bins", "--manifest-path", &manifest])
+        .args(["build", "--release", "--package", "pinwatch-fuzz", "--bins"])
+        .args(["--features", "libfuzzer"])
         .args(["--target", TRIPLE, "--target-dir", &folder])
         .env("RUSTFLAGS", FLAGS);
     child::run(&mut cargo).context("the fuzz targets cannot be built")

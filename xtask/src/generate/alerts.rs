@@ -57,7 +57,9 @@ pub const ALERTS: &[Alert] = &[
             "\"inside migration\": a page is under writeback or locked. Look at the storage behind it.",
             "\"faulting pages in\": the file system or the userfaultfd behind the memory does not respond.",
             "\"faulting without progress\": the thread has more page faults than its pages can need, and no pass begins. A fault that the kernel \
-             repeats without end, for example of a private file mapping on large folios. Look at its stack.",
+             repeats without end. Seen on 6.12 to 7.3: a device maps a private mapping of a file's huge pages, and may only read them. Truncate the \
+             file, or end the process.",
+            "\"other threads of the process wait for mmap_lock\" or \"sleep uninterruptibly\": the pin holds a lock that they need. They go on when it returns.",
             "`curl http://HOST:10746/in-flight/TID/stack`: the kernel stack of a running thread.",
             "`curl http://HOST:10746/readyz`: if attached hooks do not run, these pins may have returned without being counted. See PinwatchProbeMissing.",
         ],

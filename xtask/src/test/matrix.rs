@@ -37,7 +37,7 @@ pub const ARM64_BY_DEFAULT: Option<&str> = None;
 pub const ARM64_TESTS: &str = "counts::";
 
 /// Tests that depend little on the kernel, and where they run unless they are named.
-const ONLY_ON: [(&str, &[&str]); 19] = [
+const ONLY_ON: [(&str, &[&str]); 20] = [
     // Up to 5.12 stock kernels migrate nothing.
     ("blockers::", &["6.1", "6.12", "7.3"]),
     ("holds::", &["6.1", "6.12", "7.3"]),
@@ -47,6 +47,7 @@ const ONLY_ON: [(&str, &[&str]); 19] = [
     ("faults::", &["6.12"]),
     ("fold::", &ENDS),
     ("in_flight::", &["6.12", "7.3"]),
+    ("in_flight::without_capabilities", &["6.12"]),
     ("kills::", &["5.10", "7.2"]),
     ("lifecycle::", &["5.10", "6.12"]),
     ("mounts::", &["6.12"]),
@@ -405,7 +406,7 @@ mod tests {
         };
         assert!(all.contains("--skip tail::"), "{all}");
         assert!(scripts(&ALL_TESTS, "7.3")[0].ends_with(
-            "true: --skip disruption:: --skip faults:: --skip kills:: --skip lifecycle:: --skip mounts:: --skip privileges:: \
+            "true: --skip disruption:: --skip faults:: --skip in_flight::without_capabilities --skip kills:: --skip lifecycle:: --skip mounts:: --skip privileges:: \
              --skip recordings:: --skip restart:: --skip series:: --skip surroundings:: --skip tail:: \
              --skip verifier::programs_are_verified --skip watchers::"
         ));

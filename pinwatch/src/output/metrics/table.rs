@@ -16,8 +16,9 @@ use super::samples::{Kind, Samples};
 use super::series;
 use crate::model::blockers::blocker_places;
 use crate::model::bounded;
+use crate::model::failures::{Failures, failures_and_zeros};
 use crate::model::series::Per;
-use crate::model::state::{Failures, State, failures_and_zeros, losses, pins_lost};
+use crate::model::state::{State, losses, pins_lost};
 use crate::probe::table::Measurement;
 
 /// One metric family. `docs/metrics.md` is generated from these rows.

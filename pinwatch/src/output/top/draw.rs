@@ -137,13 +137,22 @@ impl Top {
         let pins = self.in_flight();
         let all = self.shown().view.in_flight;
         let rows_fit = usize::from(area.height.saturating_sub(2));
-        let text = match all {
+        let mut text = match all {
             0 => "IN FLIGHT: none".to_owned(),
             _ if pins.len() > rows_fit || pins.len() < all as usize => {
                 format!("IN FLIGHT: {all}, the oldest of them")
             }
             _ => format!("IN FLIGHT: {all}"),
         };
+        let behind: BTreeMap<u32, u32> = pins
+            .iter()
+            .filter_map(|pin| Some((pin.pid, pin.behind?.threads())))
+            .collect();
+        match behind.into_values().fold(0, u32::saturating_add) {
+            0 => {}
+            1 => text += "; 1 other thread of their processes waits",
+            threads => text += &format!("; {threads} other threads of their processes wait"),
+        }
         let [above, below] =
             Layout::vertical([Constraint::Length(1), Constraint::Min(0)]).areas(area);
         frame.render_widget(title(text), above);

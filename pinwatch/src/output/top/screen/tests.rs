@@ -11,6 +11,7 @@ use ratatui::backend::TestBackend;
 use super::super::{After, draw};
 use super::*;
 use crate::model::in_flight;
+use crate::model::stall::Behind;
 use crate::model::thread::Thread;
 use crate::model::view::Failures;
 
@@ -91,6 +92,10 @@ fn tick(seconds: u64, pins: u64) -> Update {
                 ..Thread::default()
             },
             passes: 41_000,
+            behind: Some(Behind {
+                uninterruptible: 9,
+                mmap_lock: Some(7),
+            }),
             ..in_flight::Row::default()
         }],
         ..View::default()
@@ -120,6 +125,10 @@ fn pins_in_flight_come_first_and_cannot_move_the_cursor() {
     assert!(hung.contains("75.0s") && hung.contains("rdma"), "{hung}");
     assert!(hung.contains("hung\\u{1b}[2J"), "{hung}");
     assert!(hung.contains("looping on isolation"), "{hung}");
+    assert!(shows(
+        &top(),
+        "IN FLIGHT: 1; 7 other threads of their processes wait"
+    ));
     let lines = screen(&top());
     let at = |text: &str| lines.iter().position(|line| line.contains(text)).unwrap();
     assert!(at("IN FLIGHT: 1") < at("PROCESSES: 2"));
