@@ -9,7 +9,7 @@ use super::load::hides_drains;
 
 #[test]
 fn exactly_the_planned_hooks_are_attached() {
-    for kind in KINDS.iter().chain(&["auto"]) {
+    for kind in KINDS {
         // 1: something is lost.
         let status = hides_drains().into();
         assert_attached_is_planned(kind, status);
