@@ -120,6 +120,11 @@ impl Connection {
         self.entry.gives_way.notified().await;
     }
 
+    /// Whether the server waits for a request, or for the rest of one.
+    pub fn is_waiting(&self) -> bool {
+        self.entry.waiting_since().is_some()
+    }
+
     /// Begins a response. `false` if too many are being sent, to everyone or to this network: the answer is
     /// then to be a short one.
     pub fn begin(&self) -> bool {

@@ -17,8 +17,10 @@ pub struct Limits {
     pub answers: usize,
     /// Responses to one address at the same time.
     pub answers_per_address: usize,
-    /// Time for a TLS handshake, for the headers of a request, and for an idle connection.
+    /// Time for a TLS handshake, and for an idle connection.
     pub asking: Duration,
+    /// Time for the headers of a request, from their first byte on.
+    pub headers_within: Duration,
     /// Time until a response begins; then again, from the first write that blocks until the client has
     /// the whole response.
     pub answering: Duration,
@@ -36,6 +38,7 @@ impl Limits {
         answers: 64,
         answers_per_address: 56,
         asking: Duration::from_secs(30),
+        headers_within: Duration::from_secs(1),
         answering: Duration::from_secs(30),
         headers: 16 << 10,
         body: 0,

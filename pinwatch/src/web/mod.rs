@@ -6,10 +6,10 @@
 pub mod auth;
 pub mod config;
 mod connections;
+mod deadlines;
 pub mod host;
 pub mod limits;
 pub mod listen;
 pub mod reload;
 pub mod serve;
 pub mod tls;
-mod write_timeout;

@@ -29,10 +29,10 @@ use tower_http::timeout::TimeoutLayer;
 
 use super::auth::{Gate, gate};
 use super::connections::{Connection, Connections, Noted};
+use super::deadlines::Deadlines;
 use super::host::Hosts;
 use super::limits::{BUFFER, HEADERS, Limits, RETRY};
 use super::reload::{Current, Settings};
-use super::write_timeout::WriteTimeout;
 
 /// Wait after a connection that could not be accepted.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -225,9 +225,9 @@ impl Service {
     {
         let limits = self.limits;
         let endless = Arc::new(AtomicBool::new(false));
-        let stream = WriteTimeout::new(
+        let stream = Deadlines::new(
             stream,
-            limits.answering,
+            limits,
             Arc::clone(&endless),
             Arc::clone(&self.connection),
         );

@@ -60,27 +60,41 @@ async fn idle_connections_give_way() {
 
 #[tokio::test]
 async fn a_request_of_one_byte_after_another_ends() {
-    let limits = Limits {
-        asking: Duration::from_millis(400),
-        ..Limits::DEFAULT
-    };
+    let limits = Limits::DEFAULT;
     let server = Server::plain(limits).await;
     let mut slow = open(&server, PART).await;
     let (mut from, mut to) = slow.split();
     let drip = async {
-        let mut tick = interval(limits.asking / 8);
+        let mut tick = interval(limits.headers_within / 8);
         loop {
             tick.tick().await;
             let _ = to.write_all(b"x").await;
         }
     };
     let mut answer = Vec::new();
-    let closed = timeout(4 * limits.asking, from.read_to_end(&mut answer));
+    let closed = timeout(4 * limits.headers_within, from.read_to_end(&mut answer));
     tokio::select! {
         closed = closed => assert!(closed.is_ok(), "the server closes the connection"),
         () = drip => unreachable!("it has no end"),
     }
     assert!(!String::from_utf8_lossy(&answer).contains("200"));
+}
+
+#[tokio::test]
+async fn between_requests_a_connection_may_be_idle_for_longer() {
+    let limits = Limits {
+        headers_within: Duration::from_millis(50),
+        ..Limits::DEFAULT
+    };
+    let server = Server::plain(limits).await;
+    let mut stream = open(&server, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    let mut byte = [0];
+    stream.read_exact(&mut byte).await.expect("an answer");
+    tokio::time::sleep(3 * limits.headers_within).await;
+    let last = request("/", "");
+    stream.write_all(last.as_bytes()).await.expect("open");
+    let answers = rest(&mut stream, PROMPT).await;
+    assert_eq!(answers.matches("200 OK").count(), 2, "{answers}");
 }
 
 #[tokio::test]
