@@ -6,9 +6,11 @@ use std::collections::BTreeMap;
 use pinwatch_common::blocker::{
     BLOCKERS, Blocker, HOLD_NAMES, MAPPED_MAX, MEMORY_NAMES, PLACES, blockers,
 };
+use pinwatch_common::hold::HOLD_EDGES_NS;
 use pinwatch_common::record::{Pin, ZONES};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
+use super::bounded;
 use super::state::State;
 
 /// Name of a zone or a type of pageblock that is not known.
@@ -110,6 +112,44 @@ pub fn blocker_holds(state: &State) -> impl Iterator<Item = (&'static str, &'sta
     })
 }
 
+/// Folios that failed migrations left behind, of one kind and memory.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Blockers {
+    /// What held them.
+    pub kind: String,
+    pub memory: String,
+    pub folios: u64,
+    /// Half of the watched folios were held for at most this long; null if none was watched, or if half of them were cut
+    /// off.
+    pub held_p50_ns: Option<u64>,
+    /// Folios that were still held after 10 s.
+    pub cut_off: u64,
+}
+
+/// Folios by what held them and by memory, with their holds.
+#[must_use]
+pub fn summary(state: &State) -> Vec<Blockers> {
+    let number = |names: &[&str], name: &str| names.iter().position(|other| *other == name);
+    let row = |(kind, memory, folios)| {
+        let (hold, of) = (number(&HOLD_NAMES, kind)?, number(&MEMORY_NAMES, memory)?);
+        let holds = &state.cells.holds[hold][of];
+        let watched = bounded::sum(holds.buckets.iter().copied()).saturating_add(holds.cut_off);
+        let mut below = 0_u64;
+        let half = holds.buckets.iter().position(|holds| {
+            below = below.saturating_add(*holds);
+            watched > 0 && below >= watched.div_ceil(2)
+        });
+        Some(Blockers {
+            kind: kind.to_owned(),
+            memory: memory.to_owned(),
+            folios,
+            held_p50_ns: half.and_then(|bucket| HOLD_EDGES_NS.get(bucket).copied()),
+            cut_off: holds.cut_off,
+        })
+    };
+    blocker_holds(state).filter_map(row).collect()
+}
+
 /// Folios by zone and type of pageblock, without places that had none.
 #[must_use]
 pub fn blocker_places(state: &State) -> BTreeMap<(&'static str, &'static str), u64> {
@@ -180,5 +220,24 @@ mod tests {
         assert_eq!(places, [((UNKNOWN, UNKNOWN), 3)].into());
         let holds: Vec<_> = blocker_holds(&state).collect();
         assert_eq!(holds, [("gone", "anon", 3)]);
+    }
+
+    #[test]
+    fn half_of_the_watched_folios_were_held_for_at_most_the_median() {
+        let mut state = State::empty("6.12", "folios");
+        state.cells.blockers.holds[1][2] = 9;
+        let median = |state: &State| summary(state)[0].held_p50_ns;
+        assert_eq!(median(&state), None);
+        let cells = &mut state.cells.holds[1][2];
+        cells.buckets[3] = 4;
+        cells.buckets[5] = 4;
+        assert_eq!(median(&state), Some(HOLD_EDGES_NS[3]));
+        state.cells.holds[1][2].cut_off = 1;
+        assert_eq!(median(&state), Some(HOLD_EDGES_NS[5]));
+        state.cells.holds[1][2].cut_off = 9;
+        assert_eq!(median(&state), None);
+        let row = &summary(&state)[0];
+        assert_eq!((row.folios, row.cut_off), (9, 9));
+        assert_eq!(row.kind, HOLD_NAMES[1]);
     }
 }

@@ -9,6 +9,7 @@ use pinwatch_common::histogram::{
 use pinwatch_common::record::{ORIGIN_NAMES, PHASE_NAMES};
 use serde::{Deserialize, Serialize};
 
+use super::blockers::{self, Blockers};
 use super::bounded;
 use super::holders::{self, BlockedRow};
 use super::in_flight::{self, Row};
@@ -53,6 +54,9 @@ pub struct View {
     /// Memory that is pinned now; null in a replay.
     #[serde(default)]
     pub pinned: Option<PinnedNow>,
+    /// Folios that failed migrations left behind, by what held them and by memory; without zeros.
+    #[serde(default)]
+    pub blockers: Vec<Blockers>,
     /// Pins that weak pins were in the way of, the last one first; one per 64 thread ids.
     #[serde(default)]
     pub blocked: Vec<BlockedRow>,
@@ -205,6 +209,7 @@ impl View {
                 .collect(),
             events_sent: state.events_sent,
             pinned: state.pinned.read().map(PinnedNow::from),
+            blockers: blockers::summary(state),
             blocked: holders::rows(&state.blocked, state.now_ns),
         }
     }

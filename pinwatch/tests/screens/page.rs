@@ -119,6 +119,19 @@ fn figures_on_the_page_equal_the_metrics() {
     let pinned = table(document, "pinned");
     assert_eq!(pinned[0], ["qemu", "17", "3.0 GiB", "0 B", "/&lt;i&gt;"]);
     assert_eq!(pinned[1][3], "8.0 KiB");
+    let blockers = table(document, "blockers");
+    assert_eq!(blockers, [["pinned", "anon", "12", "20.0 ms", "1"]]);
+    let holders = table(document, "holders");
+    assert_eq!(
+        holders,
+        [[
+            "&lt;i&gt;backup&lt;/i&gt;",
+            "4242",
+            "vfio",
+            "6.00 s, still",
+            "17"
+        ]]
+    );
     let hooks = table(document, "hooks");
     assert_eq!(
         hooks[0][..3],

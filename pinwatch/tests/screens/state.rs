@@ -8,9 +8,11 @@ use pinwatch::model::series::{Per, Snapshot, Sums};
 use pinwatch::model::state::{Hook, ProgramStats, State};
 use pinwatch::probe::decision::{Attachment, Decision, Kind, Verdict};
 use pinwatch::probe::table::Measurement;
+use pinwatch_common::blocker::{Hold, Memory};
 use pinwatch_common::cause::PassOutcome;
 use pinwatch_common::fold::{CpuCells, fold_pin};
 use pinwatch_common::record::{Origin, Pin};
+use pinwatch_common::weak::{Blocked, Holder};
 
 /// The pins of [`state`] by process. One process name contains characters that need escaping.
 fn series() -> Snapshot {
@@ -85,6 +87,10 @@ pub fn state() -> State {
         };
         fold_pin(&mut cells.pins, &pin);
     }
+    let (hold, memory) = (Hold::Pinned as usize, Memory::Anon as usize);
+    cells.blockers.holds[hold][memory] = 12;
+    cells.holds[hold][memory].buckets[4] = 9;
+    cells.holds[hold][memory].cut_off = 1;
     let attachment = Attachment {
         program: "pin_enter_fentry",
         twins: Vec::new(),
@@ -107,6 +113,21 @@ pub fn state() -> State {
             ..Pin::zeroed()
         }],
         now_ns: 76_000_000_000,
+        blocked: vec![Blocked {
+            holder: Holder {
+                start_ns: 70_000_000_000,
+                held_ns: 1,
+                tid: 4243,
+                tgid: 4242,
+                comm: *b"<i>backup</i>\0\0\0",
+                origin: Origin::Vfio as u8,
+                ..Holder::NONE
+            },
+            ended_ns: 0,
+            owner: 17 << 32 | 18,
+            pin_ns: 75_000_000_000,
+            folio: 0,
+        }],
         stuck_after_ns: 10_000_000_000,
         decisions: Arc::new([
             decision(

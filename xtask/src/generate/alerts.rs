@@ -81,7 +81,7 @@ pub const ALERTS: &[Alert] = &[
         look: &[
             "`migrate_busy`: a page stayed referenced, by a pipe, direct I/O, another pin or an LRU batch. `pinwatch tail --failed` names the processes \
              of the pins, and what held the pages. `pinwatch_blockers_total` counts them by kind; `pinwatch_blocker_hold_seconds` shows how long they hold. \
-             If most are gone within milliseconds, a retry helps.",
+             If most are gone within milliseconds, a retry helps. `--with weak_pins` names who holds such a page without FOLL_LONGTERM.",
             "`migrate_nomem`, `nomem`: no memory is free outside ZONE_MOVABLE and CMA. Compare `/proc/zoneinfo`.",
             "`fault`: an address is not mapped or not writable, or the process was killed during the pin.",
             "`isolate`: a page could not be isolated. The process was killed while its pin looped, or the kernel gave up. See PinwatchPinStuck.",

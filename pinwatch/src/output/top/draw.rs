@@ -16,8 +16,9 @@ use super::keys::HELP;
 use super::screen::{By, EDGES_NS, ROWS, Sort, Top};
 use crate::model::bounded;
 use crate::model::format::{Clock, fit, pad, printable};
+use crate::model::holders::BlockedRow;
 use crate::model::in_flight;
-use crate::model::view::PinnedNow;
+use crate::model::view::{PinnedNow, View};
 
 /// Number of pins in flight on a small screen.
 const FEW: u16 = 4;
@@ -33,8 +34,10 @@ pub fn draw(top: &Top, frame: &mut Frame<'_>) {
     let area = frame.area();
     let in_flight = u16::try_from(top.in_flight().len()).unwrap_or(u16::MAX);
     let most = FEW.max(area.height / 5);
+    let view = &top.shown().view;
+    let more = u16::from(view.pinned.is_some()) + u16::from(!view.blockers.is_empty());
     let [head, flight, table, heat, foot] = Layout::vertical([
-        Constraint::Length(2 + u16::from(top.shown().view.pinned.is_some())),
+        Constraint::Length(2 + more),
         Constraint::Length(1 + in_flight.clamp(1, most) + u16::from(in_flight > 0)),
         Constraint::Min(4),
         Constraint::Length(1 + ROWS as u16),
@@ -124,6 +127,7 @@ impl Top {
             second += &format!("; {measured} not measured");
         }
         let mut lines = vec![Line::from(first), second.into()];
+        lines.extend(in_the_way(&data.view, self.clock).map(Line::from));
         lines.extend(
             data.view
                 .pinned
@@ -282,6 +286,23 @@ fn pinned_now(pinned: &PinnedNow) -> String {
         );
     }
     text
+}
+
+/// What was in the way of failed migrations, and the newest known holder.
+fn in_the_way(view: &View, clock: Clock) -> Option<String> {
+    if view.blockers.is_empty() {
+        return None;
+    }
+    let kinds = view.blockers.iter();
+    let kinds = kinds.map(|folios| (format!("{} {}", folios.kind, folios.memory), folios.folios));
+    let mut text = format!("in the way: {}", listed(kinds));
+    if let Some(newest) = view.blocked.first() {
+        let BlockedRow { holder, holds, .. } = newest;
+        let (name, time) = (process(&holder.comm), clock.short(holder.held_ns));
+        let verb = if *holds { "held by" } else { "was held by" };
+        text += &format!("; {verb} {name}[{}] for {time}", holder.pid);
+    }
+    Some(text)
 }
 
 /// Bytes in the largest fitting unit.

@@ -134,6 +134,7 @@ function draw() {
   flight(view);
   origins(view, before, step);
   failures(view, before, step);
+  blockers(view);
   bars("passes", passCounts(view), (upper) => (upper === null ? "more" : count(upper)), count, "No pin yet.");
   bars("phases", view.phases.filter(([, seconds]) => seconds > 0), (phase) => phase, (seconds) => duration(seconds * 1e9), "No pin yet.");
   fill("pinned", (view.pinned?.largest ?? []).map((user) => ({
@@ -173,6 +174,21 @@ function failures(view, before, step) {
   fill("failures", most.map((failures) => ({
     cells: [[failures.cause], [failures.errno], [failures.origin], [count(failures.count), "n"],
       [step ? perSecond((failures.count - (countBefore.get(key(failures)) ?? 0)) / step.seconds) : "", "n"]],
+  })), "None.");
+}
+
+// What was in the way of failed migrations, and who holds it.
+function blockers(view) {
+  const most = [...(view.blockers ?? [])].sort((a, b) => b.folios - a.folios);
+  fill("blockers", most.map((folios) => ({
+    cells: [[folios.kind], [folios.memory], [count(folios.folios), "n"],
+      [folios.held_p50_ns === null ? "" : duration(folios.held_p50_ns), "n"], [folios.cut_off ? count(folios.cut_off) : "", "n"]],
+  })), "Nothing.");
+  const holders = view.blocked ?? [];
+  byId("holders-figure").hidden = holders.length === 0;
+  fill("holders", holders.map((holder) => ({
+    cells: [[holder.comm, "name"], [String(holder.pid), "n"], [holder.origin],
+      [`${duration(holder.held_ns)}${holder.holds ? ", still" : ""}`, "n"], [String(holder.blocked_pid), "n"]],
   })), "None.");
 }
 

@@ -10,6 +10,8 @@ use ratatui::backend::TestBackend;
 
 use super::super::{After, draw};
 use super::*;
+use crate::model::blockers::Blockers;
+use crate::model::holders::{BlockedRow, HolderRow};
 use crate::model::in_flight;
 use crate::model::stall::Behind;
 use crate::model::thread::Thread;
@@ -80,6 +82,22 @@ fn tick(seconds: u64, pins: u64) -> Update {
             cause: "migrate_busy".to_owned(),
             count: 3,
         }],
+        blockers: vec![Blockers {
+            kind: "pinned".to_owned(),
+            memory: "anon".to_owned(),
+            folios: 12,
+            ..Blockers::default()
+        }],
+        blocked: vec![BlockedRow {
+            holder: HolderRow {
+                comm: "backup\u{1b}[2J".to_owned(),
+                pid: 77,
+                held_ns: 5_020_000_000,
+                ..HolderRow::default()
+            },
+            holds: true,
+            ..BlockedRow::default()
+        }],
         in_flight: 1,
         oldest: vec![in_flight::Row {
             age_seconds: 75.0,
@@ -128,6 +146,10 @@ fn pins_in_flight_come_first_and_cannot_move_the_cursor() {
     assert!(shows(
         &top(),
         "IN FLIGHT: 1; 7 other threads of their processes wait"
+    ));
+    assert!(shows(
+        &top(),
+        "in the way: pinned anon 12; held by backup\\u{1b}[2J[77] for 5.02s"
     ));
     let lines = screen(&top());
     let at = |text: &str| lines.iter().position(|line| line.contains(text)).unwrap();
