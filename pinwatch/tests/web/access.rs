@@ -167,7 +167,11 @@ async fn an_accepted_password_is_hashed_once() {
     assert!(again < first / 5, "{again:?} after {first:?}");
     let (status, wrong) = time("wander").await;
     assert_eq!(status, 401);
-    assert!(wrong > first / 5, "a refusal is not remembered: {wrong:?}");
+    // Only the first request may have waited for a busy machine.
+    assert!(
+        wrong > again * 5,
+        "a refusal is not remembered: {wrong:?} after {again:?}"
+    );
 }
 
 #[tokio::test]
