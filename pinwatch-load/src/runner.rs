@@ -6,6 +6,7 @@
 
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Barrier, Mutex, PoisonError};
 use std::thread;
@@ -14,9 +15,9 @@ use std::time::Duration;
 use nix::unistd::gettid;
 
 use crate::contention::cpu_hog::CpuHog;
-use crate::contention::extra_refs::ExtraRefs;
+use crate::contention::holder::{self, Holder};
+use crate::contention::long_term_pin::LongTermPin;
 use crate::contention::process::ContendingProcess;
-use crate::contention::weak_pin::WeakPin;
 use crate::host::device::DeviceLease;
 use crate::memory::buffer::Buffer;
 use crate::memory::placement::{PagesIn, PlacementReader};
@@ -24,7 +25,7 @@ use crate::pinner::{self, Attempt, Pinner};
 use crate::plan::Plan;
 use crate::report::{self, Outcome, Record, Report, Style};
 use crate::signals;
-use crate::spec::{Company, Hold, Memory};
+use crate::spec::{Company, Memory};
 use crate::sys;
 
 pub fn run(
@@ -86,14 +87,10 @@ struct Job<'a> {
 struct Stage {
     cpu_hog: Option<CpuHog>,
     _process: Option<ContendingProcess>,
-    hold: Mutex<Option<Held>>,
+    hold: Mutex<Option<Holder>>,
+    /// Long-term pins of its preparation that no record has yet.
+    other_pins: AtomicU64,
     buffer: Buffer,
-}
-
-/// What `--hold` keeps referenced until it is dropped.
-enum Held {
-    Pipes(#[expect(dead_code, reason = "holds by existing")] ExtraRefs),
-    Weak(#[expect(dead_code, reason = "holds by existing")] WeakPin),
 }
 
 /// Threads that pin the same range. A thread with its own range is a group of one.
@@ -129,18 +126,17 @@ fn work(
         }
         let Some(stage) = stage else { return };
         group.meet.wait();
-        let pinned = before.zip(job.note(|| stage.pin(pinner.as_mut())));
+        let pinned = before.zip(job.note(|| stage.pin(job.plan, pinner.as_mut())));
         group.meet.wait();
-        if let Some((before, attempt)) = pinned
+        if let Some((before, (attempt, hold_ended_ns))) = pinned
             && let Some(after) = job.note(|| job.locate(&stage.buffer))
         {
             // The receiver is gone after a failed print. The load then ends at the next turn.
-            let held_ns = job
-                .plan
-                .release_after
-                .map(|after| stage.release(attempt.ended_ns, after));
-            let mut record = job.record(&attempt, before, after);
-            record.held_ns = held_ns;
+            let mut record = job.record(&stage, &attempt, before, after);
+            if let Some(after) = job.plan.release_after {
+                record.held_ns = Some(stage.release(attempt.ended_ns, after));
+            }
+            record.hold_ended_ns = hold_ended_ns;
             let _ = records.send(record);
         }
         signals::sleep(job.plan.hold_for);
@@ -178,14 +174,14 @@ impl Group {
 
 impl Stage {
     fn prepare(plan: &Plan) -> anyhow::Result<Self> {
-        let buffer = Buffer::new(plan.memory, plan.pages(), plan.stall_for)?;
-        let hold = match plan.hold.pages(buffer.map.pages()) {
-            none if none.is_empty() => None,
-            pages if matches!(plan.hold, Hold::Weak(_)) => {
-                Some(Held::Weak(WeakPin::new(&buffer.map, pages)?))
-            }
-            pages => Some(Held::Pipes(ExtraRefs::new(&buffer.map, pages)?)),
-        };
+        let mut buffer = Buffer::new(plan.memory, plan.pages(), plan.stall_for)?;
+        let mut other_pins = holder::long_term_pins(plan.hold, &buffer.map);
+        if plan.memory == Memory::Ordinary {
+            let pages = buffer.map.pages();
+            drop(LongTermPin::new(&buffer.map, 0..pages)?);
+            other_pins += LongTermPin::pins(pages);
+        }
+        let hold = holder::take(plan.hold, &mut buffer)?;
         let (process, cpu_hog) = match plan.company {
             Company::None => (None, None),
             Company::Fork => (Some(ContendingProcess::sharing()?), None),
@@ -197,6 +193,7 @@ impl Stage {
             cpu_hog,
             _process: process,
             hold: Mutex::new(hold),
+            other_pins: AtomicU64::new(other_pins),
             buffer,
         })
     }
@@ -204,19 +201,44 @@ impl Stage {
     /// Ends the hold this long after the pin has returned. Returns the time of its end, in nanoseconds after the
     /// pin's return: at least, and at most.
     fn release(&self, pin_ended_ns: u64, after: Duration) -> [u64; 2] {
-        let since = || sys::monotonic_ns().saturating_sub(pin_ended_ns);
-        signals::sleep(after.saturating_sub(Duration::from_nanos(since())));
-        let mut hold = self.hold.lock().unwrap_or_else(PoisonError::into_inner);
-        let at_least = since();
-        drop(hold.take());
-        [at_least, since()]
+        let since = sys::monotonic_ns().saturating_sub(pin_ended_ns);
+        signals::sleep(after.saturating_sub(Duration::from_nanos(since)));
+        self.end_hold().map(|at| at.saturating_sub(pin_ended_ns))
     }
 
-    fn pin(&self, pinner: &mut dyn Pinner) -> anyhow::Result<Attempt> {
+    /// Ends the hold. Returns the time of its end: at least, and at most.
+    fn end_hold(&self) -> [u64; 2] {
+        let mut hold = self.hold.lock().unwrap_or_else(PoisonError::into_inner);
+        let at_least = sys::monotonic_ns();
+        drop(hold.take());
+        [at_least, sys::monotonic_ns()]
+    }
+
+    /// Pins, and ends a hold meanwhile that the pin waits for. Returns the time of that end too.
+    fn pin(
+        &self,
+        plan: &Plan,
+        pinner: &mut dyn Pinner,
+    ) -> anyhow::Result<(Attempt, Option<[u64; 2]>)> {
         if let Some(cpu_hog) = &self.cpu_hog {
             cpu_hog.wake();
         }
-        pinner.pin(&self.buffer)
+        if !plan.hold.makes_pins_wait() {
+            return Ok((pinner.pin(&self.buffer)?, None));
+        }
+        thread::scope(|scope| {
+            let (start, started) = mpsc::channel();
+            let ended = scope.spawn(move || {
+                let _ = start.send(());
+                signals::sleep(plan.stall_for);
+                self.end_hold()
+            });
+            // The pin can wait with the mmap lock, which the start of a thread needs.
+            let _ = started.recv();
+            let attempt = pinner.pin(&self.buffer)?;
+            let ended = ended.join().expect("the thread does not panic");
+            Ok((attempt, Some(ended)))
+        })
     }
 }
 
@@ -255,7 +277,7 @@ impl Job<'_> {
         })
     }
 
-    fn record(&self, attempt: &Attempt, before: Located, after: Located) -> Record {
+    fn record(&self, stage: &Stage, attempt: &Attempt, before: Located, after: Located) -> Record {
         let result = match attempt.result {
             Ok(()) => Outcome::Ok,
             Err(errno) => Outcome::Failed(errno),
@@ -267,17 +289,16 @@ impl Job<'_> {
             via: self.plan.via,
             memory: self.plan.memory,
             pages: self.plan.pages(),
-            expected_pins: if self.plan.is_refused_before_pin() {
-                0
-            } else {
-                pinner::expected_pins(self.plan.via, self.plan.pages())
-            },
+            expected_pins: pinner::expected_pins(self.plan),
+            other_pins: stage.other_pins.swap(0, Ordering::Relaxed),
+            hold: self.plan.hold,
             result,
             errno: result.errno(),
             started_ns: Some(attempt.started_ns),
             ended_ns: Some(attempt.ended_ns),
             duration_ns: Some(attempt.ended_ns - attempt.started_ns),
             held_ns: None,
+            hold_ended_ns: None,
             before: before.pages_in,
             after: after.pages_in,
             huge_before: before.huge,

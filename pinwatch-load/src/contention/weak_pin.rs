@@ -6,7 +6,6 @@
 use std::ops::Range;
 use std::process;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
 use anyhow::Context as _;
 use libc::iovec;
@@ -14,14 +13,11 @@ use nix::errno::Errno;
 use nix::sys::mman::{MapFlags, ProtFlags};
 
 use crate::memory::mapping::Mapping;
-use crate::memory::userfault::Stall;
+use crate::memory::userfault::{Stall, UNTIL_DROPPED};
 use crate::spec::page_size;
 
 /// Pages that the kernel pins before it copies the first of them (mm/process_vm_access.c).
 const AT_ONCE: usize = 1024;
-
-/// Longer than any load runs.
-const UNTIL_DROPPED: Duration = Duration::from_secs(1 << 30);
 
 /// Pages that are pinned until this is dropped.
 pub struct WeakPin {

@@ -9,6 +9,7 @@ use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags};
 
+use crate::fuse::ServedFile;
 use crate::memory::mapping::Mapping;
 use crate::memory::userfault::Stall;
 use crate::spec::{Memory, alias_window, huge, page_size};
@@ -19,12 +20,14 @@ pub struct Buffer {
     pub map: Mapping,
     /// The mapped memfd, for a pin that takes the file and not the mapping.
     pub memfd: Option<File>,
+    /// The mapped file of `--memory file`.
+    pub served: Option<ServedFile>,
 }
 
 impl Buffer {
     pub fn new(memory: Memory, pages: usize, stall_for: Duration) -> anyhow::Result<Self> {
         let made = match memory {
-            Memory::Touched => {
+            Memory::Touched | Memory::Ordinary => {
                 small(pages, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE).map(written)
             }
             Memory::Untouched | Memory::Userfault => {
@@ -35,6 +38,7 @@ impl Buffer {
                 .inspect(Mapping::read_pages),
             Memory::Thp => transparent_huge(pages).map(written),
             Memory::Hugetlb => hugetlb(pages).map(written),
+            Memory::File => return Self::of_served_file(pages),
             Memory::Memfd => return Self::of_memfd(pages, |memfd| Mapping::shared(memfd, pages)),
             Memory::Alias => {
                 let window = pages.min(alias_window());
@@ -50,6 +54,7 @@ impl Buffer {
             _stall,
             map,
             memfd: None,
+            served: None,
         })
     }
 
@@ -69,6 +74,19 @@ impl Buffer {
             _stall: None,
             map,
             memfd: Some(memfd),
+            served: None,
+        })
+    }
+
+    fn of_served_file(pages: usize) -> anyhow::Result<Self> {
+        let served = ServedFile::new(pages)?;
+        let map = Mapping::shared(&served.file, pages).context("cannot map the served file")?;
+        map.read_pages();
+        Ok(Self {
+            _stall: None,
+            map,
+            memfd: None,
+            served: Some(served),
         })
     }
 }

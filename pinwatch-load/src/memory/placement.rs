@@ -15,6 +15,10 @@ use crate::memory::mapping::Mapping;
 use crate::memory::zones::Zones;
 use crate::spec::page_size;
 
+/// Flags of `/proc/kpageflags`.
+pub const KPF_LOCKED: u64 = 1 << 0;
+pub const KPF_WRITEBACK: u64 = 1 << 8;
+
 /// Base pages by zone name, or by `absent`, `swapped`, `zero-page`, `unknown`.
 pub type PagesIn = BTreeMap<String, u64>;
 
@@ -75,14 +79,29 @@ impl PlacementReader {
         const KPF_THP: u64 = 1 << 22;
         let mut huge = 0;
         self.each_entry(map, |entry| {
-            if let Entry::Frame(pfn) = entry {
-                let mut word = [0; 8];
-                self.page_flags.read_exact_at(&mut word, 8 * pfn)?;
-                huge += u64::from(u64::from_ne_bytes(word) & KPF_THP != 0);
-            }
+            huge += u64::from(self.has(entry, KPF_THP)?);
             Ok(())
         })?;
         Ok(huge)
+    }
+
+    /// Whether the first page of a mapping has this flag now.
+    pub fn first_page_has(map: &Mapping, flag: u64) -> anyhow::Result<bool> {
+        let reader = Self::open()?.context("the flags of pages need root (CAP_SYS_ADMIN)")?;
+        let mut word = [0; 8];
+        reader
+            .pagemap
+            .read_exact_at(&mut word, word_offset(map, 0))?;
+        Ok(reader.has(Entry::from(word), flag)?)
+    }
+
+    fn has(&self, entry: Entry, flag: u64) -> io::Result<bool> {
+        let Entry::Frame(pfn) = entry else {
+            return Ok(false);
+        };
+        let mut word = [0; 8];
+        self.page_flags.read_exact_at(&mut word, 8 * pfn)?;
+        Ok(u64::from_ne_bytes(word) & flag != 0)
     }
 
     fn each_entry(

@@ -28,8 +28,8 @@ pub const LIVE_TESTS: &str = "/usr/bin/pinwatch-live-tests";
 /// Where [`SOAK`] finds the program of `cargo xtask soak`.
 pub const BENCH: &str = "/usr/bin/pinwatch-bench";
 
-/// For O_DIRECT reads from a block device, and for pins through VFIO.
-const MODULES: [&str; 3] = ["loop", vfio::MODULES[0], vfio::MODULES[1]];
+/// For O_DIRECT reads from a block device, for pages of a file, and for pins through VFIO.
+const MODULES: [&str; 4] = ["loop", "fuse", vfio::MODULES[0], vfio::MODULES[1]];
 
 /// The arm64 kernel that `cargo xtask test` without arguments runs [`ARM64_TESTS`] on; none, since the
 /// second build of pinwatch takes minutes. `--arch aarch64` runs all tests on all arm64 kernels.
@@ -37,7 +37,7 @@ pub const ARM64_BY_DEFAULT: Option<&str> = None;
 pub const ARM64_TESTS: &str = "counts::";
 
 /// Tests that depend little on the kernel, and where they run unless they are named.
-const ONLY_ON: [(&str, &[&str]); 19] = [
+const ONLY_ON: [(&str, &[&str]); 21] = [
     // Up to 5.12 stock kernels migrate nothing.
     ("blockers::", &["6.1", "6.12", "7.3"]),
     ("holds::", &["6.1", "6.12", "7.3"]),
@@ -45,6 +45,8 @@ const ONLY_ON: [(&str, &[&str]); 19] = [
     ("disruption::", &["7.2"]),
     // They wait for the emulated machine most of the time: a processor that goes offline, a full disk.
     ("faults::", &["6.12"]),
+    ("file_pages::", &["6.1", "7.3"]),
+    ("first_pins::", &["6.1", "7.3"]),
     ("fold::", &ENDS),
     ("in_flight::", &["6.12", "7.3"]),
     ("kills::", &["5.10", "7.2"]),
@@ -111,7 +113,7 @@ const SOFT_ROCE: Boot = Boot {
     flavour: Flavour::Full,
     modules: &["rdma_rxe", "ib_uverbs"],
     append: "",
-    only: &["apart::rdma", "apart::suspend"],
+    only: &["apart::rdma", "first_pins::", "apart::suspend"],
 };
 
 /// In the order in which they start.
@@ -387,6 +389,7 @@ mod tests {
             scripts(&SOFT_ROCE, "7.3"),
             [
                 "true: --ignored apart::rdma",
+                "true: --ignored first_pins::",
                 "true: --ignored apart::suspend"
             ]
         );
@@ -394,7 +397,7 @@ mod tests {
             scripts(&ALL_TESTS, "6.12"),
             [
                 "true: --ignored apart::large",
-                "true: --skip dead_hooks:: --skip disruption:: --skip fold:: --skip kills:: --skip recordings:: --skip restart:: --skip series:: --skip surroundings:: --skip tail:: \
+                "true: --skip dead_hooks:: --skip disruption:: --skip file_pages:: --skip first_pins:: --skip fold:: --skip kills:: --skip recordings:: --skip restart:: --skip series:: --skip surroundings:: --skip tail:: \
                  --skip verifier::programs_are_verified --skip watchers::",
                 "echo integrity >/sys/kernel/security/lockdown: --ignored apart::integrity",
                 "echo confidentiality >/sys/kernel/security/lockdown: --ignored apart::lockdown"

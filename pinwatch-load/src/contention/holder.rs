@@ -1,0 +1,42 @@
+//! What `--hold` takes: whatever keeps pages of the range in use until it is dropped.
+#![forbid(unsafe_code)]
+
+use anyhow::Context as _;
+
+use super::extra_refs::ExtraRefs;
+use super::locked_page::LockedPage;
+use super::long_term_pin::LongTermPin;
+use super::page_writeback;
+use super::weak_pin::WeakPin;
+use crate::memory::buffer::Buffer;
+use crate::memory::mapping::Mapping;
+use crate::spec::Hold;
+
+/// It holds by existing.
+pub type Holder = Box<dyn Send>;
+
+/// Takes the hold on the memory of a pin.
+pub fn take(hold: Hold, buffer: &mut Buffer) -> anyhow::Result<Option<Holder>> {
+    let Buffer { map, served, .. } = buffer;
+    let pages = hold.pages(map.pages());
+    if pages.is_empty() {
+        return Ok(None);
+    }
+    let served = || served.as_ref().context("this memory is no served file");
+    Ok(Some(match hold {
+        Hold::None => return Ok(None),
+        Hold::Pages(_) | Hold::Last | Hold::All => Box::new(ExtraRefs::new(map, pages)?),
+        Hold::Weak(_) => Box::new(WeakPin::new(map, pages)?),
+        Hold::LongTerm(_) => Box::new(LongTermPin::new(map, pages)?),
+        Hold::Locked => Box::new(LockedPage::new(served()?, map)?),
+        Hold::Writeback => Box::new(page_writeback::start(served()?, map)?),
+    }))
+}
+
+/// Long-term pins that [`take`] makes.
+pub fn long_term_pins(hold: Hold, map: &Mapping) -> u64 {
+    match hold {
+        Hold::LongTerm(_) => LongTermPin::pins(hold.pages(map.pages()).len()),
+        _ => 0,
+    }
+}

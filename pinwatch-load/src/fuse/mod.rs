@@ -1,0 +1,7 @@
+//! A file system of one file, which this process serves: pages of a file whose lock and writeback it can hold.
+
+mod mount;
+mod served_file;
+mod server;
+
+pub use served_file::{HeldWrites, ServedFile};
