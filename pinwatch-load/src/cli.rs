@@ -57,6 +57,8 @@ JSON: one object per pin with the fields
                  or null
   hold_ended_ns  [at least, at most] CLOCK_MONOTONIC in ns at the end of --hold locked or writeback,
                  or null
+  moved          pages that are in another frame after the pin: migrated, or copied on write; null
+                 without root
   before, after  {zone: pages} from the page tables; also absent, swapped, zero-page, unknown;
                  null without root
   huge_before, huge_after

@@ -97,6 +97,7 @@ fn killed(plan: &Plan, child: Pid, signal: Signal) -> Record {
         duration_ns: None,
         held_ns: None,
         hold_ended_ns: None,
+        moved: None,
         before: None,
         after: None,
         huge_before: None,

@@ -54,6 +54,8 @@ pub struct Record {
     pub held_ns: Option<[u64; 2]>,
     /// `CLOCK_MONOTONIC` at the end of a `--hold` that pins wait for: at least, and at most.
     pub hold_ended_ns: Option<[u64; 2]>,
+    /// Pages whose frame changed: migrated, or copied on write.
+    pub moved: Option<u64>,
     pub before: Option<PagesIn>,
     pub after: Option<PagesIn>,
     pub huge_before: Option<u64>,
@@ -319,6 +321,7 @@ mod tests {
             duration_ns: Some(812_400),
             held_ns: None,
             hold_ended_ns: None,
+            moved: Some(255),
             before: Some(PagesIn::from([("Movable".to_owned(), 256)])),
             after: Some(PagesIn::from([
                 ("Normal".to_owned(), 255),

@@ -20,7 +20,7 @@ use crate::contention::long_term_pin::LongTermPin;
 use crate::contention::process::ContendingProcess;
 use crate::host::device::DeviceLease;
 use crate::memory::buffer::Buffer;
-use crate::memory::placement::{PagesIn, PlacementReader};
+use crate::memory::placement::{self, PagesIn, PlacementReader};
 use crate::pinner::{self, Attempt, Pinner};
 use crate::plan::Plan;
 use crate::report::{self, Outcome, Record, Report, Style};
@@ -102,6 +102,7 @@ struct Group {
 /// The zones of the pages of a range.
 struct Located {
     pages_in: Option<PagesIn>,
+    frames: Option<Vec<Option<u64>>>,
     huge: Option<u64>,
 }
 
@@ -264,6 +265,7 @@ impl Job<'_> {
         let Some(placement) = self.placement else {
             return Ok(Located {
                 pages_in: None,
+                frames: None,
                 huge: None,
             });
         };
@@ -273,6 +275,7 @@ impl Job<'_> {
         };
         Ok(Located {
             pages_in: Some(placement.count(&buffer.map)?),
+            frames: Some(placement.frames(&buffer.map)?),
             huge,
         })
     }
@@ -299,6 +302,10 @@ impl Job<'_> {
             duration_ns: Some(attempt.ended_ns - attempt.started_ns),
             held_ns: None,
             hold_ended_ns: None,
+            moved: before
+                .frames
+                .zip(after.frames)
+                .map(|(before, after)| placement::moved(&before, &after)),
             before: before.pages_in,
             after: after.pages_in,
             huge_before: before.huge,

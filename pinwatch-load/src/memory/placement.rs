@@ -74,6 +74,19 @@ impl PlacementReader {
         Ok(pages_in)
     }
 
+    /// Page frame of each page; `None` for the zero page, and where there is no page.
+    pub fn frames(&self, map: &Mapping) -> io::Result<Vec<Option<u64>>> {
+        let mut frames = Vec::with_capacity(map.pages());
+        self.each_entry(map, |entry| {
+            frames.push(match entry {
+                Entry::Frame(pfn) if pfn != self.zero_pfn => Some(pfn),
+                Entry::Frame(_) | Entry::Absent | Entry::Swapped => None,
+            });
+            Ok(())
+        })?;
+        Ok(frames)
+    }
+
     /// Base pages that are part of a transparent huge page.
     pub fn huge(&self, map: &Mapping) -> io::Result<u64> {
         const KPF_THP: u64 = 1 << 22;
@@ -133,6 +146,14 @@ impl PlacementReader {
     }
 }
 
+/// Pages that are in another frame after than before.
+pub fn moved(before: &[Option<u64>], after: &[Option<u64>]) -> u64 {
+    let pairs = before.iter().zip(after);
+    pairs
+        .filter(|(before, after)| before.is_some() && after.is_some() && before != after)
+        .count() as u64
+}
+
 /// One 64-bit word of pagemap (Documentation/admin-guide/mm/pagemap.rst).
 #[derive(Debug, PartialEq, Eq)]
 enum Entry {
@@ -161,6 +182,12 @@ fn word_offset(map: &Mapping, page: usize) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pages_move_from_one_frame_to_another() {
+        let before = [Some(1), Some(2), None, Some(4)];
+        assert_eq!(moved(&before, &[Some(9), Some(2), Some(3), None]), 1);
+    }
 
     #[test]
     fn entries_are_decoded() {

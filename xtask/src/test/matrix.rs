@@ -116,6 +116,16 @@ const SOFT_ROCE: Boot = Boot {
     only: &["apart::rdma", "first_pins::", "apart::suspend"],
 };
 
+/// Free memory is mostly CMA, so that user pages lie there. Stock x86-64 kernels have CMA from 7.2 on.
+const CMA: Boot = Boot {
+    name: ", CMA",
+    series: Some(&["7.3"]),
+    modules: &[],
+    append: "movablecore=0 cma=1400M",
+    only: &["apart::cma"],
+    ..ALL_TESTS
+};
+
 /// In the order in which they start.
 const BOOTS: &[Boot] = &[
     ALL_TESTS,
@@ -133,6 +143,7 @@ const BOOTS: &[Boot] = &[
         ..SOFT_ROCE
     },
     SOFT_ROCE,
+    CMA,
 ];
 
 /// Ignored tests that run in the guest with all tests, after them, in this order.
