@@ -117,9 +117,9 @@ pub struct Args {
     /// Extra references that make migration fail: none, vmsplice (one page), vmsplice:N, vmsplice:last or
     /// vmsplice:all. Pipes hold the first N pages, the last, or all during the pin. With weak (one page) or weak:N,
     /// process_vm_readv pins the first N pages without FOLL_LONGTERM meanwhile. With longterm (one page) or longterm:N,
-    /// an io_uring registration has pinned the first N pages before: no obstacle. With locked or writeback, the first
-    /// page of --memory file is locked or under writeback until --stall-for after the start of the pin, which waits for
-    /// it [default: none]
+    /// an io_uring registration has pinned the first N pages before: no obstacle. With locked, the first page of
+    /// --memory file is locked, with writeback that of --memory disk is under writeback, until --stall-for after the
+    /// start of the pin, which waits for it [default: none]
     #[arg(
         long,
         value_name = "none|vmsplice[:N]|weak[:N]|longterm[:N]|locked|writeback"

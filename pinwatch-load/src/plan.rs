@@ -41,10 +41,10 @@ impl Plan {
             Some("--via udmabuf pins a memfd: use it with --memory memfd only")
         } else if userfault && self.hold != Hold::None {
             Some("--memory userfault has no pages that --hold could hold: leave out one of the two")
-        } else if self.hold.makes_pins_wait() && self.memory != Memory::File {
-            Some(
-                "--hold locked and writeback hold a page of a file: use them with --memory file only",
-            )
+        } else if self.hold == Hold::Locked && self.memory != Memory::File {
+            Some("--hold locked holds a page of a served file: use it with --memory file only")
+        } else if self.hold == Hold::Writeback && self.memory != Memory::Disk {
+            Some("--hold writeback holds a page of a disk: use it with --memory disk only")
         } else if self.hold.makes_pins_wait() && self.threads > 1 {
             Some("--hold locked and writeback end during the pin of one thread: use --threads 1")
         } else if self.hold.makes_pins_wait() && (!self.fresh || self.release_after.is_some()) {

@@ -250,12 +250,12 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "writeback",
-        does: "Maps 16 pages of a file for the reads of --device while the first of them is under writeback for 5 s.",
-        expect: "From 6.16 on: ok after 5 s, which the migration waits; 16 pages leave Movable. Before, FUSE writes copies of pages, and the load cannot run.",
+        does: "Maps 16 pages of a file on a disk for the reads of --device while the first of them is under writeback for 5 s.",
+        expect: "5.10: ok at once, no page migrates. Later: ok after 5 s, which the migration waits; 16 pages leave Movable.",
         plan: Plan {
             via: Via::Vfio,
             access: Access::Read,
-            memory: Memory::File,
+            memory: Memory::Disk,
             pages: Pages::Count(16),
             hold: Hold::Writeback,
             ..DEFAULTS

@@ -82,6 +82,9 @@ pub enum Memory {
     /// A file of a file system (FUSE) that tracks writes, mapped shared and read. The kernel refuses to pin it for
     /// writes
     File,
+    /// A file of a disk file system (FAT on a loop device), mapped shared and written. The kernel refuses to pin it for
+    /// writes
+    Disk,
     /// Anonymous memory that was only read: every page maps the zero page
     Zero,
     /// Anonymous memory without write permission: the pin fails with EFAULT

@@ -17,7 +17,12 @@ pub type Holder = Box<dyn Send>;
 
 /// Takes the hold on the memory of a pin.
 pub fn take(hold: Hold, buffer: &mut Buffer) -> anyhow::Result<Option<Holder>> {
-    let Buffer { map, served, .. } = buffer;
+    let Buffer {
+        map,
+        served,
+        on_disk,
+        ..
+    } = buffer;
     let pages = hold.pages(map.pages());
     if pages.is_empty() {
         return Ok(None);
@@ -29,7 +34,12 @@ pub fn take(hold: Hold, buffer: &mut Buffer) -> anyhow::Result<Option<Holder>> {
         Hold::Weak(_) => Box::new(WeakPin::new(map, pages)?),
         Hold::LongTerm(_) => Box::new(LongTermPin::new(map, pages)?),
         Hold::Locked => Box::new(LockedPage::new(served()?, map)?),
-        Hold::Writeback => Box::new(page_writeback::start(served()?, map)?),
+        Hold::Writeback => {
+            let file = on_disk
+                .as_ref()
+                .context("this memory is no file on a disk")?;
+            Box::new(page_writeback::start(served()?, file, map)?)
+        }
     }))
 }
 

@@ -1,4 +1,4 @@
-//! A FUSE mount whose root is a regular file. It has no place in the file tree, so nothing is left to unmount.
+//! Mounts without a place in the file tree, so that nothing is left to unmount. The root of the FUSE mount is a regular file.
 
 use std::ffi::{CStr, CString};
 use std::fs::File;
@@ -34,18 +34,29 @@ pub fn mount() -> anyhow::Result<(File, OwnedFd)> {
 }
 
 fn mount_device(device: &File) -> nix::Result<OwnedFd> {
+    mount_with(
+        c"fuse",
+        &[
+            (c"fd", device.as_raw_fd().to_string()),
+            (c"rootmode", format!("{:o}", libc::S_IFREG | 0o600)),
+            (c"user_id", Uid::effective().to_string()),
+            (c"group_id", Gid::effective().to_string()),
+        ],
+    )
+}
+
+/// Mounts the FAT file system of a block device.
+pub fn mount_disk(path: &str) -> nix::Result<OwnedFd> {
+    mount_with(c"msdos", &[(c"source", path.to_owned())])
+}
+
+fn mount_with(kind: &CStr, options: &[(&CStr, String)]) -> nix::Result<OwnedFd> {
     let context = new_fd(|| {
         // SAFETY: the name lives until the call returns.
-        unsafe { libc::syscall(libc::SYS_fsopen, c"fuse".as_ptr(), 0) }
+        unsafe { libc::syscall(libc::SYS_fsopen, kind.as_ptr(), 0) }
     })?;
-    let options = [
-        (c"fd", device.as_raw_fd().to_string()),
-        (c"rootmode", format!("{:o}", libc::S_IFREG | 0o600)),
-        (c"user_id", Uid::effective().to_string()),
-        (c"group_id", Gid::effective().to_string()),
-    ];
     for (key, value) in options {
-        let value = CString::new(value).map_err(|_| Errno::EINVAL)?;
+        let value = CString::new(value.as_str()).map_err(|_| Errno::EINVAL)?;
         configure(&context, SET_STRING, Some((key, &value)))?;
     }
     configure(&context, CMD_CREATE, None)?;

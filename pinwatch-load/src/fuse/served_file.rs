@@ -1,13 +1,14 @@
 //! The served file, and the two threads that serve it: one answers requests, the other stores pages and sends late answers.
 //!
-//! Both threads share a table of descriptors of their own: `mount::separate_descriptors` says why.
+//! Both threads share a table of descriptors of their own: `mount::separate_descriptors` says why. A pin can wait for them in
+//! the kernel with the mmap lock. So they start before it and end after it, and map nothing meanwhile.
 #![forbid(unsafe_code)]
 
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 use anyhow::Context as _;
 use nix::unistd::gettid;
@@ -15,13 +16,24 @@ use nix::unistd::gettid;
 use super::mount::{mount, separate_descriptors};
 use super::server::{Gate, serve, store};
 use crate::memory::mapping::Mapping;
-use crate::spec::page_size;
 
-/// An open file of zeroes. Its threads end when it is closed and unmapped.
+/// An open file. Fields drop in order: the threads end when the file is closed and unmapped.
 pub struct ServedFile {
     pub file: File,
     orders: Sender<Order>,
     gate: Arc<Gate>,
+    _threads: Threads,
+}
+
+/// The two threads, joined when dropped. Their ends need the mmap lock, with which a later pin can wait for its server.
+struct Threads(Option<JoinHandle<()>>);
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        if let Some(thread) = self.0.take() {
+            let _ = thread.join();
+        }
+    }
 }
 
 /// What the second thread does. It reports the end on the channel, or drops it.
@@ -32,32 +44,53 @@ enum Order {
 }
 
 impl ServedFile {
-    pub fn new(pages: usize) -> anyhow::Result<Self> {
-        let size = (pages * page_size()) as u64;
+    pub fn new(content: Vec<u8>) -> anyhow::Result<Self> {
+        let size = content.len() as u64;
         let gate = Arc::<Gate>::default();
         let shared = gate.clone();
         let (orders, receiver) = mpsc::channel();
         let (mounted, is_mounted) = mpsc::channel();
-        thread::spawn(move || {
+        let thread = thread::spawn(move || {
             let made = separate_descriptors()
                 .context("cannot separate the descriptors of the FUSE server")
                 .and_then(|()| mount());
             match made {
                 Err(error) => _ = mounted.send(Err(error)),
-                Ok((device, root)) => {
-                    let device = Arc::new(device);
+                Ok((device, root)) => thread::scope(|scope| {
                     let path = format!("/proc/self/task/{}/fd/{}", gettid(), root.as_raw_fd());
-                    let (of_orders, of_gate) = (device.clone(), shared.clone());
-                    thread::spawn(move || obey(&receiver, &of_orders, root, &of_gate));
-                    let _ = mounted.send(Ok(path));
-                    serve(&device, size, &shared);
-                }
+                    let (device, gate) = (&device, &*shared);
+                    scope.spawn(move || {
+                        // Both threads have started: from now on neither needs the mmap lock for writing.
+                        let _ = mounted.send(Ok(path));
+                        obey(&receiver, device, root, gate);
+                    });
+                    serve(device, content, gate);
+                }),
             }
         });
-        let path = is_mounted.recv().context("the FUSE server has ended")??;
-        let file = File::options().read(true).write(true).open(&path);
-        let file = file.context("cannot open the file of the FUSE server")?;
-        let served = Self { file, orders, gate };
+        let opened = is_mounted
+            .recv()
+            .context("the FUSE server has ended")
+            .flatten()
+            .and_then(|path| {
+                let file = File::options().read(true).write(true).open(path);
+                file.context("cannot open the file of the FUSE server")
+            });
+        let threads = Threads(Some(thread));
+        let file = match opened {
+            Ok(file) => file,
+            Err(error) => {
+                // Before the threads are joined.
+                drop(orders);
+                return Err(error);
+            }
+        };
+        let served = Self {
+            file,
+            orders,
+            gate,
+            _threads: threads,
+        };
         // The kernel asks for the size.
         let len = served.file.metadata()?.len();
         anyhow::ensure!(

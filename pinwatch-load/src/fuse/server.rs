@@ -1,8 +1,9 @@
-//! The server's side of FUSE (include/uapi/linux/fuse.h), as far as a file of zeroes needs it.
+//! The server's side of FUSE (include/uapi/linux/fuse.h), as far as one file needs it.
 #![forbid(unsafe_code)]
 
 use std::fs::File;
 use std::io::{self, IoSlice, Read as _, Write as _};
+use std::ops::Range;
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -32,6 +33,8 @@ const MAX_WRITE: u32 = 128 << 10;
 const LONGEST: usize = 4096;
 const HEADER: usize = 40;
 const OUT_HEADER: usize = 16;
+/// `struct fuse_write_in`.
+const WRITE_IN: usize = 40;
 const ROOT: u64 = 1;
 const KEEP_CACHE: u32 = 2;
 /// Seconds for which the kernel keeps the attributes.
@@ -91,8 +94,9 @@ impl Gate {
     }
 }
 
-/// Serves a file of this many bytes until it is closed and unmapped.
-pub fn serve(device: &File, size: u64, gate: &Gate) {
+/// Serves a file with this content until it is closed and unmapped.
+pub fn serve(device: &File, mut content: Vec<u8>, gate: &Gate) {
+    let size = content.len() as u64;
     let mut request = vec![0; LONGEST + MAX_WRITE as usize];
     loop {
         let text = match (&*device).read(&mut request) {
@@ -107,12 +111,13 @@ pub fn serve(device: &File, size: u64, gate: &Gate) {
             INIT => Ok(init(text)),
             GETATTR | SETATTR => Ok(attributes(size)),
             OPEN => Ok(words(&[0, 0, KEEP_CACHE, 0])),
-            READ => {
-                let (from, len) = (u64_at(text, HEADER + 8), u32_at(text, HEADER + 16));
-                Ok(vec![0; size.saturating_sub(from).min(len.into()) as usize])
-            }
+            READ => Ok(content[range(text, content.len())].to_vec()),
             WRITE => {
-                let written = words(&[u32_at(text, HEADER + 16), 0]);
+                let range = range(text, content.len());
+                let data = text.get(HEADER + WRITE_IN..).unwrap_or_default();
+                let len = range.len().min(data.len());
+                content[range][..len].copy_from_slice(&data[..len]);
+                let written = words(&[len as u32, 0]);
                 match gate.pass(Reply(unique, written)) {
                     Some(Reply(_, written)) => Ok(written),
                     None => continue,
@@ -141,6 +146,14 @@ pub fn store(device: &File, data: &Mapping) -> io::Result<()> {
     (&*device)
         .write_vectored(&[IoSlice::new(&head), IoSlice::new(data)])
         .map(drop)
+}
+
+/// The part of the file that a READ or a WRITE names.
+fn range(request: &[u8], size: usize) -> Range<usize> {
+    let from = (u64_at(request, HEADER + 8) as usize).min(size);
+    from..from
+        .saturating_add(u32_at(request, HEADER + 16) as usize)
+        .min(size)
 }
 
 fn is_temporary(error: &io::Error) -> bool {
@@ -207,6 +220,10 @@ mod tests {
         assert_eq!((init(&request).len(), attributes(1).len()), (64, 104));
         assert_eq!(u64_at(&attributes(4096), 24), 4096);
         assert_eq!((u32_at(&[], 0), u64_at(&[0; 8], 1)), (0, 0));
+        assert_eq!(
+            (range(&request, 9), range(&[0xff; HEADER + 24], 9)),
+            (0..0, 9..9)
+        );
     }
 
     #[test]

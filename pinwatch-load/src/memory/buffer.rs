@@ -9,7 +9,7 @@ use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags};
 
-use crate::fuse::ServedFile;
+use crate::fuse::{ServedFile, file_on_disk};
 use crate::memory::mapping::Mapping;
 use crate::memory::userfault::Stall;
 use crate::spec::{Memory, alias_window, huge, page_size};
@@ -20,7 +20,9 @@ pub struct Buffer {
     pub map: Mapping,
     /// The mapped memfd, for a pin that takes the file and not the mapping.
     pub memfd: Option<File>,
-    /// The mapped file of `--memory file`.
+    /// The mapped file of `--memory disk`. Closed before its disk.
+    pub on_disk: Option<File>,
+    /// The file of `--memory file`, or the disk of `--memory disk`.
     pub served: Option<ServedFile>,
 }
 
@@ -39,6 +41,7 @@ impl Buffer {
             Memory::Thp => transparent_huge(pages).map(written),
             Memory::Hugetlb => hugetlb(pages).map(written),
             Memory::File => return Self::of_served_file(pages),
+            Memory::Disk => return Self::of_disk(pages),
             Memory::Memfd => return Self::of_memfd(pages, |memfd| Mapping::shared(memfd, pages)),
             Memory::Alias => {
                 let window = pages.min(alias_window());
@@ -55,6 +58,7 @@ impl Buffer {
             map,
             memfd: None,
             served: None,
+            on_disk: None,
         })
     }
 
@@ -75,11 +79,12 @@ impl Buffer {
             map,
             memfd: Some(memfd),
             served: None,
+            on_disk: None,
         })
     }
 
     fn of_served_file(pages: usize) -> anyhow::Result<Self> {
-        let served = ServedFile::new(pages)?;
+        let served = ServedFile::new(vec![0; pages * page_size()])?;
         let map = Mapping::shared(&served.file, pages).context("cannot map the served file")?;
         map.read_pages();
         Ok(Self {
@@ -87,6 +92,20 @@ impl Buffer {
             map,
             memfd: None,
             served: Some(served),
+            on_disk: None,
+        })
+    }
+
+    fn of_disk(pages: usize) -> anyhow::Result<Self> {
+        let (served, file) = file_on_disk(pages)?;
+        let map = Mapping::shared(&file, pages).context("cannot map the file on the disk")?;
+        map.read_pages();
+        Ok(Self {
+            _stall: None,
+            map,
+            memfd: None,
+            served: Some(served),
+            on_disk: Some(file),
         })
     }
 }

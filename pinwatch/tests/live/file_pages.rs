@@ -1,9 +1,12 @@
 //! Pins of pages of a file, compared with the load's log: refused for writes, and waiting for a lock or for writeback.
 
+use std::fs;
+
 use super::counts::{NOTHING_LOST, assert_counts};
 use super::daemon::Daemon;
-use super::load::{Kernel, LoadLog, kernel, load, moves_pages, try_load};
+use super::load::{Kernel, LoadLog, kernel, load, moves_pages, spawn};
 use super::scenarios::VFIO_DEVICE;
+use super::wait::{PATIENCE, wait_until};
 use super::watchers::Tail;
 
 const PAGES: u64 = 16;
@@ -75,14 +78,37 @@ fn a_migration_waits_for_a_locked_page() {
     assert_waited(&daemon, tail, &log);
 }
 
-/// FUSE puts pages themselves under writeback from 6.16 on. Before, it writes copies.
 #[test]
 fn a_migration_waits_for_writeback() {
+    if !moves_pages() {
+        skip!("this kernel migrates no page of ZONE_MOVABLE");
+    }
     let daemon = Daemon::start(&[]);
     let tail = Tail::start(&["--connect", "--origin", "vfio"]);
-    match try_load(&waiting("writeback")) {
-        Some(log) => assert_waited(&daemon, tail, &log),
-        None => skip!("FUSE of this kernel writes copies of pages"),
+    let log = load(&waiting("writeback"));
+    assert_waited(&daemon, tail, &log);
+}
+
+/// The load serves the file whose page its own pin waits for. It ends all the same, and so does its loop device.
+#[test]
+fn a_killed_load_ends_what_its_pin_waits_for() {
+    if !moves_pages() {
+        skip!("this kernel migrates no page of ZONE_MOVABLE");
+    }
+    let daemon = Daemon::start(&[]);
+    for scenario in ["locked", "writeback"] {
+        let mut child = spawn(&[scenario, "--device", VFIO_DEVICE, "--stall-for", "1h"]);
+        let in_flight = || daemon.metrics().total("pinwatch_pins_in_flight");
+        wait_until("a pin in flight", PATIENCE, || in_flight() == 1.0);
+        child.kill().expect("it runs");
+        assert!(!child.wait().expect("a child").success());
+        wait_until("no pin in flight", PATIENCE, || in_flight() == 0.0);
+        wait_until("no loop device", PATIENCE, || {
+            let devices = fs::read_dir("/sys/block").expect("sysfs");
+            devices
+                .flatten()
+                .all(|device| !device.path().join("loop/backing_file").exists())
+        });
     }
 }
 

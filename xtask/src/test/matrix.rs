@@ -29,7 +29,14 @@ pub const LIVE_TESTS: &str = "/usr/bin/pinwatch-live-tests";
 pub const BENCH: &str = "/usr/bin/pinwatch-bench";
 
 /// For O_DIRECT reads from a block device, for pages of a file, and for pins through VFIO.
-const MODULES: [&str; 4] = ["loop", "fuse", vfio::MODULES[0], vfio::MODULES[1]];
+const MODULES: [&str; 6] = [
+    "loop",
+    "fuse",
+    "msdos",
+    "nls_cp437",
+    vfio::MODULES[0],
+    vfio::MODULES[1],
+];
 
 /// The arm64 kernel that `cargo xtask test` without arguments runs [`ARM64_TESTS`] on; none, since the
 /// second build of pinwatch takes minutes. `--arch aarch64` runs all tests on all arm64 kernels.
