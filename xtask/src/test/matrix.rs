@@ -120,7 +120,12 @@ const SOFT_ROCE: Boot = Boot {
     flavour: Flavour::Full,
     modules: &["rdma_rxe", "ib_uverbs"],
     append: "",
-    only: &["apart::rdma", "first_pins::", "apart::suspend"],
+    only: &[
+        "apart::rdma",
+        "first_pins::",
+        "refusals::",
+        "apart::suspend",
+    ],
 };
 
 /// Free memory is mostly CMA, so that user pages lie there. Stock x86-64 kernels have CMA from 7.2 on.
@@ -408,6 +413,7 @@ mod tests {
             [
                 "true: --ignored apart::rdma",
                 "true: --ignored first_pins::",
+                "true: --ignored refusals::",
                 "true: --ignored apart::suspend"
             ]
         );
