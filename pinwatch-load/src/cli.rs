@@ -44,6 +44,9 @@ JSON: one object per pin with the fields
                  pin: pages outside ZONE_MOVABLE (io_uring from 6.12 on and rdma, see --fresh), and
                  all touched pages for rdma before 5.13. It makes more for vfio before 5.13, which
                  pins page by page and some pages twice, and up to 6.12 if one page is left over
+  other_pins     long-term pins through io_uring that the load made before this system call, for
+                 --hold longterm and --memory ordinary
+  hold           the value of --hold
   result         \"ok\", the name of the errno, or the signal that killed the thread inside the pin
   errno          the number of the errno, or null
   started_ns, ended_ns
@@ -52,12 +55,18 @@ JSON: one object per pin with the fields
   duration_ns    ended_ns - started_ns, or null
   weak           with --hold weak: tid of the thread that held the pages, started_ns, ended_ns; else null
   waits_ns       started_ns and ended_ns of the longest call of each thread of --waiters; only with --waiters
+  held_ns        [at least, at most] ns from the return of the pin to the end of --hold (--release-after),
+                 or null
+  hold_ended_ns  [at least, at most] CLOCK_MONOTONIC in ns at the end of --hold locked or writeback,
+                 or null
+  moved          pages that are in another frame after the pin: migrated, or copied on write; null
+                 without root
   before, after  {zone: pages} from the page tables; also absent, swapped, zero-page, unknown;
                  null without root
   huge_before, huge_after
                  pages that are part of huge pages (--memory thp only, else null)
-and a last object {\"summary\": {pins, ok, failed: {errno: pins}, expected_pins, before, after,
-seconds, interrupted}}.
+and a last object {\"summary\": {pins, ok, failed: {errno: pins}, expected_pins, other_pins, before,
+after, seconds, interrupted}}.
 
 Exit status: 0 the pins were made, whatever the kernel answered; 2 the load is impossible here, the
 flags contradict each other, or --disruptive is missing; 1 any other error.";
@@ -109,8 +118,14 @@ pub struct Args {
 
     /// Extra references that make migration fail: none, vmsplice (one page), vmsplice:N, vmsplice:last or
     /// vmsplice:all. Pipes hold the first N pages, the last, or all during the pin. With weak (one page) or weak:N,
-    /// process_vm_readv pins the first N pages without FOLL_LONGTERM meanwhile [default: none]
-    #[arg(long, value_name = "none|vmsplice[:N]|weak[:N]")]
+    /// process_vm_readv pins the first N pages without FOLL_LONGTERM meanwhile. With longterm (one page) or longterm:N,
+    /// an io_uring registration has pinned the first N pages before: no obstacle. With locked, the first page of
+    /// --memory file is locked, with writeback that of --memory disk is under writeback, until --stall-for after the
+    /// start of the pin, which waits for it [default: none]
+    #[arg(
+        long,
+        value_name = "none|vmsplice[:N]|weak[:N]|longterm[:N]|locked|writeback"
+    )]
     pub hold: Option<Hold>,
 
     /// End --hold this long after the pin has returned, such as 10ms; the output says when it ended [default: hold
@@ -134,7 +149,8 @@ pub struct Args {
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub hold_for: Option<Duration>,
 
-    /// How long --memory userfault delays the page fault, or --company hog takes the CPU [default: 5s]
+    /// How long --memory userfault delays the page fault, --company hog takes the CPU, or --hold locked or writeback
+    /// lasts [default: 5s]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub stall_for: Option<Duration>,
 

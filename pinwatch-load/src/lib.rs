@@ -12,6 +12,8 @@ mod contention;
 mod error;
 mod evaluation;
 mod execute;
+mod fuse;
+mod heap;
 mod host;
 mod memory;
 mod oom_child;
@@ -23,6 +25,7 @@ mod runner;
 mod scenarios;
 mod signals;
 mod spec;
+mod stage;
 mod sys;
 
 use std::io::{self, Write};
@@ -46,6 +49,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         return report::broken_pipe_is_fine(io::stdout().write_all(scenarios::list().as_bytes()))
             .map(|()| ExitCode::SUCCESS);
     }
+    heap::settle();
     signals::block()?;
     signals::watch(Second::EndsAfter(session::restore_now));
     recovery::recover(&Host::this(), Path::new(state_file::FOLDER));

@@ -44,6 +44,16 @@ impl Plan {
             Some("--via udmabuf pins a memfd: use it with --memory memfd only")
         } else if userfault && self.hold != Hold::None {
             Some("--memory userfault has no pages that --hold could hold: leave out one of the two")
+        } else if self.hold == Hold::Locked && self.memory != Memory::File {
+            Some("--hold locked holds a page of a served file: use it with --memory file only")
+        } else if self.hold == Hold::Writeback && self.memory != Memory::Disk {
+            Some("--hold writeback holds a page of a disk: use it with --memory disk only")
+        } else if self.hold.makes_pins_wait() && self.threads > 1 {
+            Some("--hold locked and writeback end during the pin of one thread: use --threads 1")
+        } else if self.hold.makes_pins_wait() && (!self.fresh || self.release_after.is_some()) {
+            Some(
+                "--hold locked and writeback end during the pin, --stall-for after its start: use --fresh yes and no --release-after",
+            )
         } else if self.release_after.is_some() && self.hold == Hold::None {
             Some("--release-after ends a --hold: give both")
         } else if self.release_after.is_some() && (self.same_range || !self.fresh) {

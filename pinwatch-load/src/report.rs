@@ -12,7 +12,7 @@ use serde::{Serialize, Serializer};
 use crate::contention::waiters::Call;
 use crate::contention::weak_pin::WeakSpan;
 use crate::memory::placement::PagesIn;
-use crate::spec::{Memory, Via};
+use crate::spec::{Hold, Memory, Via};
 use crate::sys;
 
 /// Text output of more pins than this is the summary only, unless --verbose.
@@ -42,6 +42,9 @@ pub struct Record {
     pub memory: Memory,
     pub pages: usize,
     pub expected_pins: u64,
+    /// Long-term pins that the load made before, with io_uring.
+    pub other_pins: u64,
+    pub hold: Hold,
     pub result: Outcome,
     pub errno: Option<i32>,
     /// `CLOCK_MONOTONIC` right before and after the system call.
@@ -54,6 +57,10 @@ pub struct Record {
     /// The longest call of each thread of `--waiters`, right before and after it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub waits_ns: Vec<Call>,
+    /// `CLOCK_MONOTONIC` at the end of a `--hold` that pins wait for: at least, and at most.
+    pub hold_ended_ns: Option<[u64; 2]>,
+    /// Pages whose frame changed: migrated, or copied on write.
+    pub moved: Option<u64>,
     pub before: Option<PagesIn>,
     pub after: Option<PagesIn>,
     pub huge_before: Option<u64>,
@@ -68,6 +75,7 @@ struct Summary {
     ok: u64,
     failed: BTreeMap<String, u64>,
     expected_pins: u64,
+    other_pins: u64,
     before: Option<PagesIn>,
     after: Option<PagesIn>,
     seconds: f64,
@@ -195,6 +203,7 @@ impl Summary {
     fn add(&mut self, record: &Record) {
         self.pins += 1;
         self.expected_pins += record.expected_pins;
+        self.other_pins += record.other_pins;
         match record.result {
             Outcome::Ok => self.ok += 1,
             outcome => *self.failed.entry(outcome.name()).or_default() += 1,
@@ -322,6 +331,8 @@ mod tests {
             memory: Memory::Touched,
             pages: 256,
             expected_pins: 1,
+            other_pins: 1,
+            hold: Hold::LongTerm(2),
             result,
             errno: result.errno(),
             started_ns: Some(7_000_000),
@@ -329,6 +340,8 @@ mod tests {
             duration_ns: Some(812_400),
             held_ns: None,
             waits_ns: Vec::new(),
+            hold_ended_ns: None,
+            moved: Some(255),
             before: Some(PagesIn::from([("Movable".to_owned(), 256)])),
             after: Some(PagesIn::from([
                 ("Normal".to_owned(), 255),
@@ -394,6 +407,8 @@ mod tests {
         assert_eq!(lines[0]["result"], "ENOMEM");
         assert_eq!(lines[0]["errno"], 12);
         assert_eq!(lines[0]["via"], "io_uring");
+        assert_eq!(lines[0]["hold"], "longterm:2");
+        assert_eq!(lines[1]["summary"]["other_pins"], 1);
         let times = ["started_ns", "ended_ns", "duration_ns"].map(|time| lines[0][time].as_u64());
         assert_eq!(times, [7_000_000, 7_812_400, 812_400].map(Some));
         assert_eq!(lines[0]["before"]["Movable"], 256);

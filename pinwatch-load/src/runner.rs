@@ -6,27 +6,22 @@
 
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Barrier, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
 
 use nix::unistd::gettid;
 
-use crate::contention::cpu_hog::CpuHog;
-use crate::contention::extra_refs::ExtraRefs;
-use crate::contention::process::ContendingProcess;
-use crate::contention::waiters::{Call, Waiters};
-use crate::contention::weak_pin::{WeakPin, WeakSpan};
 use crate::host::device::DeviceLease;
 use crate::memory::buffer::Buffer;
-use crate::memory::placement::{PagesIn, PlacementReader};
+use crate::memory::placement::{self, PagesIn, PlacementReader};
 use crate::pinner::{self, Attempt, Pinner};
 use crate::plan::Plan;
 use crate::report::{self, Outcome, Record, Report, Style};
 use crate::signals;
-use crate::spec::{Company, Hold, Memory};
-use crate::sys;
+use crate::spec::Memory;
+use crate::stage::Stage;
 
 pub fn run(
     plan: &Plan,
@@ -83,21 +78,6 @@ struct Job<'a> {
     give_up: signals::Flag,
 }
 
-/// The memory of one pin and its contention. Fields drop in order: the contention ends before the memory is unmapped.
-struct Stage {
-    cpu_hog: Option<CpuHog>,
-    _process: Option<ContendingProcess>,
-    hold: Mutex<Option<Held>>,
-    waiters: Mutex<Option<Waiters>>,
-    buffer: Buffer,
-}
-
-/// What `--hold` keeps referenced until it is dropped.
-enum Held {
-    Pipes(#[expect(dead_code, reason = "holds by existing")] ExtraRefs),
-    Weak(WeakPin),
-}
-
 /// Threads that pin the same range. A thread with its own range is a group of one.
 struct Group {
     stage: Mutex<Option<Arc<Stage>>>,
@@ -107,6 +87,7 @@ struct Group {
 /// The zones of the pages of a range.
 struct Located {
     pages_in: Option<PagesIn>,
+    frames: Option<Vec<Option<u64>>>,
     huge: Option<u64>,
 }
 
@@ -131,15 +112,17 @@ fn work(
         }
         let Some(stage) = stage else { return };
         group.meet.wait();
-        let pinned = before.zip(job.note(|| stage.pin(pinner.as_mut())));
+        let pinned = before.zip(job.note(|| stage.pin(job.plan, pinner.as_mut())));
         group.meet.wait();
-        if let Some((before, (attempt, waits_ns))) = pinned
+        if let Some((before, made)) = pinned
             && let Some(after) = job.note(|| job.locate(&stage.buffer))
         {
             // The receiver is gone after a failed print. The load then ends at the next turn.
-            let mut record = job.record(&attempt, before, after);
-            (record.held_ns, record.weak) = stage.release(attempt.ended_ns, job.plan.release_after);
-            record.waits_ns = waits_ns;
+            let mut record = job.record(&stage, &made.attempt, before, after);
+            (record.held_ns, record.weak) =
+                stage.release(made.attempt.ended_ns, job.plan.release_after);
+            record.hold_ended_ns = made.hold_ended_ns;
+            record.waits_ns = made.waits_ns;
             let _ = records.send(record);
         }
         signals::sleep(job.plan.hold_for);
@@ -175,81 +158,6 @@ impl Group {
     }
 }
 
-impl Stage {
-    fn prepare(plan: &Plan) -> anyhow::Result<Self> {
-        let buffer = Buffer::new(plan.memory, plan.pages(), plan.stall_for)?;
-        let hold = match plan.hold.pages(buffer.map.pages()) {
-            none if none.is_empty() => None,
-            pages if matches!(plan.hold, Hold::Weak(_)) => {
-                let weak_pin = WeakPin::new(&buffer.map, pages)?;
-                signals::sleep(plan.weak_for);
-                Some(Held::Weak(weak_pin))
-            }
-            pages => Some(Held::Pipes(ExtraRefs::new(&buffer.map, pages)?)),
-        };
-        let (process, cpu_hog) = match plan.company {
-            Company::None => (None, None),
-            Company::Fork => (Some(ContendingProcess::sharing()?), None),
-            Company::Reader => (Some(ContendingProcess::reading(&buffer.map)?), None),
-            Company::Hog => (None, Some(CpuHog::of_pin(&buffer.map, plan.stall_for)?)),
-            Company::Drain => (None, Some(CpuHog::of_drain(&buffer.map, plan.stall_for)?)),
-        };
-        // After the hog has bound this thread to its CPU: they inherit that.
-        let waiters = match plan.waiters {
-            0 => None,
-            count => Some(Waiters::new(count)?),
-        };
-        Ok(Self {
-            cpu_hog,
-            _process: process,
-            hold: Mutex::new(hold),
-            waiters: Mutex::new(waiters),
-            buffer,
-        })
-    }
-
-    /// Ends the hold `after` the pin has returned. Without that a weak pin ends now, and other holds with the stage.
-    /// Returns the time of the end, in nanoseconds after the pin's return: at least, and at most.
-    fn release(
-        &self,
-        pin_ended_ns: u64,
-        after: Option<Duration>,
-    ) -> (Option<[u64; 2]>, Option<WeakSpan>) {
-        let since = || sys::monotonic_ns().saturating_sub(pin_ended_ns);
-        if let Some(after) = after {
-            signals::sleep(after.saturating_sub(Duration::from_nanos(since())));
-        }
-        let mut hold = self.hold.lock().unwrap_or_else(PoisonError::into_inner);
-        let at_least = since();
-        let weak = match hold.take() {
-            Some(Held::Weak(pin)) => Some(pin.release()),
-            other => {
-                if after.is_none() {
-                    *hold = other;
-                }
-                None
-            }
-        };
-        (after.map(|_| [at_least, since()]), weak)
-    }
-
-    /// Pins, beside the waiters. Returns the longest call of each.
-    fn pin(&self, pinner: &mut dyn Pinner) -> anyhow::Result<(Attempt, Vec<Call>)> {
-        if let Some(cpu_hog) = &self.cpu_hog {
-            cpu_hog.wake();
-        }
-        let waiters = self
-            .waiters
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        waiters.iter().for_each(Waiters::begin);
-        let attempt = pinner.pin(&self.buffer)?;
-        let calls = waiters.map_or(Ok(Vec::new()), Waiters::end)?;
-        Ok((attempt, calls))
-    }
-}
-
 impl Job<'_> {
     /// Keeps the first error for the end, and lets all threads finish their turn.
     fn note<T>(&self, act: impl FnOnce() -> anyhow::Result<T>) -> Option<T> {
@@ -272,6 +180,7 @@ impl Job<'_> {
         let Some(placement) = self.placement else {
             return Ok(Located {
                 pages_in: None,
+                frames: None,
                 huge: None,
             });
         };
@@ -281,11 +190,12 @@ impl Job<'_> {
         };
         Ok(Located {
             pages_in: Some(placement.count(&buffer.map)?),
+            frames: Some(placement.frames(&buffer.map)?),
             huge,
         })
     }
 
-    fn record(&self, attempt: &Attempt, before: Located, after: Located) -> Record {
+    fn record(&self, stage: &Stage, attempt: &Attempt, before: Located, after: Located) -> Record {
         let result = match attempt.result {
             Ok(()) => Outcome::Ok,
             Err(errno) => Outcome::Failed(errno),
@@ -297,11 +207,9 @@ impl Job<'_> {
             via: self.plan.via,
             memory: self.plan.memory,
             pages: self.plan.pages(),
-            expected_pins: if self.plan.is_refused_before_pin() {
-                0
-            } else {
-                pinner::expected_pins(self.plan.via, self.plan.pages())
-            },
+            expected_pins: pinner::expected_pins(self.plan),
+            other_pins: stage.other_pins.swap(0, Ordering::Relaxed),
+            hold: self.plan.hold,
             result,
             errno: result.errno(),
             started_ns: Some(attempt.started_ns),
@@ -309,6 +217,11 @@ impl Job<'_> {
             duration_ns: Some(attempt.ended_ns - attempt.started_ns),
             held_ns: None,
             waits_ns: Vec::new(),
+            hold_ended_ns: None,
+            moved: before
+                .frames
+                .zip(after.frames)
+                .map(|(before, after)| placement::moved(&before, &after)),
             before: before.pages_in,
             after: after.pages_in,
             huge_before: before.huge,

@@ -219,6 +219,60 @@ pub const SCENARIOS: &[Scenario] = &[
         },
     },
     Scenario {
+        name: "long-term-pin",
+        does: "Pins 256 touched pages while an io_uring registration has pinned the first of them long-term.",
+        expect: "5.10: ok, no page migrates. Later: ok, 255 pages leave Movable, which the first page has left before.",
+        plan: Plan {
+            hold: Hold::LongTerm(1),
+            ..DEFAULTS
+        },
+    },
+    Scenario {
+        name: "weak-pin-ordinary",
+        does: "Pins 256 pages outside ZONE_MOVABLE while process_vm_readv pins the first of them without FOLL_LONGTERM.",
+        expect: "5.10: ok, in Movable. Later: ok, no page migrates. From 6.12 on GUP-fast can take all pages without a pin.",
+        plan: Plan {
+            memory: Memory::Ordinary,
+            hold: Hold::Weak(1),
+            ..DEFAULTS
+        },
+    },
+    Scenario {
+        name: "locked",
+        does: "Maps 16 pages of a file for the reads of --device while the FUSE server of this file locks the first of them for 5 s.",
+        expect: "5.10: ok at once, no page migrates. Later: ok after 5 s, which the migration waits; 16 pages leave Movable.",
+        plan: Plan {
+            via: Via::Vfio,
+            access: Access::Read,
+            memory: Memory::File,
+            pages: Pages::Count(16),
+            hold: Hold::Locked,
+            ..DEFAULTS
+        },
+    },
+    Scenario {
+        name: "writeback",
+        does: "Maps 16 pages of a file on a disk for the reads of --device while the first of them is under writeback for 5 s.",
+        expect: "5.10: ok at once, no page migrates. Later: ok after 5 s, which the migration waits; 16 pages leave Movable.",
+        plan: Plan {
+            via: Via::Vfio,
+            access: Access::Read,
+            memory: Memory::Disk,
+            pages: Pages::Count(16),
+            hold: Hold::Writeback,
+            ..DEFAULTS
+        },
+    },
+    Scenario {
+        name: "file-backed",
+        does: "Registers 256 pages of a file that is mapped shared and writable.",
+        expect: "5.10, 6.1: EOPNOTSUPP, after a pin that succeeded. Later: EFAULT, no page migrates. AF_XDP, 5.10 and 6.1: ok.",
+        plan: Plan {
+            memory: Memory::File,
+            ..DEFAULTS
+        },
+    },
+    Scenario {
         name: "hidden",
         does: "Pins 256 touched pages twice while a pipe holds the last of them.",
         expect: "5.10: ok. 6.1: ENOMEM twice. Later: ENOMEM, then EFAULT: GUP-fast returns the 255 pages that the first pin migrated, and the errno is lost.",
@@ -376,7 +430,7 @@ pub fn list() -> String {
             .iter()
             .zip(iter::once(row.name).chain(iter::repeat("")))
         {
-            writeln!(text, "{name:<14} {line}").expect("a String accepts any text");
+            writeln!(text, "{name:<17} {line}").expect("a String accepts any text");
         }
         text
     })
@@ -448,7 +502,7 @@ mod tests {
     #[test]
     fn the_list_marks_disruptive_scenarios() {
         let list = list();
-        assert_eq!(list.matches("Disruptive").count(), 12);
+        assert_eq!(list.matches("Disruptive").count(), 14);
         let starved = list.split("\nstarved").nth(1).unwrap();
         assert!(starved.contains("sched_rt_runtime_us"), "{starved}");
     }

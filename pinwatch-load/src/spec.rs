@@ -1,13 +1,14 @@
 //! The values of the command line: which system call pins, which memory, and what gets in the way.
 #![forbid(unsafe_code)]
 
+use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
 use std::sync::LazyLock;
 
 use clap::ValueEnum;
 use nix::unistd::{SysconfVar, sysconf};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 /// Bytes of a base page.
 pub fn page_size() -> usize {
@@ -68,6 +69,8 @@ pub enum Access {
 pub enum Memory {
     /// Anonymous memory, every page written
     Touched,
+    /// Anonymous memory outside ZONE_MOVABLE (from 5.13 on): written, then moved by a long-term pin that has ended
+    Ordinary,
     /// Anonymous memory, never touched: the pin faults the pages in
     Untouched,
     /// Transparent huge pages, written
@@ -76,6 +79,12 @@ pub enum Memory {
     Hugetlb,
     /// A memfd, mapped shared and written
     Memfd,
+    /// A file of a file system (FUSE) that tracks writes, mapped shared and read. The kernel refuses to pin it for
+    /// writes
+    File,
+    /// A file of a disk file system (FAT on a loop device), mapped shared and written. The kernel refuses to pin it for
+    /// writes
+    Disk,
     /// Anonymous memory that was only read: every page maps the zero page
     Zero,
     /// Anonymous memory without write permission: the pin fails with EFAULT
@@ -98,6 +107,12 @@ pub enum Hold {
     All,
     /// A pin without FOLL_LONGTERM of the first N pages.
     Weak(usize),
+    /// A long-term pin of the first N pages.
+    LongTerm(usize),
+    /// The first page is locked.
+    Locked,
+    /// The first page is under writeback.
+    Writeback,
 }
 
 /// Another process or thread that uses the pages or the CPU during the pin.
@@ -166,34 +181,69 @@ impl FromStr for Hold {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text.split_once(':') {
-            None if text == "none" => Ok(Self::None),
-            None if text == "vmsplice" => Ok(Self::Pages(1)),
-            Some(("vmsplice", "all")) => Ok(Self::All),
-            Some(("vmsplice", "last")) => Ok(Self::Last),
-            Some(("vmsplice", count)) => match count.parse() {
-                Ok(pages) if pages > 0 => Ok(Self::Pages(pages)),
-                _ => Err(format!("{count:?} is not a number of pages")),
-            },
-            None if text == "weak" => Ok(Self::Weak(1)),
-            Some(("weak", count)) => match count.parse() {
-                Ok(pages) if pages > 0 => Ok(Self::Weak(pages)),
-                _ => Err(format!("{count:?} is not a number of pages")),
-            },
+        let (by, count) = match text.split_once(':') {
+            Some((by, count)) => (by, Some(count)),
+            None => (text, None),
+        };
+        let pages = || match count.map(str::parse) {
+            None => Ok(1),
+            Some(Ok(pages)) if pages > 0 => Ok(pages),
+            Some(_) => Err(format!(
+                "{:?} is not a number of pages",
+                count.unwrap_or_default()
+            )),
+        };
+        match (by, count) {
+            ("none", None) => Ok(Self::None),
+            ("vmsplice", Some("all")) => Ok(Self::All),
+            ("vmsplice", Some("last")) => Ok(Self::Last),
+            ("vmsplice", _) => Ok(Self::Pages(pages()?)),
+            ("weak", _) => Ok(Self::Weak(pages()?)),
+            ("longterm", _) => Ok(Self::LongTerm(pages()?)),
+            ("locked", None) => Ok(Self::Locked),
+            ("writeback", None) => Ok(Self::Writeback),
             _ => Err(
-                "use none, vmsplice, vmsplice:N, vmsplice:last, vmsplice:all, weak or weak:N"
+                "use none, vmsplice, vmsplice:N, vmsplice:last, vmsplice:all, weak, weak:N, longterm, longterm:N, locked or writeback"
                     .into(),
             ),
         }
     }
 }
 
+/// The value of `--hold`.
+impl fmt::Display for Hold {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => write!(out, "none"),
+            Self::Pages(pages) => write!(out, "vmsplice:{pages}"),
+            Self::Last => write!(out, "vmsplice:last"),
+            Self::All => write!(out, "vmsplice:all"),
+            Self::Weak(pages) => write!(out, "weak:{pages}"),
+            Self::LongTerm(pages) => write!(out, "longterm:{pages}"),
+            Self::Locked => write!(out, "locked"),
+            Self::Writeback => write!(out, "writeback"),
+        }
+    }
+}
+
+impl Serialize for Hold {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 impl Hold {
+    /// Whether the kernel waits for its end instead of failing the pin.
+    pub fn makes_pins_wait(self) -> bool {
+        matches!(self, Self::Locked | Self::Writeback)
+    }
+
     /// The held pages of a range of `of` pages.
     pub fn pages(self, of: usize) -> Range<usize> {
         match self {
             Self::None => 0..0,
-            Self::Pages(pages) | Self::Weak(pages) => 0..pages.min(of),
+            Self::Pages(pages) | Self::Weak(pages) | Self::LongTerm(pages) => 0..pages.min(of),
+            Self::Locked | Self::Writeback => 0..1.min(of),
             Self::Last => of.saturating_sub(1)..of,
             Self::All => 0..of,
         }
@@ -214,10 +264,14 @@ mod tests {
         assert_eq!(parsed("vmsplice:all"), Some(Hold::All));
         assert_eq!(parsed("weak"), Some(Hold::Weak(1)));
         assert_eq!(parsed("weak:3"), Some(Hold::Weak(3)));
+        assert_eq!(parsed("longterm:2"), Some(Hold::LongTerm(2)));
         for bad in [
             "weak:",
             "weak:0",
             "weak:all",
+            "longterm:last",
+            "none:1",
+            "locked:1",
             "",
             "vmsplice:",
             "vmsplice:0",
@@ -225,6 +279,22 @@ mod tests {
             "splice",
         ] {
             assert_eq!(parsed(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn holds_are_shown_as_they_are_given() {
+        for text in [
+            "none",
+            "vmsplice:3",
+            "vmsplice:last",
+            "vmsplice:all",
+            "weak:1",
+            "longterm:9",
+            "locked",
+            "writeback",
+        ] {
+            assert_eq!(text.parse::<Hold>().unwrap().to_string(), text);
         }
     }
 

@@ -2,6 +2,10 @@
 
 pub mod cpu_hog;
 pub mod extra_refs;
+pub mod holder;
+pub mod locked_page;
+pub mod long_term_pin;
+pub mod page_writeback;
 pub mod process;
 pub mod waiters;
 pub mod weak_pin;

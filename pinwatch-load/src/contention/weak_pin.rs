@@ -7,7 +7,6 @@ use std::ops::Range;
 use std::process;
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
 use anyhow::Context as _;
 use libc::iovec;
@@ -17,15 +16,12 @@ use nix::unistd::gettid;
 use serde::Serialize;
 
 use crate::memory::mapping::Mapping;
-use crate::memory::userfault::Stall;
+use crate::memory::userfault::{Stall, UNTIL_DROPPED};
 use crate::spec::page_size;
 use crate::sys;
 
 /// Pages that the kernel pins before it copies the first of them (mm/process_vm_access.c).
 const AT_ONCE: usize = 1024;
-
-/// Longer than any load runs.
-const UNTIL_DROPPED: Duration = Duration::from_secs(1 << 30);
 
 /// Pages that are pinned until this is dropped.
 pub struct WeakPin {

@@ -250,6 +250,8 @@ fn disruptive_scenarios() {
             "rdma-write",
             "rdma-read-only",
             "rdma-zero-page",
+            "locked",
+            "writeback",
             "shortage",
             "starved",
             "drain",

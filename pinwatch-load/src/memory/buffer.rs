@@ -9,6 +9,7 @@ use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags};
 
+use crate::fuse::{ServedFile, file_on_disk};
 use crate::memory::mapping::Mapping;
 use crate::memory::tmpfs;
 use crate::memory::truncation::Truncation;
@@ -21,6 +22,10 @@ pub struct Buffer {
     pub map: Mapping,
     /// The mapped memfd, for a pin that takes the file and not the mapping.
     pub memfd: Option<File>,
+    /// The mapped file of `--memory disk`. Closed before its disk.
+    pub on_disk: Option<File>,
+    /// The file of `--memory file`, or the disk of `--memory disk`.
+    pub served: Option<ServedFile>,
 }
 
 /// What delays a pin of the memory until it is dropped.
@@ -32,7 +37,7 @@ enum Delay {
 impl Buffer {
     pub fn new(memory: Memory, pages: usize, stall_for: Duration) -> anyhow::Result<Self> {
         let made = match memory {
-            Memory::Touched => {
+            Memory::Touched | Memory::Ordinary => {
                 small(pages, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE).map(written)
             }
             Memory::Untouched | Memory::Userfault => {
@@ -43,6 +48,8 @@ impl Buffer {
                 .inspect(Mapping::read_pages),
             Memory::Thp => transparent_huge(pages).map(written),
             Memory::Hugetlb => hugetlb(pages).map(written),
+            Memory::File => return Self::of_served_file(pages),
+            Memory::Disk => return Self::of_disk(pages),
             Memory::Memfd => return Self::of_memfd(pages, |memfd| Mapping::shared(memfd, pages)),
             Memory::Alias => {
                 let window = pages.min(alias_window());
@@ -59,6 +66,8 @@ impl Buffer {
             _delay,
             map,
             memfd: None,
+            served: None,
+            on_disk: None,
         })
     }
 
@@ -78,6 +87,34 @@ impl Buffer {
             _delay: None,
             map,
             memfd: Some(memfd),
+            served: None,
+            on_disk: None,
+        })
+    }
+
+    fn of_served_file(pages: usize) -> anyhow::Result<Self> {
+        let served = ServedFile::new(vec![0; pages * page_size()])?;
+        let map = Mapping::shared(&served.file, pages).context("cannot map the served file")?;
+        map.read_pages();
+        Ok(Self {
+            _delay: None,
+            map,
+            memfd: None,
+            served: Some(served),
+            on_disk: None,
+        })
+    }
+
+    fn of_disk(pages: usize) -> anyhow::Result<Self> {
+        let (served, file) = file_on_disk(pages)?;
+        let map = Mapping::shared(&file, pages).context("cannot map the file on the disk")?;
+        map.read_pages();
+        Ok(Self {
+            _delay: None,
+            map,
+            memfd: None,
+            served: Some(served),
+            on_disk: Some(file),
         })
     }
 
@@ -89,6 +126,8 @@ impl Buffer {
             _delay: Some(Delay::HugeFile(Truncation::after(stall_for, file))),
             map,
             memfd: None,
+            served: None,
+            on_disk: None,
         })
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::num::NonZeroUsize;
+use std::ops::Range;
 use std::os::fd::AsFd;
 use std::ptr::NonNull;
 use std::slice;
@@ -48,8 +49,8 @@ impl Mapping {
         Ok(whole.split_off(head))
     }
 
-    /// Maps the pages of a memfd shared.
-    pub fn shared(memfd: &File, pages: usize) -> nix::Result<Self> {
+    /// Maps the pages of a file shared.
+    pub fn shared(file: &File, pages: usize) -> nix::Result<Self> {
         let len = length(pages)?;
         // SAFETY: without MAP_FIXED the kernel chooses a free range, so no existing mapping changes.
         let start = unsafe {
@@ -58,7 +59,7 @@ impl Mapping {
                 len,
                 ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
                 MapFlags::MAP_SHARED,
-                memfd,
+                file,
                 0,
             )?
         };
@@ -132,16 +133,20 @@ impl Mapping {
 
     /// Writes a byte to each page.
     pub fn write_pages(&mut self) {
-        for offset in (0..self.len).step_by(page_size()) {
-            // SAFETY: the offset lies within the mapping, which is writable. Volatile, because the page fault is the aim.
-            unsafe {
-                self.start
-                    .as_ptr()
-                    .cast::<u8>()
-                    .add(offset)
-                    .write_volatile(1)
-            };
-        }
+        (0..self.pages()).for_each(|page| self.write_page(page));
+    }
+
+    /// Writes a byte to one page.
+    pub fn write_page(&mut self, page: usize) {
+        assert!(page < self.pages(), "the page is mapped");
+        // SAFETY: the page lies within the mapping, which is writable. Volatile, because the page fault is the aim.
+        unsafe {
+            self.start
+                .as_ptr()
+                .cast::<u8>()
+                .add(page * page_size())
+                .write_volatile(1)
+        };
     }
 
     /// Reads a byte of each page.
@@ -168,10 +173,18 @@ impl Mapping {
 
     /// The range in pieces of at most `bytes`, for system calls.
     pub fn iovecs(&self, bytes: usize) -> impl Iterator<Item = iovec> {
-        (0..self.len).step_by(bytes).map(move |offset| iovec {
-            iov_base: self.start.as_ptr().wrapping_byte_add(offset),
-            iov_len: (self.len - offset).min(bytes),
-        })
+        self.iovecs_of(0..self.pages(), bytes)
+    }
+
+    /// Some of the pages in pieces of at most `bytes`.
+    pub fn iovecs_of(&self, pages: Range<usize>, bytes: usize) -> impl Iterator<Item = iovec> {
+        let end = self.len.min(pages.end * page_size());
+        (pages.start * page_size()..end)
+            .step_by(bytes)
+            .map(move |offset| iovec {
+                iov_base: self.start.as_ptr().wrapping_byte_add(offset),
+                iov_len: (end - offset).min(bytes),
+            })
     }
 }
 
@@ -212,5 +225,11 @@ mod tests {
             .map(|iovec| iovec.iov_len / page_size())
             .collect();
         assert_eq!(lengths, [2, 2, 1]);
+        let part: Vec<_> = map.iovecs_of(1..9, 3 * page_size()).collect();
+        let starts = part
+            .iter()
+            .map(|iovec| iovec.iov_base as usize - map.address());
+        assert_eq!(starts.collect::<Vec<_>>(), [page_size(), 4 * page_size()]);
+        assert_eq!(part[1].iov_len, page_size());
     }
 }

@@ -15,6 +15,10 @@ use crate::memory::mapping::Mapping;
 use crate::memory::zones::Zones;
 use crate::spec::page_size;
 
+/// Flags of `/proc/kpageflags`.
+pub const KPF_LOCKED: u64 = 1 << 0;
+pub const KPF_WRITEBACK: u64 = 1 << 8;
+
 /// Base pages by zone name, or by `absent`, `swapped`, `zero-page`, `unknown`.
 pub type PagesIn = BTreeMap<String, u64>;
 
@@ -70,19 +74,47 @@ impl PlacementReader {
         Ok(pages_in)
     }
 
+    /// Page frame of each page; `None` for the zero page, and where there is no page.
+    pub fn frames(&self, map: &Mapping) -> io::Result<Vec<Option<u64>>> {
+        let mut frames = Vec::with_capacity(map.pages());
+        self.each_entry(map, |entry| {
+            frames.push(match entry {
+                Entry::Frame(pfn) if pfn != self.zero_pfn => Some(pfn),
+                Entry::Frame(_) | Entry::Absent | Entry::Swapped => None,
+            });
+            Ok(())
+        })?;
+        Ok(frames)
+    }
+
     /// Base pages that are part of a transparent huge page.
     pub fn huge(&self, map: &Mapping) -> io::Result<u64> {
         const KPF_THP: u64 = 1 << 22;
         let mut huge = 0;
         self.each_entry(map, |entry| {
-            if let Entry::Frame(pfn) = entry {
-                let mut word = [0; 8];
-                self.page_flags.read_exact_at(&mut word, 8 * pfn)?;
-                huge += u64::from(u64::from_ne_bytes(word) & KPF_THP != 0);
-            }
+            huge += u64::from(self.has(entry, KPF_THP)?);
             Ok(())
         })?;
         Ok(huge)
+    }
+
+    /// Whether the first page of a mapping has this flag now.
+    pub fn first_page_has(map: &Mapping, flag: u64) -> anyhow::Result<bool> {
+        let reader = Self::open()?.context("the flags of pages need root (CAP_SYS_ADMIN)")?;
+        let mut word = [0; 8];
+        reader
+            .pagemap
+            .read_exact_at(&mut word, word_offset(map, 0))?;
+        Ok(reader.has(Entry::from(word), flag)?)
+    }
+
+    fn has(&self, entry: Entry, flag: u64) -> io::Result<bool> {
+        let Entry::Frame(pfn) = entry else {
+            return Ok(false);
+        };
+        let mut word = [0; 8];
+        self.page_flags.read_exact_at(&mut word, 8 * pfn)?;
+        Ok(u64::from_ne_bytes(word) & flag != 0)
     }
 
     fn each_entry(
@@ -114,6 +146,14 @@ impl PlacementReader {
     }
 }
 
+/// Pages that are in another frame after than before.
+pub fn moved(before: &[Option<u64>], after: &[Option<u64>]) -> u64 {
+    let pairs = before.iter().zip(after);
+    pairs
+        .filter(|(before, after)| before.is_some() && after.is_some() && before != after)
+        .count() as u64
+}
+
 /// One 64-bit word of pagemap (Documentation/admin-guide/mm/pagemap.rst).
 #[derive(Debug, PartialEq, Eq)]
 enum Entry {
@@ -142,6 +182,12 @@ fn word_offset(map: &Mapping, page: usize) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pages_move_from_one_frame_to_another() {
+        let before = [Some(1), Some(2), None, Some(4)];
+        assert_eq!(moved(&before, &[Some(9), Some(2), Some(3), None]), 1);
+    }
 
     #[test]
     fn entries_are_decoded() {

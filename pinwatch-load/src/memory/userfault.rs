@@ -5,7 +5,7 @@
 //! and in AF_XDP, the pin fails with EFAULT at once.
 
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
-use std::sync::mpsc::{self, Receiver};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -44,9 +44,21 @@ struct Register {
 nix::ioctl_readwrite!(uffdio_api, 0xaa, 0x3f, Api);
 nix::ioctl_readwrite!(uffdio_register, 0xaa, 0x00, Register);
 nix::ioctl_read!(uffdio_unregister, 0xaa, 0x01, Range);
+nix::ioctl_readwrite!(uffdio_zeropage, 0xaa, 0x04, ZeroPages);
+
+/// `struct uffdio_zeropage`.
+#[repr(C)]
+struct ZeroPages {
+    range: Range,
+    mode: u64,
+    zeroed: i64,
+}
 
 const UFFD_API: u64 = 0xaa;
 const MODE_MISSING: u64 = 1;
+
+/// Longer than any load runs.
+pub const UNTIL_DROPPED: Duration = Duration::from_secs(1 << 30);
 
 /// A pin causes its first fault within this time, or the range is released.
 const FAULT_WITHIN: Duration = Duration::from_secs(60);
@@ -55,6 +67,17 @@ const FAULT_WITHIN: Duration = Duration::from_secs(60);
 pub struct Stall {
     handler: Option<JoinHandle<()>>,
     give_up: signals::Flag,
+    /// Closed when this is dropped.
+    registered: Option<Sender<()>>,
+}
+
+/// How a fault is answered.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    /// As without userfaultfd. It waits for threads inside the kernel that hold the mmap lock.
+    AsUsual,
+    /// With the zero page. The registration stays until the stall is dropped, since its end waits for that lock.
+    ZeroPage,
 }
 
 impl Stall {
@@ -64,16 +87,34 @@ impl Stall {
 
     /// As [`Stall::new`]. The receiver hears of the first fault, or is closed if none comes in time.
     pub fn watched(map: &Mapping, stall_for: Duration) -> anyhow::Result<(Self, Receiver<()>)> {
+        Self::start(map, stall_for, Answer::AsUsual)
+    }
+
+    /// Delays the faults until [`Stall::answer`], also while another thread waits in the kernel with the mmap lock.
+    pub fn until_answered(map: &Mapping) -> anyhow::Result<(Self, Receiver<()>)> {
+        Self::start(map, UNTIL_DROPPED, Answer::ZeroPage)
+    }
+
+    /// Answers the faults. The range stays registered until this is dropped.
+    pub fn answer(&self) {
+        self.give_up.set();
+    }
+
+    fn start(
+        map: &Mapping,
+        stall_for: Duration,
+        answer: Answer,
+    ) -> anyhow::Result<(Self, Receiver<()>)> {
         let range = Range {
             start: map.address() as u64,
             len: (map.pages() * page_size()) as u64,
         };
         let uffd = open().map_err(|errno| match errno {
             Errno::EPERM => Unavailable::because(
-                "--memory userfault needs the right to delay faults of the kernel: run it as root (CAP_SYS_PTRACE), or set vm.unprivileged_userfaultfd=1",
+                "userfaultfd needs the right to delay faults of the kernel: run this load as root (CAP_SYS_PTRACE), or set vm.unprivileged_userfaultfd=1",
             ),
             Errno::ENOSYS => {
-                Unavailable::because("this kernel has no userfaultfd, which --memory userfault needs: use --company hog")
+                Unavailable::because("this kernel has no userfaultfd, which this load needs: use --company hog")
             }
             errno => errno.into(),
         })?;
@@ -85,6 +126,7 @@ impl Stall {
         // SAFETY: the kernel reads and writes `register`. The registration ends with the range at the latest.
         unsafe { uffdio_register(uffd.as_raw_fd(), &mut register)? };
         let (fault, faulted) = mpsc::channel();
+        let (registered, is_registered) = mpsc::channel::<()>();
         let give_up = signals::Flag::default();
         let seen = give_up.clone();
         let handler = thread::spawn(move || {
@@ -93,6 +135,17 @@ impl Stall {
                 let _ = fault.send(());
             }
             signals::sleep_unless(stall_for, || seen.is_set());
+            if answer == Answer::ZeroPage {
+                let mut zero = ZeroPages {
+                    range,
+                    mode: 0,
+                    zeroed: 0,
+                };
+                // SAFETY: the range is registered, and its pages are missing. The kernel reads and writes `zero`.
+                let _ = unsafe { uffdio_zeropage(uffd.as_raw_fd(), &mut zero) };
+                // Closed: an error is what it waits for.
+                let _ = is_registered.recv();
+            }
             let mut range = range;
             // SAFETY: the range is registered. The kernel wakes every waiting fault and handles it as usual.
             let _ = unsafe { uffdio_unregister(uffd.as_raw_fd(), &mut range) };
@@ -100,6 +153,7 @@ impl Stall {
         let stall = Self {
             handler: Some(handler),
             give_up,
+            registered: Some(registered),
         };
         Ok((stall, faulted))
     }
@@ -108,6 +162,7 @@ impl Stall {
 impl Drop for Stall {
     fn drop(&mut self) {
         self.give_up.set();
+        self.registered = None;
         if let Some(handler) = self.handler.take() {
             let _ = handler.join();
         }

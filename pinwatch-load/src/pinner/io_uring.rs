@@ -1,5 +1,7 @@
 //! io_uring fixed buffers: one long-term pin per iovec, as `io_pin_pages` makes them.
 
+use std::io;
+
 use io_uring::IoUring;
 use libc::iovec;
 use nix::errno::Errno;
@@ -33,22 +35,33 @@ impl Ring {
     }
 }
 
+impl Ring {
+    /// Registers pieces of mapped memory, which stay mapped until after [`Ring::unregister`].
+    pub fn register(&mut self, pieces: &[iovec]) -> Result<(), Errno> {
+        // SAFETY: the kernel checks the addresses, and no request uses the buffers.
+        unsafe { self.ring.submitter().register_buffers(pieces) }
+            .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(0)))?;
+        self.registered = true;
+        Ok(())
+    }
+
+    /// Releases what is registered, if anything is.
+    pub fn unregister(&mut self) -> io::Result<()> {
+        match std::mem::take(&mut self.registered) {
+            true => self.ring.submitter().unregister_buffers(),
+            false => Ok(()),
+        }
+    }
+}
+
 impl Pinner for Ring {
     fn pin(&mut self, buffer: &Buffer) -> anyhow::Result<Attempt> {
-        let iovecs: Vec<iovec> = buffer.map.iovecs(pages_per_pin() * page_size()).collect();
-        let (attempt, registered) = Attempt::time(|| {
-            // SAFETY: the range stays mapped until after `unpin`, and no request uses it.
-            unsafe { self.ring.submitter().register_buffers(&iovecs) }
-                .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(0)))
-        });
-        self.registered = registered.is_some();
+        let pieces: Vec<iovec> = buffer.map.iovecs(pages_per_pin() * page_size()).collect();
+        let (attempt, _) = Attempt::time(|| self.register(&pieces));
         Ok(attempt)
     }
 
     fn unpin(&mut self) -> anyhow::Result<()> {
-        if std::mem::take(&mut self.registered) {
-            self.ring.submitter().unregister_buffers()?;
-        }
-        Ok(())
+        Ok(self.unregister()?)
     }
 }

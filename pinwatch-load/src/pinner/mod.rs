@@ -9,6 +9,7 @@ mod vfio;
 mod xdp;
 
 pub use attempt::{Attempt, Pinner};
+pub use io_uring::{Ring, pages_per_pin as io_uring_pages_per_pin};
 
 use crate::host::device::DeviceLease;
 use crate::plan::Plan;
@@ -17,7 +18,7 @@ use crate::spec::Via;
 /// Opens the pinner of a plan. The error has the reason if this machine has none.
 pub fn open(plan: &Plan, device: &DeviceLease) -> anyhow::Result<Box<dyn Pinner>> {
     Ok(match plan.via {
-        Via::IoUring => Box::new(io_uring::Ring::open()?),
+        Via::IoUring => Box::new(Ring::open()?),
         Via::Xdp => Box::new(xdp::Umem::open()?),
         Via::Udmabuf => Box::new(udmabuf::Device::open(plan.pages())?),
         Via::Vfio => Box::new(vfio::Container::open(device.pci()?, plan.access)?),
@@ -28,8 +29,16 @@ pub fn open(plan: &Plan, device: &DeviceLease) -> anyhow::Result<Box<dyn Pinner>
     })
 }
 
-/// Long-term pins that the kernel makes for one range if none of them fails.
-pub fn expected_pins(via: Via, pages: usize) -> u64 {
+/// Long-term pins that the kernel makes for one range of a plan if none of them fails.
+pub fn expected_pins(plan: &Plan) -> u64 {
+    match plan.is_refused_before_pin() {
+        true => 0,
+        false => pins_of(plan.via, plan.pages()),
+    }
+}
+
+/// Long-term pins for this number of pages.
+pub fn pins_of(via: Via, pages: usize) -> u64 {
     match via {
         Via::IoUring => pages.div_ceil(io_uring::pages_per_pin()) as u64,
         Via::Xdp | Via::Udmabuf => 1,

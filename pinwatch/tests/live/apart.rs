@@ -5,8 +5,9 @@ use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::attach::assert_attached_is_planned;
+use super::counts::{NOTHING_LOST, assert_counts};
 use super::daemon::{Daemon, KINDS};
-use super::load::load;
+use super::load::{LoadLog, load};
 use super::recordings::with_write;
 use super::scenarios::{ScenarioRow, check, row};
 use super::watchers::Tail;
@@ -32,6 +33,54 @@ fn rdma() {
         let pins = with_write(&[scenario, "--device", "lo"]);
         assert_eq!(pins, [writes, writes], "{scenario}");
     }
+}
+
+/// Without ZONE_MOVABLE, the pages of a pin that lie in a CMA area migrate, and no others.
+#[test]
+#[ignore = "needs a guest whose free memory is mostly CMA"]
+fn cma() {
+    const MANY: &str = "16384";
+    let daemon = Daemon::start(&[]);
+    let log = load(&["held-all", "--pages", MANY]);
+    let moved = |log: &LoadLog| log.pins[0]["moved"].as_u64();
+    // EFAULT where GUP-fast took the first pages, which were elsewhere.
+    assert_eq!((log.failures(), moved(&log)), (1, Some(0)));
+    assert_eq!(log.pages("before", "Movable"), 0);
+    let first = daemon.metrics();
+    assert_counts(
+        &first,
+        &[
+            ("pin_failures_total", 1),
+            (
+                "pin_failures_total/errno=\"ENOMEM\",cause=\"migrate_busy\"",
+                1,
+            ),
+            ("migrate_pages_total/succeeded", 0),
+            // At most four are inspected.
+            ("blockers_total/kind=\"referenced\",memory=\"anon\"", 4),
+            ("blocker_places_total", 4),
+            ("blocker_places_total/zone=\"dma32\",pageblock=\"cma\"", 4),
+        ],
+    );
+
+    let log = load(&["--pages", MANY]);
+    let migrated = moved(&log).expect("a number");
+    println!("{migrated} of {MANY} pages were in a CMA area");
+    assert!(migrated > 0, "the kernel put no page into a CMA area");
+    assert_eq!((log.ok(), log.pages("before", "Movable")), (1, 0));
+    assert_counts(&daemon.metrics(), &NOTHING_LOST);
+    assert_counts(
+        &daemon.metrics().since(&first),
+        &[
+            ("pins_total", 1),
+            ("pin_failures_total", 0),
+            ("pin_passes_sum", 2),
+            ("pin_unpinnable_total", migrated),
+            ("migrate_pages_total/succeeded", migrated),
+            ("migrate_pages_total/failed", 0),
+            ("blockers_total", 0),
+        ],
+    );
 }
 
 /// Pins 2 GiB of address space in one call.

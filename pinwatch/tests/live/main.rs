@@ -18,6 +18,8 @@ mod daemon;
 mod dead_hooks;
 mod disruption;
 mod faults;
+mod file_pages;
+mod first_pins;
 mod fold;
 mod follower;
 mod holds;

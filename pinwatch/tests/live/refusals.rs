@@ -3,6 +3,7 @@
 use super::counts::{NOTHING_LOST, assert_counts};
 use super::daemon::{Daemon, KINDS};
 use super::load::{Kernel, kernel, load, moves_pages};
+use super::scenarios::VFIO_DEVICE;
 
 const METRIC: &str = "pinwatch_refusals_total";
 
@@ -36,6 +37,27 @@ fn refusals_of_the_memlock_limit_are_those_of_the_load() {
         }
         assert_counts(&daemon.metrics(), &NOTHING_LOST);
     }
+}
+
+/// VFIO type 1 compares with the limit inline, and returns the same errno for a pin that failed.
+#[test]
+fn refusals_of_vfio_are_not_seen() {
+    let daemon = Daemon::start(&["--with", "refusals"]);
+    let log = load(&["memlock", "--via", "vfio", "--device", VFIO_DEVICE]);
+    assert_eq!((log.failed("ENOMEM"), log.failures()), (3, 3));
+    let none = [("refusals_total", 0), ("pin_failures_total", 0)];
+    assert_counts(&daemon.metrics(), &none);
+}
+
+/// As VFIO. Only kernels of the full flavour have soft RoCE.
+#[test]
+#[ignore = "needs soft RoCE"]
+fn refusals_of_rdma_are_not_seen() {
+    let daemon = Daemon::start(&["--with", "refusals"]);
+    let log = load(&["memlock", "--via", "rdma", "--device", "lo"]);
+    assert_eq!((log.failed("ENOMEM"), log.failures()), (3, 3));
+    let none = [("refusals_total", 0), ("pins_total", 0)];
+    assert_counts(&daemon.metrics(), &none);
 }
 
 /// A registration within the limit, and one that fails in its pin, are no refusals.

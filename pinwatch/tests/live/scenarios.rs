@@ -19,6 +19,8 @@ pub struct ScenarioRow {
 pub const VFIO_DEVICE: &str = "0000:00:05.0";
 const VFIO: &[&str] = &["--device", VFIO_DEVICE];
 
+const WAITING: &[&str] = &["--device", VFIO_DEVICE, "--stall-for", "500ms"];
+
 const BUSY: &str = "ENOMEM migrate_busy";
 const FAULT: &str = "EFAULT fault";
 
@@ -63,6 +65,12 @@ const ROWS: &[ScenarioRow] = &[
     row("hidden", ["ok", BUSY, BUSY]),
     row("held-all", ["ok", BUSY, BUSY]),
     row("weak-pin", ["ok", BUSY, BUSY]),
+    // AF_XDP pins all pages without GUP-fast, and has an origin of its own.
+    ScenarioRow { args: &["--via", "xdp"], origin: "xdp", ..row("long-term-pin", ["ok", "ok", "ok"]) },
+    ScenarioRow { args: &["--via", "xdp"], origin: "xdp", ..row("weak-pin-ordinary", ["ok", "ok", "ok"]) },
+    ScenarioRow { args: &["--via", "xdp"], origin: "xdp", ..row("file-backed", ["ok", "ok", FAULT]) },
+    ScenarioRow { args: WAITING, origin: "vfio", by_chance: true, ..row("locked", ["ok", "ok", "ok"]) },
+    ScenarioRow { args: WAITING, origin: "vfio", by_chance: true, ..row("writeback", ["ok", "ok", "ok"]) },
     row("held-thp", ["ok", BUSY, BUSY]),
     row("fork", ["ok", "ok", "ok"]),
     chance("contention"),

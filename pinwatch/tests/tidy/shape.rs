@@ -9,6 +9,7 @@ const MOST_LINES: usize = 400;
 /// Long, but one row after the other.
 const TABLES: &[&str] = &[
     "pinwatch-common/src/fold.rs",
+    "pinwatch-load/src/scenarios.rs",
     "pinwatch/src/output/metrics/table.rs",
     "pinwatch/src/probe/table.rs",
     "xtask/src/generate/dashboards/host.rs",

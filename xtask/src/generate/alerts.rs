@@ -83,7 +83,8 @@ pub const ALERTS: &[Alert] = &[
              of the pins, and what held the pages. `pinwatch_blockers_total` counts them by kind; `pinwatch_blocker_hold_seconds` shows how long they hold. \
              If most are gone within milliseconds, a retry helps. `--with weak_pins` names who holds such a page without FOLL_LONGTERM.",
             "`migrate_nomem`, `nomem`: no memory is free outside ZONE_MOVABLE and CMA. Compare `/proc/zoneinfo`.",
-            "`fault`: an address is not mapped or not writable, or the process was killed during the pin.",
+            "`fault`: an address is not mapped or not writable, or the process was killed during the pin. From 6.5 on also: the memory is a shared mapping \
+             of a file, pinned for writes, and not of tmpfs or hugetlbfs.",
             "`isolate`: a page could not be isolated. The process was killed while its pin looped, or the kernel gave up. See PinwatchPinStuck.",
             "A caller that gets ENOMEM (AF_XDP: ENOBUFS) while no pin fails: `pinwatch_refusals_total{reason=\"memlock\"}` (`--with refusals`) grows if RLIMIT_MEMLOCK \
              refused the registration. Raise the limit of the process (`ulimit -l`, `LimitMEMLOCK=`). RDMA and VFIO type 1 are not \

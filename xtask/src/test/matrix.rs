@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::counts::{Counter, Printer};
+use super::only_on::ONLY_ON;
 use super::steps::Steps;
 use crate::arch::Arch;
 use crate::cache::Cache;
@@ -28,53 +29,23 @@ pub const LIVE_TESTS: &str = "/usr/bin/pinwatch-live-tests";
 /// Where [`SOAK`] finds the program of `cargo xtask soak`.
 pub const BENCH: &str = "/usr/bin/pinwatch-bench";
 
-/// For O_DIRECT reads from a block device, and for pins through VFIO.
-const MODULES: [&str; 3] = ["loop", vfio::MODULES[0], vfio::MODULES[1]];
+/// For O_DIRECT reads from a block device, for pages of a file, and for pins through VFIO.
+const MODULES: [&str; 6] = [
+    "loop",
+    "fuse",
+    "msdos",
+    "nls_cp437",
+    vfio::MODULES[0],
+    vfio::MODULES[1],
+];
 
 /// The arm64 kernel that `cargo xtask test` without arguments runs [`ARM64_TESTS`] on; none, since the
 /// second build of pinwatch takes minutes. `--arch aarch64` runs all tests on all arm64 kernels.
 pub const ARM64_BY_DEFAULT: Option<&str> = None;
 pub const ARM64_TESTS: &str = "counts::";
 
-/// Tests that depend little on the kernel, and where they run unless they are named.
-const ONLY_ON: [(&str, &[&str]); 26] = [
-    // Up to 5.12 stock kernels migrate nothing.
-    ("blockers::", &["6.1", "6.12", "7.3"]),
-    ("holds::", &["6.1", "6.12", "7.3"]),
-    ("weak_pins::", &["6.1", "6.12", "7.3"]),
-    // The plans of 6.18 and 7.2 are those of 6.12 and 7.3. The scenarios are counted there too.
-    ("counts::a_thousand", &EACH_PLAN),
-    ("counts::o_direct", &EACH_PLAN),
-    ("counts::pins_of_many", &EACH_PLAN),
-    ("counts::short_term", &EACH_PLAN),
-    ("counts::with_fast_path", &EACH_PLAN),
-    ("dead_hooks::", &ENDS),
-    ("disruption::", &["7.2"]),
-    // They wait for the emulated machine most of the time: a processor that goes offline, a full disk.
-    ("faults::", &["6.12"]),
-    ("fold::", &ENDS),
-    ("in_flight::", &["6.12", "7.3"]),
-    ("in_flight::without_capabilities", &["6.12"]),
-    ("kills::", &["5.10"]),
-    ("lifecycle::", &["5.10"]),
-    ("mounts::", &["6.12"]),
-    ("pinned::", &["6.12", "7.3"]),
-    ("privileges::", &["5.10", "6.12"]),
-    ("recordings::", &["5.10", "7.2"]),
-    ("restart::", &["7.2"]),
-    ("series::", &["7.2"]),
-    ("surroundings::", &["6.18"]),
-    ("tail::", &["6.18"]),
-    // Hundreds of loads, of programs with and without twins. `cargo xtask bench shapes` tries all kernels.
-    ("verifier::programs_are_verified", &["6.18"]),
-    ("watchers::", &["6.18"]),
-];
-/// One kernel for each set of hooks.
-const EACH_PLAN: [&str; 4] = ["5.10", "6.1", "6.12", "7.3"];
 /// Kernels whose guests take longest.
 const LONGEST: [&str; 3] = ["6.12", "7.3", "7.2"];
-/// The oldest kernel and the newest.
-const ENDS: [&str; 2] = ["5.10", "7.3"];
 
 /// The kernel whose guest can have more processors than it has.
 const POSSIBLE_CPUS: (&str, [&str; 2]) = ("6.18", ["-smp", "2,maxcpus=16"]);
@@ -121,7 +92,22 @@ const SOFT_ROCE: Boot = Boot {
     flavour: Flavour::Full,
     modules: &["rdma_rxe", "ib_uverbs"],
     append: "",
-    only: &["apart::rdma", "apart::suspend"],
+    only: &[
+        "apart::rdma",
+        "first_pins::",
+        "refusals::",
+        "apart::suspend",
+    ],
+};
+
+/// Free memory is mostly CMA, so that user pages lie there. Stock x86-64 kernels have CMA from 7.2 on.
+const CMA: Boot = Boot {
+    name: ", CMA",
+    series: Some(&["7.3"]),
+    modules: &[],
+    append: "movablecore=0 cma=1400M",
+    only: &["apart::cma"],
+    ..ALL_TESTS
 };
 
 /// In the order in which they start.
@@ -141,6 +127,7 @@ const BOOTS: &[Boot] = &[
         ..SOFT_ROCE
     },
     SOFT_ROCE,
+    CMA,
 ];
 
 /// Ignored tests that run in the guest with all tests, after them, in this order.
@@ -397,6 +384,8 @@ mod tests {
             scripts(&SOFT_ROCE, "7.3"),
             [
                 "true: --ignored apart::rdma",
+                "true: --ignored first_pins::",
+                "true: --ignored refusals::",
                 "true: --ignored apart::suspend"
             ]
         );
@@ -404,7 +393,7 @@ mod tests {
             scripts(&ALL_TESTS, "6.12"),
             [
                 "true: --ignored apart::large",
-                "true: --skip dead_hooks:: --skip disruption:: --skip fold:: --skip kills:: --skip lifecycle:: --skip recordings:: --skip restart:: --skip series:: --skip surroundings:: --skip tail:: \
+                "true: --skip dead_hooks:: --skip disruption:: --skip file_pages:: --skip first_pins:: --skip fold:: --skip kills:: --skip lifecycle:: --skip recordings:: --skip restart:: --skip series:: --skip surroundings:: --skip tail:: \
                  --skip verifier::programs_are_verified --skip watchers::",
                 "echo integrity >/sys/kernel/security/lockdown: --ignored apart::integrity",
                 "echo confidentiality >/sys/kernel/security/lockdown: --ignored apart::lockdown"

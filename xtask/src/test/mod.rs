@@ -4,6 +4,7 @@ mod command;
 mod counts;
 mod lab;
 mod matrix;
+mod only_on;
 mod steps;
 
 pub use command::{TestArgs, main};
