@@ -1,5 +1,7 @@
 //! Pins of pages of a file, compared with the load's log: refused for writes, and waiting for a lock or for writeback.
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs;
 
 use super::counts::{NOTHING_LOST, assert_counts};
@@ -96,6 +98,7 @@ fn a_killed_load_ends_what_its_pin_waits_for() {
         skip!("this kernel migrates no page of ZONE_MOVABLE");
     }
     let daemon = Daemon::start(&[]);
+    let before = loop_devices();
     for scenario in ["locked", "writeback"] {
         let mut child = spawn(&[scenario, "--device", VFIO_DEVICE, "--stall-for", "1h"]);
         let in_flight = || daemon.metrics().total("pinwatch_pins_in_flight");
@@ -103,11 +106,8 @@ fn a_killed_load_ends_what_its_pin_waits_for() {
         child.kill().expect("it runs");
         assert!(!child.wait().expect("a child").success());
         wait_until("no pin in flight", PATIENCE, || in_flight() == 0.0);
-        wait_until("no loop device", PATIENCE, || {
-            let devices = fs::read_dir("/sys/block").expect("sysfs");
-            devices
-                .flatten()
-                .all(|device| !device.path().join("loop/backing_file").exists())
+        wait_until("no loop device of the load", PATIENCE, || {
+            loop_devices() == before
         });
     }
 }
@@ -151,4 +151,11 @@ fn assert_waited(daemon: &Daemon, tail: Tail, log: &LoadLog) {
     let migrating = 1e9 * metrics.sum("pinwatch_pin_phase_seconds_total", "phase=\"migrate\"");
     println!("{migrating} ns in the migration, {duration} in the pin, {of_call} in the call");
     assert!(migrating > 0.5 * of_call as f64 && migrating <= duration as f64);
+}
+
+/// Loop devices that have a file.
+fn loop_devices() -> BTreeSet<OsString> {
+    let devices = fs::read_dir("/sys/block").expect("sysfs").flatten();
+    let with_file = devices.filter(|device| device.path().join("loop/backing_file").exists());
+    with_file.map(|device| device.file_name()).collect()
 }
