@@ -1,8 +1,9 @@
 //! Weak pins: who holds a folio that is in the way of a migration.
 //!
-//! A hash map has the folios of weak pins that lie where a long-term pin may not leave them. A folio leaves the map at the
-//! release after which it is not pinned any more, whoever releases it. So pins of other kinds neither end a weak pin
-//! nor begin one. This measurement is off by default, so other pins pay nothing for it.
+//! A hash map has the folios of weak pins that lie where a long-term pin may not leave them. A release does not show
+//! whose pin it ends, so a folio leaves the map when nobody pins it any more. If a pin of another kind overlaps the end
+//! of a weak pin, the weak pin seems to last until that ends. This measurement is off by default, so other pins pay
+//! nothing for it.
 
 use aya_ebpf::cty::c_void;
 use aya_ebpf::helpers::bpf_loop;

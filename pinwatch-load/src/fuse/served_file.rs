@@ -107,7 +107,8 @@ impl ServedFile {
         is_done
     }
 
-    /// From now on, what is written stays under writeback. Waits for the first write.
+    /// Writes pages and holds the answers back, so that the pages stay under writeback. Returns once the kernel has sent
+    /// the first write.
     pub fn hold_writes(
         &self,
         write: impl FnOnce() -> nix::Result<()>,

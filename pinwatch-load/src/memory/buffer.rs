@@ -64,10 +64,7 @@ impl Buffer {
         };
         Ok(Self {
             _delay,
-            map,
-            memfd: None,
-            served: None,
-            on_disk: None,
+            ..Self::of(map)
         })
     }
 
@@ -84,11 +81,8 @@ impl Buffer {
         fcntl(&memfd, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SHRINK))?;
         let map = written(map(&memfd).context("cannot map a memfd")?);
         Ok(Self {
-            _delay: None,
-            map,
             memfd: Some(memfd),
-            served: None,
-            on_disk: None,
+            ..Self::of(map)
         })
     }
 
@@ -97,11 +91,8 @@ impl Buffer {
         let map = Mapping::shared(&served.file, pages).context("cannot map the served file")?;
         map.read_pages();
         Ok(Self {
-            _delay: None,
-            map,
-            memfd: None,
             served: Some(served),
-            on_disk: None,
+            ..Self::of(map)
         })
     }
 
@@ -110,11 +101,9 @@ impl Buffer {
         let map = Mapping::shared(&file, pages).context("cannot map the file on the disk")?;
         map.read_pages();
         Ok(Self {
-            _delay: None,
-            map,
-            memfd: None,
             served: Some(served),
             on_disk: Some(file),
+            ..Self::of(map)
         })
     }
 
@@ -124,11 +113,18 @@ impl Buffer {
         map.read_pages();
         Ok(Self {
             _delay: Some(Delay::HugeFile(Truncation::after(stall_for, file))),
+            ..Self::of(map)
+        })
+    }
+
+    fn of(map: Mapping) -> Self {
+        Self {
+            _delay: None,
             map,
             memfd: None,
             served: None,
             on_disk: None,
-        })
+        }
     }
 }
 

@@ -143,7 +143,7 @@ impl Stall {
                 };
                 // SAFETY: the range is registered, and its pages are missing. The kernel reads and writes `zero`.
                 let _ = unsafe { uffdio_zeropage(uffd.as_raw_fd(), &mut zero) };
-                // Closed: an error is what it waits for.
+                // The range stays registered until the other end, which sends nothing, is dropped.
                 let _ = is_registered.recv();
             }
             let mut range = range;

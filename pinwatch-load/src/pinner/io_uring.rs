@@ -45,7 +45,7 @@ impl Ring {
         Ok(())
     }
 
-    /// Releases what is registered, if anything is.
+    /// Unregisters the buffers, if there are any.
     pub fn unregister(&mut self) -> io::Result<()> {
         match std::mem::take(&mut self.registered) {
             true => self.ring.submitter().unregister_buffers(),

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use pinwatch_common::blocker::{
     BLOCKERS, Blocker, HOLD_NAMES, MAPPED_MAX, MEMORY_NAMES, PLACES, blockers,
 };
+use pinwatch_common::fold::HoldCells;
 use pinwatch_common::hold::HOLD_EDGES_NS;
 use pinwatch_common::record::{Pin, ZONES};
 use serde::{Deserialize, Serialize};
@@ -126,28 +127,36 @@ pub struct Blockers {
     pub cut_off: u64,
 }
 
-/// Folios by what held them and by memory, with their holds.
+/// Folios by what held them and by memory, with their holds; without combinations that had none.
 #[must_use]
 pub fn summary(state: &State) -> Vec<Blockers> {
-    let number = |names: &[&str], name: &str| names.iter().position(|other| *other == name);
-    let row = |(kind, memory, folios)| {
-        let (hold, of) = (number(&HOLD_NAMES, kind)?, number(&MEMORY_NAMES, memory)?);
-        let holds = &state.cells.holds[hold][of];
-        let watched = bounded::sum(holds.buckets.iter().copied()).saturating_add(holds.cut_off);
-        let mut below = 0_u64;
-        let half = holds.buckets.iter().position(|holds| {
-            below = below.saturating_add(*holds);
-            watched > 0 && below >= watched.div_ceil(2)
-        });
-        Some(Blockers {
-            kind: kind.to_owned(),
-            memory: memory.to_owned(),
-            folios,
-            held_p50_ns: half.and_then(|bucket| HOLD_EDGES_NS.get(bucket).copied()),
+    let cells = &state.cells;
+    let kinds = HOLD_NAMES.iter().zip(&cells.blockers.holds);
+    let kinds = kinds.zip(&cells.holds);
+    let rows = kinds.flat_map(|((kind, folios), holds)| {
+        let memories = MEMORY_NAMES.iter().zip(folios).zip(holds);
+        let seen = memories.filter(|((_, folios), _)| **folios > 0);
+        seen.map(move |((memory, folios), holds)| Blockers {
+            kind: (*kind).to_owned(),
+            memory: (*memory).to_owned(),
+            folios: *folios,
+            held_p50_ns: median_ns(holds),
             cut_off: holds.cut_off,
         })
-    };
-    blocker_holds(state).filter_map(row).collect()
+    });
+    rows.collect()
+}
+
+/// Edge of the histogram up to which half of the watched folios were held.
+fn median_ns(holds: &HoldCells) -> Option<u64> {
+    let ended = bounded::sum(holds.buckets.iter().copied());
+    let half = ended.saturating_add(holds.cut_off).div_ceil(2).max(1);
+    let mut below = 0_u64;
+    let bucket = holds.buckets.iter().position(|holds| {
+        below = below.saturating_add(*holds);
+        below >= half
+    });
+    HOLD_EDGES_NS.get(bucket?).copied()
 }
 
 /// Folios by zone and type of pageblock, without places that had none.

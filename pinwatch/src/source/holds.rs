@@ -96,8 +96,8 @@ impl HoldTimer {
     }
 }
 
-/// Period of the timer when the newest hold has this age: at most 1/32 of it, and a power of two of
-/// [`WATCH_PERIOD_NS`], so that it rarely changes.
+/// Period of the timer for the age of the newest hold: at most 1/32 of the age. It is [`WATCH_PERIOD_NS`] times a power of
+/// two, so it rarely changes.
 fn period(age_ns: u64) -> u64 {
     let share = (age_ns >> WATCH_SHARE).clamp(WATCH_PERIOD_NS, LONGEST_NS) / WATCH_PERIOD_NS;
     (1 << share.ilog2()) * WATCH_PERIOD_NS

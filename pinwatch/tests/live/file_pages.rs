@@ -6,7 +6,7 @@ use std::fs;
 
 use super::counts::{NOTHING_LOST, assert_counts};
 use super::daemon::Daemon;
-use super::load::{Kernel, LoadLog, kernel, load, moves_pages, spawn};
+use super::load::{Kernel, kernel, load, moves_pages, spawn};
 use super::scenarios::VFIO_DEVICE;
 use super::wait::{PATIENCE, wait_until};
 use super::watchers::Tail;
@@ -74,10 +74,7 @@ fn a_migration_waits_for_a_locked_page() {
     if !moves_pages() {
         skip!("this kernel migrates no page of ZONE_MOVABLE");
     }
-    let daemon = Daemon::start(&[]);
-    let tail = Tail::start(&["--connect", "--origin", "vfio"]);
-    let log = load(&waiting("locked"));
-    assert_waited(&daemon, tail, &log);
+    assert_waits_for("locked");
 }
 
 #[test]
@@ -85,10 +82,7 @@ fn a_migration_waits_for_writeback() {
     if !moves_pages() {
         skip!("this kernel migrates no page of ZONE_MOVABLE");
     }
-    let daemon = Daemon::start(&[]);
-    let tail = Tail::start(&["--connect", "--origin", "vfio"]);
-    let log = load(&waiting("writeback"));
-    assert_waited(&daemon, tail, &log);
+    assert_waits_for("writeback");
 }
 
 /// The load serves the file whose page its own pin waits for. It ends all the same, and so does its loop device.
@@ -112,11 +106,11 @@ fn a_killed_load_ends_what_its_pin_waits_for() {
     }
 }
 
-fn waiting(scenario: &'static str) -> [&'static str; 5] {
-    [scenario, "--device", VFIO_DEVICE, "--stall-for", "2s"]
-}
-
-fn assert_waited(daemon: &Daemon, tail: Tail, log: &LoadLog) {
+/// Makes the pin of a scenario that waits for two seconds, and compares it with the log.
+fn assert_waits_for(scenario: &str) {
+    let daemon = Daemon::start(&[]);
+    let tail = Tail::start(&["--connect", "--origin", "vfio"]);
+    let log = load(&[scenario, "--device", VFIO_DEVICE, "--stall-for", "2s"]);
     let [call] = &log.pins[..] else {
         panic!("{:?}", log.pins)
     };

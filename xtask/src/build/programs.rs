@@ -82,7 +82,7 @@ pub fn own_tests() -> Command {
     cargo
 }
 
-/// Fails if the compiler or clippy warns about a crate. Cargo repeats the warnings about what it has compiled before.
+/// Fails if the compiler or clippy has a warning. Cargo prints the warnings of crates that are already compiled again.
 pub fn lint() -> Result<()> {
     let [mut host, mut guest, mut own] = [tests(), tests(), own_tests()];
     host.arg("--all-targets");
@@ -184,7 +184,7 @@ fn made<const N: usize>(cargo: &mut Command, names: [&str; N]) -> Result<[PathBu
         .with_context(|| format!("cargo did not build all of {}", names.join(", ")))
 }
 
-/// Runs cargo, and returns what it reports in JSON.
+/// Runs cargo and returns its JSON messages.
 fn messages(cargo: &mut Command) -> Result<Vec<Value>> {
     let mut build = cargo
         .stdout(Stdio::piped())
