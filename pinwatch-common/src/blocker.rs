@@ -61,12 +61,6 @@ pub const MEMORY_NAMES: [&str; MEMORIES] = ["hugetlb", "thp", "anon", "other", "
 /// Maximum number of blockers that are inspected per pin.
 pub const BLOCKERS: usize = 4;
 
-/// Number of values of [`Blocker::zone`] and [`Blocker::pageblock`].
-pub const PLACES: usize = 8;
-
-/// [`Blocker::zone`] or [`Blocker::pageblock`] that could not be read. No kernel has that many.
-pub const UNKNOWN_PLACE: u8 = 7;
-
 /// Highest [`Blocker::mapped`], which stands for all larger numbers too.
 pub const MAPPED_MAX: u8 = 15;
 
@@ -77,9 +71,9 @@ pub struct Blocker {
     pub hold: u8,
     /// A [`Memory`].
     pub memory: u8,
-    /// `enum zone_type`, or [`UNKNOWN_PLACE`].
+    /// As [`Place::zone`](crate::place::Place::zone).
     pub zone: u8,
-    /// `enum migratetype` of its pageblock, or [`UNKNOWN_PLACE`].
+    /// As [`Place::pageblock`](crate::place::Place::pageblock).
     pub pageblock: u8,
     /// Number of its mappings, at most [`MAPPED_MAX`]. 0 also where it cannot be read.
     pub mapped: u8,
@@ -144,6 +138,7 @@ mod tests {
     extern crate std;
 
     use super::*;
+    use crate::place::PLACES;
     use proptest::prelude::*;
     use std::vec::Vec;
 

@@ -209,7 +209,7 @@ pub fn outcome(byte: u8) -> PassOutcome {
 /// `Nothing`.
 pub const FAILURES: usize = (PASS_OUTCOMES - 1) * ERRNOS;
 
-/// Index of a failed pin in [`OriginCells::failures`](crate::fold::OriginCells::failures).
+/// Index of a failed pin in [`OriginCells::failures`](crate::cells::OriginCells::failures).
 #[inline(always)]
 #[must_use]
 pub fn failure_index(pin: &Pin) -> usize {
@@ -219,7 +219,7 @@ pub fn failure_index(pin: &Pin) -> usize {
     row * ERRNOS + class_of(pin.returned)
 }
 
-/// Cause of the failures at one index of [`OriginCells::failures`](crate::fold::OriginCells::failures).
+/// Cause of the failures at one index of [`OriginCells::failures`](crate::cells::OriginCells::failures).
 #[must_use]
 pub fn cause_at(index: usize) -> Cause {
     let errno = ERRNO_CLASSES.get(index % ERRNOS).map(|(_, name)| *name);

@@ -3,281 +3,25 @@
 //! The BPF programs and the daemon call the same functions on the same cells. The BPF verifier must see
 //! a check of every index. If LLVM might remove it, the index goes through `verifier_hint::opaque`.
 
-use bytemuck::{Pod, Zeroable};
-
-use crate::blocker::{BLOCKER_BITS, BLOCKERS, Blocker, HOLDS, MEMORIES, PLACES};
-use crate::cause::{FAILURES, failure_index};
-use crate::histogram::{DURATION_BUCKETS, PASS_BUCKETS, duration_bucket, pass_bucket};
-use crate::hold::{HOLD_BUCKETS, HoldOutcome, HoldRecord, hold_bucket};
-use crate::loss::LOSSES;
+use crate::blocker::{BLOCKER_BITS, BLOCKERS, Blocker};
+use crate::cause::failure_index;
+use crate::cells::{
+    Add, AllHoldCells, Alone, BlockerCells, DurationCells, PinCells, PlainCells, WeakCells,
+};
+use crate::histogram::{duration_bucket, pass_bucket};
+use crate::hold::{HoldOutcome, HoldRecord, hold_bucket};
 use crate::origin::origin_index;
-use crate::record::{ISOLATES, ORIGINS, PHASES, Phase, Pin, ZONES};
+use crate::place::{Place, PlaceCells};
+use crate::record::{ISOLATES, ORIGINS, PHASES, Pin};
 use crate::verifier_hint::opaque;
-use crate::weak::{WEAK_ORIGINS, weak_origin_index};
-
-/// Histogram of durations. The number of durations is the sum of the buckets.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
-pub struct DurationCells {
-    /// Sum of all durations in nanoseconds.
-    pub sum_ns: u64,
-    /// By [`duration_bucket`].
-    pub buckets: [u64; DURATION_BUCKETS],
-}
-
-/// Histogram of passes per pin. The number of pins is the sum of the buckets.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
-pub struct PassCells {
-    /// Passes of all pins.
-    pub sum: u64,
-    /// By [`pass_bucket`].
-    pub buckets: [u64; PASS_BUCKETS],
-}
-
-/// Statistics of plain pins: see [`Plain`].
-///
-/// The accessors of [`OriginCells`] and [`PinCells`] include these cells in their sums, so that a
-/// plain pin adds to few cells. Cells only grow, so the sums do too.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
-struct PlainCells {
-    /// Number of pins by passes (0 or 1), then by write access (without, with).
-    pins: [[u64; 2]; 2],
-    pages: u64,
-    gup_ns: u64,
-    collect_ns: u64,
-}
-
-/// Statistics of one origin. The number of pins is the sum of either histogram's buckets.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
-pub struct OriginCells {
-    plain: PlainCells,
-    /// Number of all pins by [`duration_bucket`].
-    pub durations: [u64; DURATION_BUCKETS],
-    /// Only of pins that are not plain.
-    duration_ns: u64,
-    /// Only of pins that are not plain.
-    passes: PassCells,
-    /// Failed pins by [`failure_index`].
-    pub failures: [u64; FAILURES],
-}
-
-/// Statistics of pins on one CPU. The return programs of all pins write them, as [`Add`] describes.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
-pub struct PinCells {
-    /// By [`Origin`](crate::record::Origin).
-    pub origins: [OriginCells; ORIGINS],
-    /// Sampled returned pages by `enum zone_type`.
-    pub zones: [u64; ZONES],
-    // These four only of pins that are not plain: their accessors add the others.
-    requested: u64,
-    returned: u64,
-    writes: u64,
-    /// By [`Phase`].
-    phase_ns: [u64; PHASES],
-    /// As [`Pin::unpinnable`].
-    pub unpinnable: u64,
-    /// As [`Pin::migrate_calls`].
-    pub migrate_calls: u64,
-    /// As [`Pin::moved`].
-    pub moved: u64,
-    /// As [`Pin::failed`].
-    pub failed: u64,
-    /// As [`Pin::repinned`].
-    pub repinned: u64,
-    /// As [`Pin::drains`].
-    pub drains: u64,
-    /// By [`Isolate`](crate::record::Isolate).
-    pub isolate_failures: [u64; ISOLATES],
-}
-
-impl OriginCells {
-    /// Sum of the durations of all pins, in nanoseconds.
-    #[must_use]
-    pub fn duration_ns(&self) -> u64 {
-        let PlainCells {
-            gup_ns, collect_ns, ..
-        } = self.plain;
-        gup_ns
-            .wrapping_add(collect_ns)
-            .wrapping_add(self.duration_ns)
-    }
-
-    /// Histogram of the passes of all pins.
-    #[must_use]
-    pub fn passes(&self) -> PassCells {
-        let mut passes = self.passes;
-        for (n, [reads, writes]) in (0..).zip(self.plain.pins) {
-            let pins = reads.wrapping_add(writes);
-            Alone::add(&mut passes.sum, pins.wrapping_mul(n.into()));
-            Alone::add(&mut passes.buckets[pass_bucket(n)], pins);
-        }
-        passes
-    }
-}
-
-impl PinCells {
-    /// Same statistics with the cells of plain pins added to the others and zeroed. Makes two folds of
-    /// the same pins comparable: they may count different pins as plain, to save cost.
-    #[must_use]
-    pub fn merged(&self) -> Self {
-        let mut merged = *self;
-        merged.requested = self.requested();
-        merged.returned = self.returned();
-        merged.writes = self.writes();
-        merged.phase_ns = self.phase_ns();
-        for origin in &mut merged.origins {
-            (origin.duration_ns, origin.passes) = (origin.duration_ns(), origin.passes());
-            origin.plain = PlainCells::zeroed();
-        }
-        merged
-    }
-
-    /// Adds a figure of the plain pins of every origin to `rest`.
-    fn with_plain(&self, rest: u64, plain: fn(&PlainCells) -> u64) -> u64 {
-        let origins = self.origins.iter().map(|origin| plain(&origin.plain));
-        origins.fold(rest, u64::wrapping_add)
-    }
-
-    /// Base pages that all pins asked for.
-    #[must_use]
-    pub fn requested(&self) -> u64 {
-        self.with_plain(self.requested, |plain| plain.pages)
-    }
-
-    /// Base pages that all pins returned.
-    #[must_use]
-    pub fn returned(&self) -> u64 {
-        self.with_plain(self.returned, |plain| plain.pages)
-    }
-
-    /// Number of pins that asked for write access.
-    #[must_use]
-    pub fn writes(&self) -> u64 {
-        self.with_plain(self.writes, |plain| {
-            plain.pins[0][1].wrapping_add(plain.pins[1][1])
-        })
-    }
-
-    /// Nanoseconds that all pins spent in each [`Phase`].
-    #[must_use]
-    pub fn phase_ns(&self) -> [u64; PHASES] {
-        let mut phase_ns = self.phase_ns;
-        let gup = &mut phase_ns[Phase::Gup as usize];
-        *gup = self.with_plain(*gup, |plain| plain.gup_ns);
-        let collect = &mut phase_ns[Phase::Collect as usize];
-        *collect = self.with_plain(*collect, |plain| plain.collect_ns);
-        phase_ns
-    }
-}
-
-/// Number of long-term calls of GUP-fast, by the way they were served.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
-pub struct FastCells {
-    /// Calls served without the slow path.
-    pub fast: u64,
-    /// Calls that took the slow path.
-    pub slow: u64,
-    /// Of the slow calls, those that returned a smaller count in place of the slow path's errno.
-    pub hidden: u64,
-}
-
-/// Number of blockers ([`crate::blocker`]), by their properties.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
-pub struct BlockerCells {
-    /// By [`Hold`](crate::blocker::Hold), then by [`Memory`](crate::blocker::Memory).
-    pub holds: [[u64; MEMORIES]; HOLDS],
-    /// By [`Blocker::zone`], then by [`Blocker::pageblock`].
-    pub places: [[u64; PLACES]; PLACES],
-}
-
-/// Holds of one kind of blocker ([`crate::hold`]).
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
-pub struct HoldCells {
-    /// Sum of the holds that ended, in nanoseconds.
-    pub sum_ns: u64,
-    /// Holds that ended, by [`hold_bucket`].
-    pub buckets: [u64; HOLD_BUCKETS],
-    /// As [`HoldOutcome::CutOff`].
-    pub cut_off: u64,
-    /// As [`HoldOutcome::NoRoom`].
-    pub no_room: u64,
-    /// As [`HoldOutcome::Unclear`].
-    pub unclear: u64,
-}
-
-/// Holds by [`Hold`](crate::blocker::Hold), then by [`Memory`](crate::blocker::Memory).
-pub type AllHoldCells = [[HoldCells; MEMORIES]; HOLDS];
-
-/// Weak pins ([`crate::weak`]).
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
-pub struct WeakCells {
-    /// Number of weak pins by [`weak_origin_index`], counted at their return.
-    pub pins: [u64; WEAK_ORIGINS],
-    /// Time from return to release of those that were released.
-    pub held: DurationCells,
-}
-
-/// Cells of one CPU.
-///
-/// While a program is preempted in the middle of an update, another program, or the same one in
-/// another task, can update the same cells. [`Add`] describes why no update is lost.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
-pub struct CpuCells {
-    /// Statistics of pins.
-    pub pins: PinCells,
-    /// Number of pins until the next sampled page. Not a statistic: a lost update changes only which
-    /// pin is sampled.
-    pub zone_gap: u64,
-    /// Durations of `migrate_pages`.
-    pub migrate: DurationCells,
-    /// Calls of GUP-fast.
-    pub fast: FastCells,
-    /// Folios that failed migrations left behind.
-    pub blockers: BlockerCells,
-    /// Registrations that RLIMIT_MEMLOCK refused, by [`Origin`](crate::record::Origin).
-    pub memlock_refusals: [u64; ORIGINS],
-    /// How long they were held.
-    pub holds: AllHoldCells,
-    /// Weak pins.
-    pub weak: WeakCells,
-    /// By [`Loss`](crate::loss::Loss).
-    pub losses: [u64; LOSSES],
-}
+use crate::weak::weak_origin_index;
 
 /// `FOLL_WRITE`, the only `FOLL_*` flag with the same value on all kernels.
 const FOLL_WRITE: u32 = 1;
 
-/// Way to add to a cell.
-///
-/// Where the kernel can preempt a BPF program, the BPF side adds by an atomic instruction.
-/// Elsewhere a program is the only writer of its CPU's cells while it runs.
-pub trait Add {
-    /// Adds `n` to `cell`. Wraps around.
-    fn add(cell: &mut u64, n: u64);
-}
-
-/// Plain addition, for a cell without a concurrent writer.
-pub struct Alone;
-
-impl Add for Alone {
-    #[inline(always)]
-    fn add(cell: &mut u64, n: u64) {
-        *cell = cell.wrapping_add(n);
-    }
-}
-
 /// Adds 1 to the cell at `index`, if there is one.
 #[inline(always)]
-fn count<A: Add, const N: usize>(cells: &mut [u64; N], index: usize) {
+pub(crate) fn count<A: Add, const N: usize>(cells: &mut [u64; N], index: usize) {
     if let Some(cell) = cells.get_mut(index) {
         A::add(cell, 1);
     }
@@ -343,18 +87,26 @@ pub fn count_memlock_refusal<A: Add>(refusals: &mut [u64; ORIGINS], origin: u8) 
 /// Adds a finished pin.
 #[inline(always)]
 pub fn fold_pin(cells: &mut PinCells, pin: &Pin) {
-    fold_zone::<Alone>(cells, pin.sampled_zone);
+    fold_sampled::<Alone>(&mut cells.places, pin.sampled_place);
     match Plain::of(pin) {
         Some(plain) => fold_plain::<Alone>(cells, plain),
         None => fold_eventful::<Alone>(cells, pin),
     }
 }
 
-/// Adds a pin's sampled page, given as in [`Pin::sampled_zone`].
+/// Adds a page at a place.
 #[inline(always)]
-pub fn fold_zone<A: Add>(cells: &mut PinCells, sampled_zone: u8) {
-    if sampled_zone != 0 {
-        count::<A, _>(&mut cells.zones, sampled_zone as usize - 1);
+fn fold_place<A: Add>(cells: &mut PlaceCells, place: Place) {
+    if let Some(pageblocks) = cells.get_mut(opaque(place.zone.into())) {
+        count::<A, _>(pageblocks, opaque(place.pageblock.into()));
+    }
+}
+
+/// Adds a sampled page, given as in [`Pin::sampled_place`].
+#[inline(always)]
+pub fn fold_sampled<A: Add>(cells: &mut PlaceCells, sampled_place: u8) {
+    if let Some(place) = Place::unpack(sampled_place) {
+        fold_place::<A>(cells, place);
     }
 }
 
@@ -457,9 +209,7 @@ fn fold_blocker<A: Add>(cells: &mut BlockerCells, blocker: Blocker) {
     if let Some(memories) = cells.holds.get_mut(opaque(hold.into())) {
         count::<A, _>(memories, opaque(memory.into()));
     }
-    if let Some(pageblocks) = cells.places.get_mut(opaque(zone.into())) {
-        count::<A, _>(pageblocks, opaque(pageblock.into()));
-    }
+    fold_place::<A>(&mut cells.places, Place { zone, pageblock });
 }
 
 /// Adds a hold that ended, or a folio that was not watched.
@@ -493,8 +243,9 @@ mod tests {
 
     use super::*;
     use crate::cause::{ERRNO_CLASSES, ERRNOS, cause, cause_at};
-    use crate::histogram::{PASS_EDGES, duration_upper_ns};
+    use crate::histogram::{DURATION_BUCKETS, PASS_EDGES, duration_upper_ns};
     use crate::record::CAUSES;
+    use bytemuck::Zeroable as _;
     use proptest::prelude::*;
     use std::vec::Vec;
 
@@ -521,11 +272,11 @@ mod tests {
             0..ORIGINS as u8,
             any::<u8>(),
             0..2u32,
-            0..=ZONES as u8,
+            any::<u8>(),
         );
         let pin =
             (size, inside).prop_map(|((duration_ns, passes, requested, returned), inside)| {
-                let (unpinnable, failed, migrate_ret, drains, origin, outcome, gup_flags, zone) =
+                let (unpinnable, failed, migrate_ret, drains, origin, outcome, gup_flags, place) =
                     inside;
                 Pin {
                     duration_ns,
@@ -539,7 +290,7 @@ mod tests {
                     origin,
                     gup_flags,
                     migrate_calls: drains,
-                    sampled_zone: zone,
+                    sampled_place: place,
                     outcome,
                     ..Pin::zeroed()
                 }
@@ -627,9 +378,12 @@ mod tests {
                 prop_assert_eq!(*ns, pins.iter().map(|pin| pin.phase_ns[phase]).sum::<u64>());
             }
             prop_assert_eq!(cells.writes(), sum(|pin| u64::from(pin.gup_flags == 1)));
-            for (zone, sampled) in cells.zones.iter().enumerate() {
-                let there = pins.iter().filter(|pin| usize::from(pin.sampled_zone) == zone + 1);
-                prop_assert_eq!(*sampled, there.count() as u64);
+            for (zone, pageblocks) in (0..).zip(cells.places) {
+                for (pageblock, sampled) in (0..).zip(pageblocks) {
+                    let place = Some(Place { zone, pageblock });
+                    let there = pins.iter().filter(|pin| Place::unpack(pin.sampled_place) == place);
+                    prop_assert_eq!(sampled, there.count() as u64);
+                }
             }
             for (n, origin) in cells.origins.iter().enumerate() {
                 let mine: Vec<_> = pins.iter().filter(|pin| pin.origin as usize == n).collect();
@@ -671,7 +425,7 @@ mod tests {
             let mut eventful = PinCells::zeroed();
             for pin in &pins {
                 fold_pin(&mut cells, pin);
-                fold_zone::<Alone>(&mut eventful, pin.sampled_zone);
+                fold_sampled::<Alone>(&mut eventful.places, pin.sampled_place);
                 fold_eventful::<Alone>(&mut eventful, pin);
             }
             prop_assert!(cells.merged() == eventful);

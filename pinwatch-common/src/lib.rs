@@ -12,6 +12,7 @@
 pub mod abi;
 pub mod blocker;
 pub mod cause;
+pub mod cells;
 pub mod event_filter;
 pub mod fold;
 pub mod histogram;
@@ -20,7 +21,9 @@ pub mod holder;
 pub mod limits;
 pub mod loss;
 pub mod origin;
+pub mod place;
 pub mod program_config;
 pub mod record;
+pub mod refusal;
 pub mod verifier_hint;
 pub mod weak;

@@ -19,14 +19,14 @@ pub const RING_BYTES: u32 = 1 << 20;
 /// pass before called `migrate_pages`: a pin that loops on isolation would fill the ring buffer.
 pub const RETRIES_REPORTED: u32 = 16;
 
-/// Number of pins to skip before the next pin with a sampled page: 0 to 31.
+/// Number of pins, or of migrations, to skip before the next one with a sampled page: 0 to 63.
 ///
-/// Derived from the time of a return, which no program controls, so that sampling cannot follow a
+/// Derived from the time, which no program controls, so that sampling cannot follow a
 /// pattern in a program's pins.
 #[inline(always)]
 #[must_use]
-pub const fn zone_gap(ns: u64) -> u64 {
-    ns.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 59
+pub const fn sample_gap(ns: u64) -> u64 {
+    ns.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58
 }
 
 /// Index of the slot set of a thread, from 0 to [`SLOT_SETS`]` - 1`.
@@ -46,10 +46,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn gaps_are_any_of_thirty_two_whatever_the_clocks_step() {
+    fn gaps_are_any_of_sixty_four_whatever_the_clocks_step() {
         for step in [1, 10, 41, 1000, 4_000_000] {
-            let mut counts = [0; 32];
-            (0..32_000).for_each(|n| counts[zone_gap(7 + n * step) as usize] += 1);
+            let mut counts = [0; 64];
+            (0..64_000).for_each(|n| counts[sample_gap(7 + n * step) as usize] += 1);
             let even = counts.iter().all(|count| (800..1200).contains(count));
             assert!(even, "{step}: {counts:?}");
         }

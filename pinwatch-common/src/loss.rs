@@ -17,14 +17,14 @@ pub enum Loss {
     SlotsFull = 3,
     /// Event that found the ring buffer full. Followers lose it; statistics include the pin.
     RingFull = 4,
-    /// Long-term call of GUP-fast whose return was not seen before its thread entered the next one.
+    /// Call of GUP-fast whose return was not seen before its thread entered the next one.
     FastStale = 5,
-    /// Long-term call of GUP-fast whose return was not seen before its thread exited.
+    /// Call of GUP-fast whose return was not seen before its thread exited.
     FastReaped = 6,
-    /// Long-term call of GUP-fast whose return was seen and whose entry was not, or found the table
+    /// Call of GUP-fast whose return was seen and whose entry was not, or found the table
     /// full. Counted by fexit only, as [`Self::ExitUnmatched`].
     FastUnmatched = 7,
-    /// Long-term call of GUP-fast that found the table of calls full.
+    /// Call of GUP-fast that found the table of calls full.
     FastFull = 8,
     /// Folio of a weak pin that found no room, or a weak pin with more pages than are looked at. They are never named as a
     /// holder.
@@ -42,7 +42,7 @@ pub const LOSSES: usize = 12;
 ///
 /// The kernel can skip such programs, and before 6.7 it does not count how often. The number of
 /// skipped runs is the probe's hits minus the program's runs.
-pub const PROBES: [&str; 29] = [
+pub const PROBES: [&str; 32] = [
     "pin_enter_kprobe",
     "pin_enter_kprobe_stack",
     "pin_exit_kretprobe",
@@ -50,6 +50,8 @@ pub const PROBES: [&str; 29] = [
     "memfd_exit_kretprobe",
     "fast_enter_kprobe",
     "fast_exit_kretprobe",
+    "fast_slow_kprobe",
+    "fast_slow_short_kprobe",
     "isolate_kprobe",
     "isolate_hugetlb_kprobe",
     "isolated_lru_kretprobe",
@@ -58,6 +60,7 @@ pub const PROBES: [&str; 29] = [
     "drain_kprobe",
     "drained_kretprobe",
     "migrate_start_kprobe",
+    "migrate_list_kprobe",
     "migrate_ret_kretprobe",
     "pass_nr_kprobe",
     "pass_pofs_kprobe",

@@ -42,7 +42,7 @@ pub struct ProgramConfig {
     pub user_regs: u32,
     /// Whether another task's programs can run while a program is preempted: one of `PREEMPTION_*`.
     pub preemption: u32,
-    /// 1 if long-term calls of GUP-fast are measured, else 0.
+    /// 1 if calls of GUP-fast are measured, else 0.
     pub fast_path: u32,
     /// 1 if `nr_entries_offset` is known and kernel lockdown allows reading memory, else 0.
     pub reads_nr_entries: u32,
@@ -65,8 +65,12 @@ pub struct ProgramConfig {
     pub zone_movable: u32,
     /// Number of `MIGRATE_CMA`; a number that no pageblock has if the kernel has no CMA.
     pub pageblock_cma: u32,
-    /// Always 0.
-    pub reserved: u32,
+    /// Value of `FOLL_FAST_ONLY`: calls of GUP-fast that never take the slow path, some of them in an NMI.
+    pub foll_fast_only: u32,
+    /// 1 if the places of unpinnable pages are sampled, else 0.
+    pub samples_unpinnable: u32,
+    /// 1 if the return of `migrate_pages` shows the folios that it left, else 0.
+    pub blockers_at_return: u32,
     /// Offset in bytes of `compound_head` in `struct page`, from 7.1 on `compound_info`.
     pub compound_offset: u64,
 }

@@ -124,9 +124,6 @@ pub const ISOLATES: usize = 3;
 /// Label values of [`Isolate`], by discriminant.
 pub const ISOLATE_NAMES: [&str; ISOLATES] = ["lru", "hugetlb", "movable_ops"];
 
-/// Maximum number of memory zones: a page's flags have at most three bits for its zone.
-pub const ZONES: usize = 8;
-
 /// One long-term pin: one call of the slow path or of `memfd_pin_folios`, from entry to return.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
@@ -174,10 +171,10 @@ pub struct Pin {
     pub gup_flags: u32,
     /// An [`Origin`], or for [`Origin::Other`] the type of an ioctl: see [`crate::origin::ioctl_type`].
     pub origin: u8,
-    /// 1 + zone (`enum zone_type`) of one random returned page; 0 if none was sampled.
-    pub sampled_zone: u8,
-    /// [`ENDED`] after the return. An event with 0 reports the beginning of a retry, one with
-    /// [`HOLD`](crate::hold::HOLD) is no pin. In a slot also [`ENTERED`].
+    /// Packed [`Place`](crate::place::Place) of one random returned page; 0 if none was sampled.
+    pub sampled_place: u8,
+    /// [`ENDED`] after the return. An event with 0 reports the beginning of a retry. One with
+    /// [`HOLD`](crate::hold::HOLD) or [`REFUSAL`](crate::refusal::REFUSAL) is no pin. In a slot also [`ENTERED`].
     pub ended: u8,
     /// [`PassOutcome`](crate::cause::PassOutcome) of the running or last pass, and
     /// [`MIGRATED`](crate::cause::MIGRATED).

@@ -5,6 +5,7 @@ use pinwatch_common::hold::HoldRecord;
 use pinwatch_common::limits::RING_BYTES;
 use pinwatch_common::loss::Loss;
 use pinwatch_common::record::{Pin, PinEvent};
+use pinwatch_common::refusal::Refusal;
 
 use crate::kernel;
 use crate::maps::{EVENTS, event_filter, has_followers, lose};
@@ -45,6 +46,14 @@ pub fn send_retry(pin: &Pin) {
 pub fn send_hold(hold: &HoldRecord) {
     if has_followers() {
         send(&hold.event().pin, [0; 2]);
+    }
+}
+
+/// Sends a refusal. User space selects the followers that want it.
+#[inline(always)]
+pub fn send_refusal(refusal: &Refusal) {
+    if has_followers() {
+        send(&refusal.pin(), kernel::comm());
     }
 }
 

@@ -1,10 +1,10 @@
-//! Long-term calls of GUP-fast, which pins pages without `mmap_lock` and calls the slow path for the
+//! Calls of GUP-fast, which pins pages without `mmap_lock` and calls the slow path for the
 //! rest.
 //!
 //! A hash map holds the calls in flight. This measurement is off by default, so other pins pay nothing
 //! for the map.
 
-use pinwatch_common::fold::Add as _;
+use pinwatch_common::cells::Add as _;
 use pinwatch_common::loss::Loss;
 use pinwatch_common::record::Call;
 
@@ -19,6 +19,8 @@ const FAILURE: u64 = 2;
 const ENTERED: u64 = 4;
 /// Bit: the first of two return programs has run.
 const RETURNED: u64 = 8;
+/// Bit: the call makes a short-term pin.
+const SHORT_TERM: u64 = 16;
 
 /// Call of a thread. Only the thread itself adds, changes and removes it.
 #[inline(always)]
@@ -27,19 +29,39 @@ fn find(tid: u32) -> Option<&'static mut FastCall> {
     FAST.get_ptr_mut(tid).map(|call| unsafe { &mut *call })
 }
 
+/// Whether calls with these flags are measured. Those that never take the slow path are not: some are made in
+/// an NMI, where the running thread may be inside another call.
+#[inline(always)]
+pub fn is_measured(gup_flags: u32) -> bool {
+    kernel::is_longterm(gup_flags) || kernel::may_take_slow_path(gup_flags)
+}
+
+/// Bits of a call with these flags.
+#[inline(always)]
+fn bits_of(gup_flags: u32) -> u64 {
+    if kernel::is_longterm(gup_flags) {
+        0
+    } else {
+        SHORT_TERM
+    }
+}
+
 /// Begins a call. `HAS_TWIN`: [`enter_second`] follows.
 #[inline(always)]
-pub fn enter<const HAS_TWIN: bool>(call: Call) {
-    begin(kernel::tid(), call, if HAS_TWIN { ENTERED } else { 0 });
+pub fn enter<const HAS_TWIN: bool>(call: Call, gup_flags: u32) {
+    let entered = if HAS_TWIN { ENTERED } else { 0 };
+    begin(kernel::tid(), call, bits_of(gup_flags) | entered);
 }
 
 /// Begins a call in the second program at an entry, if the kernel skipped the first.
 #[inline(always)]
-pub fn enter_second(call: Call) {
-    let tid = kernel::tid();
+pub fn enter_second(call: Call, gup_flags: u32) {
+    let (tid, bits) = (kernel::tid(), bits_of(gup_flags));
     match find(tid) {
-        Some(of_first) if of_first.seen == ENTERED && of_first.call == call => of_first.seen = 0,
-        _ => begin(tid, call, 0),
+        Some(of_first) if of_first.seen == bits | ENTERED && of_first.call == call => {
+            of_first.seen = bits;
+        }
+        _ => begin(tid, call, bits),
     }
 }
 
@@ -52,18 +74,6 @@ fn begin(tid: u32, call: Call, seen: u64) {
     }
     if FAST.insert(tid, FastCall { call, seen }, 0).is_err() {
         lose(Loss::FastFull);
-    }
-}
-
-/// Drops a call whose return was missed, as [`crate::lifecycle::forget_returned`] does for pins.
-#[inline(always)]
-pub fn forget_returned(frame: u64) {
-    let tid = kernel::tid();
-    if let Some(call) = find(tid)
-        && call.call.frame <= frame
-    {
-        let _ = FAST.remove(tid);
-        lose(Loss::FastStale);
     }
 }
 
@@ -127,11 +137,13 @@ pub fn exit_second(call: Call, ret: i32) {
 fn fold(seen: u64, ret: i32) {
     let Some(cells) = cells() else { return };
     let fast = &mut cells.fast;
-    if seen & SLOW_PATH == 0 {
-        Shared::add(&mut fast.fast, 1);
-    } else {
-        Shared::add(&mut fast.slow, 1);
-    }
+    let calls = match seen & (SLOW_PATH | SHORT_TERM) {
+        0 => &mut fast.fast,
+        SLOW_PATH => &mut fast.slow,
+        SHORT_TERM => &mut fast.short_fast,
+        _ => &mut fast.short_slow,
+    };
+    Shared::add(calls, 1);
     if seen & FAILURE != 0 && ret >= 0 {
         Shared::add(&mut fast.hidden, 1);
     }

@@ -151,33 +151,6 @@ pub fn nr_entries(pofs: u64) -> u64 {
     unsafe { bpf_probe_read_kernel(at) }.unwrap_or_default()
 }
 
-/// 1 + zone of one random page or folio of an array; 0 if it cannot be read.
-///
-/// `pages` returns the array's address and length; `random` selects the entry. `pages` may read
-/// memory, so under lockdown the verifier must see that it is not called.
-#[inline(always)]
-pub fn sample_zone(pages: impl FnOnce() -> (u64, u64), random: u64) -> u8 {
-    let mask = config!(zone_mask);
-    if mask == 0 {
-        return 0;
-    }
-    let (array, count) = pages();
-    if count == 0 {
-        return 0;
-    }
-    let at = array.wrapping_add(random % count * size_of::<u64>() as u64) as *const u64;
-    // SAFETY: the helper checks the address and handles faults.
-    let Ok(page) = (unsafe { bpf_probe_read_kernel(at) }) else {
-        return 0;
-    };
-    let flags = page.wrapping_add(config!(page_flags_offset)) as *const u64;
-    // SAFETY: the helper checks the address and handles faults.
-    match unsafe { bpf_probe_read_kernel(flags) } {
-        Ok(flags) => ((flags >> (config!(zone_shift) & 63)) as u8 & mask as u8) + 1,
-        Err(_) => 0,
-    }
-}
-
 /// Argument `n` of a trampoline's function, of any type. The verifier lets no program read an
 /// argument that points to a pointer.
 #[inline(always)]
@@ -225,6 +198,25 @@ pub fn can_disable_preemption() -> bool {
 #[inline(always)]
 pub fn frame(ctx: &impl EbpfContext) -> u64 {
     ctx.as_ptr() as u64
+}
+
+/// Whether a call of GUP-fast with these flags can take the slow path. False if that is unknown.
+#[inline(always)]
+pub fn may_take_slow_path(gup_flags: u32) -> bool {
+    let fast_only = config!(foll_fast_only);
+    fast_only != 0 && gup_flags & fast_only == 0
+}
+
+/// Whether the places of unpinnable pages are sampled.
+#[inline(always)]
+pub fn samples_unpinnable() -> bool {
+    config!(samples_unpinnable) != 0
+}
+
+/// Whether the return of `migrate_pages` shows the folios that it left.
+#[inline(always)]
+pub fn shows_blockers_at_return() -> bool {
+    config!(blockers_at_return) != 0
 }
 
 /// Whether calls of GUP-fast are measured.

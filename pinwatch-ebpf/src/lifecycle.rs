@@ -3,16 +3,15 @@
 use aya_ebpf::EbpfContext;
 use aya_ebpf::programs::FExitContext;
 use aya_log_ebpf::{debug, warn};
-use pinwatch_common::fold::{
-    Alone, CpuCells, PinCells, Plain, fold_eventful, fold_plain, fold_zone,
-};
-use pinwatch_common::limits::zone_gap;
+use pinwatch_common::cells::{Alone, CpuCells, PinCells};
+use pinwatch_common::fold::{Plain, fold_eventful, fold_plain, fold_sampled};
+use pinwatch_common::limits::sample_gap;
 use pinwatch_common::loss::Loss;
 use pinwatch_common::record::{ENDED, ENTERED, Flight, ONE_PASS, Phase};
 
 use crate::event;
 use crate::gup_fast;
-use crate::kernel::{self, Thread};
+use crate::kernel::{self, Thread, folio};
 use crate::maps::{Shared, cells, has_followers, lose};
 use crate::preemption;
 use crate::slot::{self, Claim, Held};
@@ -57,7 +56,6 @@ fn begin<const HAS_TWIN: bool>(
     fill: impl FnOnce(&mut Flight),
 ) {
     let tid = thread.tid();
-    gup_fast::slow_path_taken(tid);
     let mut slot = match slot::claim(tid) {
         Claim::New(slot) => slot,
         Claim::Own(slot) => {
@@ -222,7 +220,7 @@ fn end<const HAS_TWIN: bool>(
     let Some(cells) = cells() else { return };
     let returned = returned(&slot);
     if slot::progress(&slot) == ONE_PASS && is_complete(&slot, returned) && !has_followers() {
-        if is_sampled(&mut cells.zone_gap, now) {
+        if is_sampled(&mut cells.place_gap, now) {
             sample_page(&mut slot, cells, now, pages);
         }
         fold::<HAS_TWIN>(&mut cells.pins, plain(&slot, slot.mark_ns, now, 1));
@@ -254,19 +252,19 @@ fn is_complete(slot: &Flight, returned: i64) -> bool {
     returned == slot.pin.requested as i64
 }
 
-/// Whether to sample a page of this pin. Not of every pin: a sample costs half as much as the rest of
+/// Whether to sample a page of this pin or migration. Not of each: a sample costs about as much as the rest of
 /// the measurement.
 #[inline(always)]
-fn is_sampled(gap: &mut u64, now: u64) -> bool {
+pub fn is_sampled(gap: &mut u64, now: u64) -> bool {
     if *gap == 0 {
-        *gap = zone_gap(now);
+        *gap = sample_gap(now);
         return true;
     }
     *gap -= 1;
     false
 }
 
-/// Samples the zone of one of the pin's pages. A separate function: other pins, most of them, then have
+/// Samples the place of one of the pin's pages. A separate function: other pins, most of them, then have
 /// more registers.
 #[inline(never)]
 fn sample_page(
@@ -276,9 +274,9 @@ fn sample_page(
     pages: impl Fn(&Flight) -> Pages,
 ) {
     // The nanosecond of the return is random enough to select the page.
-    slot.pin.sampled_zone = kernel::sample_zone(|| pages(slot), now);
+    slot.pin.sampled_place = folio::sample_place(|| pages(slot), now);
     // Atomic everywhere: samples are rare, so the cost does not matter.
-    fold_zone::<Shared>(&mut cells.pins, slot.pin.sampled_zone);
+    fold_sampled::<Shared>(&mut cells.pins.places, slot.pin.sampled_place);
 }
 
 /// Contribution of a plain pin that no follower wants. Its pass, if it has one, began at `mark_ns`.
@@ -306,7 +304,7 @@ fn end_any<const HAS_TWIN: bool>(
 ) {
     let has_followers = has_followers();
     // Followers get a sampled page of every pin.
-    if returned > 0 && (is_sampled(&mut cells.zone_gap, now) || has_followers) {
+    if returned > 0 && (is_sampled(&mut cells.place_gap, now) || has_followers) {
         sample_page(&mut slot, cells, now, pages);
     }
     if returned < 0 {

@@ -14,6 +14,7 @@
 #![feature(asm_experimental_arch)]
 
 mod arch;
+mod blockers;
 mod event;
 mod gup_fast;
 mod kernel;
@@ -22,6 +23,7 @@ mod maps;
 mod preemption;
 mod probes;
 mod slot;
+mod unpinnable;
 mod watch;
 mod weak;
 

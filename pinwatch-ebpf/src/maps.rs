@@ -10,8 +10,8 @@ use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, RingBuf};
 use pinwatch_common::abi::ABI_VERSION;
+use pinwatch_common::cells::{Add, CpuCells};
 use pinwatch_common::event_filter::Listening;
-use pinwatch_common::fold::{Add, CpuCells};
 use pinwatch_common::hold::{WATCHES, Watch, Watching};
 use pinwatch_common::limits::{RING_BYTES, SLOT_SETS, SLOT_WAYS};
 use pinwatch_common::loss::{Loss, PROBES};
@@ -29,12 +29,12 @@ pub static SLOTS: Array<[Slot; SLOT_WAYS]> = Array::with_max_entries(SLOT_SETS, 
 #[map]
 pub static CELLS: Array<CpuCells> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// Long-term calls of GUP-fast in flight, by thread id: see [`crate::gup_fast`]. User space sets the
+/// Calls of GUP-fast in flight, by thread id: see [`crate::gup_fast`]. User space sets the
 /// number of entries if that measurement is on.
 #[map]
 pub static FAST: HashMap<u32, FastCall> = HashMap::with_max_entries(1, 0);
 
-/// Long-term call of GUP-fast in flight.
+/// Call of GUP-fast in flight.
 #[repr(C)]
 pub struct FastCall {
     pub call: Call,
@@ -112,7 +112,7 @@ static mut LISTENING: Listening = Listening::NOBODY;
 
 #[used]
 #[unsafe(no_mangle)]
-static PINWATCH_ABI_10: u32 = ABI_VERSION;
+static PINWATCH_ABI_11: u32 = ABI_VERSION;
 
 /// Whether a follower is connected.
 #[inline(always)]
@@ -160,8 +160,8 @@ pub fn cells() -> Option<&'static mut CpuCells> {
     let cells = CELLS.get_ptr_mut(kernel::cpu())?;
     // SAFETY: the entry of the running CPU, from which a program cannot migrate. Where programs
     // preempt each other, several such references exist. There the memory is accessed only by atomic
-    // instructions that are opaque to the compiler. The exception is `zone_gap`, for which any value
-    // is valid.
+    // instructions that are opaque to the compiler. The exceptions are the gaps between
+    // samples, for which any value is valid.
     Some(unsafe { &mut *cells })
 }
 

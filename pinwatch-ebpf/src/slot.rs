@@ -179,7 +179,7 @@ pub fn set_origin(slot: &mut Flight, origin: u8, ended: u8) {
 const ORIGIN: usize = offset_of!(Pin, origin);
 const _: () = assert!(
     ORIGIN.is_multiple_of(size_of::<u32>())
-        && offset_of!(Pin, sampled_zone) == ORIGIN + 1
+        && offset_of!(Pin, sampled_place) == ORIGIN + 1
         && offset_of!(Pin, ended) == ORIGIN + 2
         && offset_of!(Pin, outcome) == ORIGIN + 3
 );

@@ -7,7 +7,8 @@ use core::mem::MaybeUninit;
 
 use aya_ebpf::cty::c_void;
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
-use pinwatch_common::blocker::{Blocker, Hold, MAPPED_MAX, Memory, UNKNOWN_PLACE};
+use pinwatch_common::blocker::{Blocker, Hold, MAPPED_MAX, Memory};
+use pinwatch_common::place::{Place, UNKNOWN_PLACE};
 use pinwatch_common::verifier_hint::opaque;
 
 use super::PROGRAM_CONFIG;
@@ -279,6 +280,38 @@ fn is_hugetlb(folio: u64) -> u64 {
     let kind: u32 = read(folio.wrapping_add(layout!(folio.hugetlb)));
     let other = i64::from(kind & mask ^ layout!(folio.hugetlb_value));
     is_negative(other - 1)
+}
+
+/// Packed place of one random page or folio of an array; 0 if it cannot be read.
+///
+/// `pages` returns the array's address and length; `random` selects the entry. `pages` may read
+/// memory, so under lockdown the verifier must see that it is not called.
+#[inline(always)]
+pub fn sample_place(pages: impl FnOnce() -> (u64, u64), random: u64) -> u8 {
+    if config!(zone_mask) == 0 {
+        return 0;
+    }
+    let (array, count) = pages();
+    if count == 0 {
+        return 0;
+    }
+    // An entry that cannot be read is the address of no page.
+    place(address_in(array, (random % count) as u32)) as u8
+}
+
+/// Packed place of the page at this address; 0 if it cannot be read. A separate function: few pins get here.
+#[inline(never)]
+pub fn place(page: u64) -> u64 {
+    let flags = page.wrapping_add(config!(page_flags_offset)) as *const u64;
+    // SAFETY: the helper checks the address and handles faults.
+    let Ok(flags) = (unsafe { aya_ebpf::helpers::bpf_probe_read_kernel(flags) }) else {
+        return 0;
+    };
+    let place = Place {
+        zone: zone(flags),
+        pageblock: pageblock(page),
+    };
+    place.pack().into()
 }
 
 /// Zone of a page with these flags.

@@ -13,9 +13,11 @@ use pinwatch_common::fold::fold_migrate;
 use pinwatch_common::record::Phase;
 
 use super::programs::programs;
+use crate::blockers::left_behind;
 use crate::kernel;
 use crate::maps::{Shared, cells};
 use crate::slot::{self, Held, enter_phase};
+use crate::unpinnable;
 
 programs! {
     raw_tracepoint("mm_migrate_pages_start") migrate_start_tp(ctx) { start(ctx.arg(1)) }
@@ -24,7 +26,13 @@ programs! {
     }
     kprobe migrate_start_kprobe(ctx) {
         if let Some(reason) = ctx.arg(5) {
-            start(reason);
+            start_with_list(reason, || ctx.arg(0).unwrap_or_default());
+        }
+    }
+    /// Where no other hook shows the list.
+    kprobe migrate_list_kprobe(ctx) {
+        if ctx.arg(5).is_some_and(|reason| migrating(reason).is_some()) {
+            unpinnable::received(kernel::now(), || ctx.arg(0).unwrap_or_default());
         }
     }
     raw_tracepoint("mm_migrate_pages") migrate_end_tp4(ctx) {
@@ -46,11 +54,15 @@ programs! {
         end_second(ctx.arg(7), ctx.arg(0), ctx.arg(1));
     }
     /// Six arguments: up to 5.14.
-    fexit migrate_ret_fexit6(ctx) { result(ctx.arg(6)) }
-    fexit migrate_ret_fexit6_second(ctx) { result(ctx.arg(6)) }
+    fexit migrate_ret_fexit6(ctx) { result_with_list(ctx.arg(6), || kernel::raw_arg(&ctx, 0)) }
+    fexit migrate_ret_fexit6_second(ctx) {
+        result_with_list(ctx.arg(6), || kernel::raw_arg(&ctx, 0));
+    }
     /// Seven arguments: from 5.15 on.
-    fexit migrate_ret_fexit7(ctx) { result(ctx.arg(7)) }
-    fexit migrate_ret_fexit7_second(ctx) { result(ctx.arg(7)) }
+    fexit migrate_ret_fexit7(ctx) { result_with_list(ctx.arg(7), || kernel::raw_arg(&ctx, 0)) }
+    fexit migrate_ret_fexit7_second(ctx) {
+        result_with_list(ctx.arg(7), || kernel::raw_arg(&ctx, 0));
+    }
     kretprobe migrate_ret_kretprobe(ctx) { result(ctx.ret()) }
 }
 
@@ -58,6 +70,15 @@ programs! {
 fn start(reason: u32) {
     if let Some(mut slot) = migrating(reason) {
         enter_phase(&mut slot, Phase::Migrate);
+    }
+}
+
+/// As [`start`], where the hook shows the list of folios.
+#[inline(always)]
+fn start_with_list(reason: u32, list: impl FnOnce() -> u64) {
+    if let Some(mut slot) = migrating(reason) {
+        enter_phase(&mut slot, Phase::Migrate);
+        unpinnable::received(slot.mark_ns, list);
     }
 }
 
@@ -130,5 +151,18 @@ fn result(ret: i32) {
         && slot.pin.awaits_result != 0
     {
         slot.pin.migration_returned(ret);
+    }
+}
+
+/// Stores the return value of `migrate_pages`, and inspects the folios that it left in its list.
+#[inline(always)]
+fn result_with_list(ret: i32, list: impl FnOnce() -> u64) {
+    if let Some(mut slot) = slot::find(kernel::tid())
+        && slot.pin.awaits_result != 0
+    {
+        slot.pin.migration_returned(ret);
+        if kernel::shows_blockers_at_return() {
+            left_behind(slot, list);
+        }
     }
 }

@@ -19,6 +19,7 @@ use super::programs::programs;
 use crate::event;
 use crate::kernel;
 use crate::slot::{self, Held, enter_phase};
+use crate::unpinnable;
 
 programs! {
     /// Collect with the number of pages or folios as argument.
@@ -58,15 +59,27 @@ programs! {
         }
     }
     /// Return of collect with the number of unpinnable pages.
-    fexit collected_fexit2(ctx) { collected(ctx.arg(2)) }
-    fexit collected_fexit2_second(ctx) { collected_second(ctx.arg(2)) }
-    fexit collected_fexit3(ctx) { collected(ctx.arg(3)) }
-    fexit collected_fexit3_second(ctx) { collected_second(ctx.arg(3)) }
-    kretprobe collected_kretprobe(ctx) { collected(ctx.ret()) }
+    fexit collected_fexit2(ctx) { collected(ctx.arg(2), || kernel::raw_arg(&ctx, 0)) }
+    fexit collected_fexit2_second(ctx) {
+        collected_second(ctx.arg(2), || kernel::raw_arg(&ctx, 0));
+    }
+    fexit collected_fexit3(ctx) { collected(ctx.arg(3), || kernel::raw_arg(&ctx, 0)) }
+    fexit collected_fexit3_second(ctx) {
+        collected_second(ctx.arg(3), || kernel::raw_arg(&ctx, 0));
+    }
+    /// Does not see the list.
+    kretprobe collected_kretprobe(ctx) {
+        let unpinnable: u64 = ctx.ret();
+        if unpinnable != 0
+            && let Some(mut slot) = slot::find(kernel::tid())
+        {
+            found_in(&mut slot);
+        }
+    }
     /// Migration begins, so the collect before it found something.
-    fentry found_fentry(_ctx) { found() }
-    fentry found_fentry_second(_ctx) { found_second() }
-    kprobe found_kprobe(_ctx) { found() }
+    fentry found_fentry(ctx) { found(|| kernel::raw_arg(&ctx, 0)) }
+    fentry found_fentry_second(ctx) { found_second(|| kernel::raw_arg(&ctx, 0)) }
+    kprobe found_kprobe(ctx) { found(|| ctx.arg(0).unwrap_or_default()) }
     /// Collect without a return value.
     fexit swept_fexit(_ctx) { swept() }
     fexit swept_fexit_second(_ctx) { swept_second() }
@@ -163,33 +176,35 @@ fn begin_any(mut slot: Held, pinned: u64) {
 ///
 /// With none the pin ends soon, so nothing is written: most pins save a clock read.
 #[inline(always)]
-fn collected(unpinnable: u64) {
+fn collected(unpinnable: u64, list: impl FnOnce() -> u64) {
     if unpinnable != 0 {
-        found();
+        found(list);
     }
 }
 
 #[inline(always)]
-fn collected_second(unpinnable: u64) {
+fn collected_second(unpinnable: u64, list: impl FnOnce() -> u64) {
     if unpinnable != 0 {
-        found_second();
+        found_second(list);
     }
 }
 
-/// Ends a collect that found unpinnable pages.
+/// Ends a collect that found unpinnable pages, those that it could isolate in a list.
 #[inline(always)]
-fn found() {
+fn found(list: impl FnOnce() -> u64) {
     if let Some(mut slot) = slot::find(kernel::tid()) {
         found_in(&mut slot);
+        unpinnable::received(slot.mark_ns, list);
     }
 }
 
 #[inline(always)]
-fn found_second() {
+fn found_second(list: impl FnOnce() -> u64) {
     if let Some(mut slot) = slot::find(kernel::tid())
         && slot.pin.phase != Phase::Gup as u8
     {
         found_in(&mut slot);
+        unpinnable::received(slot.mark_ns, list);
     }
 }
 

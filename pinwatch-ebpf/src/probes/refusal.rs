@@ -12,9 +12,11 @@
 //! (`xdp_umem_account_pages`).
 
 use pinwatch_common::fold::count_memlock_refusal;
+use pinwatch_common::refusal::Refusal;
 
 use super::programs::programs;
-use crate::kernel;
+use crate::event;
+use crate::kernel::{self, Thread};
 use crate::maps::{Shared, cells};
 
 const ENOMEM: i32 = 12;
@@ -29,9 +31,33 @@ programs! {
 
 #[inline(always)]
 fn returned(ret: i32, refusal: i32) {
-    if ret == -refusal
-        && let Some(cells) = cells()
-    {
-        count_memlock_refusal::<Shared>(&mut cells.memlock_refusals, kernel::origin::<false>());
+    if ret == -refusal {
+        refused(refusal as u64);
     }
+}
+
+/// Counts a refusal and tells followers. A separate function: few registrations get here.
+#[inline(never)]
+fn refused(errno: u64) {
+    let origin = kernel::origin::<false>();
+    if let Some(cells) = cells() {
+        count_memlock_refusal::<Shared>(&mut cells.memlock_refusals, origin);
+    }
+    tell(errno, origin.into());
+}
+
+/// A separate function, for its stack.
+#[inline(never)]
+fn tell(errno: u64, origin: u64) {
+    let Thread(owner) = Thread::running();
+    let refusal = Refusal {
+        at_ns: kernel::now(),
+        tid: owner as u32,
+        tgid: (owner >> u32::BITS) as u32,
+        comm: [0; 16],
+        errno: errno as u32,
+        origin: origin as u8,
+        reserved: [0; 3],
+    };
+    event::send_refusal(&refusal);
 }

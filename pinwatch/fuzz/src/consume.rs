@@ -217,7 +217,7 @@ impl Screens {
                     writer.holds(holds).expect("holds fit into frames");
                 }
             }
-            Update::Tick { .. } | Update::WallOffset(_) => {}
+            Update::Tick { .. } | Update::Refusals(_) | Update::WallOffset(_) => {}
             Update::End { lost, status } => {
                 if let Some(writer) = self.writer.take() {
                     let end = End {

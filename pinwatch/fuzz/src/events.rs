@@ -60,7 +60,7 @@ pub fn event(u: &mut Unstructured<'_>) -> Result<PinEvent> {
         migrate_ret: extreme(u)? as i32,
         gup_flags: extreme(u)? as u32,
         origin: u.arbitrary()?,
-        sampled_zone: u.arbitrary()?,
+        sampled_place: u.arbitrary()?,
         ended: u.arbitrary::<u8>()? & 1,
         outcome: u.arbitrary()?,
         passes: extreme(u)? as u32,
@@ -113,7 +113,9 @@ pub fn status(u: &mut Unstructured<'_>) -> Result<AgentStatus> {
     for loss in &mut status.losses {
         *loss = extreme(u)?;
     }
-    status.gup_fast = [extreme(u)?, extreme(u)?, extreme(u)?];
+    for calls in &mut status.gup_fast {
+        *calls = extreme(u)?;
+    }
     status.before_start = extreme(u)?;
     status.claimed = extreme(u)? as usize;
     status.events_sent = extreme(u)?;

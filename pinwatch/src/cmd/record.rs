@@ -145,8 +145,8 @@ impl Recorder<'_> {
                 self.write(|writer| writer.pins(&pins))?;
             }
             Update::Holds(holds) => self.write(|writer| writer.holds(&holds))?,
-            // A recording has one offset, that of its start.
-            Update::WallOffset(_) => {}
+            // A recording has one offset, that of its start, and pins only.
+            Update::WallOffset(_) | Update::Refusals(_) => {}
             Update::Tick { lost, .. } => {
                 self.lost = lost;
                 self.write(|writer| writer.lost(lost))?;

@@ -1,6 +1,7 @@
 //! Values of one pin that the figures of a comparison need.
 #![forbid(unsafe_code)]
 
+use pinwatch_common::place::Place;
 use pinwatch_common::record::PHASES;
 
 use crate::model::trace::Traced;
@@ -31,7 +32,7 @@ impl Sample {
     #[must_use]
     pub fn of(traced: &Traced, movable: Option<u8>) -> Self {
         let pin = &traced.event.pin;
-        let sampled = pin.sampled_zone.checked_sub(1);
+        let sampled = Place::unpack(pin.sampled_place);
         Self {
             duration_ns: pin.duration_ns as f64,
             requested: pin.requested as f64,
@@ -49,7 +50,9 @@ impl Sample {
                 .into_iter()
                 .fold(0, u32::saturating_add),
             phase_ns: pin.phase_ns.map(|ns| ns as f32),
-            movable: sampled.zip(movable).map(|(zone, movable)| zone == movable),
+            movable: sampled
+                .zip(movable)
+                .map(|(place, movable)| place.zone == movable),
         }
     }
 }

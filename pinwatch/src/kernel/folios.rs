@@ -1,7 +1,7 @@
 //! Where the properties of a folio and the type of its pageblock are, from BTF.
 #![forbid(unsafe_code)]
 
-use pinwatch_common::blocker::PLACES;
+use pinwatch_common::place::PLACES;
 use pinwatch_common::program_config::{FolioLayout, PageblockLayout};
 
 use super::btf::SIZE;

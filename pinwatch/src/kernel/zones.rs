@@ -4,7 +4,7 @@
 //! virtual memmap the section is above both.
 #![forbid(unsafe_code)]
 
-use pinwatch_common::record::ZONES;
+use pinwatch_common::place::PLACES;
 
 use super::facts::{Facts, VMEMMAP};
 
@@ -79,8 +79,8 @@ pub fn known(text: &str) -> Option<&'static str> {
 
 /// Label value of each zone, by the kernel's number (`enum zone_type`).
 #[must_use]
-pub fn zone_names(facts: &Facts) -> [Option<&'static str>; ZONES] {
-    let mut names = [None; ZONES];
+pub fn zone_names(facts: &Facts) -> [Option<&'static str>; PLACES] {
+    let mut names = [None; PLACES];
     for (constant, name) in NAMES {
         let zone = facts.constants.get(constant);
         if let Some(slot) = zone.and_then(|zone| names.get_mut(*zone as usize)) {

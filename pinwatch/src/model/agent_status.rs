@@ -3,15 +3,15 @@
 //! Feeds and recordings carry it beside the pins. Both together give the whole [`State`].
 #![forbid(unsafe_code)]
 
-use pinwatch_common::blocker::PLACES;
-use pinwatch_common::fold::FastCells;
+use pinwatch_common::cells::FastCells;
 use pinwatch_common::loss::LOSSES;
-use pinwatch_common::record::{Pin, PinEvent, ZONES};
+use pinwatch_common::place::PLACES;
+use pinwatch_common::record::{Pin, PinEvent};
 use pinwatch_common::weak::Holder;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::blockers::PlaceNames;
 use super::format::name;
+use super::places::PlaceNames;
 use super::stall::Stall;
 use super::thread::{Thread, Threads};
 use crate::kernel::{folios, zones};
@@ -30,7 +30,7 @@ const LISTED: usize = 1024;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AgentStatus {
     /// Zone names by `enum zone_type`.
-    pub zones: [Option<String>; ZONES],
+    pub zones: [Option<String>; PLACES],
     /// Names of the types of pageblocks by `enum migratetype`.
     #[serde(default)]
     pub pageblocks: [Option<String>; PLACES],
@@ -46,8 +46,9 @@ pub struct AgentStatus {
     #[serde(serialize_with = "list", deserialize_with = "padded")]
     pub losses: [u64; LOSSES],
     /// Long-term calls of GUP-fast: those that finished alone, those that took the slow path, and the
-    /// hidden failures among the latter.
-    pub gup_fast: [u64; 3],
+    /// hidden failures among the latter. Then the first two of short-term calls.
+    #[serde(deserialize_with = "padded")]
+    pub gup_fast: [u64; 5],
     pub before_start: u64,
     pub claimed: usize,
     pub events_sent: u64,
@@ -105,7 +106,13 @@ impl AgentStatus {
     /// Status of the agent in a state, with the oldest 500 pins in flight.
     #[must_use]
     pub fn of(state: &State) -> Self {
-        let FastCells { fast, slow, hidden } = state.cells.fast;
+        let FastCells {
+            fast,
+            slow,
+            hidden,
+            short_fast,
+            short_slow,
+        } = state.cells.fast;
         let mut in_flight = state.in_flight.clone();
         in_flight.sort_by_key(|pin| pin.start_ns);
         let recorded =
@@ -118,7 +125,7 @@ impl AgentStatus {
             programs: state.programs.clone(),
             plan: view::hooks(state),
             losses: state.cells.losses,
-            gup_fast: [fast, slow, hidden],
+            gup_fast: [fast, slow, hidden, short_fast, short_slow],
             before_start: state.before_start,
             claimed: state.claimed,
             events_sent: state.events_sent,
@@ -144,8 +151,14 @@ impl AgentStatus {
 
     /// Overwrites the agent status of a state. Keeps its statistics of pins.
     pub fn apply(&self, state: &mut State) {
-        let [fast, slow, hidden] = self.gup_fast;
-        state.cells.fast = FastCells { fast, slow, hidden };
+        let [fast, slow, hidden, short_fast, short_slow] = self.gup_fast;
+        state.cells.fast = FastCells {
+            fast,
+            slow,
+            hidden,
+            short_fast,
+            short_slow,
+        };
         state.cells.losses = self.losses;
         let PlaceNames { zones, pageblocks } = self.place_names();
         (state.zones, state.pageblocks) = (zones, pageblocks);
@@ -178,12 +191,12 @@ fn list<S: Serializer>(counts: &[u64; LOSSES], out: S) -> Result<S::Ok, S::Error
     counts.as_slice().serialize(out)
 }
 
-/// Earlier recordings have fewer kinds of losses: the others are 0.
-fn padded<'de, D: Deserializer<'de>>(input: D) -> Result<[u64; LOSSES], D::Error> {
-    let counts = at_most::<_, u64, LOSSES>(input)?;
-    let mut losses = [0; LOSSES];
-    losses[..counts.len()].copy_from_slice(&counts);
-    Ok(losses)
+/// Earlier recordings have fewer counts: the others are 0.
+fn padded<'de, D: Deserializer<'de>, const N: usize>(input: D) -> Result<[u64; N], D::Error> {
+    let counts = at_most::<_, u64, N>(input)?;
+    let mut padded = [0; N];
+    padded[..counts.len()].copy_from_slice(&counts);
+    Ok(padded)
 }
 
 #[cfg(test)]

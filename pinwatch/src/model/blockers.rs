@@ -1,24 +1,15 @@
 //! Blockers in words: folios that a failed migration left behind.
 #![forbid(unsafe_code)]
 
-use std::collections::BTreeMap;
-
-use pinwatch_common::blocker::{
-    BLOCKERS, Blocker, HOLD_NAMES, MAPPED_MAX, MEMORY_NAMES, PLACES, blockers,
-};
-use pinwatch_common::fold::HoldCells;
+use pinwatch_common::blocker::{BLOCKERS, Blocker, HOLD_NAMES, MAPPED_MAX, MEMORY_NAMES, blockers};
+use pinwatch_common::cells::HoldCells;
 use pinwatch_common::hold::HOLD_EDGES_NS;
-use pinwatch_common::record::{Pin, ZONES};
+use pinwatch_common::record::Pin;
 use serde::{Deserialize, Serialize};
 
 use super::bounded;
+use super::places::{PlaceNames, UNKNOWN};
 use super::state::State;
-
-/// Name of a zone or a type of pageblock that is not known.
-const UNKNOWN: &str = "unknown";
-
-/// Names of places by the kernel's numbers: zones, or types of pageblocks.
-type Names<const N: usize> = [Option<&'static str>; N];
 
 /// A blocker, as `pinwatch tail` shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -30,35 +21,6 @@ pub struct BlockerRow {
     pub pageblock: &'static str,
     /// Number of its mappings; [`MAPPED_MAX`] stands for all larger numbers too.
     pub mapped: u8,
-}
-
-/// Names of zones and of types of pageblocks, by the kernel's numbers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PlaceNames {
-    pub zones: Names<ZONES>,
-    pub pageblocks: Names<PLACES>,
-}
-
-impl PlaceNames {
-    fn zone(&self, number: usize) -> &'static str {
-        self.zones.get(number).copied().flatten().unwrap_or(UNKNOWN)
-    }
-
-    fn pageblock(&self, number: usize) -> &'static str {
-        let name = self.pageblocks.get(number).copied().flatten();
-        name.unwrap_or(UNKNOWN)
-    }
-}
-
-impl State {
-    /// Names of zones and of types of pageblocks.
-    #[must_use]
-    pub fn place_names(&self) -> PlaceNames {
-        PlaceNames {
-            zones: self.zones,
-            pageblocks: self.pageblocks,
-        }
-    }
 }
 
 /// Blockers of a pin, at most [`BLOCKERS`].
@@ -159,29 +121,15 @@ fn median_ns(holds: &HoldCells) -> Option<u64> {
     HOLD_EDGES_NS.get(bucket?).copied()
 }
 
-/// Folios by zone and type of pageblock, without places that had none.
-#[must_use]
-pub fn blocker_places(state: &State) -> BTreeMap<(&'static str, &'static str), u64> {
-    let names = state.place_names();
-    let mut places = BTreeMap::new();
-    for (zone, pageblocks) in state.cells.blockers.places.iter().enumerate() {
-        for (pageblock, folios) in pageblocks.iter().enumerate() {
-            if *folios > 0 {
-                let name = (names.zone(zone), names.pageblock(pageblock));
-                let sum: &mut u64 = places.entry(name).or_default();
-                *sum = sum.saturating_add(*folios);
-            }
-        }
-    }
-    places
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::places::named_places;
     use bytemuck::Zeroable as _;
-    use pinwatch_common::blocker::{BLOCKER_BITS, Hold, Memory, UNKNOWN_PLACE};
-    use pinwatch_common::fold::{Alone, fold_blockers};
+    use pinwatch_common::blocker::{BLOCKER_BITS, Hold, Memory};
+    use pinwatch_common::cells::Alone;
+    use pinwatch_common::fold::fold_blockers;
+    use pinwatch_common::place::UNKNOWN_PLACE;
 
     fn packed(hold: Hold, zone: u8, pageblock: u8) -> u64 {
         let blocker = Blocker {
@@ -225,7 +173,7 @@ mod tests {
             let one = packed(Hold::Gone, zone, UNKNOWN_PLACE);
             fold_blockers::<Alone>(&mut state.cells.blockers, one);
         }
-        let places = blocker_places(&state);
+        let places = named_places(&state.cells.blockers.places, &state.place_names());
         assert_eq!(places, [((UNKNOWN, UNKNOWN), 3)].into());
         let holds: Vec<_> = blocker_holds(&state).collect();
         assert_eq!(holds, [("gone", "anon", 3)]);

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use pinwatch_common::cause::{ERRNO_CLASSES, ERRNOS, cause_at};
-use pinwatch_common::fold::PinCells;
+use pinwatch_common::cells::PinCells;
 use pinwatch_common::record::{CAUSE_NAMES, CAUSES, Cause, ORIGIN_NAMES};
 
 /// Number of failed pins of one origin, errno and cause.

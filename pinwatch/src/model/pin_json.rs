@@ -8,9 +8,10 @@ use pinwatch_common::record::{ISOLATE_NAMES, ISOLATES, PHASE_NAMES, PHASES, Pin,
 use serde::Serialize;
 use serde::ser::{SerializeMap as _, Serializer};
 
-use super::blockers::{self, BlockerRow, PlaceNames};
+use super::blockers::{self, BlockerRow};
 use super::holders::{self, HolderRow};
 use super::labels;
+use super::places::PlaceNames;
 use crate::model::errno::{errno_name, errno_of};
 use crate::model::format::name;
 

@@ -89,7 +89,7 @@ pub struct PortablePin {
     phase_ns: [u64; PHASES],
     gup_flags: u32,
     origin: u8,
-    sampled_zone: u8,
+    sampled_place: u8,
     /// Name of the thread, without the padding.
     #[serde(deserialize_with = "at_most::<_, _, NAME>")]
     comm: Vec<u8>,
@@ -126,7 +126,7 @@ impl PortablePin {
             phase_ns: pin.phase_ns,
             gup_flags: pin.gup_flags,
             origin: pin.origin,
-            sampled_zone: pin.sampled_zone,
+            sampled_place: pin.sampled_place,
             comm: name.to_vec(),
             passes_told: passes.to_vec(),
         }
@@ -168,7 +168,7 @@ impl PortablePin {
             isolate_failures: self.isolate_failures,
             migrate_ret: self.migrate_ret,
             origin: self.origin,
-            sampled_zone: self.sampled_zone,
+            sampled_place: self.sampled_place,
             ended: u8::from(self.duration_ns > 0),
             outcome: self.outcome() as u8,
             ..bytemuck::Zeroable::zeroed()

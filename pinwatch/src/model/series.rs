@@ -10,7 +10,7 @@ use std::ops::AddAssign;
 use std::time::Duration;
 
 use lru::LruCache;
-use pinwatch_common::fold::PinCells;
+use pinwatch_common::cells::PinCells;
 use pinwatch_common::record::Pin;
 
 /// Time without a pin after which a series may be evicted.

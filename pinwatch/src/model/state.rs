@@ -6,14 +6,14 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytemuck::Zeroable as _;
-use pinwatch_common::blocker::PLACES;
-use pinwatch_common::fold::CpuCells;
+use pinwatch_common::cells::CpuCells;
 use pinwatch_common::histogram::{
     DURATION_BUCKETS, DURATION_EDGE_EXPS, PASS_BUCKETS, PASS_EDGES, duration_bucket,
     duration_upper_ns,
 };
 use pinwatch_common::loss::Loss;
-use pinwatch_common::record::{ORIGIN_NAMES, Phase, Pin, ZONES};
+use pinwatch_common::place::PLACES;
+use pinwatch_common::record::{ORIGIN_NAMES, Phase, Pin};
 use pinwatch_common::weak::Blocked;
 use serde::{Deserialize, Serialize};
 
@@ -65,7 +65,7 @@ pub struct State {
     /// Pins that were in flight when the agent attached. Their entries were not seen.
     pub before_start: u64,
     /// Zone names by `enum zone_type`; `None` where zones are not sampled.
-    pub zones: [Option<&'static str>; ZONES],
+    pub zones: [Option<&'static str>; PLACES],
     /// Names of the types of pageblocks by `enum migratetype`; `None` where blockers are not inspected.
     pub pageblocks: [Option<&'static str>; PLACES],
     pub cells: Box<CpuCells>,
@@ -102,7 +102,7 @@ impl State {
             release: release.to_owned(),
             era: era.to_owned(),
             before_start: 0,
-            zones: [None; ZONES],
+            zones: [None; PLACES],
             pageblocks: [None; PLACES],
             cells: Box::new(CpuCells::zeroed()),
             in_flight: Vec::new(),

@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use pinwatch_common::fold::{Alone, DurationCells, fold_migrate};
+use pinwatch_common::cells::{Alone, DurationCells};
+use pinwatch_common::fold::fold_migrate;
 use pinwatch_common::limits::{RETRIES_REPORTED, SLOTS};
 use pinwatch_common::record::{ISOLATES, PHASES, Phase, Pin, PinEvent};
 use serde::{Deserialize, Serialize};

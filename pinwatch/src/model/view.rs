@@ -2,7 +2,7 @@
 //! `/metrics`.
 #![forbid(unsafe_code)]
 
-use pinwatch_common::fold::OriginCells;
+use pinwatch_common::cells::OriginCells;
 use pinwatch_common::histogram::{
     DURATION_BUCKETS, PASS_BUCKETS, PASS_EDGES, duration_bucket, duration_upper_ns,
 };

@@ -58,7 +58,7 @@ pub fn text(facts: &Facts, plan: &Plan, warnings: &[String]) -> String {
                     );
                 }
                 note.as_ref()
-                    .map_or(Ok(()), |note| writeln!(out, "{:<15} ({note})", ""))
+                    .map_or(Ok(()), |note| writeln!(out, "{:<16} ({note})", ""))
             }
             Verdict::NotApplicable { reason } => {
                 writeln!(out, "{name:<15} not applicable: {reason}")
@@ -67,7 +67,7 @@ pub fn text(facts: &Facts, plan: &Plan, warnings: &[String]) -> String {
             Verdict::Lost { reason } => {
                 writeln!(
                     out,
-                    "{name:<15} LOST: {reason}\n{:<15} so {}",
+                    "{name:<15} LOST: {reason}\n{:<16} so {}",
                     "",
                     decision.measurement.loss()
                 )

@@ -12,9 +12,10 @@ use super::holds;
 use crate::evaluation::capture::Capture;
 use crate::evaluation::claims::{Finding, Verdict, findings};
 use crate::evaluation::what_if::{Outcome, Rule};
-use crate::model::blockers::{blocker_holds, blocker_places};
+use crate::model::blockers::blocker_holds;
 use crate::model::format::{Clock, printable};
 use crate::model::pin_json::Ended;
+use crate::model::places::named_places;
 use crate::model::session::Start;
 use crate::model::state::{State, quantile_ns};
 use crate::model::trace::Traced;
@@ -133,7 +134,9 @@ fn blockers(state: &State, out: &mut impl Write) -> io::Result<()> {
     for (kind, memory, folios) in holds {
         writeln!(out, "  {folios:>9} {kind}, {memory}")?;
     }
-    for ((zone, pageblock), folios) in blocker_places(state) {
+    for ((zone, pageblock), folios) in
+        named_places(&state.cells.blockers.places, &state.place_names())
+    {
         writeln!(
             out,
             "  {folios:>9} in zone {zone}, pageblock type {pageblock}"
@@ -276,7 +279,8 @@ pub fn json(capture: &Capture) -> Value {
     let blockers = blocker_holds(&capture.state);
     let blockers = blockers
         .map(|(kind, memory, folios)| json!({"kind": kind, "memory": memory, "folios": folios}));
-    let places = blocker_places(&capture.state).into_iter();
+    let state = &capture.state;
+    let places = named_places(&state.cells.blockers.places, &state.place_names()).into_iter();
     let places = places.map(|((zone, pageblock), folios)| {
         json!({"zone": zone, "pageblock": pageblock, "folios": folios})
     });

@@ -41,34 +41,3 @@ impl Decision {
         }
     }
 }
-
-/// Turns weak pins off or into a loss if blockers or zones are not measured, which find their folios, or if one of
-/// their functions cannot be hooked: a holder whose release is not seen would be named for ever.
-pub(super) fn lose_weak_pins(decisions: &mut [Decision]) {
-    use Measurement as M;
-    let needed = [M::Blockers, M::Zones];
-    let mut missing = decisions
-        .iter()
-        .filter(|decision| needed.contains(&decision.measurement));
-    let verdict = missing.find_map(|decision| {
-        let name = decision.measurement.name();
-        match decision.verdict {
-            Verdict::Off { .. } => Some(Verdict::Off {
-                reason: format!("its folios are found by {name} (--without {name})"),
-            }),
-            Verdict::Lost { .. } => Some(Verdict::Lost {
-                reason: format!("its folios are found by {name}, which is lost"),
-            }),
-            Verdict::Attach { .. } | Verdict::NotApplicable { .. } => None,
-        }
-    });
-    let weak = decisions.iter_mut().find(|d| d.measurement == M::WeakPins);
-    if let Some(weak) = weak
-        && let Verdict::Attach { note, .. } = &mut weak.verdict
-    {
-        let unhooked = note.take().map(|reason| Verdict::Lost { reason });
-        if let Some(verdict) = verdict.or(unhooked) {
-            weak.verdict = verdict;
-        }
-    }
-}

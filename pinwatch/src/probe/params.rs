@@ -1,13 +1,12 @@
 //! Parameters of the BPF programs: constants, offsets and selected measurements, from facts and decisions.
 #![forbid(unsafe_code)]
 
-use pinwatch_common::blocker::PLACES;
+use pinwatch_common::place::PLACES;
 use pinwatch_common::program_config::{
     FolioLayout, PREEMPTION_ALWAYS, PREEMPTION_CAN_BE_DISABLED, PREEMPTION_NONE, PageblockLayout,
     ProgramConfig, UNSEEN_ISOLATIONS, UNSEEN_MIGRATIONS, UNSEEN_PASSES, USER_REGS_BY_HELPER,
     USER_REGS_BY_STACK, USER_REGS_UNKNOWN,
 };
-use pinwatch_common::record::ZONES;
 use serde::Serialize;
 
 use super::arch::stack_regs_offset;
@@ -15,7 +14,7 @@ use super::decision::{Decision, Verdict};
 use super::hook_choice::{can_disable_preemption, preempts, reads_memory};
 use super::table::{
     BPF_LOOP, GLL, GUP, ISOLATIONS, Measurement, NR_ENTRIES, TASK_STACK, is_hook_of, isolates,
-    shows_found, shows_scans,
+    shows_found, shows_left, shows_scans,
 };
 use crate::kernel::btf::Returns;
 use crate::kernel::defects::{collect_returns_nothing, looks_at_cma_only};
@@ -46,13 +45,18 @@ pub struct Globals {
     pub reads_user: bool,
     /// Position of the zone in a page's flags; `None` if zones are not sampled.
     pub zone_bits: Option<ZoneBits>,
-    /// Where the properties of a folio are; `None` if blockers are not inspected.
+    /// Where the properties of a folio are; `None` if neither blockers nor unpinnable pages are inspected.
     #[serde(skip)]
     pub folio: Option<FolioLayout>,
-    /// Where the type of a pageblock is; `None` if blockers are not inspected or it is unknown.
+    /// Where the type of a pageblock is; `None` if it is unknown or no page is inspected.
     #[serde(skip)]
     pub pageblock: Option<PageblockLayout>,
     pub fast_path: bool,
+    /// Value of `FOLL_FAST_ONLY`; `None` if it is unknown, or GUP-fast is not measured.
+    pub foll_fast_only: Option<u32>,
+    pub samples_unpinnable: bool,
+    /// Whether the return of `migrate_pages` shows the folios that it left.
+    pub blockers_at_return: bool,
     /// What weak pins are tracked by; `None` if they are not.
     #[serde(skip)]
     pub weak: Option<WeakParams>,
@@ -110,13 +114,19 @@ impl Globals {
             zone_bits: zone_bits(facts)
                 .ok()
                 .filter(|_| takes(decisions, Measurement::Zones)),
-            folio: folio_layout(facts)
-                .ok()
-                .filter(|_| takes(decisions, Measurement::Blockers)),
-            pageblock: pageblock_layout(facts)
-                .ok()
-                .filter(|_| takes(decisions, Measurement::Blockers)),
+            folio: folio(facts, decisions),
+            pageblock: pageblock_layout(facts).ok().filter(|_| {
+                takes(decisions, Measurement::Blockers) || takes(decisions, Measurement::Zones)
+            }),
             fast_path: takes(decisions, Measurement::FastPath),
+            foll_fast_only: foll_fast_only(facts)
+                .filter(|_| takes(decisions, Measurement::FastPath)),
+            samples_unpinnable: takes(decisions, Measurement::UnpinnableZones),
+            blockers_at_return: decisions
+                .iter()
+                .filter(|decision| decision.measurement == Measurement::Blockers)
+                .flat_map(Decision::attachments)
+                .any(shows_left),
             weak: takes(decisions, Measurement::WeakPins)
                 .then(|| weak(facts))
                 .flatten(),
@@ -133,8 +143,8 @@ impl Globals {
 
     /// Names of the zones that the programs report.
     #[must_use]
-    pub fn zone_names(&self, facts: &Facts) -> [Option<&'static str>; ZONES] {
-        self.zone_bits.map_or([None; ZONES], |_| zone_names(facts))
+    pub fn zone_names(&self, facts: &Facts) -> [Option<&'static str>; PLACES] {
+        self.zone_bits.map_or([None; PLACES], |_| zone_names(facts))
     }
 
     /// Names of the types of pageblocks that the programs report.
@@ -191,7 +201,9 @@ impl Globals {
                 .weak
                 .and_then(|weak| weak.pageblock_cma)
                 .unwrap_or(u32::MAX),
-            reserved: 0,
+            foll_fast_only: self.foll_fast_only.unwrap_or_default(),
+            samples_unpinnable: self.samples_unpinnable.into(),
+            blockers_at_return: self.blockers_at_return.into(),
             compound_offset: self.weak.map_or(0, |weak| weak.compound_offset),
         }
     }
@@ -203,13 +215,33 @@ impl Globals {
 /// belongs to another flag. A kernel is older if its isolation functions do not return a bool, as they do since 6.3, too
 /// (be2d57563822, cd7755800eb5).
 pub fn foll_longterm(facts: &Facts) -> Option<u32> {
-    const DEFINED: u32 = 0x10000;
-    let constant = facts.constants.get("FOLL_LONGTERM");
+    flag(facts, "FOLL_LONGTERM", 0x10000)
+}
+
+/// Value of the flag `FOLL_FAST_ONLY`; `None` if it is unknown. Its history is that of `FOLL_LONGTERM`.
+pub fn foll_fast_only(facts: &Facts) -> Option<u32> {
+    flag(facts, "FOLL_FAST_ONLY", 0x80000)
+}
+
+/// Value of a flag that had the value `defined` as long as it was a `#define`.
+fn flag(facts: &Facts, name: &str, defined: u32) -> Option<u32> {
+    let constant = facts.constants.get(name);
     constant.map(|value| *value as u32).or_else(|| {
         let mut functions = facts.functions.iter();
         let is_older =
             functions.any(|(name, proto)| isolates(name) && proto.returns == Returns::Other);
-        is_older.then_some(DEFINED)
+        is_older.then_some(defined)
+    })
+}
+
+/// Where the properties of a folio are, if folios are inspected. They are watched only as blockers.
+fn folio(facts: &Facts, decisions: &[Decision]) -> Option<FolioLayout> {
+    let layout = folio_layout(facts).ok()?;
+    let blockers = takes(decisions, Measurement::Blockers);
+    let inspected = blockers || takes(decisions, Measurement::UnpinnableZones);
+    inspected.then_some(FolioLayout {
+        watches: if blockers { layout.watches } else { 0 },
+        ..layout
     })
 }
 

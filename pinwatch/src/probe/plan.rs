@@ -5,17 +5,21 @@
 use serde::Serialize;
 
 use super::arch;
-use super::decision::{Attachment, Decision, Verdict, lose_weak_pins};
+use super::decision::{Attachment, Decision, Verdict};
+use super::dependants::{lose_dependants, lose_with_passes};
 use super::hook_choice::{reads_memory, summarise, try_hook, try_row};
+use super::notes::noted;
 pub use super::params::{Globals, UserRegs};
 use super::params::{foll_longterm, nr_entries_offset, user_regs, weak_pins_lack};
 pub use super::selection::{Prefer, Selection};
 use super::silence::silence_of_functions;
-use super::table::{Hook, HookRow, Measurement, NR_ENTRIES, ROWS, is_hook_of, shows_scans};
+use super::table::{
+    Hook, HookRow, Measurement, NR_ENTRIES, ROWS, shows_left, shows_list, shows_scans,
+};
 use crate::kernel::btf::Prototype;
 use crate::kernel::defects::{era, looks_at_cma_only, repeats_scans};
 use crate::kernel::facts::{DRAIN_FOR_FOLIO, Facts};
-use crate::kernel::folios::{folio_layout, pageblock_layout, unwatched};
+use crate::kernel::folios::folio_layout;
 use crate::kernel::zones::zone_bits;
 
 /// The decision on every measurement for one kernel.
@@ -47,12 +51,12 @@ impl Plan {
                 measurement,
                 verdict: match selection.refuses(measurement, facts) {
                     Some(reason) => Verdict::Off { reason },
-                    None => decide(measurement, facts, &selection),
+                    None => noted(decide(measurement, facts, &selection), measurement, facts),
                 },
             })
             .collect();
         lose_with_passes(&mut decisions);
-        lose_weak_pins(&mut decisions);
+        lose_dependants(&mut decisions);
         let mut unusable = obstacles(facts);
         if unusable.is_empty() {
             let vital = decisions.iter().filter_map(|decision| {
@@ -153,7 +157,7 @@ fn decide(measurement: Measurement, facts: &Facts, selection: &Selection) -> Ver
                     .to_owned();
             return Verdict::Lost { reason };
         }
-        M::Zones if !reads_memory(facts) => {
+        M::Zones | M::UnpinnableZones if !reads_memory(facts) => {
             let reason = "kernel lockdown forbids reading the flags of pages".to_owned();
             return Verdict::Lost { reason };
         }
@@ -167,7 +171,7 @@ fn decide(measurement: Measurement, facts: &Facts, selection: &Selection) -> Ver
             let reason = "kernel lockdown forbids reading folios".to_owned();
             return Verdict::Lost { reason };
         }
-        M::Blockers if folio_layout(facts).is_err() => {
+        M::Blockers | M::UnpinnableZones if folio_layout(facts).is_err() => {
             let missing = folio_layout(facts).err().unwrap_or_default();
             let reason = format!("the layout of a folio is unknown without {missing}");
             return Verdict::Lost { reason };
@@ -183,6 +187,7 @@ fn decide(measurement: Measurement, facts: &Facts, selection: &Selection) -> Ver
         | M::IsolateLru
         | M::IsolateHugetlb
         | M::IsolateMovable
+        | M::UnpinnableZones
         | M::Blockers
         | M::WeakPins
             if looks_at_cma_only(facts) && !repeats_scans(facts) =>
@@ -202,6 +207,17 @@ fn decide(measurement: Measurement, facts: &Facts, selection: &Selection) -> Ver
         }
         // Pages that a migration receives, and failed isolations.
         M::Unpinnable => return with_migrations(facts, selection),
+        M::UnpinnableZones => {
+            let others = [M::Phases, M::MigrateTime];
+            if let Some(hooks) = hooks_of_others(others, shows_list, facts, selection) {
+                return hooks;
+            }
+        }
+        M::Blockers => {
+            if let Some(hooks) = hooks_of_others([M::MigrateResult], shows_left, facts, selection) {
+                return hooks;
+            }
+        }
         M::Refusals => return refusals(facts, prefer),
         M::MemfdEntry | M::MemfdReturn if !exists("memfd_pin_folios", facts) => {
             return Verdict::NotApplicable {
@@ -222,6 +238,28 @@ fn decide(measurement: Measurement, facts: &Facts, selection: &Selection) -> Ver
     Verdict::Lost {
         reason: summarise(&refusals),
     }
+}
+
+/// Verdict on a measurement that programs of other measurements take, if their hooks show what it needs.
+fn hooks_of_others<const OTHERS: usize>(
+    others: [Measurement; OTHERS],
+    shows: fn(&Attachment) -> bool,
+    facts: &Facts,
+    selection: &Selection,
+) -> Option<Verdict> {
+    let mut others = others.into_iter();
+    others.find_map(|other| {
+        if selection.refuses(other, facts).is_some() {
+            return None;
+        }
+        let Verdict::Attach { attachments, note } = decide(other, facts, selection) else {
+            return None;
+        };
+        attachments
+            .iter()
+            .any(shows)
+            .then_some(Verdict::Attach { attachments, note })
+    })
 }
 
 /// Verdict on a measurement that is taken with the migrations.
@@ -296,11 +334,10 @@ fn with_companions(
         };
         notes.push(format!("repinned pages stay 0: {NR_ENTRIES} {why}"));
     }
-    if row.measurement == Measurement::Blockers {
-        notes.extend(unseen_of_blockers(facts));
-    }
     let mut attachments = vec![attachment];
-    for hook in row.also.iter().filter(|hook| exists(hook.target(), facts)) {
+    let needs_all = row.measurement == Measurement::FastPath;
+    let also = row.also.iter();
+    for hook in also.filter(|hook| needs_all || exists(hook.target(), facts)) {
         // If the hook has a row of its own, that row knows the prototype.
         let own = ROWS.iter().find(|row| row.hook == *hook);
         let fits = own.map_or((|_| true) as fn(&Prototype) -> bool, |own| own.fits);
@@ -314,70 +351,14 @@ fn with_companions(
             Err(refusal) => notes.push(summarise(&[refusal])),
         }
     }
+    // A call whose slow path is not seen would count as fast.
+    if needs_all && attachments.len() <= row.also.len() {
+        return Verdict::Lost {
+            reason: notes.join("; "),
+        };
+    }
     let note = (!notes.is_empty()).then(|| notes.join("; "));
     Verdict::Attach { attachments, note }
-}
-
-/// What cannot be seen of blockers on this kernel, one sentence each.
-fn unseen_of_blockers(facts: &Facts) -> Vec<String> {
-    let mut unseen = Vec::new();
-    if let Err(missing) = pageblock_layout(facts) {
-        unseen.push(format!("pageblocks are `unknown` without {missing}"));
-    }
-    let Ok(layout) = folio_layout(facts) else {
-        return unseen;
-    };
-    if layout.large_mapcount == 0 {
-        unseen.push(
-            "the kernel keeps no sum of the mappings of a large folio, so one with extra references is `unclear`"
-                .to_owned(),
-        );
-    }
-    if let Some(reason) = unwatched(facts) {
-        unseen.push(format!("how long they hold is not measured: {reason}"));
-    }
-    if layout.hugetlb_mask == 0 {
-        unseen.push("folios of hugetlbfs count as thp".to_owned());
-    }
-    unseen
-}
-
-/// If passes are `Off` or `Lost`, turns measurements inside collect into the same verdict: only passes show
-/// the beginning of collect.
-fn lose_with_passes(decisions: &mut [Decision]) {
-    use Measurement as M;
-    let passes = decisions.iter().find(|d| d.measurement == M::Passes);
-    let Some(passes) = passes.map(|d| d.verdict.clone()) else {
-        return;
-    };
-    let off = match passes {
-        Verdict::Lost { .. } => false,
-        Verdict::Off { .. } => true,
-        Verdict::Attach { .. } | Verdict::NotApplicable { .. } => return,
-    };
-    for decision in decisions {
-        let Verdict::Attach { attachments, .. } = &decision.verdict else {
-            continue;
-        };
-        let inside = match decision.measurement {
-            M::IsolateLru | M::IsolateHugetlb | M::IsolateMovable => true,
-            // Here one program counts passes and ends these phases.
-            M::Phases => attachments.iter().any(|a| is_hook_of(M::Passes, a)),
-            _ => false,
-        };
-        if inside {
-            let why = "it is counted only inside collect, and its beginning is not seen";
-            decision.verdict = if off {
-                Verdict::Off {
-                    reason: format!("{why} (--without passes)"),
-                }
-            } else {
-                Verdict::Lost {
-                    reason: format!("{why} (passes are lost)"),
-                }
-            };
-        }
-    }
 }
 
 fn exists(function: &str, facts: &Facts) -> bool {

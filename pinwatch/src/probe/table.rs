@@ -37,6 +37,7 @@ pub enum Measurement {
     MemfdReturn,
     Origin,
     Zones,
+    UnpinnableZones,
     Blockers,
     FastPath,
     Refusals,
@@ -45,7 +46,7 @@ pub enum Measurement {
 }
 
 impl Measurement {
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::PinEntry,
         Self::PinReturn,
         Self::Passes,
@@ -62,6 +63,7 @@ impl Measurement {
         Self::MemfdReturn,
         Self::Origin,
         Self::Zones,
+        Self::UnpinnableZones,
         Self::Blockers,
         Self::FastPath,
         Self::Refusals,
@@ -89,6 +91,7 @@ impl Measurement {
             Self::MemfdReturn => "memfd_return",
             Self::Origin => "origin",
             Self::Zones => "zones",
+            Self::UnpinnableZones => "unpinnable_zones",
             Self::Blockers => "blockers",
             Self::FastPath => "fast_path",
             Self::Refusals => "refusals",
@@ -136,6 +139,7 @@ impl Measurement {
             Self::MemfdEntry | Self::MemfdReturn => "pins through memfd_pin_folios are not counted",
             Self::Origin => "all pins have the origin `other`",
             Self::Zones => "the zones of returned pages are not sampled",
+            Self::UnpinnableZones => "the zones of unpinnable pages are not sampled",
             Self::Blockers => "folios that a failed migration left are not inspected",
             Self::FastPath => "calls that GUP-fast finishes are not counted",
             Self::Refusals => "registrations that RLIMIT_MEMLOCK refuses are not counted",
@@ -270,6 +274,26 @@ pub fn shows_found(attachment: &Attachment) -> bool {
     after.iter().any(|hook| hook.target() == *target)
         || [COLLECT, COLLECT_PAGES].contains(target)
             && matches!(kind, Kind::Fexit | Kind::Kretprobe)
+}
+
+/// Whether an attachment shows the list of folios that a migration receives.
+#[must_use]
+pub fn shows_list(attachment: &Attachment) -> bool {
+    let after = [AFTER_COLLECT, AFTER_COLLECT_PAGES];
+    match attachment.kind {
+        Kind::Fentry | Kind::Kprobe => {
+            after.iter().any(|hook| hook.target() == attachment.target)
+                || attachment.target == MIGRATE
+        }
+        Kind::Fexit => [COLLECT, COLLECT_PAGES].contains(&attachment.target),
+        Kind::Kretprobe | Kind::RawTracepoint => false,
+    }
+}
+
+/// Whether an attachment shows the folios that a migration left.
+#[must_use]
+pub fn shows_left(attachment: &Attachment) -> bool {
+    attachment.target == MIGRATE && attachment.kind == Kind::Fexit
 }
 
 /// Whether an attachment shows each page that the kernel tries to isolate.
@@ -490,12 +514,22 @@ const fn kretprobe(function: &'static str, kretprobe: KprobePrograms) -> Hook {
     }
 }
 
+const MIGRATE: &str = "migrate_pages";
 const COLLECT: &str = "collect_longterm_unpinnable_folios";
 const COLLECT_PAGES: &str = "collect_longterm_unpinnable_pages";
 pub const GUP: &str = "__get_user_pages";
 const MEMFD: &str = "memfd_pin_folios";
 const FAST: &str = "gup_fast_fallback";
 const FAST_OLD: &str = "internal_get_user_pages_fast";
+
+/// The slow path of GUP-fast.
+const FAST_SLOW: Hook = entry!(GLL, "fast_slow_fentry", "fast_slow_kprobe");
+/// That of short-term calls up to 6.1.
+const FAST_SLOW_SHORT: Hook = entry!(
+    "get_user_pages_unlocked",
+    "fast_slow_short_fentry",
+    "fast_slow_short_kprobe",
+);
 
 /// The function called after a collect that found unpinnable pages. Most pins do not call it.
 const AFTER_COLLECT: Hook = entry!(
@@ -565,10 +599,10 @@ pub const ROWS: &[HookRow] = &[
     row(Measurement::Migrations, tracepoint!("mm_migrate_pages", "migrate_end_tp7"), counts_and_reason::<7>),
     row(Measurement::Migrations, tracepoint!("mm_migrate_pages", "migrate_end_tp4"), counts_and_reason::<4>),
     row(Measurement::MigrateTime, tracepoint!("mm_migrate_pages_start", "migrate_start_tp"), any),
-    row(Measurement::MigrateTime, kprobe("migrate_pages", one_kprobe!("migrate_start_kprobe")), reason_sixth),
-    row(Measurement::MigrateResult, returns!("migrate_pages", "migrate_ret_fexit6", "migrate_ret_kretprobe"), args::<6>),
-    row(Measurement::MigrateResult, returns!("migrate_pages", "migrate_ret_fexit7", "migrate_ret_kretprobe"), args::<7>),
-    row(Measurement::MigrateResult, kretprobe("migrate_pages", one_kprobe!("migrate_ret_kretprobe")), any),
+    row(Measurement::MigrateTime, kprobe(MIGRATE, one_kprobe!("migrate_start_kprobe")), reason_sixth),
+    row(Measurement::MigrateResult, returns!(MIGRATE, "migrate_ret_fexit6", "migrate_ret_kretprobe"), args::<6>),
+    row(Measurement::MigrateResult, returns!(MIGRATE, "migrate_ret_fexit7", "migrate_ret_kretprobe"), args::<7>),
+    row(Measurement::MigrateResult, kretprobe(MIGRATE, one_kprobe!("migrate_ret_kretprobe")), any),
 
     // The end of collect. Most of these programs serve a measurement above too, and are attached once.
     row(Measurement::Phases, AFTER_COLLECT, any),
@@ -597,13 +631,16 @@ pub const ROWS: &[HookRow] = &[
 
     row(Measurement::MemfdEntry, entry!(MEMFD, own_first!("memfd_enter_fentry"), one_kprobe!("memfd_enter_kprobe")), memfd_args),
     row(Measurement::MemfdReturn, returns!(MEMFD, own_first_and_third!("memfd_exit_fexit"), one_kprobe!("memfd_exit_kretprobe")), memfd_args),
+    // Where neither the hook of phases nor that of the time in migration shows the list of folios.
+    row(Measurement::UnpinnableZones, kprobe(MIGRATE, one_kprobe!("migrate_list_kprobe")), reason_sixth),
+    // Where the return of migrate_pages does not show the list.
     row(Measurement::Blockers, entry!("putback_movable_pages", "putback_fentry", "putback_kprobe"), args::<1>),
     HookRow {
-        also: &[returns!(FAST, own_first!("fast_exit_fexit"), one_kprobe!("fast_exit_kretprobe"))],
+        also: &[returns!(FAST, own_first!("fast_exit_fexit"), one_kprobe!("fast_exit_kretprobe")), FAST_SLOW],
         ..row(Measurement::FastPath, entry!(FAST, own_first!("fast_enter_fentry"), one_kprobe!("fast_enter_kprobe")), fast_args)
     },
     HookRow {
-        also: &[returns!(FAST_OLD, own_first!("fast_exit_fexit"), one_kprobe!("fast_exit_kretprobe"))],
+        also: &[returns!(FAST_OLD, own_first!("fast_exit_fexit"), one_kprobe!("fast_exit_kretprobe")), FAST_SLOW, FAST_SLOW_SHORT],
         ..row(Measurement::FastPath, entry!(FAST_OLD, own_first!("fast_enter_fentry"), one_kprobe!("fast_enter_kprobe")), fast_args)
     },
     // Rows with different programs are for different interfaces, and no alternatives. By kretprobe alone: the second of two programs could not see whether
@@ -627,6 +664,7 @@ pub const ROWS: &[HookRow] = &[
 /// Enum constants that the planner or the programs need, without those for zones and folios.
 const CONSTANTS: &[&str] = &[
     "FOLL_LONGTERM",
+    "FOLL_FAST_ONLY",
     "MR_LONGTERM_PIN",
     "MR_CONTIG_RANGE",
     "preempt_dynamic_lazy",

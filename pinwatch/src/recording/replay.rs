@@ -6,7 +6,8 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use pinwatch_common::fold::{Alone, fold_blockers, fold_hold, fold_pin};
+use pinwatch_common::cells::Alone;
+use pinwatch_common::fold::{fold_blockers, fold_hold, fold_pin};
 use pinwatch_common::hold::HoldRecord;
 
 use super::format::{End, Header};

@@ -44,7 +44,7 @@ fn pin(n: u64) -> Traced {
             gup_flags: 0x000a_0101,
             phase_ns: [900_000, 100_000, 0, 0, 0],
             origin: 1,
-            sampled_zone: 3,
+            sampled_place: 3,
             ended: 1,
             ..Pin::zeroed()
         },

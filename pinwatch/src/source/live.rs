@@ -14,10 +14,10 @@ use aya::Ebpf;
 use aya_log::EbpfLogger;
 use bytemuck::Zeroable as _;
 use memmap2::MmapRaw;
-use pinwatch_common::blocker::PLACES;
-use pinwatch_common::fold::CpuCells;
+use pinwatch_common::cells::CpuCells;
 use pinwatch_common::limits::SLOTS;
-use pinwatch_common::record::{Flight, PHASES, Pin, Slot, ZONES};
+use pinwatch_common::place::PLACES;
+use pinwatch_common::record::{Flight, PHASES, Pin, Slot};
 use pinwatch_common::weak::{Blocked, HOLDERS};
 
 use super::error::LiveError;
@@ -71,7 +71,7 @@ pub struct Live {
     cpus: usize,
     release: String,
     era: &'static str,
-    zones: [Option<&'static str>; ZONES],
+    zones: [Option<&'static str>; PLACES],
     pageblocks: [Option<&'static str>; PLACES],
     decisions: Arc<[Decision]>,
     stuck_after: Duration,

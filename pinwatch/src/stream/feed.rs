@@ -7,13 +7,14 @@ use std::sync::Arc;
 use anyhow::Result;
 use pinwatch_common::hold::HoldRecord;
 use pinwatch_common::record::PinEvent;
+use pinwatch_common::refusal::Refusal;
 use tokio::sync::{Notify, mpsc};
 
 use crate::model::agent_status::AgentStatus;
 use crate::model::session::{Lost, Start};
 use crate::model::view::View;
 
-/// Message to a view. A feed has one `Start`, any number of `Pins`, `WallOffset` and `Tick`, then one
+/// Message to a view. A feed has one `Start`, any number of the others, then one
 /// `End`.
 #[derive(Clone, Debug)]
 pub enum Update {
@@ -23,6 +24,8 @@ pub enum Update {
     Pins(Vec<PinEvent>),
     /// Ends of holds. The pin of each was in this or an earlier update.
     Holds(Vec<HoldRecord>),
+    /// Registrations that were refused. Without a pin, or after one that succeeded.
+    Refusals(Vec<Refusal>),
     /// The wall clock was set, or the machine was suspended: the new offset of `CLOCK_REALTIME` from
     /// `CLOCK_MONOTONIC`, for the pins that follow.
     WallOffset(i64),

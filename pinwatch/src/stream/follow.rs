@@ -8,6 +8,7 @@ use pinwatch_common::abi::ABI_VERSION;
 use pinwatch_common::hold::HoldRecord;
 use pinwatch_common::loss::Loss;
 use pinwatch_common::record::PinEvent;
+use pinwatch_common::refusal::Refusal;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::feed::{Sink, Update};
@@ -88,10 +89,16 @@ fn matching(batch: Vec<PinEvent>, filter: &Filter, holds: &mut HoldsOfPins) -> V
     let ended = batch.iter().filter_map(HoldRecord::of).collect();
     let mut pins = batch;
     pins.retain(|event| HoldRecord::of(event).is_none() && filter.event(event));
+    let refused: Vec<_> = pins.iter().filter_map(Refusal::of).collect();
+    pins.retain(|event| Refusal::of(event).is_none());
     let ended = holds.select(&pins, ended);
     let pins = Some(pins).filter(|pins| !pins.is_empty()).map(Update::Pins);
     let ended = Some(ended).filter(|ended| !ended.is_empty());
-    pins.into_iter().chain(ended.map(Update::Holds)).collect()
+    let refused = Some(refused).filter(|refused| !refused.is_empty());
+    pins.into_iter()
+        .chain(ended.map(Update::Holds))
+        .chain(refused.map(Update::Refusals))
+        .collect()
 }
 
 /// Offset of the wall clock that the view knows.

@@ -207,7 +207,11 @@ mod tests {
                     oldest = view.oldest;
                 }
                 Update::End { status, .. } => assert_eq!(*status, end.status),
-                Update::Start(_) | Update::Pins(_) | Update::Holds(_) | Update::WallOffset(_) => {}
+                Update::Start(_)
+                | Update::Pins(_)
+                | Update::Holds(_)
+                | Update::Refusals(_)
+                | Update::WallOffset(_) => {}
             }
         }
         let [row] = &oldest[..] else {

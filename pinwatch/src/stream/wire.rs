@@ -26,6 +26,7 @@ const END: u8 = 3;
 const REFUSED: u8 = 4;
 const WALL_OFFSET: u8 = 5;
 const HOLDS: u8 = 6;
+const REFUSALS: u8 = 7;
 
 pub fn codec() -> Codec {
     Codec::builder().max_frame_length(MAX_FRAME).new_codec()
@@ -36,6 +37,7 @@ pub fn encode(update: &Result<Update>) -> Result<Bytes> {
         Ok(Update::Start(start)) => json(START, start)?,
         Ok(Update::Pins(pins)) => framed(PINS, bytemuck::cast_slice(pins)),
         Ok(Update::Holds(holds)) => framed(HOLDS, bytemuck::cast_slice(holds)),
+        Ok(Update::Refusals(refusals)) => framed(REFUSALS, bytemuck::cast_slice(refusals)),
         Ok(Update::WallOffset(ns)) => json(WALL_OFFSET, ns)?,
         Ok(Update::Tick { view, lost }) => json(TICK, &(view, lost))?,
         Ok(Update::End { lost, status }) => json(END, &(lost, status))?,
@@ -71,6 +73,7 @@ pub fn decode(frame: &[u8]) -> Result<Update> {
         }
         PINS => Update::Pins(records(body)?),
         HOLDS => Update::Holds(records(body)?),
+        REFUSALS => Update::Refusals(records(body)?),
         WALL_OFFSET => Update::WallOffset(serde_json::from_slice(body)?),
         TICK => {
             let (view, lost): (Box<View>, Lost) = serde_json::from_slice(body)?;

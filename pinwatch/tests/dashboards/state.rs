@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytemuck::Zeroable as _;
 use pinwatch::model::state::{Hook, ProgramStats, State};
 use pinwatch::probe::table::Measurement;
-use pinwatch_common::fold::CpuCells;
+use pinwatch_common::cells::CpuCells;
 
 use super::{served, some};
 

@@ -155,7 +155,7 @@ pub fn pin(kernel: Kernel, n: u64, dice: &mut Dice) -> Traced {
         ],
         gup_flags: 1,
         origin: 1,
-        sampled_zone: if fails {
+        sampled_place: if fails {
             0
         } else {
             1 + if kernel.moves { 2 } else { MOVABLE }

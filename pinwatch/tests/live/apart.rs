@@ -60,6 +60,11 @@ fn cma() {
             ("blockers_total/kind=\"referenced\",memory=\"anon\"", 4),
             ("blocker_places_total", 4),
             ("blocker_places_total/zone=\"dma32\",pageblock=\"cma\"", 4),
+            ("unpinnable_pages_sampled_total", 1),
+            (
+                "unpinnable_pages_sampled_total/zone=\"dma32\",pageblock=\"cma\"",
+                1,
+            ),
         ],
     );
 

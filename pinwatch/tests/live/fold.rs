@@ -7,8 +7,9 @@ use pinwatch::kernel::facts::Facts;
 use pinwatch::probe::plan::{Plan, Prefer};
 use pinwatch::probe::table::wanted;
 use pinwatch::source::live::{Live, Options};
+use pinwatch_common::cells::{PassCells, PinCells};
 use pinwatch_common::event_filter::Listening;
-use pinwatch_common::fold::{PassCells, PinCells, fold_pin};
+use pinwatch_common::fold::fold_pin;
 use pinwatch_common::record::Origin;
 
 use super::load::load;

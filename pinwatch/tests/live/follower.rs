@@ -69,7 +69,10 @@ async fn follow(asked: &Notify, ready: &mpsc::Sender<()>) -> Result<Followed> {
         match update {
             Update::Start(_) => ready.send(()).context("nobody waits")?,
             Update::Pins(pins) => followed.pins.extend(pins),
-            Update::Holds(_) | Update::WallOffset(_) | Update::Tick { .. } => {}
+            Update::Holds(_)
+            | Update::Refusals(_)
+            | Update::WallOffset(_)
+            | Update::Tick { .. } => {}
             Update::End { lost, .. } => {
                 followed.lost = lost;
                 return Ok(followed);

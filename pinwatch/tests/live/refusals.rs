@@ -4,6 +4,7 @@ use super::counts::{NOTHING_LOST, assert_counts};
 use super::daemon::{Daemon, KINDS};
 use super::load::{Kernel, kernel, load, moves_pages};
 use super::scenarios::VFIO_DEVICE;
+use super::watchers::Tail;
 
 const METRIC: &str = "pinwatch_refusals_total";
 
@@ -37,6 +38,24 @@ fn refusals_of_the_memlock_limit_are_those_of_the_load() {
         }
         assert_counts(&daemon.metrics(), &NOTHING_LOST);
     }
+}
+
+/// A filter selects them by origin, process and thread name, as it does pins.
+#[test]
+fn refusals_are_lines_of_tail() {
+    let _daemon = Daemon::start(&["--with", "refusals"]);
+    let all = Tail::start(&["--connect"]);
+    let others = Tail::start(&["--connect", "--origin", "rdma"]);
+    let made = load(&["memlock", "--via", "xdp"]).failed("ENOBUFS");
+    let refusals = all.finish().refusals;
+    assert_eq!((made, refusals.len()), (3, 3));
+    for refusal in &refusals {
+        assert_eq!(refusal["comm"], "pinwatch");
+        assert_eq!(refusal["origin"], "xdp");
+        assert_eq!(refusal["errno"], "ENOBUFS");
+        assert_eq!(refusal["reason"], "memlock");
+    }
+    assert_eq!(others.finish().refusals.len(), 0);
 }
 
 /// VFIO type 1 compares with the limit inline, and returns the same errno for a pin that failed.

@@ -20,6 +20,7 @@ pub struct Tail {
 /// Output of a tail after its first object.
 pub struct TailOutput {
     pub pins: Vec<Value>,
+    pub refusals: Vec<Value>,
     pub summary: Value,
 }
 
@@ -56,11 +57,12 @@ impl Tail {
     /// Ends the tail as Ctrl-C does, and reads its remaining output.
     pub fn finish(mut self) -> TailOutput {
         self.signal(Signal::SIGINT);
-        let mut pins = Vec::new();
+        let (mut pins, mut refusals) = (Vec::new(), Vec::new());
         let mut summary = Value::Null;
         while let Some(object) = self.next() {
             match object["type"].as_str() {
                 Some("pin") => pins.push(object),
+                Some("refusal") => refusals.push(object),
                 Some("in_flight" | "hold") => {}
                 Some("summary") => summary = object,
                 _ => panic!("{object}"),
@@ -69,7 +71,12 @@ impl Tail {
         assert!(self.child.wait().expect("a child").success());
         assert_eq!(summary["type"], "summary", "the summary comes last");
         assert_eq!(summary["pins"], pins.len());
-        TailOutput { pins, summary }
+        assert_eq!(summary["refused"], refusals.len());
+        TailOutput {
+            pins,
+            refusals,
+            summary,
+        }
     }
 }
 

@@ -40,9 +40,12 @@ const PLANS: &str = "
     5.10    memfd_return    -                                   -                       -
     5.10    origin          *                                   *                       *
     5.10    zones           *                                   *                       *
+    5.10    unpinnable_zones -                                  -                       -
     5.10    blockers        -                                   -                       -
     5.10    fast_path       internal_get_user_pages_fast        fast_enter_fentry       fast_enter_kprobe
     5.10    fast_path       internal_get_user_pages_fast        fast_exit_fexit         fast_exit_kretprobe
+    5.10    fast_path       __gup_longterm_locked               fast_slow_fentry        fast_slow_kprobe
+    5.10    fast_path       get_user_pages_unlocked             fast_slow_short_fentry  fast_slow_short_kprobe
     5.10    refusals        xdp_umem_create                     umem_create_kretprobe   umem_create_kretprobe
     5.10    refusals        __account_locked_vm                 locked_account_kretprobe locked_account_kretprobe
     5.10    weak_pins       -                                   -                       -
@@ -65,9 +68,12 @@ const PLANS: &str = "
     6.1     memfd_return    -                                   -                       -
     6.1     origin          *                                   *                       *
     6.1     zones           *                                   *                       *
+    6.1     unpinnable_zones migrate_pages                      migrate_list_kprobe     migrate_list_kprobe
     6.1     blockers        putback_movable_pages               putback_fentry          putback_kprobe
     6.1     fast_path       internal_get_user_pages_fast        fast_enter_fentry       fast_enter_kprobe
     6.1     fast_path       internal_get_user_pages_fast        fast_exit_fexit         fast_exit_kretprobe
+    6.1     fast_path       __gup_longterm_locked               fast_slow_fentry        fast_slow_kprobe
+    6.1     fast_path       get_user_pages_unlocked             fast_slow_short_fentry  fast_slow_short_kprobe
     6.1     refusals        __io_account_mem                    io_account_kretprobe    io_account_kretprobe
     6.1     refusals        xdp_umem_create                     umem_create_kretprobe   umem_create_kretprobe
     6.1     refusals        __account_locked_vm                 locked_account_kretprobe locked_account_kretprobe
@@ -97,9 +103,12 @@ const PLANS: &str = "
     6.12    memfd_return    memfd_pin_folios                    memfd_exit_fexit        memfd_exit_kretprobe
     6.12    origin          *                                   *                       *
     6.12    zones           *                                   *                       *
-    6.12    blockers        putback_movable_pages               putback_fentry          putback_kprobe
+    6.12    unpinnable_zones migrate_longterm_unpinnable_folios found_fentry            found_kprobe
+    6.12    blockers        migrate_pages                       migrate_ret_fexit7      -
+    6.12    blockers        putback_movable_pages               -                       putback_kprobe
     6.12    fast_path       gup_fast_fallback                   fast_enter_fentry       fast_enter_kprobe
     6.12    fast_path       gup_fast_fallback                   fast_exit_fexit         fast_exit_kretprobe
+    6.12    fast_path       __gup_longterm_locked               fast_slow_fentry        fast_slow_kprobe
     6.12    refusals        __io_account_mem                    io_account_kretprobe    io_account_kretprobe
     6.12    refusals        xdp_umem_create                     umem_create_kretprobe   umem_create_kretprobe
     6.12    refusals        __account_locked_vm                 locked_account_kretprobe locked_account_kretprobe
@@ -129,9 +138,12 @@ const PLANS: &str = "
     6.18    memfd_return    memfd_pin_folios                    memfd_exit_fexit_first  memfd_exit_kretprobe
     6.18    origin          *                                   *                       *
     6.18    zones           *                                   *                       *
-    6.18    blockers        putback_movable_pages               putback_fentry          putback_kprobe
+    6.18    unpinnable_zones migrate_longterm_unpinnable_folios found_fentry            found_kprobe
+    6.18    blockers        migrate_pages                       migrate_ret_fexit7      -
+    6.18    blockers        putback_movable_pages               -                       putback_kprobe
     6.18    fast_path       gup_fast_fallback                   fast_enter_fentry_first fast_enter_kprobe
     6.18    fast_path       gup_fast_fallback                   fast_exit_fexit_first   fast_exit_kretprobe
+    6.18    fast_path       __gup_longterm_locked               fast_slow_fentry        fast_slow_kprobe
     6.18    refusals        io_account_mem                      io_account_kretprobe    io_account_kretprobe
     6.18    refusals        xdp_umem_create                     umem_create_kretprobe   umem_create_kretprobe
     6.18    refusals        __account_locked_vm                 locked_account_kretprobe locked_account_kretprobe
@@ -161,9 +173,12 @@ const PLANS: &str = "
     7.2     memfd_return    memfd_pin_folios                    memfd_exit_fexit_first  memfd_exit_kretprobe
     7.2     origin          *                                   *                       *
     7.2     zones           *                                   *                       *
-    7.2     blockers        putback_movable_pages               putback_fentry          putback_kprobe
+    7.2     unpinnable_zones migrate_longterm_unpinnable_folios found_fentry            found_kprobe
+    7.2     blockers        migrate_pages                       migrate_ret_fexit7      -
+    7.2     blockers        putback_movable_pages               -                       putback_kprobe
     7.2     fast_path       gup_fast_fallback                   fast_enter_fentry_first fast_enter_kprobe
     7.2     fast_path       gup_fast_fallback                   fast_exit_fexit_first   fast_exit_kretprobe
+    7.2     fast_path       __gup_longterm_locked               fast_slow_fentry        fast_slow_kprobe
     7.2     refusals        io_account_mem                      io_account_kretprobe    io_account_kretprobe
     7.2     refusals        xdp_umem_create                     umem_create_kretprobe   umem_create_kretprobe
     7.2     refusals        __account_locked_vm                 locked_account_kretprobe locked_account_kretprobe
@@ -192,9 +207,12 @@ const PLANS: &str = "
     7.3     memfd_return    memfd_pin_folios                    memfd_exit_fexit_first  memfd_exit_kretprobe
     7.3     origin          *                                   *                       *
     7.3     zones           *                                   *                       *
-    7.3     blockers        putback_movable_pages               putback_fentry          putback_kprobe
+    7.3     unpinnable_zones migrate_longterm_unpinnable_folios found_fentry            found_kprobe
+    7.3     blockers        migrate_pages                       migrate_ret_fexit7      -
+    7.3     blockers        putback_movable_pages               -                       putback_kprobe
     7.3     fast_path       gup_fast_fallback                   fast_enter_fentry_first fast_enter_kprobe
     7.3     fast_path       gup_fast_fallback                   fast_exit_fexit_first   fast_exit_kretprobe
+    7.3     fast_path       __gup_longterm_locked               fast_slow_fentry        fast_slow_kprobe
     7.3     refusals        io_account_mem                      io_account_kretprobe    io_account_kretprobe
     7.3     refusals        xdp_umem_create                     umem_create_kretprobe   umem_create_kretprobe
     7.3     refusals        __account_locked_vm                 locked_account_kretprobe locked_account_kretprobe
@@ -340,6 +358,9 @@ fn globals(plan: &Plan) -> [String; 8] {
         user_regs,
         zone_bits,
         fast_path,
+        foll_fast_only,
+        samples_unpinnable,
+        blockers_at_return,
         preempts,
         can_disable_preemption,
         scans_again,
@@ -355,8 +376,19 @@ fn globals(plan: &Plan) -> [String; 8] {
     let sees_blockers = folio.is_some_and(|folio| folio.pincount > 0 && folio.hugetlb_mask > 0);
     assert_eq!(sees_blockers, migrates);
     assert_eq!(weak.is_some(), migrates);
+    assert_eq!(samples_unpinnable, migrates);
+    assert!(migrates || !blockers_at_return);
+    let fast_only = foll_fast_only.expect("every stock kernel shows its value or its age");
+    assert_eq!(
+        fast_only,
+        if foll_longterm == 0x10000 {
+            0x80000
+        } else {
+            1 << 20
+        }
+    );
     let pageblocks = pageblock.map(|layout| (layout.order, layout.bits));
-    assert_eq!(pageblocks.map(|(order, _)| order), migrates.then_some(9));
+    assert_eq!(pageblocks.map(|(order, _)| order), Some(9));
     // Debian's 5.10 is built without CMA.
     assert!(!scans_again);
     assert_eq!(counts_unpinnable, isolate_counts != 0);

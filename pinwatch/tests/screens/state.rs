@@ -10,7 +10,8 @@ use pinwatch::probe::decision::{Attachment, Decision, Kind, Verdict};
 use pinwatch::probe::table::Measurement;
 use pinwatch_common::blocker::{Hold, Memory};
 use pinwatch_common::cause::PassOutcome;
-use pinwatch_common::fold::{CpuCells, fold_pin};
+use pinwatch_common::cells::CpuCells;
+use pinwatch_common::fold::fold_pin;
 use pinwatch_common::record::{Origin, Pin};
 use pinwatch_common::weak::{Blocked, Holder};
 

@@ -17,7 +17,7 @@ pub struct Shape {
 }
 
 /// Measurements that change the read-only data, or the programs of another measurement, if they are left out.
-pub const SHAPING: [Measurement; 10] = [
+pub const SHAPING: [Measurement; 13] = [
     Measurement::Phases,
     Measurement::Passes,
     Measurement::Unpinnable,
@@ -26,7 +26,10 @@ pub const SHAPING: [Measurement; 10] = [
     Measurement::IsolateHugetlb,
     Measurement::IsolateMovable,
     Measurement::Origin,
+    Measurement::MigrateTime,
+    Measurement::MigrateResult,
     Measurement::Zones,
+    Measurement::UnpinnableZones,
     Measurement::Blockers,
 ];
 

@@ -88,7 +88,7 @@ pub const ALERTS: &[Alert] = &[
             "`isolate`: a page could not be isolated. The process was killed while its pin looped, or the kernel gave up. See PinwatchPinStuck.",
             "A caller that gets ENOMEM (AF_XDP: ENOBUFS) while no pin fails: `pinwatch_refusals_total{reason=\"memlock\"}` (`--with refusals`) grows if RLIMIT_MEMLOCK \
              refused the registration. Raise the limit of the process (`ulimit -l`, `LimitMEMLOCK=`). RDMA and VFIO type 1 are not \
-             counted there: compare `VmPin` and `VmLck` in `/proc/PID/status` with the limit. VFIO logs `RLIMIT_MEMLOCK exceeded`.",
+             counted there: compare `VmPin` and `VmLck` in `/proc/PID/status` with the limit. VFIO logs `RLIMIT_MEMLOCK exceeded`. `pinwatch tail` shows the processes.",
             "`dax`: the memory is a file-system DAX mapping. The kernel refuses long-term pins there.",
         ],
         act: "`migrate_busy`: let the application register its memory before it uses it for other I/O, or retry. \

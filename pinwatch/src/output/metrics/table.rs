@@ -3,9 +3,11 @@
 
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeMap;
+
 use bytemuck::Zeroable as _;
 use pinwatch_common::blocker::{HOLD_NAMES, MEMORY_NAMES};
-use pinwatch_common::fold::{HoldCells, OriginCells};
+use pinwatch_common::cells::{HoldCells, OriginCells};
 use pinwatch_common::limits::SLOTS;
 use pinwatch_common::loss::Loss;
 use pinwatch_common::record::{ISOLATE_NAMES, ORIGIN_NAMES, PHASE_NAMES};
@@ -14,9 +16,9 @@ use pinwatch_common::weak::weak_origin_name;
 use super::pinned;
 use super::samples::{Kind, Samples};
 use super::series;
-use crate::model::blockers::blocker_places;
 use crate::model::bounded;
 use crate::model::failures::{Failures, failures_and_zeros};
+use crate::model::places::{named_places, sampled_places};
 use crate::model::series::Per;
 use crate::model::state::{State, losses, pins_lost};
 use crate::probe::table::Measurement;
@@ -65,6 +67,12 @@ const fn histogram(
         help,
         kind: Kind::Histogram,
         samples,
+    }
+}
+
+fn places(places: BTreeMap<(&str, &str), u64>, out: &mut Samples) {
+    for ((zone, pageblock), pages) in places {
+        out.value(&[("zone", zone), ("pageblock", pageblock)], pages);
     }
 }
 
@@ -143,12 +151,23 @@ pub const METRICS: &[Metric] = &[
     ),
     counter(
         "pinwatch_pin_pages_sampled_total",
-        "Sampled returned pages by memory zone: one random page of about one pin in 16; of every pin while a follower is connected.",
+        "Sampled returned pages by memory zone and type of pageblock: one random page of about one pin in 32; of every pin while a follower is connected.",
         |state, out| {
-            for (name, sampled) in state.zones.iter().zip(state.cells.pins.zones) {
-                if let Some(name) = name {
-                    out.value(&[("zone", name)], sampled);
-                }
+            places(
+                sampled_places(&state.cells.pins.places, &state.place_names()),
+                out,
+            );
+        },
+    ),
+    counter(
+        "pinwatch_unpinnable_pages_sampled_total",
+        "Sampled unpinnable pages by memory zone and type of pageblock: the first page or folio of about one migration in 32; of every migration while a follower is connected.",
+        |state, out| {
+            if state.takes(Measurement::UnpinnableZones) {
+                places(
+                    sampled_places(&state.cells.unpinnable, &state.place_names()),
+                    out,
+                );
             }
         },
     ),
@@ -159,6 +178,16 @@ pub const METRICS: &[Metric] = &[
             if state.takes(Measurement::FastPath) {
                 out.value(&[("path", "fast")], state.cells.fast.fast);
                 out.value(&[("path", "slow")], state.cells.fast.slow);
+            }
+        },
+    ),
+    counter(
+        "pinwatch_gup_fast_short_term_calls_total",
+        "Short-term calls of GUP-fast that returned, by path as in pinwatch_gup_fast_calls_total. Without calls that never take the slow path (FOLL_FAST_ONLY). Only --with fast_path.",
+        |state, out| {
+            if state.takes(Measurement::FastPath) {
+                out.value(&[("path", "fast")], state.cells.fast.short_fast);
+                out.value(&[("path", "slow")], state.cells.fast.short_slow);
             }
         },
     ),
@@ -247,9 +276,10 @@ pub const METRICS: &[Metric] = &[
         "pinwatch_blocker_places_total",
         "Folios of pinwatch_blockers_total by memory zone and type of pageblock. A cma pageblock in another zone than movable is a contiguous memory area, or kexec handover's.",
         |state, out| {
-            for ((zone, pageblock), folios) in blocker_places(state) {
-                out.value(&[("zone", zone), ("pageblock", pageblock)], folios);
-            }
+            places(
+                named_places(&state.cells.blockers.places, &state.place_names()),
+                out,
+            );
         },
     ),
     counter(

@@ -11,14 +11,16 @@ use crate::model::format::{Clock, fit, pad, printable};
 use crate::model::holders;
 use crate::model::in_flight::Row;
 use crate::model::pin_json::Ended;
+use crate::model::refusal::RefusalRow;
 
-/// Values of one line: a pin that has ended, or a pin in flight.
+/// Values of one line: a pin that has ended, a pin in flight, or a registration that was refused.
 pub struct PinLine {
     pub time: Timestamp,
     pub comm: String,
     pub pid: u32,
     pub origin: String,
-    pub pages: u64,
+    /// `None` if it is unknown.
+    pub pages: Option<u64>,
     pub passes: u32,
     pub unpinnable: u64,
     pub migrated: u64,
@@ -47,13 +49,39 @@ impl PinLine {
             comm: pin.comm,
             pid: pin.pid,
             origin: pin.origin.into_owned(),
-            pages: pin.pages_requested,
+            pages: Some(pin.pages_requested),
             passes: pin.passes,
             unpinnable: pin.unpinnable,
             migrated: pin.migrated,
             migrate_failed: pin.migrate_failed,
             duration: clock.span(pin.duration_ns),
             result,
+        }
+    }
+
+    /// Line of a registration that was refused. The number of its pages is not known.
+    pub fn refused(row: RefusalRow) -> Self {
+        let RefusalRow {
+            time,
+            comm,
+            pid,
+            tid: _,
+            origin,
+            errno,
+            reason,
+        } = row;
+        Self {
+            time,
+            comm,
+            pid,
+            origin: origin.into_owned(),
+            pages: None,
+            passes: 0,
+            unpinnable: 0,
+            migrated: 0,
+            migrate_failed: 0,
+            duration: String::new(),
+            result: format!("{} refused: {reason}", errno.unwrap_or_default()),
         }
     }
 
@@ -64,7 +92,7 @@ impl PinLine {
             comm: row.thread.comm.clone().unwrap_or_else(|| "?".to_owned()),
             pid: row.pid,
             origin: row.origin.clone(),
-            pages: row.pages_requested,
+            pages: Some(row.pages_requested),
             passes: row.passes,
             unpinnable: row.unpinnable,
             migrated: row.migrated,
@@ -122,7 +150,10 @@ const COLUMNS: &[Column] = &[
         width: 6,
         right: true,
         drop_order: 0,
-        text: |line, _| line.pages.to_string(),
+        text: |line, _| {
+            line.pages
+                .map_or_else(|| "-".to_owned(), |pages| pages.to_string())
+        },
     },
     Column {
         title: "PASSES",
@@ -259,7 +290,7 @@ mod tests {
             comm: "a-long-name-\x1b[m".to_owned(),
             pid: 4_194_304,
             origin: "io_uring".to_owned(),
-            pages: 256,
+            pages: Some(256),
             passes: 2,
             unpinnable: 255,
             migrated: 254,

@@ -10,15 +10,17 @@ use anstyle::{AnsiColor, Style};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use pinwatch_common::record::PinEvent;
+use pinwatch_common::refusal::Refusal;
 use serde::Serialize;
 
 use super::columns::{Layout, PinLine};
-use crate::model::blockers::PlaceNames;
 use crate::model::filter::Filter;
 use crate::model::format::Clock;
 use crate::model::hold::HoldRow;
 use crate::model::in_flight::Row;
 use crate::model::pin_json::Ended;
+use crate::model::places::PlaceNames;
+use crate::model::refusal::RefusalRow;
 use crate::model::session::{Lost, Start};
 use crate::model::view::View;
 use crate::stream::feed::Update;
@@ -64,6 +66,8 @@ pub struct Summary {
     pub pins: u64,
     pub failed: u64,
     pub longest_ns: u64,
+    /// Registrations that were refused.
+    pub refused: u64,
     /// Pins in flight at the last update that match the filter.
     pub in_flight: u64,
     pub lost: Lost,
@@ -83,6 +87,7 @@ enum Object<'a> {
     },
     Pin(&'a Ended),
     Hold(HoldRow),
+    Refusal(&'a RefusalRow),
     InFlight {
         time: Timestamp,
         #[serde(flatten)]
@@ -121,6 +126,9 @@ impl Tail {
                 .try_for_each(|hold| json(out, &Object::Hold(hold.into()))),
             // A line of text has its pin's columns.
             Update::Holds(_) => Ok(()),
+            Update::Refusals(refusals) => refusals
+                .iter()
+                .try_for_each(|refusal| self.refused(refusal, size, out)),
             Update::WallOffset(ns) => {
                 if let Some(start) = &mut self.start {
                     start.wall_offset_ns = *ns;
@@ -176,6 +184,15 @@ impl Tail {
         self.line(&line, style, size, out)
     }
 
+    fn refused(&mut self, refusal: &Refusal, size: Size, out: &mut impl Write) -> io::Result<()> {
+        let row = RefusalRow::new(refusal, self.wall_offset_ns());
+        self.summary.refused += 1;
+        if self.format.json {
+            return json(out, &Object::Refusal(&row));
+        }
+        self.line(&PinLine::refused(row), FAILED, size, out)
+    }
+
     fn in_flight(&mut self, view: &View, size: Size, out: &mut impl Write) -> io::Result<()> {
         let rows: Vec<_> = view
             .oldest
@@ -219,12 +236,16 @@ impl Tail {
             pins,
             failed,
             longest_ns,
+            refused,
             in_flight,
             lost,
         } = self.summary;
         write!(out, "{pins} pins, {failed} failed")?;
         if pins > 0 {
             write!(out, ", longest {}", self.format.clock.span(longest_ns))?;
+        }
+        if refused > 0 {
+            write!(out, ", {refused} registrations refused")?;
         }
         if in_flight > 0 {
             write!(out, ", {in_flight} still in flight")?;

@@ -99,7 +99,7 @@ impl Data {
             Update::Start(start) => self.start = Some(start),
             Update::Pins(pins) => pins.iter().for_each(|pin| self.processes.add(pin)),
             // Ages and rates only: this view shows no wall clock.
-            Update::Holds(_) | Update::WallOffset(_) => {}
+            Update::Holds(_) | Update::Refusals(_) | Update::WallOffset(_) => {}
             Update::Tick { view, lost } => {
                 self.lost = lost;
                 self.tick(*view);

@@ -24,6 +24,7 @@ fn without_perf_events_trampolines_take_what_they_can() {
         ("phases", true),
         ("isolate_hugetlb", false),
         ("isolate_movable", false),
+        ("unpinnable_zones", true),
     ];
     for (sheet, expected) in [
         ("5.10-cloud", &old[..]),
@@ -89,6 +90,7 @@ fn without_kprobes_measurements_that_need_them_are_lost() {
         Phases,
         IsolateHugetlb,
         IsolateMovable,
+        UnpinnableZones,
     ];
     for (sheet, expected) in [
         ("5.10-cloud", OLD),
@@ -281,6 +283,7 @@ fn tracing_programs_have_twins_if_they_can_be_preempted() {
                     Measurement::Passes,
                     Measurement::MigrateResult,
                     Measurement::Phases,
+                    Measurement::UnpinnableZones,
                 ],
                 _ => &[],
             };

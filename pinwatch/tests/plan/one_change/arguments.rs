@@ -155,7 +155,7 @@ fn a_trampoline_takes_twelve_arguments_where_the_kernel_tests_that() {
     let plan = Plan::new(&facts, Prefer::Fentry);
     assert_eq!(
         decided_otherwise(&plan, "6.12-cloud", Prefer::Fentry),
-        [Measurement::MigrateResult]
+        [Measurement::MigrateResult, Measurement::Blockers]
     );
     assert_eq!(
         attached(&plan, Measurement::MigrateResult),

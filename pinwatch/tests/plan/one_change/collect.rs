@@ -66,7 +66,16 @@ fn the_return_of_collect_ends_the_phase_if_no_later_function_can_be_hooked() {
             let plan = Plan::new(&facts, prefer);
             assert!(plan.unusable.is_empty() && !plan.is_degraded());
             let phases = Measurement::Phases;
-            assert_eq!(decided_otherwise(&plan, "6.12-cloud", prefer), [phases]);
+            let zones = Measurement::UnpinnableZones;
+            assert_eq!(
+                decided_otherwise(&plan, "6.12-cloud", prefer),
+                [phases, zones]
+            );
+            let list = match prefer {
+                Prefer::Kprobe => ("migrate_list_kprobe", "migrate_pages"),
+                _ => (program, COLLECT),
+            };
+            assert_eq!(attached(&plan, zones).0, [list]);
             assert_eq!(attached(&plan, phases).0, [(program, COLLECT)]);
             assert_eq!(plan.globals.unseen, 0);
         }
@@ -119,7 +128,11 @@ fn a_collect_of_pages_that_returns_nothing_has_era_void() {
     assert_eq!(plan.era, "void");
     assert_eq!(
         decided_otherwise(&plan, "6.1-cloud", Prefer::Fentry),
-        [Measurement::Passes, Measurement::Phases]
+        [
+            Measurement::Passes,
+            Measurement::Phases,
+            Measurement::UnpinnableZones
+        ]
     );
     for (measurement, program) in [
         (Measurement::Passes, "pass_nr_fentry"),
@@ -166,6 +179,7 @@ fn a_kernel_up_to_5_12_with_cma_counts_unpinnable_pages() {
                 M::IsolateLru,
                 M::IsolateHugetlb,
                 M::IsolateMovable,
+                M::UnpinnableZones,
                 M::Blockers
             ]
         );

@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use bytemuck::Zeroable as _;
 use pinwatch_common::cause::PassOutcome;
-use pinwatch_common::record::Pin;
+use pinwatch_common::record::{Origin, Pin};
 use pinwatch_common::weak::Holder;
 use serde_json::Value;
 
@@ -157,6 +157,30 @@ fn the_summary_says_what_was_lost_where() {
     );
 }
 
+fn refusal() -> Refusal {
+    Refusal {
+        at_ns: 4_000_000_000,
+        tid: 8,
+        tgid: 7,
+        comm: *b"fio\0\0\0\0\0\0\0\0\0\0\0\0\0",
+        errno: 12,
+        origin: Origin::IoUring as u8,
+        reserved: [0; 3],
+    }
+}
+
+#[test]
+fn a_refusal_has_a_line() {
+    let updates = [start(), Update::Refusals(vec![refusal()])];
+    let lines = text(&mut tail(false), &updates, None);
+    let line = lines.lines().last().unwrap();
+    let columns: Vec<_> = line.split_whitespace().skip(1).collect();
+    let expected = [
+        "fio", "7", "io_uring", "-", "0", "0", "0/0", "ENOMEM", "refused:", "memlock",
+    ];
+    assert_eq!(columns, expected);
+}
+
 /// The names of all fields, those of objects inside with a dot.
 fn fields(value: &Value, prefix: &str, into: &mut BTreeSet<String>) {
     for (key, value) in value.as_object().into_iter().flatten() {
@@ -173,7 +197,12 @@ fn every_field_of_json_is_documented_and_no_other() {
     let mut tail = tail(true);
     let mut out = text(
         &mut tail,
-        &[start(), Update::Pins(vec![pin(-12)]), tick(2.0)],
+        &[
+            start(),
+            Update::Pins(vec![pin(-12)]),
+            Update::Refusals(vec![refusal()]),
+            tick(2.0),
+        ],
         None,
     )
     .into_bytes();
@@ -187,7 +216,7 @@ fn every_field_of_json_is_documented_and_no_other() {
         .iter()
         .map(|object| object["type"].as_str().unwrap())
         .collect();
-    assert_eq!(types, ["start", "pin", "in_flight", "summary"]);
+    assert_eq!(types, ["start", "pin", "refusal", "in_flight", "summary"]);
     assert_eq!(objects[1]["time"], "1970-01-01T00:00:04.0015Z");
 
     let doc = include_str!("../../../../../docs/tail.md");
