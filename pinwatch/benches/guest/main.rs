@@ -60,7 +60,11 @@ enum Command {
     /// Parts of the cost that pinwatch adds to a pin of one page and to a short-term pin.
     Profile,
     /// Memory, wake-ups and processor time of the daemon, and the speed of its ring-buffer reader.
-    Agent,
+    Agent {
+        /// The part to measure (repeatable).
+        #[arg(long = "part", required = true)]
+        parts: Vec<agent::Part>,
+    },
     /// Instructions that the verifier processed, by program.
     Verifier,
     /// Each program in each shape that a plan can choose.
@@ -104,7 +108,7 @@ fn main() -> Result<()> {
             measure(SETS.iter().filter(wanted), &PinKind::ALL, unit)
         }
         Command::Profile => measure(PARTS, &[PinKind::One, PinKind::ShortTerm], 1.0),
-        Command::Agent => agent::agent(),
+        Command::Agent { parts } => parts.into_iter().try_for_each(agent::agent),
         Command::Verifier => verifier::verifier(),
         Command::Shapes => {
             let outcome = live::shapes::verify(u32::MAX, |n, of| {

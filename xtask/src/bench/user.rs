@@ -65,10 +65,10 @@ pub fn main(_args: &UserArgs) -> Result<ExitCode> {
             .split(' ')
             .map(str::parse)
             .collect::<Result<_, _>>()?;
-        let [series, bytes, allocations] = counts[..] else {
+        let [processes, series, bytes, allocations] = counts[..] else {
             bail!("the benchmark printed an unexpected line: {line}");
         };
-        let benchmark = format!("encode/{series}");
+        let benchmark = format!("encode/{processes}");
         let ms = estimate(&benchmark)? / 1e6;
         let counts = [instructions(&program, &benchmark)?, bytes, allocations];
         let [instructions, bytes, allocations] = counts.map(thousands);

@@ -69,7 +69,7 @@ const fn histogram(
 }
 
 /// Calls a function for each kind of blocker that can have a hold.
-fn for_holds(state: &State, mut each: impl FnMut(&[(&str, &str)], &HoldCells)) {
+fn for_holds(state: &State, mut each: impl FnMut(&[(&'static str, &str)], &HoldCells)) {
     if !state.takes(Measurement::Blockers) {
         return;
     }
