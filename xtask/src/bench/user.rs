@@ -116,7 +116,8 @@ fn estimate(results: &Path, benchmark: &str) -> Result<f64> {
         .with_context(|| format!("{} has no median", path.display()))
 }
 
-fn processor() -> Result<String> {
+/// Name of this machine's processor.
+pub fn processor() -> Result<String> {
     let text = fs::read_to_string("/proc/cpuinfo")?;
     let model = text.lines().find(|line| line.starts_with("model name"));
     let name = model.and_then(|line| line.split_once(": "));
