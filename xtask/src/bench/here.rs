@@ -100,8 +100,8 @@ impl Noise {
             .collect();
         if self.stolen > STOLEN {
             reasons.push(format!(
-                "a hypervisor takes {} of the processors' time: measure on hardware",
-                percent(self.stolen)
+                "a hypervisor takes {:.2} % of the processors' time: measure on hardware",
+                self.stolen * 100.0
             ));
         }
         if self.load > LOAD * f64::from(self.processors) {
@@ -125,7 +125,7 @@ impl Noise {
         let differ = self.most() * 100.0;
         let mut text = format!(
             "### {}\n\nNanoseconds; {runs} runs on {}, {} processors. Equal measurements without hooks differ by at most {differ:.1} %. \
-             {:.1} % of the time was stolen; load {}; frequency governor: {}.",
+             {:.2} % of the time was stolen; load {}; frequency governor: {}.",
             release.trim(),
             super::user::processor()?,
             self.processors,
@@ -136,6 +136,9 @@ impl Noise {
                 names => names.join(", "),
             }
         );
+        if let Ok(version) = child::output(child::command("bpftrace").arg("--version")) {
+            text += &format!(" {}.", version.trim());
+        }
         if !reasons.is_empty() {
             text += &format!(
                 "\n\n**Measured on a noisy machine, so the figures mean little:** {}.",
@@ -169,7 +172,7 @@ mod tests {
         ];
         let words = [
             "(one) differ by 31.0 %",
-            "takes 1.0 %",
+            "takes 1.00 %",
             "load is 2.5",
             "is powersave",
         ];
