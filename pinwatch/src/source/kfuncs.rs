@@ -42,6 +42,7 @@ fn replace(object: &[u8], calls: &[u64]) -> Vec<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::heap;
 
     #[test]
     fn only_calls_are_replaced() {
@@ -64,6 +65,14 @@ mod tests {
         ids.remove(KFUNCS[2]);
         let error = resolve(OBJECT, Some(&ids)).unwrap_err();
         assert!(error.to_string().contains(KFUNCS[2]), "{error}");
+    }
+
+    #[test]
+    fn a_forgotten_object_has_its_content() {
+        let before = OBJECT.to_vec();
+        heap::forget(OBJECT);
+        assert!(before == OBJECT, "the object has changed");
+        heap::forget(b"less than a page");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use pinwatch_common::weak::WEAK_FOLIOS;
 
 use super::error::LiveError;
 use super::kfuncs::{self, OBJECT};
+use crate::host::heap;
 use crate::probe::plan::Globals;
 
 /// The object for this kernel.
@@ -21,7 +22,9 @@ pub fn resolved(
     globals: &Globals,
     ids: Option<&BTreeMap<String, u32>>,
 ) -> Result<Vec<u64>, LiveError> {
-    kfuncs::resolve(OBJECT, ids.filter(|_| globals.can_disable_preemption))
+    let object = kfuncs::resolve(OBJECT, ids.filter(|_| globals.can_disable_preemption));
+    heap::forget(OBJECT);
+    object
 }
 
 /// Makes the maps of a [`resolved`] object, and sets its read-only data.
