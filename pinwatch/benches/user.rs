@@ -4,14 +4,16 @@
 
 use std::alloc::System;
 use std::hint::black_box;
+use std::num::NonZeroUsize;
+use std::time::Duration;
 
 use bytemuck::Zeroable as _;
 use criterion::{BenchmarkId, Criterion, Throughput};
 use pinwatch::host::machine::Machine;
+use pinwatch::model::series::{Per, Series, Sums};
 use pinwatch::model::session::Start;
 use pinwatch::model::state::State;
 use pinwatch::model::trace::Traced;
-use pinwatch::output::metrics::families;
 use pinwatch::output::metrics::text::{TextFormat, encode};
 use pinwatch::recording::{End, Header, Item, Reader, Writer};
 use pinwatch_common::abi::ABI_VERSION;
@@ -20,15 +22,15 @@ use pinwatch_common::cells::{CpuCells, PinCells};
 use pinwatch_common::fold::fold_pin;
 use pinwatch_common::record::{ORIGINS, Pin, PinEvent};
 use pinwatch_common::weak::Holder;
-use prometheus::proto::{LabelPair, MetricFamily};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 const EVENTS: usize = 4096;
-/// Numbers of series to encode. The last is more than a scrape should have.
-const SERIES: [usize; 4] = [100, 1_000, 10_000, 100_000];
+/// Numbers of processes whose series are encoded: three each, besides those of every scrape. The last are more than a
+/// scrape should have.
+const PROCESSES: [usize; 4] = [0, 300, 3_300, 33_000];
 
 /// The `n`th pin. Origins, results and durations vary with `n`.
 fn pin(n: usize) -> Pin {
@@ -104,57 +106,32 @@ fn replay(recording: &[u8], cells: &mut PinCells) {
     }
 }
 
-/// Metric families with exactly `series` series: those of pins of all kinds, copied with one more label
-/// until there are enough.
-fn families_with(series: usize) -> Vec<MetricFamily> {
+/// A state with pins of all kinds, and the pins of this many processes in series of their own.
+fn state_with(processes: usize) -> (State, Series) {
     let mut cells = Box::new(CpuCells::zeroed());
     (0..EVENTS).for_each(|n| fold_pin(&mut cells.pins, &pin(n)));
     let state = State {
         cells,
         ..State::empty("6.12.0", "folios")
     };
-    let once = families(&state);
-    let mut all: Vec<MetricFamily> = Vec::new();
-    let mut left = series;
-    for copy in 0.. {
-        for (n, family) in once.iter().enumerate() {
-            if copy == 0 {
-                let mut empty = MetricFamily::default();
-                empty.set_name(family.name().to_owned());
-                empty.set_help(family.help().to_owned());
-                empty.set_field_type(family.get_field_type());
-                all.push(empty);
-            }
-            for metric in family.get_metric() {
-                // A histogram has a series per bucket, one for +Inf, its sum and its count.
-                let buckets = metric.get_histogram().get_bucket().len();
-                let size = if buckets == 0 { 1 } else { buckets + 3 };
-                if size > left {
-                    continue;
-                }
-                left -= size;
-                let mut metric = metric.clone();
-                let mut labels = metric.get_label().to_vec();
-                let mut label = LabelPair::default();
-                label.set_name("process".to_owned());
-                label.set_value(format!("qemu-system-x86 {copy}"));
-                labels.push(label);
-                metric.set_label(labels);
-                all[n].mut_metric().push(metric);
-            }
-        }
-        if left == 0 {
-            break;
-        }
+    let most = NonZeroUsize::new(processes).unwrap_or(NonZeroUsize::MIN);
+    let mut series = Series::new(Per::Process, most);
+    for n in 0..processes {
+        let labels = vec![("comm", format!("qemu-{n}")), ("unit", UNIT.to_owned())];
+        series.add(labels, Sums::from(&pin(n)), Duration::ZERO);
     }
-    all.retain(|family| !family.get_metric().is_empty());
-    all
+    (state, series)
 }
 
-/// Copies all families and encodes them. A scrape makes all samples anew too.
-fn text(families: &[MetricFamily]) -> Vec<u8> {
-    let copies = families.to_vec();
-    encode(&copies, TextFormat::OpenMetrics).into_bytes()
+const UNIT: &str = "machine-qemu.scope";
+
+/// Copies the state and its series, and encodes both. A scrape reads both anew, too.
+fn text((state, series): &(State, Series)) -> String {
+    let state = State {
+        series: Some(series.snapshot()),
+        ..state.clone()
+    };
+    encode(Some(&state), &[], TextFormat::OpenMetrics)
 }
 
 fn times(criterion: &mut Criterion) {
@@ -171,20 +148,19 @@ fn times(criterion: &mut Criterion) {
     });
     group.finish();
     let mut group = criterion.benchmark_group("encode");
-    for series in SERIES {
-        let families = families_with(series);
+    for processes in PROCESSES {
+        let state = state_with(processes);
         let region = Region::new(ALLOCATOR);
-        let text_once = text(&families);
+        let text_once = text(&state);
         let allocations = region.change().allocations;
         let bytes = text_once.len();
-        let lines = text_once.split(|byte| *byte == b'\n');
-        let there = lines.filter(|l| !l.is_empty() && l[0] != b'#').count();
-        assert_eq!(there, series);
+        let series = text_once.lines().filter(|line| !line.starts_with('#'));
+        let series = series.count();
         // `cargo xtask bench user` reads this line, and the times from criterion's files.
-        println!("encode {series} {bytes} {allocations}");
+        println!("encode {processes} {series} {bytes} {allocations}");
         group.throughput(Throughput::Elements(series as u64));
-        group.bench_function(BenchmarkId::from_parameter(series), |bencher| {
-            bencher.iter(|| black_box(text(&families)));
+        group.bench_function(BenchmarkId::from_parameter(processes), |bencher| {
+            bencher.iter(|| black_box(text(&state)));
         });
     }
     group.finish();
@@ -203,11 +179,11 @@ fn count(work: &str, times: usize) {
             let recording = recording(&events);
             (0..times).for_each(|_| replay(&recording, &mut cells));
         }
-        Some(("encode", series)) => {
-            let families = families_with(series.parse().expect("a number of series"));
-            (0..times).for_each(|_| drop(black_box(text(&families))));
+        Some(("encode", processes)) => {
+            let state = state_with(processes.parse().expect("a number of processes"));
+            (0..times).for_each(|_| drop(black_box(text(&state))));
         }
-        _ => panic!("unknown work {work}: use fold/events, fold/recording or encode/SERIES"),
+        _ => panic!("unknown work {work}: use fold/events, fold/recording or encode/PROCESSES"),
     }
     black_box(&cells);
 }

@@ -20,7 +20,6 @@ use pinwatch::model::trace::{Pass, Traced};
 use pinwatch::model::view::View;
 use pinwatch::output::compare::{Shown, html, json, text};
 use pinwatch::output::holds;
-use pinwatch::output::metrics::families;
 use pinwatch::output::metrics::text::{self, TextFormat};
 use pinwatch::output::report;
 use pinwatch::output::tail::{Format, Tail};
@@ -32,7 +31,6 @@ use pinwatch::stream::wire::decode;
 use pinwatch_common::abi::ABI_VERSION;
 use pinwatch_common::record::{Pin, PinEvent};
 use pinwatch_common::weak::Holder;
-use prometheus::TextEncoder;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use tempfile::NamedTempFile;
@@ -176,11 +174,9 @@ fn reports_and_comparisons_take_any_figure() {
         let [Capture { state, .. }, _] = runs;
         serde_json::to_string(&View::new(&state)).expect("JSON");
         in_flight::json(&state).expect("JSON");
-        let families = families(&state);
-        TextEncoder::new()
-            .encode_to_string(&families)
-            .expect("encoded");
-        let _ = text::encode(&families, TextFormat::OpenMetrics);
+        for format in [TextFormat::Prometheus, TextFormat::OpenMetrics] {
+            let _ = text::encode(Some(&state), &[], format);
+        }
     }
 }
 

@@ -28,13 +28,53 @@ const START: [&str; 3] = [
 /// Number of thread names, which make about 10,000 series.
 const NAMES: u32 = 3_300;
 
-/// Prints all figures of the daemon and of the ring buffer.
-pub fn agent() -> Result<()> {
-    let (daemon, start) = Daemon::start(&[])?;
+/// A part of the figures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Part {
+    /// From the start of a command to its first output.
+    Start,
+    /// A daemon without pins, with pins, with scrapes and with a follower.
+    Daemon,
+    /// Scrapes with many series.
+    Series,
+    /// The ring buffer and its reader.
+    Ring,
+}
+
+/// Prints the figures of the daemon and of the ring buffer, by part.
+pub fn agent(part: Part) -> Result<()> {
+    let mut pins = Pins::new()?;
+    match part {
+        Part::Start => started(),
+        Part::Daemon => used(&mut pins),
+        Part::Series => scraped_with_many_series(&mut pins),
+        Part::Ring => {
+            ring::burst(&mut pins)?;
+            ring::race(&mut pins)
+        }
+    }
+}
+
+/// Measures the start of a daemon, and a `pinwatch check`.
+fn started() -> Result<()> {
+    let (_daemon, start) = Daemon::start(&[])?;
     print_figure("start to first scrape", start.iter().sum(), "ns");
     for (what, ns) in START.into_iter().zip(start) {
         print_figure(&format!("of it, {what}"), ns, "ns");
     }
+    let start = now();
+    Command::new("pinwatch")
+        .arg("check")
+        .stdout(Stdio::null())
+        .status()
+        .context("cannot start pinwatch check")?;
+    print_figure("a pinwatch check", now() - start, "ns");
+    Ok(())
+}
+
+/// Measures a daemon that is idle, then sees pins, is scraped and followed.
+fn used(pins: &mut Pins) -> Result<()> {
+    let (daemon, _) = Daemon::start(&[])?;
     sleep(SETTLE);
     let rest = daemon.process.usage()?;
     sleep(IDLE);
@@ -50,8 +90,6 @@ pub fn agent() -> Result<()> {
         "ns",
     );
     print_figure("resident memory, idle", idle.resident_kib, "KiB");
-
-    let mut pins = Pins::new()?;
     for _ in 0..PINS {
         pins.time(PinKind::One)?;
     }
@@ -61,11 +99,7 @@ pub fn agent() -> Result<()> {
     print_figure(&of("processor time"), pinned.cpu_ns - idle.cpu_ns, "ns");
 
     scraped(&daemon, "")?;
-    followed(&daemon, &mut pins)?;
-    drop(daemon);
-    scraped_with_many_series(&mut pins)?;
-    ring::burst(&mut pins)?;
-    ring::race(&mut pins)
+    followed(&daemon, pins)
 }
 
 /// Prints size and cost of a scrape, and the memory of the daemon afterwards.
@@ -87,7 +121,23 @@ fn scraped(daemon: &Daemon, when: &str) -> Result<()> {
     Ok(())
 }
 
-/// Measures scrapes of a daemon that has the largest recommended number of series.
+/// Prints size and cost of a scrape that is compressed, as Prometheus asks for it.
+fn scraped_compressed(daemon: &Daemon, when: &str) -> Result<()> {
+    let before = daemon.process.usage()?;
+    let mut bytes = 0;
+    for _ in 0..SCRAPES {
+        let answer = ureq::get(URL).header("Accept-Encoding", "gzip").call()?;
+        bytes = answer.into_body().read_to_vec()?.len() as u64;
+    }
+    let each = (daemon.process.usage()?.cpu_ns - before.cpu_ns) / SCRAPES;
+    print_figure(&format!("bytes of a compressed scrape{when}"), bytes, "B");
+    let what = format!("processor time of a compressed scrape{when}");
+    print_figure(&what, each, "ns");
+    Ok(())
+}
+
+/// Measures scrapes of a daemon that has the largest recommended number of series, plain and as Prometheus asks for
+/// them.
 fn scraped_with_many_series(pins: &mut Pins) -> Result<()> {
     let (daemon, _) = Daemon::start(&["--per", "process", "--max-series", "10000"])?;
     let mut last = String::new();
@@ -99,7 +149,8 @@ fn scraped_with_many_series(pins: &mut Pins) -> Result<()> {
     while !scrape()?.contains(&last) {
         sleep(Duration::from_millis(100));
     }
-    scraped(&daemon, ", --per process")
+    scraped(&daemon, ", --per process")?;
+    scraped_compressed(&daemon, ", --per process")
 }
 
 /// Measures pins while a `pinwatch tail` follows the daemon.

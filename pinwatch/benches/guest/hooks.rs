@@ -176,11 +176,6 @@ pub enum Held {
 }
 
 impl HookSet {
-    /// Whether a separate program is started for this set.
-    pub fn is_a_program(&self) -> bool {
-        matches!(self.hooks, Hooks::Tool(_))
-    }
-
     /// Attaches the hooks. Fails if the kernel refuses one, or if a tool does not start.
     pub fn attach(&self, facts: &Facts, pins: &mut Pins) -> Result<Held> {
         match self.hooks {

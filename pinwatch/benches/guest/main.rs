@@ -3,6 +3,7 @@
 mod agent;
 mod hooks;
 mod neighbours;
+mod noise;
 mod pins;
 mod reliability;
 mod ring;
@@ -53,14 +54,20 @@ enum Command {
         /// Measure only this set of hooks (repeatable).
         #[arg(long = "set")]
         sets: Vec<String>,
-        /// Print nanoseconds. For guests whose clock does not count instructions.
-        #[arg(long)]
-        nanoseconds: bool,
+        /// Print nanoseconds of a machine on which equal prices differ by this share.
+        #[arg(long, value_name = "SHARE")]
+        nanoseconds: Option<f64>,
     },
+    /// How much this machine disturbs measurements in nanoseconds.
+    Noise,
     /// Parts of the cost that pinwatch adds to a pin of one page and to a short-term pin.
     Profile,
     /// Memory, wake-ups and processor time of the daemon, and the speed of its ring-buffer reader.
-    Agent,
+    Agent {
+        /// The part to measure (repeatable).
+        #[arg(long = "part", required = true)]
+        parts: Vec<agent::Part>,
+    },
     /// Instructions that the verifier processed, by program.
     Verifier,
     /// Each program in each shape that a plan can choose.
@@ -90,21 +97,20 @@ enum Command {
 fn main() -> Result<()> {
     match Cli::parse().command {
         Command::Overhead { sets, nanoseconds } => {
-            // A tool counts as attached once the price of a pin is steady. A price in nanoseconds never is.
-            let by_default = |set: &HookSet| !(nanoseconds && set.is_a_program());
-            let wanted = |set: &&HookSet| match &sets[..] {
-                [] => by_default(set),
-                names => names.iter().any(|name| name == set.name),
-            };
-            let unit = if nanoseconds {
-                pins::ticks_per_ns()
-            } else {
-                1.0
-            };
-            measure(SETS.iter().filter(wanted), &PinKind::ALL, unit)
+            let wanted =
+                |set: &&HookSet| sets.is_empty() || sets.iter().any(|name| name == set.name);
+            let sets = SETS.iter().filter(wanted);
+            match nanoseconds {
+                Some(_) => measure(sets, &Vec::from_iter(PinKind::here()), nanoseconds),
+                None => measure(sets, &PinKind::ALL, None),
+            }
         }
-        Command::Profile => measure(PARTS, &[PinKind::One, PinKind::ShortTerm], 1.0),
-        Command::Agent => agent::agent(),
+        Command::Noise => {
+            println!("{}", noise::noise()?);
+            Ok(())
+        }
+        Command::Profile => measure(PARTS, &[PinKind::One, PinKind::ShortTerm], None),
+        Command::Agent { parts } => parts.into_iter().try_for_each(agent::agent),
         Command::Verifier => verifier::verifier(),
         Command::Shapes => {
             let outcome = live::shapes::verify(u32::MAX, |n, of| {
@@ -127,17 +133,18 @@ fn main() -> Result<()> {
     }
 }
 
-/// Prints the price of each kind of pin with each set of hooks. `unit`: ticks of the processor's clock per
-/// printed unit.
+/// Prints the price of each kind of pin with each set of hooks: in nanoseconds, if `tolerance` is the share by which
+/// equal prices differ, else in instructions.
 fn measure<'a>(
     sets: impl IntoIterator<Item = &'a HookSet>,
     kinds: &[PinKind],
-    unit: f64,
+    tolerance: Option<f64>,
 ) -> Result<()> {
+    let unit = tolerance.map_or(1.0, |_| pins::ticks_per_ns());
     let facts = Facts::gather(&wanted());
     for set in sets {
         // New memory for each set, so that all begin alike.
-        let mut pins = Pins::new()?;
+        let mut pins = Pins::tolerating(tolerance)?;
         let measured = set.attach(&facts, &mut pins).and_then(|mut held| {
             let before = pins.made;
             let mut prices = Vec::new();

@@ -2,6 +2,7 @@
 //! instructions, a tick is one instruction.
 
 use std::arch::x86_64::_rdtsc;
+use std::fs;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,8 @@ use io_uring::IoUring;
 use libc::iovec;
 use memmap2::{Advice, MmapMut, UncheckedAdvice};
 use nix::errno::Errno;
+use nix::sched::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
+use nix::unistd::Pid;
 use serde::Serialize;
 use serde_json::json;
 
@@ -48,6 +51,25 @@ pub enum PinKind {
 impl PinKind {
     pub const ALL: [Self; 4] = [Self::One, Self::Many, Self::Migrated, Self::ShortTerm];
 
+    /// The kinds that this machine can make: without ZONE_MOVABLE no pin migrates pages.
+    pub fn here() -> impl Iterator<Item = Self> {
+        let zones = fs::read_to_string("/proc/zoneinfo").unwrap_or_default();
+        let movable = zones.split("Node ").filter(|zone| {
+            zone.lines()
+                .next()
+                .is_some_and(|name| name.ends_with("Movable"))
+        });
+        let managed = movable.filter_map(|zone| {
+            let line = zone
+                .lines()
+                .find_map(|line| line.trim().strip_prefix("managed"));
+            line?.trim().parse::<u64>().ok()
+        });
+        let can_migrate = managed.sum::<u64>() > 0;
+        let all = Self::ALL.into_iter();
+        all.filter(move |kind| can_migrate || *kind != Self::Migrated)
+    }
+
     /// Number of timed calls: fewer if they take longer.
     fn calls(self) -> usize {
         match self {
@@ -70,7 +92,7 @@ impl PinKind {
 pub struct Price {
     /// Ticks of the processor's clock.
     pub ticks: u64,
-    /// Whether at most a tenth of the calls was farther than [`FAR`] from the median.
+    /// Whether at most a tenth of the calls was far from the median: farther than [`FAR`] and than the tolerance.
     pub is_steady: bool,
 }
 
@@ -80,9 +102,12 @@ pub struct Pins {
     ring: IoUring,
     /// Long-term pins made so far.
     pub made: u64,
+    /// Share by which equal prices differ; `None` if the clock counts instructions.
+    tolerance: Option<f64>,
 }
 
 impl Pins {
+    /// For a machine whose clock counts instructions.
     pub fn new() -> Result<Self> {
         let memory = MmapMut::map_anon(MOST_PAGES * PAGE)?;
         memory.advise(Advice::NoHugePage)?;
@@ -90,7 +115,21 @@ impl Pins {
             memory,
             ring: IoUring::new(1).context("io_uring")?,
             made: 0,
+            tolerance: None,
         })
+    }
+
+    /// For a machine on which equal prices differ by the share `tolerance`; `None` if its clock counts instructions.
+    pub fn tolerating(tolerance: Option<f64>) -> Result<Self> {
+        Ok(Self {
+            tolerance,
+            ..Self::new()?
+        })
+    }
+
+    /// Whether equal prices are equal.
+    pub fn are_counted(&self) -> bool {
+        self.tolerance.is_none()
     }
 
     /// The price of one call, from many. `between` runs after each call and is not timed. For pins of one
@@ -99,6 +138,7 @@ impl Pins {
     pub fn price(&mut self, pin: PinKind, mut between: impl FnMut()) -> Result<Price> {
         // The first calls fault memory in and fill caches.
         const WARM_UP: usize = 10;
+        let _here = OneProcessor::stay()?;
         self.forget(MOST_PAGES)?;
         let mut took = Vec::with_capacity(pin.calls());
         for call in 0..WARM_UP + pin.calls() {
@@ -118,7 +158,8 @@ impl Pins {
             });
         }
         let calls = took.len();
-        took.retain(|took| took.abs_diff(median) < FAR);
+        let far = FAR.max((median as f64 * self.tolerance.unwrap_or_default()) as u64);
+        took.retain(|took| took.abs_diff(median) < far);
         let near = took.len() as u64;
         Ok(Price {
             ticks: (took.iter().sum::<u64>() + near / 2) / near,
@@ -193,6 +234,27 @@ impl Pins {
                 .unchecked_advise_range(UncheckedAdvice::DontNeed, 0, pages * PAGE)?;
         }
         Ok(())
+    }
+}
+
+/// Keeps this thread on one processor until dropped: another one has cold caches. The threads of tools stay free.
+struct OneProcessor(CpuSet);
+
+impl OneProcessor {
+    fn stay() -> Result<Self> {
+        let this_thread = Pid::from_raw(0);
+        let before = sched_getaffinity(this_thread)?;
+        let mut one = CpuSet::new();
+        one.set(sched_getcpu()?)?;
+        sched_setaffinity(this_thread, &one)?;
+        Ok(Self(before))
+    }
+}
+
+impl Drop for OneProcessor {
+    fn drop(&mut self) {
+        // The processors were allowed before.
+        let _ = sched_setaffinity(Pid::from_raw(0), &self.0);
     }
 }
 

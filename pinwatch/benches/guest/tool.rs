@@ -6,6 +6,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use aya::programs::loaded_programs;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use pinwatch::kernel::facts::Facts;
@@ -19,7 +20,7 @@ pub type ToolCommand = fn(&Facts) -> std::process::Command;
 /// Compiling a script takes tens of seconds under emulation.
 const PATIENCE: Duration = Duration::from_secs(300);
 const TICK: Duration = Duration::from_millis(500);
-/// Number of successive prices that must be equal and higher than without the tool.
+/// Number of successive prices, or numbers of programs, that must be equal and higher than without the tool.
 const STEADY: u32 = 4;
 
 /// A running tool. Killed when dropped.
@@ -57,7 +58,10 @@ fn bpftrace(script: &str) -> std::process::Command {
 
 /// All pins: one histogram of the time from entry to return.
 pub fn funclatency_fentry(_facts: &Facts) -> std::process::Command {
-    let mut funclatency = std::process::Command::new("funclatency-libbpf");
+    // Debian's name for the program of libbpf-tools, and its own. bcc's program of that name has no `--kprobes`.
+    let names = ["funclatency-libbpf", "funclatency"];
+    let name = names.into_iter().find(|name| is_installed(name));
+    let mut funclatency = std::process::Command::new(name.unwrap_or(names[0]));
     funclatency.arg(PIN_PATH);
     funclatency
 }
@@ -68,14 +72,19 @@ pub fn funclatency_kprobe(facts: &Facts) -> std::process::Command {
     funclatency
 }
 
+fn is_installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}
+
 /// Prints every pin to /dev/null.
 pub fn tail_fentry(_facts: &Facts) -> std::process::Command {
     shell("exec pinwatch tail --attach fentry >/dev/null")
 }
 
-/// Records every pin to a file in memory.
+/// Records every pin to a file in the current folder, which is in memory.
 pub fn record_fentry(_facts: &Facts) -> std::process::Command {
-    shell("exec pinwatch record --attach fentry -o /tmp/overhead.pw")
+    shell("exec pinwatch record --attach fentry -o overhead.pw")
 }
 
 fn shell(script: &str) -> std::process::Command {
@@ -88,17 +97,18 @@ fn shell(script: &str) -> std::process::Command {
 const PROOFS: [&str; 4] = ["|@", "|*", "; none lost", ", 0 lost"];
 
 impl Tool {
-    /// Starts a tool and waits until its probes are attached: until the price of a pin is higher and
-    /// steady. No tool reports that reliably.
+    /// Starts a tool and waits until its probes are attached. No tool reports that reliably. If the clock counts
+    /// instructions: until the price of a pin is higher and steady. Else until the kernel has more programs, and
+    /// their number is steady.
     pub fn start(mut command: std::process::Command, pins: &mut Pins) -> Result<Self> {
-        let without = pins.price(PinKind::One, || {})?.ticks;
+        let without = level(pins)?;
         let name = command.get_program().to_string_lossy().into_owned();
         let child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .with_context(|| format!("cannot start {name}"))?;
+            .with_context(|| format!("cannot start {name}: is it installed?"))?;
         let mut tool = Self { child };
         let deadline = Instant::now() + PATIENCE;
         let (mut last, mut steady) = (0, 0);
@@ -112,9 +122,14 @@ impl Tool {
                 PATIENCE.as_secs()
             );
             sleep(TICK);
-            let with = pins.price(PinKind::One, || {})?.ticks;
-            let same = with.abs_diff(last) <= with / 100;
-            let more = with > without + without / 50;
+            let with = level(pins)?;
+            let [small, margin] = if pins.are_counted() {
+                [with / 100, without / 50]
+            } else {
+                [0, 0]
+            };
+            let same = with.abs_diff(last) <= small;
+            let more = with > without + margin;
             steady = if same && more { steady + 1 } else { 0 };
             last = with;
         }
@@ -143,6 +158,14 @@ impl Tool {
         self.child.wait()?;
         Ok(said)
     }
+}
+
+/// What a tool raises when it attaches: the price of a pin, or the number of BPF programs.
+fn level(pins: &mut Pins) -> Result<u64> {
+    if pins.are_counted() {
+        return Ok(pins.price(PinKind::One, || {})?.ticks);
+    }
+    Ok(loaded_programs().flatten().count() as u64)
 }
 
 impl Drop for Tool {

@@ -18,7 +18,6 @@ use pinwatch::model::state::State;
 use pinwatch::model::trace::Assembler;
 use pinwatch::model::view::View;
 use pinwatch::output::compare::{Shown, html, json, text};
-use pinwatch::output::metrics::families;
 use pinwatch::output::metrics::text::{self, TextFormat};
 use pinwatch::output::report;
 use pinwatch::output::tail::{Format, Tail};
@@ -26,7 +25,6 @@ use pinwatch::output::top::{Top, draw};
 use pinwatch::recording::{End, Writer};
 use pinwatch::stream::feed::Update;
 use pinwatch::stream::replay::replay;
-use prometheus::TextEncoder;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 
@@ -109,11 +107,9 @@ pub fn state(state: &State) {
     serde_json::to_string(&View::new(state)).expect("JSON");
     serde_json::to_string(&AgentStatus::of(state)).expect("JSON");
     in_flight::json(state).expect("JSON");
-    let families = families(state);
-    TextEncoder::new()
-        .encode_to_string(&families)
-        .expect("encoded");
-    let _ = text::encode(&families, TextFormat::OpenMetrics);
+    for format in [TextFormat::Prometheus, TextFormat::OpenMetrics] {
+        let _ = text::encode(Some(state), &[], format);
+    }
 }
 
 async fn replayed(file: &MemoryFile) {

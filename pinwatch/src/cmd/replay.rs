@@ -6,14 +6,12 @@ use std::io::{BufWriter, Write as _};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
-use prometheus::Registry;
 
 use super::progress::Progress;
 use super::stdout::stdout;
 use super::{report, tail};
 use crate::cli::{self, As};
 use crate::model::format::Clock;
-use crate::output::metrics::Exporter;
 use crate::output::metrics::text::{self, TextFormat};
 use crate::recording::replay::Replay;
 
@@ -61,10 +59,6 @@ fn metrics(args: &cli::Replay) -> Result<ExitCode> {
             replay.untimed
         );
     }
-    // A registry sorts the families as in a scrape.
-    let registry = Registry::new();
-    let state = replay.state;
-    registry.register(Box::new(Exporter(move || Some(state.clone()))))?;
     let mut out = BufWriter::new(stdout());
     if clock == Clock::Instructions {
         writeln!(
@@ -72,7 +66,7 @@ fn metrics(args: &cli::Replay) -> Result<ExitCode> {
             "# The clock of this recording counts instructions: what is named seconds is billions of instructions."
         )?;
     }
-    let text = text::encode(&registry.gather(), TextFormat::Prometheus);
+    let text = text::encode(Some(&replay.state), &[], TextFormat::Prometheus);
     out.write_all(text.as_bytes())?;
     out.flush()?;
     Ok(ExitCode::SUCCESS)

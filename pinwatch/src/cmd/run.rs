@@ -21,7 +21,6 @@ use crate::host::systemd;
 use crate::model::series::Per;
 use crate::model::state::State;
 use crate::output::http::{Source, StackSource, Web, router};
-use crate::output::metrics::Exporter;
 use crate::probe::table::Measurement;
 use crate::series::collect::{Board, keep};
 use crate::source::diagnostics::pass_on;
@@ -146,14 +145,18 @@ fn web(live: &Arc<OnceLock<Live>>, board: Option<Arc<Board>>, current: &Current)
     let registry = Registry::new();
     registry.register(Box::new(ProcessCollector::for_self()))?;
     registry.register(Box::new(current.succeeded()))?;
-    let exported = Arc::clone(&source);
-    registry.register(Box::new(Exporter(move || {
+    let current_state = Arc::clone(&source);
+    let scraped = move || {
         let series = board.as_ref().map(|board| board.snapshot());
-        exported().map(|state| State { series, ..state })
-    })))?;
+        Some(State {
+            series,
+            ..current_state()?
+        })
+    };
     Ok(Web {
         registry,
         source,
+        scraped: Arc::new(scraped),
         stacks,
     })
 }

@@ -5,18 +5,19 @@
 #![forbid(unsafe_code)]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::CString;
 use std::fs::OpenOptions;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::bpf_program;
 use super::btf::{self, Prototype};
 use super::files::{bracketed, read_trimmed};
 use super::kallsyms::{SymbolCounts, SymbolQuery};
 use super::perf_event;
 use super::preemption::Preemption;
 use super::switches::{SwitchFiles, Switches};
-use super::tracing_program;
 
 /// Fact sheet: features of a kernel, and permissions of this process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +28,9 @@ pub struct Facts {
     pub btf_error: Option<String>,
     /// Prototypes of the functions in the table, from BTF.
     pub functions: BTreeMap<String, Prototype>,
+    /// BTF ids of these functions, and of the functions that programs call. Never written to a sheet.
+    #[serde(skip)]
+    pub ids: BTreeMap<String, u32>,
     /// Prototypes of the tracepoints in the table, from BTF.
     pub tracepoints: BTreeMap<String, Prototype>,
     /// Enum constants, from BTF.
@@ -133,12 +137,18 @@ impl Facts {
             Ok(found) => (found, None),
             Err(error) => (btf::BtfMatches::default(), Some(error)),
         };
+        let mut addresses = variable_addresses(&wanted.variables);
+        let variables = wanted.variables.iter().copied();
+        let unknown: Vec<_> = variables
+            .filter(|name| !addresses.contains_key(*name))
+            .collect();
         let kallsyms = SymbolCounts::read(SymbolQuery {
             symbols: &[wanted.symbols.as_slice(), &FEATURE_SYMBOLS].concat(),
             at_start: &[VMEMMAP],
             stack_size: !found.constants.contains_key(TASK_PT_REGS),
-            variables: &wanted.variables,
+            variables: &unknown,
         });
+        addresses.extend(kallsyms.variables);
         found.functions.remove(TRACED);
         let has = |name: &str| kallsyms.plain.contains_key(name);
         Self {
@@ -151,6 +161,7 @@ impl Facts {
                 found.ids.get(TRACED).or_else(|| found.ids.values().next()),
             ),
             functions: found.functions,
+            ids: found.ids,
             kprobes: has("register_kprobe"),
             tracefs: find_tracefs(),
             preemption: Preemption::read(&found.constants),
@@ -159,8 +170,8 @@ impl Facts {
             lengths: found.lengths,
             stack_size: kallsyms.stack_size,
             symbols: kallsyms.plain,
-            variables: kallsyms.variables.keys().cloned().collect(),
-            addresses: kallsyms.variables,
+            variables: addresses.keys().cloned().collect(),
+            addresses,
             pageblock_order: pageblock_order(),
             suffixed: kallsyms.suffixed,
             lockdown: read_trimmed("/sys/kernel/security/lockdown")
@@ -172,6 +183,16 @@ impl Facts {
             switches: SwitchFiles::open().read(),
         }
     }
+}
+
+/// Addresses of variables that the kernel looks up itself. Their symbols follow the kernel's code, so that reading
+/// kallsyms for them would take half as long again.
+fn variable_addresses(names: &[&str]) -> BTreeMap<String, u64> {
+    let located = names.iter().filter_map(|name| {
+        let address = bpf_program::variable_address(&CString::new(*name).ok()?)?;
+        Some(((*name).to_owned(), address))
+    });
+    located.collect()
 }
 
 /// Reads the order of pageblocks. Only root may open the file.
@@ -197,7 +218,7 @@ fn no_trampolines(compiled_in: bool, traced: Option<&u32>) -> Option<String> {
     if !compiled_in {
         return Some("no CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS".to_owned());
     }
-    let refused = tracing_program::refusal(*traced?)?;
+    let refused = bpf_program::refusal(*traced?)?;
     Some(match refused.raw_os_error() {
         Some(libc::EINVAL | libc::E2BIG) => "no tracing programs".to_owned(),
         _ => format!("refused: {refused}"),

@@ -1,6 +1,7 @@
 //! The running kernel: BTF, symbols, configuration, switches, defects, procfs and perf events.
 //! Imports no other folder of this crate.
 
+mod bpf_program;
 pub mod btf;
 pub mod cgroup;
 pub mod defects;
@@ -14,5 +15,4 @@ pub mod perf_event;
 pub mod preemption;
 pub mod procfs;
 pub mod switches;
-mod tracing_program;
 pub mod zones;

@@ -7,6 +7,7 @@
 
 use std::num::NonZeroUsize;
 use std::ops::AddAssign;
+use std::sync::Arc;
 use std::time::Duration;
 
 use lru::LruCache;
@@ -102,7 +103,7 @@ pub type Labels = Vec<(&'static str, String)>;
 pub struct Series {
     per: Per,
     /// Sums of each series, and the time at which its last pin was added.
-    all: LruCache<Labels, (Sums, Duration)>,
+    all: LruCache<Arc<Labels>, (Sums, Duration)>,
     /// Sums of the pins that got no series of their own.
     other: Sums,
     evicted: u64,
@@ -139,7 +140,7 @@ impl Series {
             *sums += pin;
             *last = now;
         } else if self.has_room(now) {
-            let evicted = self.all.push(labels, (pin, now));
+            let evicted = self.all.push(Arc::new(labels), (pin, now));
             self.evicted += u64::from(evicted.is_some());
         } else {
             self.other += pin;
@@ -165,11 +166,20 @@ impl Series {
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         let all = self.all.iter();
+        let mut all: Vec<_> = all
+            .map(|(labels, (sums, _))| (Arc::clone(labels), *sums))
+            .collect();
+        all.sort_unstable_by(|(one, _), (other, _)| {
+            let [one, other] = [one, other].map(|labels| labels.iter());
+            let by_number = one.len().cmp(&other.len());
+            by_number.then_with(|| {
+                one.map(|(_, value)| value)
+                    .cmp(other.map(|(_, value)| value))
+            })
+        });
         Snapshot {
             per: self.per,
-            all: all
-                .map(|(labels, (sums, _))| (labels.clone(), *sums))
-                .collect(),
+            all,
             other: self.other,
             unseen: self.unseen,
             evicted: self.evicted,
@@ -182,8 +192,8 @@ impl Series {
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     pub per: Per,
-    /// Most recently used first.
-    pub all: Vec<(Labels, Sums)>,
+    /// Sorted as a scrape shows them: by the number of labels, then by their values.
+    pub all: Vec<(Arc<Labels>, Sums)>,
     /// Sums of the pins that got no series of their own.
     pub other: Sums,
     /// Pins that ended and were added to no series.
@@ -228,14 +238,14 @@ mod tests {
     /// A Prometheus: adds up the increases of every series from scrape to scrape.
     #[derive(Default)]
     struct Increases {
-        before: HashMap<Labels, Sums>,
+        before: HashMap<Arc<Labels>, Sums>,
         sum: Sums,
     }
 
     impl Increases {
         /// A series that Prometheus does not have yet begins at 0. A series that is gone keeps no value.
         fn scrape(&mut self, snapshot: &Snapshot) {
-            let kind = |kind: &str| vec![("kind", kind.to_owned())];
+            let kind = |kind: &str| Arc::new(vec![("kind", kind.to_owned())]);
             let rest = [
                 (kind("other"), snapshot.other),
                 (kind("unseen"), snapshot.unseen),
@@ -316,7 +326,7 @@ mod tests {
         add(1, Duration::from_secs(1));
         let full = (names([("1", 2), ("2", 1)]), 1, 0);
         assert_eq!(add(3, SCRAPE), full, "no series is idle");
-        let evicted = (names([("3", 1), ("1", 2)]), 1, 1);
+        let evicted = (names([("1", 2), ("3", 1)]), 1, 1);
         assert_eq!(add(3, IDLE), evicted, "series 2 is idle and evicted");
     }
 }

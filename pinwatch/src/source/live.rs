@@ -24,7 +24,7 @@ use super::error::LiveError;
 use super::events::{EventCount, Events};
 use super::function_ids::btf_with;
 use super::holds::HoldTimer;
-use super::object::{self, function_ids, possible_cpus};
+use super::object::{self, possible_cpus};
 use super::pinned::PinnedReader;
 use super::program_info::{ProgramInfo, fdinfo_field};
 use super::shared_memory::{share, word_at};
@@ -96,12 +96,10 @@ impl Live {
         let trampolines = plan
             .attachments()
             .any(|(_, attachment)| matches!(attachment.kind, Kind::Fentry | Kind::Fexit));
-        let ids = trampolines
-            .then(|| function_ids(plan.attachments().map(|(_, hook)| hook.target)).ok())
-            .flatten();
-        let btf = ids.as_ref().map(btf_with);
+        let ids = Some(&facts.ids).filter(|_| trampolines && facts.btf_error.is_none());
+        let btf = ids.map(btf_with);
         let config = globals.config(slot_secret());
-        let object = object::resolved(&globals, ids.as_ref())?;
+        let object = object::resolved(&globals, ids)?;
         let mut ebpf = object::load(&object, &globals, &config, options.bpf_log_level)?;
         drop(object);
         let tracefs = open_tracefs(facts);

@@ -5,24 +5,26 @@ use std::collections::BTreeMap;
 
 use aya::{Ebpf, EbpfLoader};
 use bytemuck::bytes_of;
-use pinwatch_common::abi::{ABI_SYMBOL, ABI_VERSION, KFUNCS};
+use pinwatch_common::abi::{ABI_SYMBOL, ABI_VERSION};
 use pinwatch_common::limits::SLOTS;
 use pinwatch_common::program_config::{PROGRAM_CONFIG_SYMBOL, ProgramConfig};
 use pinwatch_common::weak::WEAK_FOLIOS;
 
 use super::error::LiveError;
 use super::kfuncs::{self, OBJECT};
-use crate::kernel::btf::{self, BtfQuery};
+use crate::host::heap;
 use crate::probe::plan::Globals;
 
 /// The object for this kernel.
 ///
-/// `ids` are those of [`function_ids`]; without them programs cannot disable preemption.
+/// `ids` are the BTF ids of [`KFUNCS`](pinwatch_common::abi::KFUNCS); without them programs cannot disable preemption.
 pub fn resolved(
     globals: &Globals,
     ids: Option<&BTreeMap<String, u32>>,
 ) -> Result<Vec<u64>, LiveError> {
-    kfuncs::resolve(OBJECT, ids.filter(|_| globals.can_disable_preemption))
+    let object = kfuncs::resolve(OBJECT, ids.filter(|_| globals.can_disable_preemption));
+    heap::forget(OBJECT);
+    object
 }
 
 /// Makes the maps of a [`resolved`] object, and sets its read-only data.
@@ -79,18 +81,6 @@ fn loader() -> EbpfLoader<'static> {
     }
     loader.btf(None);
     loader
-}
-
-/// BTF ids of hooked functions, and of those that the programs call.
-pub fn function_ids(
-    hooked: impl Iterator<Item = &'static str>,
-) -> Result<BTreeMap<String, u32>, String> {
-    let functions: Vec<_> = hooked.chain(KFUNCS).collect();
-    let wanted = BtfQuery {
-        functions: &functions,
-        ..BtfQuery::default()
-    };
-    Ok(btf::read(&wanted)?.ids)
 }
 
 pub fn possible_cpus() -> Result<usize, LiveError> {

@@ -5,7 +5,7 @@ use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command};
 
-use pinwatch::output::metrics::{Kind, METRICS, families};
+use pinwatch::output::metrics::{Kind, METRICS, for_each_family};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -51,14 +51,14 @@ fn queries() -> Vec<(String, String)> {
 
 /// The labels of each exported metric.
 fn exported() -> BTreeMap<String, BTreeSet<String>> {
-    let families = families(&state(RELEASES[0], 1));
-    let labels = families.iter().map(|family| {
-        let metrics = family.get_metric().iter();
-        let pairs = metrics.flat_map(|metric| metric.get_label());
-        let names = pairs.map(|pair| pair.name().to_owned());
-        (family.name().to_owned(), names.collect())
+    let mut labels = BTreeMap::new();
+    for_each_family(Some(&state(RELEASES[0], 1)), &[], |name, _, _, samples| {
+        let names: &mut BTreeSet<_> = labels.entry(name.to_owned()).or_default();
+        samples.for_each_sorted(|sample| {
+            names.extend(sample.labels().map(|(name, _)| name.to_owned()));
+        });
     });
-    labels.collect()
+    labels
 }
 
 /// Words of an expression outside strings, except numbers, durations and variables.

@@ -8,7 +8,7 @@ use pinwatch::kernel::facts::Facts;
 use pinwatch::probe::attach;
 use pinwatch::probe::table::wanted;
 use pinwatch::source::function_ids::btf_with;
-use pinwatch::source::object::{self, function_ids};
+use pinwatch::source::object;
 
 use super::every_shape;
 use super::reads::{Reads, reads};
@@ -38,9 +38,8 @@ pub struct Outcome {
 pub fn verify(left_out: u32, mut progress: impl FnMut(usize, usize)) -> Result<Outcome> {
     let facts = Facts::gather(&wanted());
     let shapes = every_shape::shapes(&facts, left_out);
-    let places = shapes.iter().flat_map(|shape| shape.programs.values());
-    let ids = function_ids(places.map(|(target, _)| *target)).ok();
-    let btf = ids.as_ref().map(btf_with);
+    let ids = Some(&facts.ids).filter(|_| facts.btf_error.is_none());
+    let btf = ids.map(btf_with);
     let reads = reads();
     // One for each way to disable preemption.
     let mut objects = BTreeMap::new();
@@ -66,7 +65,7 @@ pub fn verify(left_out: u32, mut progress: impl FnMut(usize, usize)) -> Result<O
             let globals = &shape.globals;
             let object = match objects.entry(globals.can_disable_preemption) {
                 Entry::Occupied(object) => object.into_mut(),
-                Entry::Vacant(place) => place.insert(object::resolved(globals, ids.as_ref())?),
+                Entry::Vacant(place) => place.insert(object::resolved(globals, ids)?),
             };
             let mut ebpf = object::load(object, globals, &config, log_level)?;
             for (program, (target, kind)) in programs {

@@ -1,6 +1,8 @@
 //! Compares the plan for the running kernel with the plan from its committed fact sheet. So the planner's
 //! tests over the sheets hold for real kernels.
 
+use std::fs;
+
 use pinwatch::kernel::facts::Facts;
 use pinwatch::probe::plan::{Plan, Prefer};
 use pinwatch::probe::table::wanted;
@@ -60,6 +62,20 @@ fn the_plan_of_this_kernel_equals_the_plan_of_its_sheet() {
             sheet.release,
             differ.join("\n")
         );
+    }
+}
+
+/// From 5.16 on the kernel itself looks them up.
+#[test]
+fn addresses_of_variables_are_those_of_kallsyms() {
+    let text = fs::read_to_string("/proc/kallsyms").expect("procfs");
+    let Facts { addresses, .. } = Facts::gather(&wanted());
+    for variable in wanted().variables {
+        let end = format!(" {variable}");
+        let line = text.lines().find(|line| line.ends_with(&end));
+        let there = line.and_then(|line| line.split_once(' '));
+        let there = there.map(|(address, _)| u64::from_str_radix(address, 16).expect("a number"));
+        assert_eq!(addresses.get(variable).copied(), there, "{variable}");
     }
 }
 

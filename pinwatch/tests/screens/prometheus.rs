@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::thread;
 
 use pinwatch::output::http::{Source, Web, router};
-use pinwatch::output::metrics::Exporter;
 use pinwatch::web::host::Hosts;
 use pinwatch::web::limits::Limits;
 use pinwatch::web::reload::Current;
@@ -97,12 +96,11 @@ const RULES: &[(&str, &str, f64)] = &[
 fn web() -> Web {
     let source: Source = Arc::new(|| Some(state()));
     let registry = Registry::new();
-    let exported = Arc::clone(&source);
-    let register = |collector| registry.register(collector).expect("new");
-    register(Box::new(Exporter(move || exported())));
-    register(Box::new(ProcessCollector::for_self()));
+    let process = ProcessCollector::for_self();
+    registry.register(Box::new(process)).expect("new");
     Web {
-        registry: registry.clone(),
+        registry,
+        scraped: Arc::clone(&source),
         source,
         stacks: Arc::new(|_| None),
     }

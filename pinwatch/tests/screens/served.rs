@@ -6,7 +6,6 @@ use std::thread;
 
 use pinwatch::model::state::State;
 use pinwatch::output::http::{Source, Web, router};
-use pinwatch::output::metrics::Exporter;
 use prometheus::Registry;
 use prometheus::process_collector::ProcessCollector;
 
@@ -14,13 +13,11 @@ use prometheus::process_collector::ProcessCollector;
 pub fn serve(state: impl Fn() -> State + Send + Sync + 'static) -> SocketAddr {
     let source: Source = Arc::new(move || Some(state()));
     let registry = Registry::new();
-    let exported = Arc::clone(&source);
-    let exporter = Exporter(move || exported());
-    registry.register(Box::new(exporter)).expect("new");
     let process = ProcessCollector::for_self();
     registry.register(Box::new(process)).expect("new");
     let web = Web {
         registry,
+        scraped: Arc::clone(&source),
         source,
         stacks: Arc::new(|_| None),
     };

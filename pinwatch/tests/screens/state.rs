@@ -31,8 +31,8 @@ fn series() -> Snapshot {
     Snapshot {
         per: Per::Process,
         all: vec![
-            (who("qemu", &"0f".repeat(32)), sums(700)),
-            (who("x\"} 1\nup 1\n\\", "x"), sums(300)),
+            (who("qemu", &"0f".repeat(32)).into(), sums(700)),
+            (who("x\"} 1\nup 1\n\\", "x").into(), sums(300)),
         ],
         other: sums(400),
         unseen: sums(100),

@@ -7,8 +7,7 @@ use pinwatch::model::series::{Per, Snapshot, Sums};
 use pinwatch::model::stall::Stall;
 use pinwatch::model::state::State;
 use pinwatch::model::thread::{Thread, Threads};
-use pinwatch::output::http::{Web, router};
-use pinwatch::output::metrics::Exporter;
+use pinwatch::output::http::{Source, Web, router};
 use pinwatch_common::record::Pin;
 use prometheus::Registry;
 use serde_json::Value;
@@ -34,7 +33,7 @@ fn state() -> State {
         threads: Threads::Recorded([(7, (thread, Stall::default()))].into()),
         series: Some(Snapshot {
             per: Per::Cgroup,
-            all: vec![(vec![("cgroup", NAME.to_owned())], Sums::default())],
+            all: vec![(vec![("cgroup", NAME.to_owned())].into(), Sums::default())],
             ..series()
         }),
         ..State::empty("6.12", "folios")
@@ -46,12 +45,11 @@ fn series() -> Snapshot {
 }
 
 async fn server() -> Server {
-    let registry = Registry::new();
-    let exporter = Exporter(|| Some(state()));
-    registry.register(Box::new(exporter)).expect("new");
+    let source: Source = Arc::new(|| Some(state()));
     let web = Web {
-        registry,
-        source: Arc::new(|| Some(state())),
+        registry: Registry::new(),
+        scraped: Arc::clone(&source),
+        source,
         stacks: Arc::new(|_| None),
     };
     Server::of(router(web).expect("new")).await

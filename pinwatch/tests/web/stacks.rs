@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex};
 
 use bytemuck::Zeroable as _;
 use pinwatch::model::state::State;
-use pinwatch::output::http::{Web, router};
+use pinwatch::output::http::{Source, Web, router};
 use pinwatch::source::stack::Stack;
 use pinwatch_common::record::Pin;
 use prometheus::Registry;
@@ -65,14 +65,16 @@ async fn server(gate: &Arc<Gate>) -> Server {
         tid,
         ..Pin::zeroed()
     };
+    let source: Source = Arc::new(move || {
+        Some(State {
+            in_flight: vec![pin(7), pin(8)],
+            ..State::empty("6.12", "folios")
+        })
+    });
     let web = Web {
         registry: Registry::new(),
-        source: Arc::new(move || {
-            Some(State {
-                in_flight: vec![pin(7), pin(8)],
-                ..State::empty("6.12", "folios")
-            })
-        }),
+        scraped: Arc::clone(&source),
+        source,
         stacks: Arc::new(move |_| Some(Ok(gate.take()))),
     };
     Server::of(router(web).expect("new")).await

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
+use clap::ValueEnum as _;
 use serde_json::Value;
 
 use super::document::{self, thousands};
@@ -18,14 +19,30 @@ use crate::setup::{self, Purpose};
 
 /// Measure the daemon: memory, wake-ups, processor time, and the reader of the ring buffer
 ///
-/// A run on all kernels writes the figures to docs/performance.md.
+/// A run of all parts on all kernels writes the figures to docs/performance.md.
 #[derive(clap::Args)]
 pub struct AgentArgs {
+    /// Measure this part only (repeatable)
+    #[arg(long = "part", value_enum)]
+    parts: Vec<Part>,
     /// Measure on this kernel only (repeatable) [default: 6.1, 6.12 and 7.3]
     #[arg(long = "kernel", value_name = "SERIES", value_parser = kernels::parse)]
     kernels: Vec<&'static Kernel>,
     #[command(flatten)]
     mirrors: MirrorArgs,
+}
+
+/// A part of the figures, as `pinwatch/benches/guest` knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// From the start of a command to its first output
+    Start,
+    /// A daemon without pins, with pins, with scrapes and with a follower
+    Daemon,
+    /// Scrapes with many series
+    Series,
+    /// The ring buffer and its reader
+    Ring,
 }
 
 pub fn main(args: &AgentArgs) -> Result<ExitCode> {
@@ -37,7 +54,16 @@ pub fn main(args: &AgentArgs) -> Result<ExitCode> {
         ..BenchGuest::new(&cache, &args.mirrors, program)
     };
     let kernels = kernels_or_default(&args.kernels);
-    let columns = machine.on_each(&kernels, |kernel| read(&machine.run(kernel, &["agent"])?))?;
+    let parts = match &args.parts[..] {
+        [] => Part::value_variants(),
+        parts => parts,
+    };
+    let parts: Vec<_> = parts.iter().filter_map(Part::to_possible_value).collect();
+    let mut command = vec!["agent"];
+    for part in &parts {
+        command.extend(["--part", part.get_name()]);
+    }
+    let columns = machine.on_each(&kernels, |kernel| read(&machine.run(kernel, &command)?))?;
     let mut table = String::from("| |");
     for kernel in &kernels {
         let _ = write!(table, " {} |", kernel.series);
@@ -52,7 +78,7 @@ pub fn main(args: &AgentArgs) -> Result<ExitCode> {
         table.push('\n');
     }
     println!("\n{table}");
-    if args.kernels.is_empty() {
+    if args.kernels.is_empty() && args.parts.is_empty() {
         document::write("agent", &table)?;
     }
     Ok(ExitCode::SUCCESS)

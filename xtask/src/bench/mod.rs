@@ -6,6 +6,7 @@ mod command;
 pub mod document;
 mod figures;
 mod guest;
+mod here;
 pub mod other_tools;
 mod overhead;
 mod profile;

@@ -4,21 +4,20 @@
 
 use std::fmt::Write;
 use std::fs;
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde_json::{Map, Value};
 
 use super::document;
-use super::figures::{EVERYTHING, Figures};
+use super::figures::Figures;
 use super::guest::BenchGuest;
+use super::here::here;
 use super::other_tools::{self, OtherTools};
 use super::targets;
 use crate::build;
 use crate::cache::Cache;
-use crate::child;
 use crate::debian::apt::MirrorArgs;
 use crate::debian::kernels::{self, KERNELS, Kernel};
 use crate::guest::qemu;
@@ -35,11 +34,14 @@ pub struct OverheadArgs {
     /// Measure this set of hooks only (repeatable), by its name in the table
     #[arg(long = "set", value_name = "NAME")]
     sets: Vec<String>,
-    /// Measure on this machine's kernel instead, in nanoseconds. Needs root. Leaves out other tools, and pinwatch's
-    /// tail and record
-    #[arg(long, conflicts_with_all = ["kernels", "runs"])]
+    /// Measure on this machine's kernel instead, in nanoseconds, with the other tools that are installed. Needs root, a
+    /// Rust toolchain and a C compiler, and no virtual machine. Refuses a noisy machine
+    #[arg(long, conflicts_with = "kernels")]
     here: bool,
-    /// Boots of each kernel
+    /// Measure also if the machine is noisy; the table says so
+    #[arg(long, requires = "here")]
+    even_if_noisy: bool,
+    /// Boots of each kernel; with --here, runs
     #[arg(long, value_name = "N", default_value_t = RUNS, value_parser = clap::value_parser!(u32).range(1..=99))]
     runs: u32,
     #[command(flatten)]
@@ -53,11 +55,13 @@ pub const JSON: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/performance
 
 pub fn main(args: &OverheadArgs) -> Result<ExitCode> {
     let cache = Cache::open()?;
+    if args.here {
+        setup::ensure(&cache, Purpose::Build)?;
+        here(&args.sets, args.runs, args.even_if_noisy)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     setup::ensure(&cache, Purpose::All)?;
     let [program, pinwatch] = build::bench_programs()?;
-    if args.here {
-        return here(&program, &args.sets);
-    }
     let machine = BenchGuest {
         pinwatch: Some(pinwatch),
         other_tools: Some(OtherTools::fetch(
@@ -93,23 +97,6 @@ pub fn main(args: &OverheadArgs) -> Result<ExitCode> {
         let json = serde_json::to_string_pretty(&Value::Object(json))? + "\n";
         fs::write(JSON, json).with_context(|| JSON.to_owned())?;
     }
-    Ok(ExitCode::SUCCESS)
-}
-
-/// Without a guest. All times are from one run, so other load of the machine affects them alike.
-fn here(program: &Path, sets: &[String]) -> Result<ExitCode> {
-    eprintln!("xtask: measuring on this kernel, about a minute");
-    let mut measure = child::command(program);
-    measure.args(["overhead", "--nanoseconds"]);
-    for set in sets {
-        measure.args(["--set", set]);
-    }
-    let mut figures = Figures::default();
-    figures.read(&child::output(&mut measure)?)?;
-    if let [Some(why), Some(_)] = EVERYTHING.map(|set| figures.error(set)) {
-        bail!("{why}");
-    }
-    println!("\nNanoseconds:\n\n{}", figures.table());
     Ok(ExitCode::SUCCESS)
 }
 

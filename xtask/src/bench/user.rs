@@ -65,10 +65,10 @@ pub fn main(_args: &UserArgs) -> Result<ExitCode> {
             .split(' ')
             .map(str::parse)
             .collect::<Result<_, _>>()?;
-        let [series, bytes, allocations] = counts[..] else {
+        let [processes, series, bytes, allocations] = counts[..] else {
             bail!("the benchmark printed an unexpected line: {line}");
         };
-        let benchmark = format!("encode/{series}");
+        let benchmark = format!("encode/{processes}");
         let ms = estimate(&benchmark)? / 1e6;
         let counts = [instructions(&program, &benchmark)?, bytes, allocations];
         let [instructions, bytes, allocations] = counts.map(thousands);
@@ -116,7 +116,8 @@ fn estimate(results: &Path, benchmark: &str) -> Result<f64> {
         .with_context(|| format!("{} has no median", path.display()))
 }
 
-fn processor() -> Result<String> {
+/// Name of this machine's processor.
+pub fn processor() -> Result<String> {
     let text = fs::read_to_string("/proc/cpuinfo")?;
     let model = text.lines().find(|line| line.starts_with("model name"));
     let name = model.and_then(|line| line.split_once(": "));

@@ -1,7 +1,7 @@
 //! Live tests that run on some stock kernels only.
 
 /// Tests that depend little on the kernel, and where they run unless they are named.
-pub const ONLY_ON: [(&str, &[&str]); 24] = [
+pub const ONLY_ON: [(&str, &[&str]); 25] = [
     // Up to 5.12 stock kernels migrate nothing.
     ("blockers::", &["6.1", "7.3"]),
     ("holds::", &["6.12", "7.3"]),
@@ -25,6 +25,8 @@ pub const ONLY_ON: [(&str, &[&str]); 24] = [
     ("recordings::", &["7.2"]),
     ("restart::", &["7.2"]),
     ("series::", &["7.2"]),
+    // Without the kernel's own look-up, with one that searches all names, and with a fast one.
+    ("sheet::addresses_of_variables", &["5.10", "6.1", "7.3"]),
     ("surroundings::", &["6.18"]),
     ("tail::", &["6.18"]),
     // Hundreds of loads, of programs with and without twins. `cargo xtask bench shapes` tries all kernels.

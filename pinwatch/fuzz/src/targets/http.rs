@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 
 use crate::file::MemoryFile;
 use pinwatch::model::state::State;
-use pinwatch::output::http::{Web, router};
+use pinwatch::output::http::{Source, Web, router};
 use pinwatch::web::host::Hosts;
 use pinwatch::web::limits::Limits;
 use pinwatch::web::reload::Current;
@@ -33,9 +33,11 @@ pub fn run(data: &[u8]) {
     let Some((kind, request)) = data.split_last() else {
         return;
     };
+    let source: Source = Arc::new(|| Some(State::empty("6.12", "folios")));
     let web = Web {
         registry: Registry::new(),
-        source: Arc::new(|| Some(State::empty("6.12", "folios"))),
+        scraped: Arc::clone(&source),
+        source,
         stacks: Arc::new(|_| None),
     };
     let router = router(web).expect("an empty registry");

@@ -56,11 +56,11 @@ pub fn router(web: Web) -> prometheus::Result<Router> {
 
 async fn metrics(Shared(web): Shared<Web>, headers: HeaderMap, scrapes: Histogram) -> Response {
     let started = Instant::now();
-    let families = web.registry.gather();
+    let (state, agent) = ((web.scraped)(), web.registry.gather());
     let accept = headers.get_all(header::ACCEPT).iter();
     let accept: Vec<_> = accept.filter_map(|value| value.to_str().ok()).collect();
     let format = TextFormat::accepted(&accept.join(","));
-    let body = text::encode(&families, format);
+    let body = text::encode(state.as_ref(), &agent, format);
     scrapes.observe(started.elapsed().as_secs_f64());
     let headers = [
         (header::CONTENT_TYPE, format.content_type()),

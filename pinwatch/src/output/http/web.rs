@@ -19,7 +19,10 @@ pub type StackSource = Arc<dyn Fn(u32) -> Option<Result<Stack, StackError>> + Se
 /// Shared data of the HTTP handlers.
 #[derive(Clone)]
 pub struct Web {
+    /// Metrics of the agent itself, without those of a state.
     pub registry: Registry,
     pub source: Source,
+    /// The state of a scrape: that of `source` with the series of `--per`.
+    pub scraped: Source,
     pub stacks: StackSource,
 }

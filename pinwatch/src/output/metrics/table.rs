@@ -77,7 +77,7 @@ fn places(places: BTreeMap<(&str, &str), u64>, out: &mut Samples) {
 }
 
 /// Calls a function for each kind of blocker that can have a hold.
-fn for_holds(state: &State, mut each: impl FnMut(&[(&str, &str)], &HoldCells)) {
+fn for_holds(state: &State, mut each: impl FnMut(&[(&'static str, &str)], &HoldCells)) {
     if !state.takes(Measurement::Blockers) {
         return;
     }

@@ -1,13 +1,18 @@
 //! The text of a scrape in its two formats: Prometheus 0.0.4, and OpenMetrics 1.0 for clients that prefer it.
 //!
-//! The `prometheus` crate writes only the first, and formats labels and edges of a histogram again for each bucket.
+//! The `prometheus` crate writes only the first, from an object per sample and label, and formats labels and edges of
+//! a histogram again for each bucket.
 
 #![forbid(unsafe_code)]
 
 use std::fmt::Write as _;
 
 use prometheus::TEXT_FORMAT;
-use prometheus::proto::{Metric, MetricFamily, MetricType};
+use prometheus::proto::MetricFamily;
+
+use super::samples::{Kind, Sample};
+use super::scrape::for_each_family;
+use crate::model::state::State;
 
 /// Text format of a scrape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,113 +62,99 @@ impl TextFormat {
     }
 }
 
-/// Bytes of a typical sample, to reserve memory once.
-const SAMPLE: usize = 96;
-
-/// Encodes families. The last line of OpenMetrics text, `# EOF`, shows that it is complete.
+/// Text of a scrape: families of a state and of the agent itself, sorted by name. `state` is `None` until the hooks
+/// are attached.
+///
+/// The last line of OpenMetrics text, `# EOF`, shows that it is complete.
 #[must_use]
-pub fn encode(families: &[MetricFamily], format: TextFormat) -> String {
-    let metrics = families.iter().map(|family| family.get_metric().len());
+pub fn encode(state: Option<&State>, agent: &[MetricFamily], format: TextFormat) -> String {
     let mut text = Text {
         format,
-        out: String::with_capacity(metrics.sum::<usize>() * SAMPLE),
+        out: String::new(),
         name: "",
         labels: String::new(),
         edges: Vec::new(),
     };
-    for family in families {
-        text.family(family);
-    }
+    for_each_family(state, agent, |name, help, kind, samples| {
+        text.family(name, help, kind);
+        samples.for_each_sorted(|sample| text.sample(kind, sample));
+    });
     if format == TextFormat::OpenMetrics {
         text.out.push_str("# EOF\n");
     }
     text.out
 }
 
-/// Text so far, and what its next samples have in common.
+/// Text so far, and what its next lines have in common.
 struct Text<'a> {
     format: TextFormat,
     out: String,
     /// Name of the family.
     name: &'a str,
-    /// Labels of the metric, without braces.
+    /// Labels of the sample, without braces.
     labels: String,
     /// Upper edges of the family's buckets, each with its text.
     edges: Vec<(f64, String)>,
 }
 
 impl<'a> Text<'a> {
-    fn family(&mut self, family: &'a MetricFamily) {
-        let kind = match family.get_field_type() {
-            MetricType::COUNTER => "counter",
-            MetricType::GAUGE => "gauge",
-            MetricType::HISTOGRAM => "histogram",
-            // No metric has these types.
-            MetricType::SUMMARY | MetricType::UNTYPED => return,
+    /// Begins a family.
+    fn family(&mut self, name: &'a str, help: &str, kind: Kind) {
+        let text = match kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
         };
-        self.name = family.name();
+        self.name = name;
         self.edges.clear();
         let out = &mut self.out;
         match self.format {
             TextFormat::Prometheus => {
-                push(out, &["# HELP ", self.name, " "]);
-                push_escaped(out, family.help(), &['\\', '\n']);
-                push(out, &["\n# TYPE ", self.name, " ", kind, "\n"]);
+                push(out, &["# HELP ", name, " "]);
+                push_escaped(out, help, false);
+                push(out, &["\n# TYPE ", name, " ", text, "\n"]);
             }
             TextFormat::OpenMetrics => {
-                if family.get_field_type() == MetricType::COUNTER {
-                    self.name = self.name.strip_suffix("_total").unwrap_or(self.name);
+                if kind == Kind::Counter {
+                    self.name = name.strip_suffix("_total").unwrap_or(name);
                 }
-                push(
-                    out,
-                    &["# TYPE ", self.name, " ", kind, "\n# HELP ", self.name, " "],
-                );
-                push_escaped(out, family.help(), &ESCAPED);
+                let name = self.name;
+                push(out, &["# TYPE ", name, " ", text, "\n# HELP ", name, " "]);
+                push_escaped(out, help, true);
                 out.push('\n');
             }
         }
-        for metric in family.get_metric() {
-            self.metric(family.get_field_type(), metric);
-        }
     }
 
-    fn metric(&mut self, kind: MetricType, metric: &Metric) {
+    fn sample(&mut self, kind: Kind, sample: Sample<'_>) {
         self.labels.clear();
-        for pair in metric.get_label() {
+        for (name, value) in sample.labels() {
             let comma = if self.labels.is_empty() { "" } else { "," };
-            push(&mut self.labels, &[comma, pair.name(), "=\""]);
-            push_escaped(&mut self.labels, pair.value(), &ESCAPED);
+            push(&mut self.labels, &[comma, name, "=\""]);
+            push_escaped(&mut self.labels, value, true);
             self.labels.push('"');
         }
-        match kind {
-            MetricType::COUNTER => {
-                let suffix = match self.format {
-                    TextFormat::Prometheus => "",
-                    TextFormat::OpenMetrics => "_total",
-                };
-                self.sample(suffix, None, metric.get_counter().get_value());
-            }
-            MetricType::HISTOGRAM => self.histogram(metric),
-            _ => self.sample("", None, metric.get_gauge().get_value()),
+        match (kind, self.format) {
+            (Kind::Histogram, _) => self.histogram(sample),
+            (Kind::Counter, TextFormat::OpenMetrics) => self.line("_total", None, sample.value),
+            (Kind::Counter | Kind::Gauge, _) => self.line("", None, sample.value),
         }
     }
 
-    fn histogram(&mut self, metric: &Metric) {
-        let histogram = metric.get_histogram();
-        let count = histogram.get_sample_count() as f64;
-        let buckets = histogram.get_bucket().iter();
-        let finite = buckets.filter(|bucket| bucket.upper_bound().is_finite());
-        for (n, bucket) in finite.enumerate() {
-            let edge = bucket.upper_bound();
+    fn histogram(&mut self, sample: Sample<'_>) {
+        let buckets = sample.buckets.iter();
+        let finite = buckets.filter(|(edge, _)| edge.is_finite());
+        for (n, &(edge, below)) in finite.enumerate() {
             if self.edges.get(n).is_none_or(|(known, _)| *known != edge) {
                 self.edges.truncate(n);
                 self.edges.push((edge, self.edge(edge)));
             }
-            self.sample("_bucket", Some(n), bucket.cumulative_count() as f64);
+            self.line("_bucket", Some(n), below as f64);
         }
-        self.sample("_bucket", Some(usize::MAX), count);
-        self.sample("_sum", None, histogram.get_sample_sum());
-        self.sample("_count", None, count);
+        let count = sample.count as f64;
+        self.line("_bucket", Some(usize::MAX), count);
+        self.line("_sum", None, sample.value);
+        self.line("_count", None, count);
     }
 
     /// Text of a bucket's upper edge. OpenMetrics requires a decimal point, also in a whole number.
@@ -174,8 +165,8 @@ impl<'a> Text<'a> {
         }
     }
 
-    /// Writes a sample. `bucket` is the index of its edge; one beyond all edges is infinity.
-    fn sample(&mut self, suffix: &str, bucket: Option<usize>, value: f64) {
+    /// Writes a line. `bucket` is the index of its edge; one beyond all edges is infinity.
+    fn line(&mut self, suffix: &str, bucket: Option<usize>, value: f64) {
         let Self {
             out,
             name,
@@ -207,9 +198,10 @@ fn push(out: &mut String, parts: &[&str]) {
 const EXACT: f64 = (1_u64 << f64::MANTISSA_DIGITS) as f64;
 
 fn push_number(out: &mut String, value: f64, format: TextFormat) {
-    let is_whole = value.fract() == 0.0 && value.abs() < EXACT;
-    if is_whole && !(value == 0.0 && value.is_sign_negative()) {
-        out.push_str(itoa::Buffer::new().format(value as i64));
+    let whole = value as i64;
+    let is_whole = whole as f64 == value && value.abs() < EXACT;
+    if is_whole && !(whole == 0 && value.is_sign_negative()) {
+        out.push_str(itoa::Buffer::new().format(whole));
     } else if value.is_infinite() && format == TextFormat::OpenMetrics {
         // The standard's spelling.
         out.push_str(if value > 0.0 { "+Inf" } else { "-Inf" });
@@ -219,22 +211,17 @@ fn push_number(out: &mut String, value: f64, format: TextFormat) {
     }
 }
 
-/// What could end a label's value.
-const ESCAPED: [char; 3] = ['\\', '"', '\n'];
-
-/// Appends a text with a backslash before each of these characters, so that no label or HELP text can break the
-/// format.
-fn push_escaped(out: &mut String, text: &str, special: &[char]) {
+/// Appends a text with a backslash before each backslash, newline and, if they could end the text, quotation mark, so
+/// that no label or HELP text can break the format.
+fn push_escaped(out: &mut String, text: &str, quotes: bool) {
+    // A byte of ASCII is never a part of another character.
+    let is_special = |byte| matches!(byte, b'\\' | b'\n') || (byte == b'"' && quotes);
     let mut rest = text;
-    while let Some(at) = rest.find(special) {
-        out.push_str(&rest[..at]);
-        out.push('\\');
-        // All of them have one byte.
-        out.push_str(match &rest[at..=at] {
-            "\n" => "n",
-            other => other,
-        });
-        rest = &rest[at + 1..];
+    while let Some(at) = rest.bytes().position(is_special) {
+        let (before, from) = rest.split_at(at);
+        let (one, after) = from.split_at(1);
+        push(out, &[before, "\\", if one == "\n" { "n" } else { one }]);
+        rest = after;
     }
     out.push_str(rest);
 }
@@ -248,8 +235,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::model::state::State;
-    use crate::output::metrics::families;
 
     #[test]
     fn accept_headers_that_prefer_openmetrics() {
@@ -286,8 +271,8 @@ mod tests {
 
     #[test]
     fn a_state_without_pins() {
-        let families = families(&State::empty("6.12 \"x\"\\\n", "folios"));
-        let text = encode(&families, TextFormat::OpenMetrics);
+        let state = State::empty("6.12 \"x\"\\\n", "folios");
+        let text = encode(Some(&state), &[], TextFormat::OpenMetrics);
         assert!(text.ends_with("\n# EOF\n"), "{text}");
         for line in [
             "# TYPE pinwatch_pins counter",
@@ -317,7 +302,7 @@ mod tests {
         let edges = HistogramOpts::new("x", "y").buckets(vec![5.12e-7, 0.5, 1.0]);
         let histogram = Histogram::with_opts(edges).unwrap();
         registry.register(Box::new(histogram)).unwrap();
-        let text = encode(&registry.gather(), TextFormat::OpenMetrics);
+        let text = encode(None, &registry.gather(), TextFormat::OpenMetrics);
         for edge in ["5.12e-7", "0.5", "1.0", "+Inf"] {
             assert!(
                 text.contains(&format!("x_bucket{{le=\"{edge}\"}} 0\n")),
@@ -354,7 +339,7 @@ mod tests {
             }
             let families = registry.gather();
             let expected = TextEncoder::new().encode_to_string(&families).unwrap();
-            prop_assert_eq!(encode(&families, TextFormat::Prometheus), expected);
+            prop_assert_eq!(encode(None, &families, TextFormat::Prometheus), expected);
         }
     }
 }
