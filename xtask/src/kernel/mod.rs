@@ -10,5 +10,6 @@ mod tree;
 
 pub use build::{PAGES_IN_CMA, Recipe, build, parse_source};
 pub use command::{KernelArgs, main};
+pub use make::Compiler;
 pub use source::selftest;
 pub use store::Choice;
