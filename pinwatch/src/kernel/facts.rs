@@ -103,6 +103,13 @@ pub const MANY_ARGUMENTS: &str = "bpf_modify_return_test2";
 /// function that it calls instead, `__lru_add_drain_all`, is `notrace`.
 pub const DRAIN_FOR_FOLIO: &str = "lru_cache_drain_for_folio";
 
+/// The static function behind `lru_add_drain_all`. Link-time optimisation renames a static function (`.llvm.N`) if another
+/// file calls it: the wrapper is then inlined there.
+pub const DRAIN_BODY: &str = "__lru_add_drain_all";
+
+/// Part of the name of a static function that link-time optimisation has made visible to other files.
+const PROMOTED: &str = ".llvm.";
+
 /// A function that exists only with a virtual memmap. Without memory hotplug the kernel discards it after its
 /// start.
 pub const VMEMMAP: &str = "vmemmap_populate";
@@ -133,13 +140,19 @@ impl Facts {
             Ok(found) => (found, None),
             Err(error) => (btf::BtfMatches::default(), Some(error)),
         };
-        let kallsyms = SymbolCounts::read(SymbolQuery {
-            symbols: &[wanted.symbols.as_slice(), &FEATURE_SYMBOLS].concat(),
+        let mut kallsyms = SymbolCounts::read(SymbolQuery {
+            symbols: &[wanted.symbols.as_slice(), &FEATURE_SYMBOLS, &[DRAIN_BODY]].concat(),
             at_start: &[VMEMMAP],
             stack_size: !found.constants.contains_key(TASK_PT_REGS),
             variables: &wanted.variables,
         });
         found.functions.remove(TRACED);
+        kallsyms.plain.remove(DRAIN_BODY);
+        if let Some(names) = kallsyms.suffixed.remove(DRAIN_BODY)
+            && names.iter().any(|name| name.contains(PROMOTED))
+        {
+            kallsyms.suffixed.insert(DRAIN_BODY.to_owned(), names);
+        }
         let has = |name: &str| kallsyms.plain.contains_key(name);
         Self {
             release: read_trimmed("/proc/sys/kernel/osrelease").unwrap_or_default(),

@@ -4,7 +4,7 @@
 use serde::Serialize;
 
 pub use super::attachment::{Attachment, Kind};
-use super::table::Measurement;
+use super::table::{GUP, Measurement};
 
 /// Verdict on a measurement.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -38,6 +38,26 @@ impl Decision {
         match &self.verdict {
             Verdict::Attach { attachments, .. } => attachments,
             Verdict::NotApplicable { .. } | Verdict::Off { .. } | Verdict::Lost { .. } => &[],
+        }
+    }
+}
+
+/// Turns the pins of `memfd_pin_folios` into a loss if passes are taken from `__get_user_pages`, which it does not call:
+/// these pins would have 0 passes.
+pub(super) fn lose_memfd(decisions: &mut [Decision]) {
+    use Measurement as M;
+    let mut taken = decisions.iter().filter(|d| d.measurement == M::Passes);
+    let misses = taken.any(|passes| passes.attachments().iter().any(|hook| hook.target == GUP));
+    let memfd = [M::MemfdEntry, M::MemfdReturn];
+    for decision in decisions {
+        if misses
+            && memfd.contains(&decision.measurement)
+            && matches!(decision.verdict, Verdict::Attach { .. })
+        {
+            let reason = format!(
+                "passes are counted by {GUP}, which memfd_pin_folios does not call (--without passes counts its pins)"
+            );
+            decision.verdict = Verdict::Lost { reason };
         }
     }
 }

@@ -5,6 +5,7 @@ pub mod attach;
 mod attachment;
 pub mod decision;
 mod hook_choice;
+mod obstacles;
 mod params;
 pub mod plan;
 pub mod selection;
