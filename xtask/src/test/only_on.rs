@@ -1,11 +1,13 @@
 //! Live tests that run on some stock kernels only.
 
 /// Tests that depend little on the kernel, and where they run unless they are named.
-pub const ONLY_ON: [(&str, &[&str]); 24] = [
+pub const ONLY_ON: [(&str, &[&str]); 25] = [
     // Up to 5.12 stock kernels migrate nothing.
     ("blockers::", &["6.1", "7.3"]),
     ("holds::", &["6.12", "7.3"]),
     ("weak_pins::", &["6.1", "7.3"]),
+    // For kernels whose plan no other test knows.
+    ("builds::", &[]),
     // The plans of 6.18 and 7.2 are those of 6.12 and 7.3. The scenarios are counted there too.
     ("counts::", &EACH_PLAN),
     ("dead_hooks::", &ENDS),
@@ -31,6 +33,9 @@ pub const ONLY_ON: [(&str, &[&str]); 24] = [
     ("verifier::programs_are_verified", &["6.18"]),
     ("watchers::", &["6.18"]),
 ];
+
+/// Of [`ONLY_ON`], what runs on the kernels between the series too; and all that runs on one without modules.
+pub const BETWEEN_TOO: [&str; 2] = ["builds::", "counts::"];
 
 /// One kernel for each set of hooks.
 const EACH_PLAN: [&str; 4] = ["5.10", "6.1", "6.12", "7.3"];
