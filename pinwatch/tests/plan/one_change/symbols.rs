@@ -1,5 +1,6 @@
 //! Plans where symbols or BTF are missing, duplicated or renamed.
 
+use pinwatch::output::check::text;
 use pinwatch::probe::decision::Verdict;
 use pinwatch::probe::plan::{Plan, Prefer};
 use pinwatch::probe::table::Measurement;
@@ -169,6 +170,9 @@ fn calls_of_a_clone_are_named_as_not_seen() {
             assert!(note.is_some_and(|note| note.contains(&wanted)), "{note:?}");
         }
         assert!(plan.is_degraded());
+        let said = text(&facts, &plan, &[]);
+        let last = "degraded: calls of clones of hooked functions are not seen\n";
+        assert!(said.ends_with(last), "{said}");
     }
 }
 
