@@ -1,11 +1,11 @@
-//! `cargo xtask facts`: writes the fact sheets of stock kernels, which the planner's tests use.
+//! `cargo xtask facts`: writes the fact sheets of kernels, which the planner's tests use.
 //!
 //! A sheet is the output of `pinwatch check --facts` in a guest, byte for byte. Never edit one by hand.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::thread;
@@ -20,25 +20,28 @@ use crate::build::{self, cross::Cross};
 use crate::cache::Cache;
 use crate::child::Interrupted;
 use crate::debian::apt::MirrorArgs;
-use crate::debian::kernels::{self, ARM64_KERNELS, Flavour, KERNELS, Kernel};
+use crate::debian::kernels::{ARM64_KERNELS, BETWEEN, Fetched, Flavour, KERNELS, Kernel};
 use crate::guest::collected::collect;
 use crate::guest::{Guest, Placed};
+use crate::kernel::Choice;
 use crate::setup::{self, Purpose};
 
 /// Write the fact sheets of the stock kernels for the planner's tests
 ///
 /// Boots each kernel in a virtual machine and writes the output of `pinwatch check --facts` to
-/// pinwatch/tests/data/facts. Run it after changing which facts pinwatch gathers.
+/// pinwatch/tests/data/facts. Sheets of kernels between the series, and of the lab's, are in facts-other. Run it after changing which facts pinwatch gathers.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   cargo xtask facts
   cargo xtask facts --kernel 6.12 --flavour full
+  cargo xtask facts --kernel 7.1 --kernel lab-rt --flavour cloud
   cargo xtask facts --arch aarch64
   cargo xtask facts --check")]
 pub struct FactsArgs {
-    /// Write the sheet of this kernel only (repeatable) [default: all]
-    #[arg(long = "kernel", value_name = "SERIES", value_parser = kernels::parse)]
-    kernels: Vec<&'static Kernel>,
+    /// Write the sheet of this kernel only: a stock one, or one that `cargo xtask kernel build` made (repeatable) [default: those
+    /// of the series]
+    #[arg(long = "kernel", value_name = "SERIES|NAME")]
+    kernels: Vec<Choice>,
     /// Architecture of the kernels
     #[arg(long, value_enum, default_value_t)]
     arch: Arch,
@@ -57,9 +60,14 @@ pub struct FactsArgs {
 
 const SHEETS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../pinwatch/tests/data/facts");
 
-/// The folder with the sheets of an architecture.
+/// The folder with the sheets of the series for an architecture.
 fn folder(arch: Arch) -> PathBuf {
     format!("{SHEETS}{}", arch.suffix()).into()
+}
+
+/// The folder with the sheets of all other kernels.
+fn other_folder() -> PathBuf {
+    format!("{SHEETS}-other").into()
 }
 
 const TIMEOUT: Duration = Duration::from_secs(300);
@@ -75,13 +83,15 @@ pub fn main(args: &FactsArgs) -> Result<ExitCode> {
     };
     let work = Work {
         args,
-        cache,
         pinwatch,
-        queue: Mutex::new(queue(args)?),
+        queue: Mutex::new(queue(args, &cache)?),
+        cache,
         troubles: Mutex::default(),
     };
     if !args.check {
-        fs::create_dir_all(folder(args.arch))?;
+        for folder in [folder(args.arch), other_folder()] {
+            fs::create_dir_all(folder)?;
+        }
     }
     let sheets = work.queue.lock().expect(NO_PANIC).len();
     thread::scope(|scope| {
@@ -107,40 +117,71 @@ pub fn main(args: &FactsArgs) -> Result<ExitCode> {
 const NO_PANIC: &str = "no worker panics";
 
 /// All kernels of one flavour before the next flavour; cloud kernels first, since they are smaller.
-fn queue(args: &FactsArgs) -> Result<VecDeque<Source>> {
-    let kernels: Vec<_> = match (args.kernels.as_slice(), args.arch) {
-        ([], Arch::X86_64) => KERNELS.iter().collect(),
-        ([], Arch::Aarch64) => ARM64_KERNELS.iter().collect(),
-        (some, arch) => some
-            .iter()
-            .map(|kernel| kernel.on(arch))
-            .collect::<Result<_>>()?,
-    };
+fn queue(args: &FactsArgs, cache: &Cache) -> Result<VecDeque<Source>> {
+    let mut kernels: Vec<&Kernel> = Vec::new();
+    let mut built = VecDeque::new();
+    for choice in &args.kernels {
+        match choice {
+            Choice::Stock(kernel) => kernels.push(kernel.on(args.arch)?),
+            Choice::Built(name) => {
+                let (kernel, own) = choice.open(cache)?;
+                built.push_back(Source {
+                    kernel,
+                    own: own.map(|own| (name.clone(), own)),
+                    flavour: Flavour::Cloud,
+                });
+            }
+        }
+    }
+    if args.kernels.is_empty() {
+        let of_arch = match args.arch {
+            Arch::X86_64 => KERNELS,
+            Arch::Aarch64 => ARM64_KERNELS,
+        };
+        kernels.extend(of_arch);
+    }
     let flavours = match (args.flavours.as_slice(), args.arch) {
         ([], Arch::X86_64) => &[Flavour::Cloud, Flavour::Full][..],
         ([], Arch::Aarch64) => &[Flavour::Cloud],
         (some, _) => some,
     };
     let pairs = flavours.iter().flat_map(|&flavour| {
-        kernels
-            .iter()
-            .map(move |&kernel| Source { kernel, flavour })
+        kernels.iter().map(move |&kernel| Source {
+            kernel,
+            own: None,
+            flavour,
+        })
     });
-    Ok(pairs.collect())
+    built.extend(pairs);
+    Ok(built)
 }
 
 /// A kernel with a sheet.
-#[derive(Clone, Copy)]
 struct Source {
     kernel: &'static Kernel,
+    /// A kernel that was built here instead, with its name.
+    own: Option<(String, Fetched)>,
     flavour: Flavour,
 }
 
 impl Source {
-    fn name(self) -> String {
+    fn name(&self) -> String {
+        if let Some((name, _)) = &self.own {
+            return name.clone();
+        }
         let flavour = self.flavour.to_possible_value();
         let flavour = flavour.expect("no flavour is hidden");
         format!("{}-{}", self.kernel.series, flavour.get_name())
+    }
+
+    fn path(&self) -> PathBuf {
+        let mut between = BETWEEN.iter();
+        let other = self.own.is_some() || between.any(|kernel| kernel.series == self.kernel.series);
+        let folder = match other {
+            true => other_folder(),
+            false => folder(self.kernel.arch),
+        };
+        folder.join(format!("{}.json", self.name()))
     }
 }
 
@@ -163,8 +204,8 @@ impl Work<'_> {
             eprintln!("xtask: {name}: booting");
             let started = Instant::now();
             let done = self
-                .sheet(source)
-                .and_then(|sheet| self.settle(&name, &sheet));
+                .sheet(&source)
+                .and_then(|sheet| self.settle(&source.path(), &sheet));
             let seconds = started.elapsed().as_secs();
             match done {
                 Ok(what) => eprintln!("xtask: {name}: {what}, after {seconds} s"),
@@ -178,11 +219,11 @@ impl Work<'_> {
     }
 
     /// The output of pinwatch in a guest.
-    fn sheet(&self, Source { kernel, flavour }: Source) -> Result<String> {
+    fn sheet(&self, source: &Source) -> Result<String> {
         let guest = Guest {
-            kernel,
-            own: None,
-            flavour,
+            kernel: source.kernel,
+            own: source.own.as_ref().map(|(_, own)| own.clone()),
+            flavour: source.flavour,
             files: vec![Placed {
                 host: self.pinwatch.clone(),
                 guest: "/usr/bin/pinwatch".to_owned(),
@@ -202,10 +243,9 @@ impl Work<'_> {
     }
 
     /// Writes a sheet, or compares it with the committed one.
-    fn settle(&self, name: &str, sheet: &str) -> Result<String> {
+    fn settle(&self, path: &Path, sheet: &str) -> Result<String> {
         let made: Value = serde_json::from_str(sheet).context("the sheet is not JSON")?;
-        let path = folder(self.args.arch).join(format!("{name}.json"));
-        let old = match fs::read_to_string(&path) {
+        let old = match fs::read_to_string(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             read => Some(read.with_context(|| path.display().to_string())?),
         };
@@ -224,7 +264,7 @@ impl Work<'_> {
                 "the sheet differs from this kernel; run `cargo xtask facts` (committed -> this kernel):\n{changes}"
             );
         }
-        fs::write(&path, sheet).with_context(|| path.display().to_string())?;
+        fs::write(path, sheet).with_context(|| path.display().to_string())?;
         Ok(match old {
             None => format!("new, {} bytes", sheet.len()),
             Some(_) => format!("{} bytes, changed:\n{changes}\n ", sheet.len()),

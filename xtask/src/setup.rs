@@ -20,7 +20,7 @@ use crate::cache::Cache;
 use crate::child;
 
 pub use self::needs::Purpose;
-use self::needs::{ARM64_NEEDS, NEEDS, Need, in_path};
+use self::needs::{ARM64_NEEDS, CLANG_NEEDS, NEEDS, Need, in_path};
 
 /// Install missing programs, or list them
 ///
@@ -93,6 +93,15 @@ pub fn ensure_arch(arch: Arch, purpose: Purpose) -> Result<()> {
         Arch::X86_64 => return Ok(()),
         Arch::Aarch64 => ARM64_NEEDS,
     };
+    ensure_among(needs, purpose)
+}
+
+/// Installs whatever kernels need that clang compiles. Only those who build one need it.
+pub fn ensure_clang() -> Result<()> {
+    ensure_among(CLANG_NEEDS, Purpose::Kernels)
+}
+
+fn ensure_among(needs: &'static [Need], purpose: Purpose) -> Result<()> {
     let packages = missing_among(needs, purpose);
     if packages.is_empty() {
         return Ok(());

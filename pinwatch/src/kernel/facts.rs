@@ -107,6 +107,13 @@ pub const MANY_ARGUMENTS: &str = "bpf_modify_return_test2";
 /// function that it calls instead, `__lru_add_drain_all`, is `notrace`.
 pub const DRAIN_FOR_FOLIO: &str = "lru_cache_drain_for_folio";
 
+/// The static function behind `lru_add_drain_all`. Link-time optimisation renames a static function (`.llvm.N`) if another
+/// file calls it: the wrapper is then inlined there.
+pub const DRAIN_BODY: &str = "__lru_add_drain_all";
+
+/// Part of the name of a static function that link-time optimisation has made visible to other files.
+const PROMOTED: &str = ".llvm.";
+
 /// A function that exists only with a virtual memmap. Without memory hotplug the kernel discards it after its
 /// start.
 pub const VMEMMAP: &str = "vmemmap_populate";
@@ -142,14 +149,20 @@ impl Facts {
         let unknown: Vec<_> = variables
             .filter(|name| !addresses.contains_key(*name))
             .collect();
-        let kallsyms = SymbolCounts::read(SymbolQuery {
-            symbols: &[wanted.symbols.as_slice(), &FEATURE_SYMBOLS].concat(),
+        let mut kallsyms = SymbolCounts::read(SymbolQuery {
+            symbols: &[wanted.symbols.as_slice(), &FEATURE_SYMBOLS, &[DRAIN_BODY]].concat(),
             at_start: &[VMEMMAP],
             stack_size: !found.constants.contains_key(TASK_PT_REGS),
             variables: &unknown,
         });
         addresses.extend(kallsyms.variables);
         found.functions.remove(TRACED);
+        kallsyms.plain.remove(DRAIN_BODY);
+        if let Some(names) = kallsyms.suffixed.remove(DRAIN_BODY)
+            && names.iter().any(|name| name.contains(PROMOTED))
+        {
+            kallsyms.suffixed.insert(DRAIN_BODY.to_owned(), names);
+        }
         let has = |name: &str| kallsyms.plain.contains_key(name);
         Self {
             release: read_trimmed("/proc/sys/kernel/osrelease").unwrap_or_default(),

@@ -197,12 +197,13 @@ impl SymbolCounts {
     }
 
     fn count(&mut self, symbol: &str, wanted: &[&str]) {
-        let base = symbol.split('.').next().unwrap_or(symbol);
+        let mut parts = symbol.split('.');
+        let base = parts.next().unwrap_or(symbol);
         if !wanted.contains(&base) {
             return;
         }
-        if symbol.ends_with(".cold") {
-            // The compiler's cold part of a function, which has a symbol of its own.
+        if parts.any(|part| part == "cold") {
+            // The compiler's cold part of a function, or of a clone, which has a symbol of its own. Nobody calls it.
         } else if base == symbol {
             *self.plain.entry(symbol.to_owned()).or_default() += 1;
         } else {
@@ -306,6 +307,9 @@ mod tests {
                     ffffffff81000010 t __pfx___gup_longterm_locked\n\
                     ffffffff81000020 t migrate_pages.isra.0\n\
                     ffffffff81000030 t migrate_pages.cold\n\
+                    ffffffff81000034 t migrate_pages.isra.0.cold\n\
+                    ffffffff81000038 t folio_isolate_lru.cold.12\n\
+                    ffffffff8100003c t folio_isolate_lru.llvm.123\n\
                     0000000000000000 T folio_isolate_lru\n\
                     0000000000000000 t folio_isolate_lru\t[some_module]\n\
                     0000000000000000 d isolate_hugetlb\n\
@@ -320,6 +324,8 @@ mod tests {
         let expected = expected.map(|(name, n)| (name.to_owned(), n));
         assert_eq!(found.plain, expected.into());
         assert_eq!(found.suffixed["migrate_pages"], ["migrate_pages.isra.0"]);
+        let renamed = &found.suffixed["folio_isolate_lru"];
+        assert_eq!(renamed, &["folio_isolate_lru.llvm.123"]);
     }
 
     fn symbols<'a>(symbols: &'a [&'a str]) -> SymbolQuery<'a> {

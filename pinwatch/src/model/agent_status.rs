@@ -164,6 +164,7 @@ impl AgentStatus {
         (state.zones, state.pageblocks) = (zones, pageblocks);
         state.stuck_after_ns = self.stuck_after_ns;
         state.hooks.clone_from(&self.hooks);
+        state.decisions = view::decisions(&self.plan);
         state.programs.clone_from(&self.programs);
         state.before_start = self.before_start;
         state.claimed = self.claimed;

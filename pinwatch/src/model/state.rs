@@ -13,7 +13,7 @@ use pinwatch_common::histogram::{
 };
 use pinwatch_common::loss::Loss;
 use pinwatch_common::place::PLACES;
-use pinwatch_common::record::{ORIGIN_NAMES, Phase, Pin};
+use pinwatch_common::record::{ORIGIN_NAMES, PHASES, Phase, Pin};
 use pinwatch_common::weak::Blocked;
 use serde::{Deserialize, Serialize};
 
@@ -23,7 +23,7 @@ use super::series::Snapshot;
 use super::stall::{Behind, Moment, Stall};
 use super::thread::Threads;
 use crate::kernel::switches::Switches;
-use crate::probe::decision::{Decision, Kind};
+use crate::probe::decision::{Decision, Kind, Verdict};
 use crate::probe::silence::reasons;
 use crate::probe::table::Measurement;
 
@@ -56,6 +56,15 @@ pub struct ProgramStats {
     /// Kprobe hits that the kernel could not handle.
     pub missed: Option<u64>,
 }
+
+/// All phases, in the order of their numbers.
+pub const ALL_PHASES: [Phase; PHASES] = [
+    Phase::Gup,
+    Phase::Collect,
+    Phase::Drain,
+    Phase::Migrate,
+    Phase::Other,
+];
 
 /// The agent's state at one moment.
 #[derive(Clone, Debug)]
@@ -139,6 +148,34 @@ impl State {
     pub fn takes(&self, measurement: Measurement) -> bool {
         let mut hooks = self.hooks.iter();
         hooks.any(|hook| hook.measurement == measurement && hook.attached)
+    }
+
+    /// Whether a measurement has no counts: it is lost or off, or none of its hooks runs. Its numbers would be 0.
+    /// A measurement that does not apply to the kernel has counts, and they are 0.
+    #[must_use]
+    pub fn lacks(&self, measurement: Measurement) -> bool {
+        let mut decisions = self.decisions.iter();
+        let decision = decisions.find(|decision| decision.measurement == measurement);
+        match decision.map(|decision| &decision.verdict) {
+            Some(Verdict::Lost { .. } | Verdict::Off { .. }) => true,
+            Some(Verdict::NotApplicable { .. }) => false,
+            Some(Verdict::Attach { .. }) | None => {
+                let mut hooks = self.hooks.iter();
+                hooks.any(|hook| hook.measurement == measurement) && !self.takes(measurement)
+            }
+        }
+    }
+
+    /// Whether the time of a phase is not measured: it is 0, or the phase has the time of others too.
+    #[must_use]
+    pub fn lacks_phase(&self, phase: Phase) -> bool {
+        use Measurement as M;
+        let of: &[M] = match phase {
+            Phase::Gup | Phase::Collect | Phase::Other => &[M::Passes, M::Phases],
+            Phase::Drain => &[M::Drains],
+            Phase::Migrate => &[M::MigrateTime],
+        };
+        of.iter().any(|measurement| self.lacks(*measurement))
     }
 
     /// Measurements whose counts are a lower bound.

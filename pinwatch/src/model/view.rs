@@ -2,6 +2,8 @@
 //! `/metrics`.
 #![forbid(unsafe_code)]
 
+use std::sync::Arc;
+
 use pinwatch_common::cells::OriginCells;
 use pinwatch_common::histogram::{
     DURATION_BUCKETS, PASS_BUCKETS, PASS_EDGES, duration_bucket, duration_upper_ns,
@@ -16,7 +18,7 @@ use super::in_flight::{self, Row};
 use super::pinned::{LARGEST, Pinned, Process};
 use crate::model::failures::failures;
 use crate::model::state::{State, losses, quantile_ns};
-use crate::probe::decision::Verdict;
+use crate::probe::decision::{Decision, Verdict};
 use crate::probe::silence::silence;
 use crate::probe::table::Measurement;
 
@@ -326,7 +328,7 @@ pub fn hooks(state: &State) -> Vec<HookLine> {
             Verdict::Lost { reason } => vec![line(
                 HookStatus::Lost,
                 None,
-                Some(format!("{reason}; {}", decision.measurement.loss())),
+                Some(reason.clone() + &consequence(decision.measurement)),
             )],
             Verdict::Off { reason } => vec![line(HookStatus::Off, None, Some(reason.clone()))],
             Verdict::NotApplicable { reason } => {
@@ -335,4 +337,46 @@ pub fn hooks(state: &State) -> Vec<HookLine> {
         }
     });
     lines.collect()
+}
+
+/// End of the note on a lost measurement.
+fn consequence(measurement: Measurement) -> String {
+    format!("; {}", measurement.loss())
+}
+
+/// The decisions that lines of [`hooks`] show, without their programs. A recording has only the lines.
+#[must_use]
+pub fn decisions(lines: &[HookLine]) -> Arc<[Decision]> {
+    let mut decisions: Vec<Decision> = Vec::new();
+    for line in lines {
+        let HookLine {
+            measurement,
+            verdict,
+            note,
+            ..
+        } = line.clone();
+        if decisions.iter().any(|one| one.measurement == measurement) {
+            continue;
+        }
+        let reason = note.clone().unwrap_or_default();
+        let verdict = match verdict {
+            HookStatus::Lost => Verdict::Lost {
+                reason: match reason.strip_suffix(&consequence(measurement)) {
+                    Some(reason) => reason.to_owned(),
+                    None => reason,
+                },
+            },
+            HookStatus::Off => Verdict::Off { reason },
+            HookStatus::NotApplicable => Verdict::NotApplicable { reason },
+            HookStatus::Attached | HookStatus::Failed | HookStatus::Silent => Verdict::Attach {
+                attachments: Vec::new(),
+                note,
+            },
+        };
+        decisions.push(Decision {
+            measurement,
+            verdict,
+        });
+    }
+    decisions.into()
 }

@@ -97,18 +97,23 @@ pub fn text(facts: &Facts, plan: &Plan, warnings: &[String]) -> String {
         .filter(|d| matches!(d.verdict, Verdict::Lost { .. }))
         .count();
     let bounds = plan.lower_bounds().count();
+    let all = plan.decisions.len();
+    let mut missing = Vec::new();
+    if lost > 0 {
+        missing.push(format!("{lost} of {all} measurements lost"));
+    }
+    if plan.has_clones {
+        missing.push("calls of clones of hooked functions are not seen".to_owned());
+    }
+    if plan.misses_uncounted() {
+        missing.push("calls that kprobes miss are not counted".to_owned());
+    }
     let verdict = if !plan.unusable.is_empty() {
         format!("unusable: {}", plan.unusable.join("; "))
-    } else if lost > 0 {
-        format!(
-            "degraded: {lost} of {} measurements lost",
-            plan.decisions.len()
-        )
+    } else if !missing.is_empty() {
+        format!("degraded: {}", missing.join("; "))
     } else if bounds > 0 {
-        format!(
-            "full: everything is measured, {bounds} of {} measurements as a lower bound",
-            plan.decisions.len()
-        )
+        format!("full: everything is measured, {bounds} of {all} measurements as a lower bound")
     } else {
         "full: everything is measured".to_owned()
     };

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::decision::{Decision, Verdict};
-use super::table::{Measurement, is_hook_of};
+use super::table::{GUP, Measurement, is_hook_of};
 
 /// If passes are `Off` or `Lost`, turns measurements inside collect into the same verdict: only passes show
 /// the beginning of collect.
@@ -38,6 +38,26 @@ pub(super) fn lose_with_passes(decisions: &mut [Decision]) {
                     reason: format!("{why} (passes are lost)"),
                 }
             };
+        }
+    }
+}
+
+/// Turns the pins of `memfd_pin_folios` into a loss if passes are taken from `__get_user_pages`, which it does not call:
+/// these pins would have 0 passes.
+pub(super) fn lose_memfd(decisions: &mut [Decision]) {
+    use Measurement as M;
+    let mut taken = decisions.iter().filter(|d| d.measurement == M::Passes);
+    let misses = taken.any(|passes| passes.attachments().iter().any(|hook| hook.target == GUP));
+    let memfd = [M::MemfdEntry, M::MemfdReturn];
+    for decision in decisions {
+        if misses
+            && memfd.contains(&decision.measurement)
+            && matches!(decision.verdict, Verdict::Attach { .. })
+        {
+            let reason = format!(
+                "passes are counted by {GUP}, which memfd_pin_folios does not call (--without passes counts its pins)"
+            );
+            decision.verdict = Verdict::Lost { reason };
         }
     }
 }

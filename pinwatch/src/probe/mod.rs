@@ -7,6 +7,7 @@ pub mod decision;
 mod dependants;
 mod hook_choice;
 mod notes;
+mod obstacles;
 mod params;
 pub mod plan;
 pub mod selection;

@@ -4,21 +4,20 @@
 
 use serde::Serialize;
 
-use super::arch;
 use super::decision::{Attachment, Decision, Verdict};
-use super::dependants::{lose_dependants, lose_with_passes};
+use super::dependants::{lose_dependants, lose_memfd, lose_with_passes};
 use super::hook_choice::{reads_memory, summarise, try_hook, try_row};
 use super::notes::noted;
+use super::obstacles::obstacles;
 pub use super::params::{Globals, UserRegs};
 use super::params::{foll_longterm, nr_entries_offset, user_regs, weak_pins_lack};
 pub use super::selection::{Prefer, Selection};
-use super::silence::silence_of_functions;
 use super::table::{
     Hook, HookRow, Measurement, NR_ENTRIES, ROWS, shows_left, shows_list, shows_scans,
 };
 use crate::kernel::btf::Prototype;
 use crate::kernel::defects::{era, looks_at_cma_only, repeats_scans};
-use crate::kernel::facts::{DRAIN_FOR_FOLIO, Facts};
+use crate::kernel::facts::{DRAIN_BODY, DRAIN_FOR_FOLIO, Facts};
 use crate::kernel::folios::folio_layout;
 use crate::kernel::zones::zone_bits;
 
@@ -56,6 +55,7 @@ impl Plan {
             })
             .collect();
         lose_with_passes(&mut decisions);
+        lose_memfd(&mut decisions);
         lose_dependants(&mut decisions);
         let mut unusable = obstacles(facts);
         if unusable.is_empty() {
@@ -117,24 +117,6 @@ impl Plan {
         let is_lost = |decision: &Decision| matches!(decision.verdict, Verdict::Lost { .. });
         decisions.any(is_lost) || self.misses_uncounted() || self.has_clones
     }
-}
-
-/// Obstacles to every measurement: the architecture, missing capabilities, silenced hooks.
-fn obstacles(facts: &Facts) -> Vec<String> {
-    let mut found: Vec<_> = arch::obstacle(facts).into_iter().collect();
-    let has = |name: &str| facts.capabilities.contains(name);
-    let missing: Vec<_> = ["CAP_BPF", "CAP_PERFMON"]
-        .into_iter()
-        .filter(|name| !has(name))
-        .collect();
-    if !missing.is_empty() && !has("CAP_SYS_ADMIN") {
-        found.push(format!(
-            "pinwatch is missing {}: run it as root, or grant capabilities",
-            missing.join(" and ")
-        ));
-    }
-    found.extend(silence_of_functions(&facts.switches));
-    found
 }
 
 fn decide(measurement: Measurement, facts: &Facts, selection: &Selection) -> Verdict {
@@ -203,6 +185,13 @@ fn decide(measurement: Measurement, facts: &Facts, selection: &Selection) -> Ver
         M::Drains if exists(DRAIN_FOR_FOLIO, facts) => {
             let reason =
                 format!("{DRAIN_FOR_FOLIO} drains without calling a function that can be hooked");
+            return Verdict::Lost { reason };
+        }
+        M::Drains if facts.suffixed.contains_key(DRAIN_BODY) => {
+            let names = facts.suffixed[DRAIN_BODY].join(", ");
+            let reason = format!(
+                "link-time optimisation inlines lru_add_drain_all: pins call {names}, which no program can name"
+            );
             return Verdict::Lost { reason };
         }
         // Pages that a migration receives, and failed isolations.

@@ -1,6 +1,7 @@
 //! Simulated states of two hosts in which every metric has a value.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytemuck::Zeroable as _;
@@ -34,7 +35,8 @@ pub fn state(release: &str, n: u64) -> State {
             hook(Measurement::FastPath, true),
             hook(Measurement::Blockers, true),
             hook(Measurement::Refusals, true),
-            hook(Measurement::Drains, false),
+            // No metric depends on it.
+            hook(Measurement::ThreadExit, false),
         ],
         programs: vec![ProgramStats {
             program: "pin_enter_fentry".into(),
@@ -44,6 +46,8 @@ pub fn state(release: &str, n: u64) -> State {
             missed: Some(n),
         }],
         events_sent: n,
+        // What is lost has no sample.
+        decisions: Arc::default(),
         ..base
     }
 }

@@ -5,14 +5,14 @@ use std::process::Command;
 use serde_json::Value;
 
 use super::daemon::{Daemon, KINDS};
-use super::load::hides_drains;
+use super::load::{hides_drains, loses_memfd};
 
 #[test]
 fn exactly_the_planned_hooks_are_attached() {
     for kind in KINDS {
-        // 1: something is lost.
-        let status = hides_drains().into();
-        assert_attached_is_planned(kind, status);
+        // 1: something is lost. Of the kernels between the series, some lose the pins of memfd_pin_folios.
+        let status = hides_drains() || loses_memfd();
+        assert_attached_is_planned(kind, status.into());
     }
 }
 

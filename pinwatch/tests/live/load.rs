@@ -133,6 +133,17 @@ pub fn hides_drains() -> bool {
         .any(|line| line.split(' ').nth(2) == Some(DRAIN_FOR_FOLIO))
 }
 
+/// Whether pins of memfd_pin_folios are lost: it exists, and no hook shows its passes.
+pub fn loses_memfd() -> bool {
+    let symbols = fs::read_to_string("/proc/kallsyms").expect("procfs");
+    let has = |name| {
+        symbols
+            .lines()
+            .any(|line| line.split(' ').nth(2) == Some(name))
+    };
+    has("memfd_pin_folios") && !has("collect_longterm_unpinnable_folios")
+}
+
 /// Whether a pin can drop the mmap lock and wait for a fault: from 6.5 on.
 pub fn can_wait_for_faults() -> bool {
     kernel() == Kernel::Folios

@@ -13,6 +13,7 @@ mod wait;
 mod apart;
 mod attach;
 mod blockers;
+mod builds;
 mod counts;
 mod daemon;
 mod dead_hooks;

@@ -19,6 +19,12 @@ const SHEETS: [(&str, &str); 12] = sheets! {
     "5.10-full" "6.1-full" "6.12-full" "6.18-full" "7.2-full" "7.3-full"
 };
 
+/// Of kernels between the series.
+const OTHER_SHEETS: [(&str, &str); 4] = sheets! {
+    "facts-other"
+    "6.16-cloud" "6.19-cloud" "7.0-cloud" "7.1-cloud"
+};
+
 const ARM64_SHEETS: [(&str, &str); 4] = sheets! {
     "facts-arm64"
     "6.1-cloud" "6.12-cloud" "6.12-16k" "7.3-cloud"
@@ -35,9 +41,9 @@ fn sheet_of(release: &str) -> Option<Facts> {
         "full"
     };
     let sheets = if release.contains("arm64") {
-        &ARM64_SHEETS[..]
+        ARM64_SHEETS.to_vec()
     } else {
-        &SHEETS
+        [&SHEETS[..], &OTHER_SHEETS].concat()
     };
     let wanted = format!("{}-{flavour}", series.join("."));
     let (_, sheet) = sheets.iter().find(|(name, _)| *name == wanted)?;
@@ -134,6 +140,7 @@ fn a_release_finds_its_sheet_and_differences_are_named() {
         ("6.1.0-99-amd64", "6.1.0-"),
         ("6.12.999+deb13-cloud-amd64", "6.12."),
         ("6.12.999+deb13-amd64", "6.12."),
+        ("7.1.999+deb13-cloud-amd64", "7.1."),
         ("6.12.999+deb13-cloud-arm64", "6.12."),
         ("6.12.999+deb13-arm64-16k", "6.12."),
     ] {

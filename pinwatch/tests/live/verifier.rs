@@ -41,7 +41,9 @@ fn programs_are_no_harder_to_verify_than_recorded() {
         let live = Live::attach(&facts, &plan, options).expect("this kernel can be watched");
         for (program, instructions) in live.verified() {
             counted += 1;
-            let series = series.expect("a kernel that counts is recorded");
+            let Some(series) = series else {
+                skip!("cargo xtask bench verifier records no numbers of this kernel");
+            };
             let limit = recorded[series].get(program).map(|n| n + n / 20);
             assert!(
                 limit.is_some_and(|limit| instructions <= limit),

@@ -4,6 +4,7 @@
 mod any;
 mod arm64;
 mod one_change;
+mod other;
 #[path = "../live/reads.rs"]
 mod reads;
 mod selections;
@@ -23,10 +24,15 @@ use pinwatch::probe::decision::{Kind, Verdict};
 use pinwatch::probe::plan::{Plan, Prefer, Selection};
 use pinwatch::probe::table::Measurement;
 
-/// All fact sheets by name, such as `6.12-cloud`.
-static SHEETS: LazyLock<BTreeMap<String, Facts>> = LazyLock::new(|| {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/facts");
-    let entries = fs::read_dir(&dir).expect("tests/data/facts");
+/// All fact sheets of the series by name, such as `6.12-cloud`.
+static SHEETS: LazyLock<BTreeMap<String, Facts>> = LazyLock::new(|| sheets("facts"));
+
+/// The fact sheets of a folder in `tests/data`, by name.
+fn sheets(folder: &str) -> BTreeMap<String, Facts> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/data")
+        .join(folder);
+    let entries = fs::read_dir(&dir).expect("a folder of sheets");
     let sheet = |path: &Path| {
         let text = fs::read_to_string(path).expect("a sheet");
         let facts = serde_json::from_str(&text)
@@ -37,7 +43,7 @@ static SHEETS: LazyLock<BTreeMap<String, Facts>> = LazyLock::new(|| {
     entries
         .map(|entry| sheet(&entry.expect("an entry").path()))
         .collect()
-});
+}
 
 /// The programs of the BPF object by name, with their kind of attachment.
 static OBJECT: LazyLock<BTreeMap<String, Kind>> = LazyLock::new(|| {

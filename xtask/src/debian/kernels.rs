@@ -50,38 +50,31 @@ const SID: Suite = Suite {
 };
 
 pub const KERNELS: &[Kernel] = &[
-    Kernel {
-        series: "5.10",
-        arch: Arch::X86_64,
-        suites: &[BULLSEYE_SECURITY],
-    },
-    Kernel {
-        series: "6.1",
-        arch: Arch::X86_64,
-        suites: &[BOOKWORM_SECURITY, BOOKWORM],
-    },
-    Kernel {
-        series: "6.12",
-        arch: Arch::X86_64,
-        suites: &[TRIXIE],
-    },
-    Kernel {
-        series: "6.18",
-        arch: Arch::X86_64,
-        suites: &[TRIXIE_BACKPORTS],
-    },
+    amd64("5.10", &[BULLSEYE_SECURITY]),
+    amd64("6.1", &[BOOKWORM_SECURITY, BOOKWORM]),
+    amd64("6.12", &[TRIXIE]),
+    amd64("6.18", &[TRIXIE_BACKPORTS]),
     // Sid moves on to the next series. Backports keep the previous one for a while.
-    Kernel {
-        series: "7.2",
-        arch: Arch::X86_64,
-        suites: &[SID, TRIXIE_BACKPORTS],
-    },
-    Kernel {
-        series: "7.3",
-        arch: Arch::X86_64,
-        suites: &[TRIXIE_BACKPORTS, SID],
-    },
+    amd64("7.2", &[SID, TRIXIE_BACKPORTS]),
+    amd64("7.3", &[TRIXIE_BACKPORTS, SID]),
 ];
+
+/// Kernels between those of [`KERNELS`], of which Debian's backports keep a version for a while. `cargo xtask test --kernels
+/// all` runs live tests on them, too.
+pub const BETWEEN: &[Kernel] = &[
+    amd64("6.16", &[TRIXIE_BACKPORTS]),
+    amd64("6.19", &[TRIXIE_BACKPORTS]),
+    amd64("7.0", &[TRIXIE_BACKPORTS]),
+    amd64("7.1", &[TRIXIE_BACKPORTS]),
+];
+
+const fn amd64(series: &'static str, suites: &'static [Suite]) -> Kernel {
+    Kernel {
+        series,
+        arch: Arch::X86_64,
+        suites,
+    }
+}
 
 /// The kernels of [`KERNELS`] that are tested on arm64 too.
 pub const ARM64_KERNELS: &[Kernel] = &[
@@ -206,6 +199,11 @@ impl Fetched {
         Self::open(dir.to_owned())
     }
 
+    /// Whether the kernel came with modules, be they files or built in.
+    pub fn has_modules(&self) -> bool {
+        self.modules().join(BUILTIN).exists()
+    }
+
     /// A folder with `vmlinux`, `config`, `modules` and `release`.
     pub fn open(dir: PathBuf) -> Result<Self> {
         let release = fs::read_to_string(dir.join("release"))?;
@@ -213,12 +211,17 @@ impl Fetched {
     }
 }
 
+/// All of Debian's x86-64 kernels that xtask knows.
+pub fn all() -> impl Iterator<Item = &'static Kernel> {
+    KERNELS.iter().chain(BETWEEN)
+}
+
 /// For clap: the kernel of a series.
 pub fn parse(series: &str) -> Result<&'static Kernel> {
-    match KERNELS.iter().find(|kernel| kernel.series == series) {
+    match all().find(|kernel| kernel.series == series) {
         Some(kernel) => Ok(kernel),
         None => {
-            let known: Vec<_> = KERNELS.iter().map(|kernel| kernel.series).collect();
+            let known: Vec<_> = all().map(|kernel| kernel.series).collect();
             bail!(
                 "pinwatch is not tested on this kernel: choose one of {}",
                 known.join(", ")
@@ -299,15 +302,24 @@ impl Kernel {
             apt.unpack(&packages, &root)?;
             drop(apt);
             eprintln!("xtask: unpacking kernel {release}");
-            return arrange(&root, &release, self.arch, &scratch.join("made"));
+            let whole = packages.len() == 1 || packages.iter().any(|p| p.contains("-modules-"));
+            if !whole {
+                eprintln!(
+                    "xtask: the archive has no modules of {release} any more: guests go without"
+                );
+            }
+            return arrange(&root, &release, self.arch, whole, &scratch.join("made"));
         }
         let tried: Vec<_> = self.suites.iter().map(|suite| suite.name).collect();
         bail!("Debian has no such kernel in {}", tried.join(", "))
     }
 }
 
-/// Picks out of unpacked packages what a guest needs.
-fn arrange(root: &Path, release: &str, arch: Arch, made: &Path) -> Result<PathBuf> {
+/// The list of modules that a kernel has built in.
+const BUILTIN: &str = "modules.builtin";
+
+/// Picks out of unpacked packages what a guest needs. Configuration and modules only if the packages are `whole`.
+fn arrange(root: &Path, release: &str, arch: Arch, whole: bool, made: &Path) -> Result<PathBuf> {
     let first = |candidates: &[String]| {
         candidates
             .iter()
@@ -328,12 +340,17 @@ fn arrange(root: &Path, release: &str, arch: Arch, made: &Path) -> Result<PathBu
         Arch::Aarch64 => decompress::arm64_image(image)?,
     };
     fs::write(made.join("vmlinux"), kernel)?;
-    fs::copy(first(&boot("config"))?, made.join("config"))?;
-    let modules = first(&[
-        format!("lib/modules/{release}"),
-        format!("usr/lib/modules/{release}"),
-    ])?;
-    fs::rename(modules, made.join("modules"))?;
+    if whole {
+        fs::copy(first(&boot("config"))?, made.join("config"))?;
+        let modules = first(&[
+            format!("lib/modules/{release}"),
+            format!("usr/lib/modules/{release}"),
+        ])?;
+        fs::rename(modules, made.join("modules"))?;
+    } else {
+        fs::write(made.join("config"), "")?;
+        fs::create_dir(made.join("modules"))?;
+    }
     fs::write(made.join("release"), release)?;
     Ok(made.to_owned())
 }

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use super::args::EvaluateArgs;
 use crate::cache::Cache;
 use crate::debian::kernels::{Fetched, Kernel, OWN};
-use crate::kernel::{self, Choice, Recipe};
+use crate::kernel::{self, Choice, Compiler, Recipe};
 
 /// A kernel to record on.
 #[derive(Clone)]
@@ -102,6 +102,7 @@ fn built(args: &EvaluateArgs, cache: &Cache) -> Result<[Fetched; 2]> {
             source,
             patches: [&args.patches, more].concat(),
             fragments: args.fragments.clone(),
+            compiler: Compiler::Gcc,
             jobs: available_parallelism()?.get(),
         })
     };

@@ -62,7 +62,8 @@ fn table(rows: &BTreeMap<String, Vec<ScenarioResult>>) -> String {
     }
     let _ = writeln!(text, "\n|---|{}", "---|".repeat(KERNELS.len()));
     // Scenarios of all kernels come before those that need a guest of their own.
-    let most = rows.values().max_by_key(|rows| rows.len());
+    let of_series = series.clone().filter_map(|series| rows.get(series));
+    let most = of_series.max_by_key(|rows| rows.len());
     let mut scenarios: Vec<_> = most.into_iter().flatten().collect();
     let kernels = |result: &ScenarioResult| {
         let has =

@@ -1,6 +1,7 @@
-//! Generates files from tables: Grafana dashboards, alerts with their runbook, and docs/kernels.md.
+//! Generates files from tables: Grafana dashboards, alerts with their runbook, docs/kernels.md and docs/builds.md.
 
 mod alerts;
+pub mod builds_md;
 mod command;
 mod dashboards;
 mod grafana;

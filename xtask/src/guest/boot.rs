@@ -193,7 +193,12 @@ impl Guest {
             wanted.extend(NETWORK_MODULES);
         }
         let mut names = String::new();
-        if !wanted.is_empty() {
+        if !wanted.is_empty() && self.own.is_none() && !kernel.has_modules() {
+            eprintln!(
+                "xtask: kernel {} has no modules: its guest loads none",
+                kernel.release
+            );
+        } else if !wanted.is_empty() {
             for module in Modules::open(&kernel.modules())?.resolve(&wanted)? {
                 initrd.file(
                     &format!("etc/xtask/{}.ko", module.name),

@@ -11,7 +11,7 @@ use crate::cache::Cache;
 use crate::child;
 use crate::debian::apt::MirrorArgs;
 use crate::debian::kernels::{Fetched, Kernel};
-use crate::kernel::make::Make;
+use crate::kernel::make::{Compiler, Make};
 use crate::kernel::source::{self, Source};
 use crate::kernel::{config, store, tree};
 use crate::setup::{self, Purpose};
@@ -26,21 +26,29 @@ pub struct Recipe {
     /// Applied in this order.
     pub patches: Vec<PathBuf>,
     pub fragments: Vec<PathBuf>,
+    pub compiler: Compiler,
     pub jobs: usize,
 }
 
 impl Recipe {
-    /// A kernel with patches of `xtask/kernels`, built by all processors.
+    /// A kernel with patches of `xtask/kernels`, built by gcc and all processors.
     pub fn with_own_patches(name: &str, series: &str, patches: &[&str]) -> Result<Self> {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels");
         Ok(Self {
             name: name.to_owned(),
             source: parse_source(series)?,
-            patches: patches.iter().map(|patch| folder.join(patch)).collect(),
+            patches: patches.iter().map(|patch| own_file(patch)).collect(),
             fragments: Vec::new(),
+            compiler: Compiler::Gcc,
             jobs: available_parallelism()?.get(),
         })
     }
+}
+
+/// A file of `xtask/kernels`.
+pub fn own_file(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("kernels")
+        .join(name)
 }
 
 /// Kernel arguments with which pins of 5.10 find their pages in CMA.
@@ -53,6 +61,9 @@ pub const PAGES_IN_CMA: &str =
 /// The built kernel. Quick if it was made of the same before.
 pub fn build(recipe: &Recipe, cache: &Cache, mirrors: &MirrorArgs) -> Result<Fetched> {
     setup::ensure(cache, Purpose::Kernels)?;
+    if recipe.compiler == Compiler::Clang {
+        setup::ensure_clang()?;
+    }
     let name = &recipe.name;
     let source = Source::open(recipe.source, cache, mirrors)?;
     let requested = config::requested(&recipe.fragments)?;
@@ -72,6 +83,7 @@ pub fn build(recipe: &Recipe, cache: &Cache, mirrors: &MirrorArgs) -> Result<Fet
     let make = Make {
         source: &source,
         suffix: format!("-{name}"),
+        compiler: recipe.compiler,
         jobs: recipe.jobs,
     };
     fs::create_dir_all(source.build())?;
@@ -89,6 +101,9 @@ fn describe(recipe: &Recipe, version: &str, requested: &str) -> Result<String> {
         recipe.source.series,
         checksum(requested.as_bytes())
     );
+    if recipe.compiler == Compiler::Clang {
+        text += "compiler clang\n";
+    }
     for (kind, files) in [("fragment", &recipe.fragments), ("patch", &recipe.patches)] {
         for file in files {
             let data = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
@@ -166,6 +181,7 @@ mod tests {
             source: source::parse("5.10").unwrap(),
             patches: vec![patch.clone()],
             fragments: Vec::new(),
+            compiler: Compiler::Gcc,
             jobs: 1,
         };
         let before = describe(&recipe, "5.10.1", "CONFIG_A=y").unwrap();
@@ -175,6 +191,11 @@ mod tests {
             ..recipe.clone()
         };
         assert_eq!(describe(&jobs, "5.10.1", "CONFIG_A=y").unwrap(), before);
+        let clang = Recipe {
+            compiler: Compiler::Clang,
+            ..recipe.clone()
+        };
+        assert_ne!(describe(&clang, "5.10.1", "CONFIG_A=y").unwrap(), before);
         assert_ne!(describe(&recipe, "5.10.2", "CONFIG_A=y").unwrap(), before);
         assert_ne!(describe(&recipe, "5.10.1", "CONFIG_A=n").unwrap(), before);
         fs::write(&patch, "two").unwrap();

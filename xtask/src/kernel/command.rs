@@ -12,6 +12,7 @@ use crate::cache::Cache;
 use crate::debian::apt::MirrorArgs;
 use crate::debian::kernels::Kernel;
 use crate::kernel::build::{self, Recipe};
+use crate::kernel::make::Compiler;
 use crate::kernel::{source, store};
 
 /// Build kernels with your patches, for `cargo xtask vm` and `cargo xtask evaluate`
@@ -37,6 +38,7 @@ enum KernelCommand {
   cargo xtask kernel build plain --source 6.12
   cargo xtask kernel build mine --source 6.12 --patch ~/0001-mm-gup.patch --patch ~/0002-mm-gup.patch
   cargo xtask kernel build v4 --source 5.10 --patch xtask/kernels/v4-5.10.patch --patch xtask/kernels/pin-faults-5.10.patch
+  cargo xtask kernel build thin --source 6.12 --compiler clang --config xtask/kernels/thinlto.config
   cargo xtask vm --kernel v4 -- pinwatch check
 
 docs/lab.md describes the kernels, their places and their times.")]
@@ -61,6 +63,9 @@ struct Ingredients {
     /// Add these symbols to the configuration, one CONFIG_NAME=y per line (repeatable)
     #[arg(long = "config", value_name = "FRAGMENT")]
     fragments: Vec<PathBuf>,
+    /// Compiler; clang comes with lld and the other tools of LLVM
+    #[arg(long, value_enum, default_value_t)]
+    compiler: Compiler,
     /// Compile this many files at a time [default: the number of processors]
     #[arg(long, value_name = "N")]
     jobs: Option<usize>,
@@ -105,6 +110,7 @@ fn build(args: &BuildArgs, cache: &Cache) -> Result<()> {
         source,
         patches,
         fragments,
+        compiler,
         jobs,
     } = &args.ingredients;
     let recipe = Recipe {
@@ -112,6 +118,7 @@ fn build(args: &BuildArgs, cache: &Cache) -> Result<()> {
         source,
         patches: patches.clone(),
         fragments: fragments.clone(),
+        compiler: *compiler,
         jobs: jobs.map_or_else(processors, Ok)?,
     };
     let started = Instant::now();
@@ -157,6 +164,7 @@ fn summary(recipe: &str) -> String {
         match line.split_whitespace().collect::<Vec<_>>()[..] {
             ["source", _, release] => version = release,
             ["patch" | "fragment", _, name] => files.push(name),
+            ["compiler", name] => files.push(name),
             _ => {}
         }
     }
@@ -208,6 +216,8 @@ mod tests {
     fn kernels_are_summed_up() {
         let recipe = "source 5.10 5.10.262\nconfig 00\npatch 11 a.patch\npatch 22 b.patch\n";
         assert_eq!(summary(recipe), "5.10.262 with a.patch, b.patch");
+        let clang = "source 6.12 6.12.1\nconfig 00\ncompiler clang\nfragment 11 thinlto.config\n";
+        assert_eq!(summary(clang), "6.12.1 with clang, thinlto.config");
         assert_eq!(summary("source 6.1 6.1.9\nconfig 00\n"), "6.1.9");
     }
 }

@@ -9,8 +9,8 @@ use anyhow::{Context, Result, bail};
 /// What guests and pinwatch need, for all sources.
 const GUEST: &str = include_str!("../../kernels/guest.config");
 
-/// Without these a kernel neither boots in a guest nor serves pinwatch. Other symbols of [`GUEST`] are
-/// missing in some version.
+/// Without these a kernel neither boots in a guest nor serves pinwatch, unless a fragment turns one off. Other symbols of
+/// [`GUEST`] are missing in some version.
 const ESSENTIAL: &[&str] = &[
     "CONFIG_BLK_DEV_INITRD",
     "CONFIG_BPF_JIT",
@@ -47,12 +47,20 @@ pub fn requested(fragments: &[PathBuf]) -> Result<String> {
     Ok(text)
 }
 
-/// Fails if the kernel's configuration dropped an essential symbol, or one of the user's.
+/// Fails if the kernel's configuration dropped a symbol of the user's, or an essential one that the user did not turn
+/// off.
 pub fn check(config: &str, fragments: &[PathBuf]) -> Result<()> {
-    let essential = ESSENTIAL.iter().map(|symbol| (*symbol, "y"));
+    let texts: Vec<_> = fragments
+        .iter()
+        .map(fs::read_to_string)
+        .collect::<Result<_, _>>()?;
+    let is_turned_off = |symbol: &str| {
+        let mut chosen = texts.iter().flat_map(|text| symbols(text));
+        chosen.any(|line| line == (symbol, "n"))
+    };
+    let essential = ESSENTIAL.iter().copied();
     let missing: Vec<_> = essential
-        .filter(|(symbol, value)| value_of(config, symbol) != *value)
-        .map(|(symbol, _)| symbol)
+        .filter(|symbol| value_of(config, symbol) != "y" && !is_turned_off(symbol))
         .collect();
     if !missing.is_empty() {
         bail!(
@@ -60,15 +68,14 @@ pub fn check(config: &str, fragments: &[PathBuf]) -> Result<()> {
             missing.join(", ")
         );
     }
-    for fragment in fragments {
-        check_fragment(config, fragment)?;
+    for (fragment, text) in fragments.iter().zip(&texts) {
+        check_fragment(config, fragment, text)?;
     }
     Ok(())
 }
 
-fn check_fragment(config: &str, fragment: &Path) -> Result<()> {
-    let text = fs::read_to_string(fragment)?;
-    for (symbol, wanted) in symbols(&text) {
+fn check_fragment(config: &str, fragment: &Path, text: &str) -> Result<()> {
+    for (symbol, wanted) in symbols(text) {
         let value = value_of(config, symbol);
         if value != wanted {
             bail!(
@@ -138,6 +145,9 @@ mod tests {
         check(&requested, &fragments).unwrap();
         let error = check(GUEST, &fragments).unwrap_err().to_string();
         assert!(error.contains("CONFIG_ZSWAP=y has no effect"), "{error}");
+        fs::write(&fragments[0], "# CONFIG_CMA is not set\n").unwrap();
+        let without = GUEST.replace("CONFIG_CMA=y", "");
+        check(&without, &fragments).unwrap();
         fs::write(&fragments[0], "CMA=y\n").unwrap();
         assert!(super::requested(&fragments).is_err());
     }

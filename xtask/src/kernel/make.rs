@@ -25,11 +25,21 @@ const USUAL_EXTENT: usize = 1300;
 const ON_TERMINAL: Duration = Duration::from_millis(500);
 const IN_LOG: Duration = Duration::from_secs(20);
 
+/// Compiler of a kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Compiler {
+    #[default]
+    Gcc,
+    /// clang with lld and the other tools of LLVM.
+    Clang,
+}
+
 /// Runs make in the build folder of a source.
 pub struct Make<'a> {
     pub source: &'a Source,
     /// Appended to the release that the kernel reports.
     pub suffix: String,
+    pub compiler: Compiler,
     pub jobs: usize,
 }
 
@@ -66,10 +76,12 @@ impl Make<'_> {
                 "KBUILD_BUILD_USER=xtask",
                 "KBUILD_BUILD_HOST=pinwatch",
             ])
+            .args((self.compiler == Compiler::Clang).then_some("LLVM=1"))
             .args(targets)
             .env("LC_ALL", "C")
             .env_remove("MAKEFLAGS")
             .env_remove("CROSS_COMPILE")
+            .env_remove("LLVM")
             .env_remove("KBUILD_OUTPUT")
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

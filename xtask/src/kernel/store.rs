@@ -7,7 +7,7 @@ use std::str::FromStr;
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::cache::Cache;
-use crate::debian::kernels::{Fetched, KERNELS, Kernel, OWN};
+use crate::debian::kernels::{Fetched, Kernel, OWN, all};
 
 /// A kernel on the command line: a stock one by its series, or a built one by its name.
 #[derive(Clone, Debug)]
@@ -30,7 +30,7 @@ impl FromStr for Choice {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        if let Some(kernel) = KERNELS.iter().find(|kernel| kernel.series == text) {
+        if let Some(kernel) = all().find(|kernel| kernel.series == text) {
             return Ok(Self::Stock(kernel));
         }
         let name = parse_name(text)?;
@@ -38,7 +38,7 @@ impl FromStr for Choice {
         if built.contains(&name) {
             return Ok(Self::Built(name));
         }
-        let stock: Vec<_> = KERNELS.iter().map(|kernel| kernel.series).collect();
+        let stock: Vec<_> = all().map(|kernel| kernel.series).collect();
         let built = match built.is_empty() {
             true => "none is built yet: cargo xtask kernel build --help".to_owned(),
             false => format!("built ones are {}", built.join(", ")),
@@ -60,7 +60,7 @@ pub fn parse_name(name: &str) -> Result<String> {
         "a name has 1 to 40 letters, digits, dots, dashes or underscores, and begins with a letter or digit"
     );
     ensure!(
-        KERNELS.iter().all(|kernel| kernel.series != name),
+        all().all(|kernel| kernel.series != name),
         "{name} is a stock kernel: choose another name"
     );
     Ok(name.to_owned())

@@ -278,6 +278,28 @@ pub const ARM64_NEEDS: &[Need] = &[
     },
 ];
 
+/// For kernels that clang compiles, beside [`NEEDS`].
+pub const CLANG_NEEDS: &[Need] = &[
+    Need {
+        name: "clang",
+        present: in_path,
+        package: "clang",
+        purpose: Purpose::Kernels,
+    },
+    Need {
+        name: "ld.lld",
+        present: in_path,
+        package: "lld",
+        purpose: Purpose::Kernels,
+    },
+    Need {
+        name: "llvm-objcopy",
+        present: in_path,
+        package: "llvm",
+        purpose: Purpose::Kernels,
+    },
+];
+
 pub fn in_path(program: &str) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path)

@@ -15,7 +15,7 @@ use anyhow::{Context, Result};
 
 use super::counts::{Counter, Printer};
 use super::lab;
-use super::matrix::{ARM64_BY_DEFAULT, ARM64_TESTS, BENCH, LIVE_TESTS, Matrix};
+use super::matrix::{ARM64_BY_DEFAULT, ARM64_TESTS, BENCH, Matrix, placed};
 use super::steps::Steps;
 use crate::arch::Arch;
 use crate::bench::regression;
@@ -25,7 +25,7 @@ use crate::child::{self, Waited};
 use crate::debian::apt::MirrorArgs;
 use crate::debian::kernels::{self, ARM64_KERNELS, KERNELS, Kernel};
 use crate::debian::programs::PROMETHEUS;
-use crate::generate::kernels_md;
+use crate::generate::{builds_md, kernels_md};
 use crate::guest::Placed;
 use crate::setup::{self, Purpose};
 
@@ -39,11 +39,16 @@ use crate::setup::{self, Purpose};
   cargo xtask test --no-live
   cargo xtask test --kernel 6.12 --kernel 7.3 -- fresh_memory
   cargo xtask test --arch aarch64 --kernel 6.12 -- counts::
-  cargo xtask test --lab")]
+  cargo xtask test --kernels all -- counts::
+  cargo xtask test --lab
+  cargo xtask test --lab builds")]
 pub struct TestArgs {
     /// Run the live tests on this kernel only (repeatable) [default: on all]
     #[arg(long = "kernel", value_name = "SERIES", value_parser = kernels::parse)]
     kernels: Vec<&'static Kernel>,
+    /// Kernels of the live tests: those of the series, or also Debian's kernels between them
+    #[arg(long = "kernels", value_enum, default_value_t, conflicts_with_all = ["kernels", "lab"])]
+    set: KernelSet,
     /// Architecture of the guests; aarch64 runs the live tests only
     #[arg(long, value_enum, default_value_t)]
     arch: Arch,
@@ -53,15 +58,26 @@ pub struct TestArgs {
     /// Leave out the checks and tests that need no VM
     #[arg(long, conflicts_with = "no_live")]
     live_only: bool,
-    /// Only build kernels with other forms of the path, and check what pinwatch counts there. Not part of
-    /// the other tests: the first run compiles for minutes
-    #[arg(long, conflicts_with_all = ["kernels", "no_live", "live_only", "args"])]
-    lab: bool,
+    /// Only build other kernels, and check what pinwatch counts there: those with other forms of the path, those with
+    /// other configurations and compilers, or both. Not part of the other tests: the first run compiles for minutes
+    #[arg(long, value_enum, value_name = "PART", num_args = 0..=1, default_missing_value = "all")]
+    #[arg(conflicts_with_all = ["kernels", "no_live", "live_only", "args"])]
+    lab: Option<lab::Part>,
     #[command(flatten)]
     mirrors: MirrorArgs,
     /// Arguments for the live tests, such as the name of one
     #[arg(last = true, value_name = "ARGS")]
     args: Vec<String>,
+}
+
+/// A set of Debian's kernels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum KernelSet {
+    /// Those that pinwatch is made for
+    #[default]
+    Series,
+    /// Those between the series, too
+    All,
 }
 
 pub fn main(args: &TestArgs) -> Result<ExitCode> {
@@ -93,10 +109,9 @@ pub fn main(args: &TestArgs) -> Result<ExitCode> {
 fn run(args: &TestArgs, counter: &Counter, steps: &Steps<'_>) -> Result<()> {
     let Some(cache) = steps.run("setup", || {
         let cache = Cache::open()?;
-        let purpose = if args.lab {
-            Purpose::All
-        } else {
-            Purpose::Tests
+        let purpose = match args.lab {
+            Some(_) => Purpose::All,
+            None => Purpose::Tests,
         };
         setup::ensure(&cache, purpose)?;
         Ok(cache)
@@ -104,8 +119,8 @@ fn run(args: &TestArgs, counter: &Counter, steps: &Steps<'_>) -> Result<()> {
     else {
         return Ok(());
     };
-    if args.lab {
-        return lab::run(&cache, &args.mirrors, steps);
+    if let Some(part) = args.lab {
+        return lab::run(part, &cache, &args.mirrors, counter, steps);
     }
     if args.arch == Arch::Aarch64 {
         return arm64(args, &args.args, &cache, counter, steps);
@@ -113,10 +128,10 @@ fn run(args: &TestArgs, counter: &Counter, steps: &Steps<'_>) -> Result<()> {
     let matrix = Matrix {
         cache: &cache,
         mirrors: &args.mirrors,
-        kernels: if args.kernels.is_empty() {
-            KERNELS.iter().collect()
-        } else {
-            args.kernels.clone()
+        kernels: match (&args.kernels[..], args.set) {
+            ([], KernelSet::Series) => KERNELS.iter().collect(),
+            ([], KernelSet::All) => kernels::all().collect(),
+            (some, _) => some.to_vec(),
         },
         args: &args.args,
     };
@@ -175,18 +190,6 @@ fn arm64(
         matrix.run(&placed(pinwatch, live), counter, steps, || Ok(()))?;
     }
     Ok(())
-}
-
-/// The programs of a guest with live tests.
-fn placed(pinwatch: PathBuf, tests: PathBuf) -> [Placed; 2] {
-    let placed = |host, guest: &str| Placed {
-        host,
-        guest: guest.to_owned(),
-    };
-    [
-        placed(pinwatch, "/usr/bin/pinwatch"),
-        placed(tests, LIVE_TESTS),
-    ]
 }
 
 /// The checks and tests that need no guest.
@@ -257,7 +260,8 @@ fn live(
     let rows = matrix.run(&files, counter, steps, last)?;
     // Only all kernels and all tests together make the whole table.
     if everything && args.kernels.is_empty() {
-        steps.run("docs/kernels.md", || kernels_md::update(&rows))?;
+        steps.run("docs/kernels.md", || kernels_md::update(&rows.scenarios))?;
     }
+    builds_md::update(rows.builds)?;
     Ok(())
 }

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use crate::generate::builds_md::BuildResult;
 use crate::generate::kernels_md::ScenarioResult;
 
 /// What a live test prints, before the reason, if it does not apply to the kernel.
@@ -29,6 +30,8 @@ pub struct Counts {
     pub durations: Vec<(String, Duration)>,
     /// Rows of docs/kernels.md.
     pub rows: Vec<ScenarioResult>,
+    /// Rows of docs/builds.md.
+    pub builds: Vec<BuildResult>,
 }
 
 impl Counter {
@@ -99,6 +102,8 @@ impl Reader {
             });
         } else if let Some(row) = ScenarioResult::parse(line) {
             self.counter.with(|counts| counts.rows.push(row));
+        } else if let Some(row) = BuildResult::parse(line) {
+            self.counter.with(|counts| counts.builds.push(row));
         } else if let Some(test) = output_of(line) {
             test.clone_into(&mut self.test);
         } else if let Some(reason) = line.strip_prefix(SKIPPED) {

@@ -1,6 +1,7 @@
 //! `cargo xtask test --lab`: the retry loop of 5.10 and version 4 of December 2020, each beside an obstacle of
-//! known size. What pinwatch counts must be what the two algorithms do.
+//! known size. What pinwatch counts must be what the two algorithms do. [`builds`] has the other part.
 
+mod builds;
 mod checks;
 
 use std::path::Path;
@@ -11,6 +12,7 @@ use serde_json::json;
 
 use self::checks::Expected::{self, Pin, Pins, Sums};
 use self::checks::{check_endless, sections};
+use super::counts::Counter;
 use super::steps::Steps;
 use crate::bench::other_tools::{FIO, OtherTools};
 use crate::build;
@@ -191,8 +193,35 @@ endless() {
 }
 "#;
 
-/// Runs everything. Each case is a test of its own.
-pub fn run(cache: &Cache, mirrors: &MirrorArgs, steps: &Steps<'_>) -> Result<()> {
+/// Parts of `cargo xtask test --lab`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Part {
+    All,
+    /// The loop of 5.10 and version 4 of December 2020
+    Algorithms,
+    /// 6.12 with ThinLTO, with PREEMPT_RT, without BTF, without kprobes and without fprobe
+    Builds,
+}
+
+/// Builds and boots the kernels of a part.
+pub fn run(
+    part: Part,
+    cache: &Cache,
+    mirrors: &MirrorArgs,
+    counter: &Counter,
+    steps: &Steps<'_>,
+) -> Result<()> {
+    if part != Part::Builds {
+        algorithms(cache, mirrors, steps)?;
+    }
+    if part != Part::Algorithms {
+        builds::run(cache, mirrors, counter, steps)?;
+    }
+    Ok(())
+}
+
+/// Checks both algorithms. Each case is a test of its own.
+fn algorithms(cache: &Cache, mirrors: &MirrorArgs, steps: &Steps<'_>) -> Result<()> {
     let Some(pinwatch) = steps.run("building pinwatch", build::pinwatch)? else {
         return Ok(());
     };

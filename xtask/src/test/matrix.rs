@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
@@ -9,13 +10,14 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::counts::{Counter, Printer};
-use super::only_on::ONLY_ON;
+use super::only_on::{BETWEEN_TOO, ONLY_ON};
 use super::steps::Steps;
 use crate::arch::Arch;
 use crate::cache::Cache;
 use crate::child::Interrupted;
 use crate::debian::apt::MirrorArgs;
-use crate::debian::kernels::{Flavour, Kernel};
+use crate::debian::kernels::{BETWEEN, Flavour, Kernel};
+use crate::generate::builds_md::BuildResult;
 use crate::generate::kernels_md::ScenarioResult;
 use crate::guest::qemu::Sinks;
 use crate::guest::{Guest, Placed, fitting, quote, vfio};
@@ -50,8 +52,14 @@ const LONGEST: [&str; 3] = ["6.12", "7.3", "7.2"];
 /// The kernel whose guest can have more processors than it has.
 const POSSIBLE_CPUS: (&str, [&str; 2]) = ("6.18", ["-smp", "2,maxcpus=16"]);
 
-/// Rows of docs/kernels.md, by kernel.
-pub type Rows = BTreeMap<String, Vec<ScenarioResult>>;
+/// Rows of generated documents, by kernel.
+#[derive(Default)]
+pub struct Rows {
+    /// Of docs/kernels.md.
+    pub scenarios: BTreeMap<String, Vec<ScenarioResult>>,
+    /// Of docs/builds.md.
+    pub builds: BTreeMap<String, Vec<BuildResult>>,
+}
 
 /// A boot with live tests.
 #[derive(Clone, Copy)]
@@ -186,6 +194,18 @@ const LARGE_MEMORY_MIB: u32 = 3072;
 /// As much outside ZONE_MOVABLE as in the other guests: the scenario `shortage` pins all of it.
 const LARGE_APPEND: &str = "movablecore=2048M";
 
+/// The programs of a guest with live tests.
+pub fn placed(pinwatch: PathBuf, tests: PathBuf) -> [Placed; 2] {
+    let placed = |host, guest: &str| Placed {
+        host,
+        guest: guest.to_owned(),
+    };
+    [
+        placed(pinwatch, "/usr/bin/pinwatch"),
+        placed(tests, LIVE_TESTS),
+    ]
+}
+
 pub struct Matrix<'a> {
     pub cache: &'a Cache,
     pub mirrors: &'a MirrorArgs,
@@ -240,9 +260,7 @@ impl Matrix<'_> {
             while let Some((number, boot, kernel)) = next() {
                 let separate = self.live_test(boot, kernel, files, counter, steps)?;
                 let key = (kernel.series.to_owned(), number);
-                rows.lock()
-                    .expect(NO_PANIC)
-                    .insert(key, separate.counts().rows);
+                rows.lock().expect(NO_PANIC).insert(key, separate.counts());
             }
             let last = last.lock().expect(NO_PANIC).take();
             last.map_or(Ok(()), |last| last())
@@ -254,9 +272,12 @@ impl Matrix<'_> {
                 .into_iter()
                 .try_for_each(|worker| worker.join().expect("a worker does not panic"))
         })?;
-        let mut by_kernel = Rows::new();
-        for ((series, _), of_boot) in rows.into_inner().expect(NO_PANIC) {
-            by_kernel.entry(series).or_default().extend(of_boot);
+        let mut by_kernel = Rows::default();
+        for ((series, _), counts) in rows.into_inner().expect(NO_PANIC) {
+            let scenarios = by_kernel.scenarios.entry(series.clone()).or_default();
+            scenarios.extend(counts.rows);
+            let builds = by_kernel.builds.entry(series).or_default();
+            builds.extend(counts.builds);
         }
         Ok(by_kernel)
     }
@@ -274,7 +295,14 @@ impl Matrix<'_> {
         let prefix = format!("[{}{}] ", kernel.series, boot.name);
         let separate = Counter::default();
         let printer = || Box::new(Printer::new(io::stdout(), &prefix, &separate));
-        let runs = invocations(boot, kernel.series, self.args);
+        let fetched = kernel.fetch(boot.flavour, self.cache, self.mirrors);
+        // Most tests need a module.
+        let few = fetched.is_ok_and(|kernel| !kernel.has_modules()) && self.args.is_empty();
+        let args = match few {
+            true => BETWEEN_TOO.map(str::to_owned).to_vec(),
+            false => self.args.to_vec(),
+        };
+        let runs = invocations(boot, kernel.series, &args);
         let soaks = runs
             .iter()
             .any(|run| run.args.iter().any(|arg| arg == SOAK));
@@ -336,7 +364,10 @@ fn invocations(boot: &Boot, series: &str, args: &[String]) -> Vec<Invocation> {
     }
     let mut all = args.to_vec();
     if args.is_empty() {
-        let elsewhere = ONLY_ON.iter().filter(|(_, on)| !on.contains(&series));
+        let between = BETWEEN.iter().any(|kernel| kernel.series == series);
+        let elsewhere = ONLY_ON.iter().filter(|(tests, on)| {
+            !(on.contains(&series) || between && BETWEEN_TOO.contains(tests))
+        });
         let skips = elsewhere.flat_map(|(tests, _)| ["--skip", tests]);
         all.extend(skips.map(str::to_owned));
     }

@@ -6,6 +6,8 @@ pub const ONLY_ON: [(&str, &[&str]); 25] = [
     ("blockers::", &["6.1", "7.3"]),
     ("holds::", &["6.12", "7.3"]),
     ("weak_pins::", &["6.1", "7.3"]),
+    // For kernels whose plan no other test knows.
+    ("builds::", &[]),
     // The plans of 6.18 and 7.2 are those of 6.12 and 7.3. The scenarios are counted there too.
     ("counts::", &EACH_PLAN),
     ("dead_hooks::", &ENDS),
@@ -33,6 +35,9 @@ pub const ONLY_ON: [(&str, &[&str]); 25] = [
     ("verifier::programs_are_verified", &["6.18"]),
     ("watchers::", &["6.18"]),
 ];
+
+/// Of [`ONLY_ON`], what runs on the kernels between the series too; and all that runs on one without modules.
+pub const BETWEEN_TOO: [&str; 2] = ["builds::", "counts::"];
 
 /// One kernel for each set of hooks.
 const EACH_PLAN: [&str; 4] = ["5.10", "6.1", "6.12", "7.3"];

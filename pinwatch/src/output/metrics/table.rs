@@ -20,8 +20,8 @@ use crate::model::bounded;
 use crate::model::failures::{Failures, failures_and_zeros};
 use crate::model::places::{named_places, sampled_places};
 use crate::model::series::Per;
-use crate::model::state::{State, losses, pins_lost};
-use crate::probe::table::Measurement;
+use crate::model::state::{ALL_PHASES, State, losses, pins_lost};
+use crate::probe::table::{ISOLATIONS, Measurement};
 
 /// One metric family. `docs/metrics.md` is generated from these rows.
 pub struct Metric {
@@ -115,6 +115,9 @@ pub const METRICS: &[Metric] = &[
         "pinwatch_pin_passes",
         "Passes per pin, by origin. Each pass after the first is a retry; up to 5.12 also if the kernel scans the pages again without pinning again. A pin that fails before its first pass has 0.",
         |state, out| {
+            if state.lacks(Measurement::Passes) {
+                return;
+            }
             for (name, origin) in seen_origins(state) {
                 let passes = origin.passes();
                 out.passes(&[("origin", name)], passes.sum, &passes.buckets);
@@ -139,14 +142,19 @@ pub const METRICS: &[Metric] = &[
         "pinwatch_pin_unpinnable_total",
         "Unpinnable pages over all passes: pages that a migration received, in the unit of mm_migrate_pages, and failed isolations that are counted. Pages of LRU lists that cannot be isolated count only --with isolate_lru. Device-coherent pages are left out.",
         |state, out| {
-            out.value(&[], state.cells.pins.unpinnable);
+            count(
+                state,
+                Measurement::Unpinnable,
+                state.cells.pins.unpinnable,
+                out,
+            );
         },
     ),
     counter(
         "pinwatch_pin_pages_repinned_total",
         "Pages that retries pinned again (folios for memfd_pin_folios), counted when the pin returns.",
         |state, out| {
-            out.value(&[], state.cells.pins.repinned);
+            count(state, Measurement::Passes, state.cells.pins.repinned, out);
         },
     ),
     counter(
@@ -202,10 +210,12 @@ pub const METRICS: &[Metric] = &[
     ),
     counter(
         "pinwatch_pin_phase_seconds_total",
-        "Seconds that pins spent in each phase, counted when the pin returns. All phases together equal pinwatch_pin_duration_seconds_sum.",
+        "Seconds that pins spent in each phase, counted when the pin returns. All phases together equal pinwatch_pin_duration_seconds_sum, unless one is not measured.",
         |state, out| {
-            for (phase, ns) in PHASE_NAMES.iter().zip(state.cells.pins.phase_ns()) {
-                out.float(&[("phase", phase)], ns as f64 / 1e9);
+            for (phase, ns) in ALL_PHASES.iter().zip(state.cells.pins.phase_ns()) {
+                if !state.lacks_phase(*phase) {
+                    out.float(&[("phase", PHASE_NAMES[*phase as usize])], ns as f64 / 1e9);
+                }
             }
         },
     ),
@@ -220,15 +230,18 @@ pub const METRICS: &[Metric] = &[
         "pinwatch_lru_drains_total",
         "Calls of lru_add_drain_all inside pins, counted when the pin returns. Each waits for all CPUs.",
         |state, out| {
-            out.value(&[], state.cells.pins.drains);
+            count(state, Measurement::Drains, state.cells.pins.drains, out);
         },
     ),
     counter(
         "pinwatch_isolate_failures_total",
         "Failed isolations of unpinnable pages over all passes, by kind of page, counted when the pin returns. Kind lru only --with isolate_lru.",
         |state, out| {
-            for (kind, failures) in ISOLATE_NAMES.iter().zip(state.cells.pins.isolate_failures) {
-                out.value(&[("kind", kind)], failures);
+            let kinds = ISOLATIONS.iter().zip(ISOLATE_NAMES);
+            for ((measurement, kind), failures) in kinds.zip(state.cells.pins.isolate_failures) {
+                if !state.lacks(*measurement) {
+                    out.value(&[("kind", kind)], failures);
+                }
             }
         },
     ),
@@ -236,26 +249,32 @@ pub const METRICS: &[Metric] = &[
         "pinwatch_migrate_calls_total",
         "Calls of migrate_pages inside pins, counted when the pin returns.",
         |state, out| {
-            out.value(&[], state.cells.pins.migrate_calls);
+            count(
+                state,
+                Measurement::Migrations,
+                state.cells.pins.migrate_calls,
+                out,
+            );
         },
     ),
     counter(
         "pinwatch_migrate_pages_total",
         "Pages that migrate_pages migrated (succeeded) or left in place (failed) inside pins, in the unit of the tracepoint migrate:mm_migrate_pages.",
         |state, out| {
-            out.value(&[("result", "succeeded")], state.cells.pins.moved);
-            out.value(&[("result", "failed")], state.cells.pins.failed);
+            if !state.lacks(Measurement::Migrations) {
+                out.value(&[("result", "succeeded")], state.cells.pins.moved);
+                out.value(&[("result", "failed")], state.cells.pins.failed);
+            }
         },
     ),
     histogram(
         "pinwatch_migrate_duration_seconds",
         "Seconds per call of migrate_pages inside a pin.",
         |state, out| {
-            out.durations(
-                &[],
-                state.cells.migrate.sum_ns,
-                &state.cells.migrate.buckets,
-            );
+            if !state.lacks(Measurement::MigrateTime) {
+                let migrate = &state.cells.migrate;
+                out.durations(&[], migrate.sum_ns, &migrate.buckets);
+            }
         },
     ),
     counter(
@@ -363,7 +382,8 @@ pub const METRICS: &[Metric] = &[
         "Highest number of passes of any pin in flight; 0 if there is none.",
         |state, out| {
             let most = state.in_flight.iter().map(|pin| pin.passes).max();
-            out.value(&[], most.unwrap_or_default().into());
+            let most = most.unwrap_or_default().into();
+            count(state, Measurement::Passes, most, out);
         },
     ),
     gauge(
@@ -589,6 +609,13 @@ pub const METRICS: &[Metric] = &[
 fn seen_origins(state: &State) -> impl Iterator<Item = (&'static str, &OriginCells)> {
     let origins = ORIGIN_NAMES.into_iter().zip(&state.cells.pins.origins);
     origins.filter(|(_, origin)| origin.durations.iter().any(|n| *n > 0))
+}
+
+/// Adds a sample without labels, unless its measurement is not taken: no sample is better than a wrong 0.
+fn count(state: &State, measurement: Measurement, value: u64, out: &mut Samples) {
+    if !state.lacks(measurement) {
+        out.value(&[], value);
+    }
 }
 
 fn pins(state: &State, out: &mut Samples) {

@@ -1,5 +1,6 @@
 use bytemuck::Zeroable as _;
-use pinwatch_common::fold::{CpuCells, fold_pin};
+use pinwatch_common::cells::CpuCells;
+use pinwatch_common::fold::fold_pin;
 use pinwatch_common::record::{ORIGINS, Pin};
 use prometheus::core::{Collector, Desc};
 use prometheus::{HistogramOpts, Opts, Registry, TextEncoder, proto};
@@ -8,9 +9,10 @@ use proptest::prelude::*;
 use super::samples::{Kind, Sample};
 use super::text::{TextFormat, encode};
 use super::{METRICS, Samples};
+use crate::model::agent_status::AgentStatus;
 use crate::model::series::{Per, Snapshot, Sums};
 use crate::model::state::{Hook, State};
-use crate::probe::decision::Kind as HookKind;
+use crate::probe::decision::{Decision, Kind as HookKind, Verdict};
 use crate::probe::table::Measurement;
 
 /// All metrics of a state in the types of the `prometheus` crate, as they went through its registry and encoder.
@@ -223,5 +225,68 @@ fn a_name_cannot_leave_its_label() {
             assert!(text.lines().any(|l| l == line), "{line} in {text}");
         }
         assert!(!text.contains("pinwatch_cgroup"), "{text}");
+    }
+}
+
+/// Samples that are in the text of a state without pins whose measurements all have one verdict.
+fn samples(verdict: &Verdict, replayed: bool) -> String {
+    let decision = |measurement| Decision {
+        measurement,
+        verdict: verdict.clone(),
+    };
+    let mut state = State {
+        decisions: Measurement::ALL.map(decision).into(),
+        ..State::empty("6.12", "folios")
+    };
+    if replayed {
+        let status = AgentStatus::of(&state);
+        state = State::empty("6.12", "folios");
+        status.apply(&mut state);
+    }
+    let text = encode(Some(&state), &[], TextFormat::Prometheus);
+    let samples = text.lines().filter(|line| !line.starts_with('#'));
+    samples.map(|line| format!("{line}\n")).collect()
+}
+
+/// A lost measurement has no sample: a 0 would say that nothing happened.
+#[test]
+fn what_is_not_measured_has_no_sample() {
+    let reason = "the function is inlined".to_owned();
+    let lost = Verdict::Lost {
+        reason: reason.clone(),
+    };
+    let off = Verdict::Off {
+        reason: reason.clone(),
+    };
+    let none_of_its_kind = Verdict::NotApplicable { reason };
+    let measured = [
+        "pinwatch_pin_unpinnable_total 0\n",
+        "pinwatch_pin_pages_repinned_total 0\n",
+        "pinwatch_lru_drains_total 0\n",
+        "pinwatch_isolate_failures_total{kind=\"lru\"} 0\n",
+        "pinwatch_isolate_failures_total{kind=\"hugetlb\"} 0\n",
+        "pinwatch_migrate_calls_total 0\n",
+        "pinwatch_migrate_pages_total{result=\"succeeded\"} 0\n",
+        "pinwatch_migrate_duration_seconds_count 0\n",
+        "pinwatch_pin_phase_seconds_total{phase=\"gup\"} 0\n",
+        "pinwatch_pin_phase_seconds_total{phase=\"drain\"} 0\n",
+        "pinwatch_pin_in_flight_passes_max 0\n",
+    ];
+    for replayed in [false, true] {
+        let text = samples(&none_of_its_kind, replayed);
+        for sample in measured {
+            assert!(text.contains(sample), "{sample}{text}");
+        }
+        for verdict in [&lost, &off] {
+            let text = samples(verdict, replayed);
+            for sample in measured {
+                let name = sample.split(' ').next().expect("a name");
+                assert!(!text.contains(name), "{name}: {text}");
+            }
+            assert!(
+                text.contains("pinwatch_pins_total{origin=\"rdma\"} 0\n"),
+                "{text}"
+            );
+        }
     }
 }

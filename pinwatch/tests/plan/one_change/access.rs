@@ -6,6 +6,7 @@ use std::iter;
 use pinwatch::kernel::facts::Facts;
 use pinwatch::kernel::preemption::Preemption;
 use pinwatch::kernel::switches::Switch;
+use pinwatch::output::check::text;
 use pinwatch::probe::decision::{Kind, Verdict};
 use pinwatch::probe::plan::{Plan, Prefer, UserRegs};
 use pinwatch::probe::table::Measurement;
@@ -58,6 +59,8 @@ fn without_tracefs_kprobes_are_degraded_and_say_what_is_lost() {
         let facts = kernel(sheet, |facts| facts.tracefs = None);
         let plan = Plan::new(&facts, Prefer::Kprobe);
         assert!(plan.is_degraded() && plan.misses_uncounted());
+        let said = text(&facts, &plan, &[]);
+        assert!(said.ends_with("calls that kprobes miss are not counted\n"));
         let with = Plan::new(&complete(sheet), Prefer::Kprobe);
         assert!(!with.is_degraded() && !with.misses_uncounted());
         let probes = Plan::new(&facts, Prefer::Auto)

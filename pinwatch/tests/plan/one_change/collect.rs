@@ -7,7 +7,7 @@ use pinwatch::probe::plan::{Globals, Plan, Prefer, Selection};
 use pinwatch::probe::table::{BPF_LOOP, Measurement};
 use pinwatch_common::program_config::UNSEEN_ISOLATIONS;
 
-use super::{COLLECT, FOUND, attached, decided_otherwise, kernel, params, suffixed_only};
+use super::{COLLECT, FOUND, attached, decided_otherwise, kernel, lost, params, suffixed_only};
 use crate::{PREFERENCES, SHEETS, everything};
 
 #[test]
@@ -26,12 +26,28 @@ fn passes_fall_back_to_get_user_pages_if_collect_cannot_be_hooked() {
         let facts = kernel("6.12-cloud", change);
         for prefer in PREFERENCES {
             let plan = Plan::new(&facts, prefer);
-            assert!(plan.unusable.is_empty() && !plan.is_degraded());
+            assert!(plan.unusable.is_empty() && plan.is_degraded());
             assert_eq!(plan.era, "folios");
+            let memfd = [Measurement::MemfdEntry, Measurement::MemfdReturn];
+            let [entry, end] = memfd;
             assert_eq!(
                 decided_otherwise(&plan, "6.12-cloud", prefer),
-                [Measurement::Passes]
+                [Measurement::Passes, entry, end]
             );
+            // Pins of memfd_pin_folios would have 0 passes.
+            for measurement in memfd {
+                let reason = lost(&plan, measurement);
+                assert!(reason.starts_with("passes are counted by __get_user_pages"));
+            }
+            let without = Selection {
+                prefer,
+                with: Vec::new(),
+                without: vec![Measurement::Passes],
+            };
+            let plan_without = Plan::new(&facts, without);
+            for measurement in memfd {
+                assert_eq!(attached(&plan_without, measurement).0.len(), 1);
+            }
             let gup = "__get_user_pages";
             let expected = match prefer {
                 Prefer::Auto | Prefer::Fentry => [("pass_gup_fexit6", gup), ("gup_fentry", gup)],

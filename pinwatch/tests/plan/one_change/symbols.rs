@@ -1,5 +1,6 @@
 //! Plans where symbols or BTF are missing, duplicated or renamed.
 
+use pinwatch::output::check::text;
 use pinwatch::probe::decision::Verdict;
 use pinwatch::probe::plan::{Plan, Prefer};
 use pinwatch::probe::table::Measurement;
@@ -36,7 +37,9 @@ fn without_btf_nothing_is_measured_and_the_reason_is_given() {
         for prefer in PREFERENCES {
             let plan = Plan::new(&facts, prefer);
             let why = "has no known prototype (the kernel has no BTF (CONFIG_DEBUG_INFO_BTF))";
-            assert_eq!(plan.unusable, [format!("{GLL} {why}")]);
+            let remedy = "pinwatch cannot read the prototypes of kernel functions: the kernel has no BTF \
+                          (CONFIG_DEBUG_INFO_BTF); boot a kernel that has BTF, or mount sysfs";
+            assert_eq!(plan.unusable, [remedy]);
             assert_eq!(plan.era, "unknown");
             assert_eq!(plan.attachments().count(), 0);
             for measurement in Measurement::ALL {
@@ -121,8 +124,9 @@ fn an_empty_kallsyms_is_given_as_the_reason() {
         facts.no_trampolines = Some("no CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS".to_owned());
     });
     let plan = Plan::new(&facts, Prefer::Auto);
-    let reason = format!("{GLL} cannot be found: /proc/kallsyms shows no symbols");
-    assert_eq!(plan.unusable, [reason]);
+    let remedy = "pinwatch cannot find kernel functions: /proc/kallsyms shows no symbols; boot a kernel that has \
+                  CONFIG_KALLSYMS, or mount procfs";
+    assert_eq!(plan.unusable, [remedy]);
     assert!(lost(&plan, Measurement::Passes).contains("/proc/kallsyms shows no symbols"));
 }
 
@@ -166,5 +170,26 @@ fn calls_of_a_clone_are_named_as_not_seen() {
             assert!(note.is_some_and(|note| note.contains(&wanted)), "{note:?}");
         }
         assert!(plan.is_degraded());
+        let said = text(&facts, &plan, &[]);
+        let last = "degraded: calls of clones of hooked functions are not seen\n";
+        assert!(said.ends_with(last), "{said}");
+    }
+}
+
+/// ThinLTO makes a static function visible to another file, under a new name, when it inlines the function's caller there.
+#[test]
+fn drains_that_link_time_optimisation_inlines_are_lost() {
+    let body = "__lru_add_drain_all";
+    let promoted = format!("{body}.llvm.8392196011630424979");
+    let facts = kernel("6.12-cloud", |facts| {
+        let names = vec![promoted.clone()];
+        facts.suffixed.insert(body.to_owned(), names);
+    });
+    for prefer in PREFERENCES {
+        let plan = Plan::new(&facts, prefer);
+        assert!(plan.unusable.is_empty() && plan.is_degraded());
+        let reason = lost(&plan, Measurement::Drains);
+        assert!(reason.contains(&promoted), "{reason}");
+        assert!(!plan.has_clones);
     }
 }
