@@ -2,7 +2,6 @@
 #![forbid(unsafe_code)]
 
 use super::decision::Verdict;
-use super::params::foll_fast_only;
 use super::table::Measurement;
 use crate::kernel::facts::Facts;
 use crate::kernel::folios::{folio_layout, pageblock_layout, unwatched};
@@ -19,13 +18,8 @@ pub(super) fn noted(verdict: Verdict, measurement: Measurement, facts: &Facts) -
     {
         notes.push(format!("pageblocks are `unknown` without {missing}"));
     }
-    match measurement {
-        M::Blockers => notes.extend(unseen_of_blockers(facts)),
-        M::FastPath if foll_fast_only(facts).is_none() => notes.push(
-            "short-term calls are not counted: the kernel's BTF does not have FOLL_FAST_ONLY"
-                .to_owned(),
-        ),
-        _ => {}
+    if measurement == M::Blockers {
+        notes.extend(unseen_of_blockers(facts));
     }
     let note = (!notes.is_empty()).then(|| notes.join("; "));
     Verdict::Attach { attachments, note }

@@ -10,7 +10,7 @@ use super::hook_choice::{reads_memory, summarise, try_hook, try_row};
 use super::notes::noted;
 use super::obstacles::obstacles;
 pub use super::params::{Globals, UserRegs};
-use super::params::{foll_longterm, nr_entries_offset, user_regs, weak_pins_lack};
+use super::params::{foll_fast_only, foll_longterm, nr_entries_offset, user_regs, weak_pins_lack};
 pub use super::selection::{Prefer, Selection};
 use super::table::{
     Hook, HookRow, Measurement, NR_ENTRIES, ROWS, shows_left, shows_list, shows_scans,
@@ -130,6 +130,10 @@ fn decide(measurement: Measurement, facts: &Facts, selection: &Selection) -> Ver
             let reason =
                 "the kernel's BTF does not have FOLL_LONGTERM, and its value in older kernels is another flag here"
                     .to_owned();
+            return Verdict::Lost { reason };
+        }
+        M::FastPath if facts.btf_error.is_none() && foll_fast_only(facts).is_none() => {
+            let reason = "the kernel's BTF does not have FOLL_FAST_ONLY".to_owned();
             return Verdict::Lost { reason };
         }
         M::Origin if user_regs(facts) == UserRegs::Unknown => {

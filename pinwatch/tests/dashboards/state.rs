@@ -33,6 +33,7 @@ pub fn state(release: &str, n: u64) -> State {
         hooks: vec![
             hook(Measurement::PinEntry, true),
             hook(Measurement::FastPath, true),
+            hook(Measurement::UnpinnableZones, true),
             hook(Measurement::Blockers, true),
             hook(Measurement::Refusals, true),
             // No metric depends on it.

@@ -1,7 +1,7 @@
 //! Live tests that run on some stock kernels only.
 
 /// Tests that depend little on the kernel, and where they run unless they are named.
-pub const ONLY_ON: [(&str, &[&str]); 25] = [
+pub const ONLY_ON: [(&str, &[&str]); 26] = [
     // Up to 5.12 stock kernels migrate nothing.
     ("blockers::", &["6.1", "7.3"]),
     ("holds::", &["6.12", "7.3"]),

@@ -188,12 +188,12 @@ pub const HOST: Dashboard = Dashboard {
                     ],
                 ),
                 lines(
-                    "Zones of returned pages",
-                    "Share of sampled pages. Only kernels up to 5.12 may leave pages in movable.",
+                    "Places of returned pages",
+                    "Zone and pageblock type, as a share of the sampled pages. Only kernels up to 5.12 may leave pages in the zone movable.",
                     Share,
                     &[query(
-                        "{{zone}}",
-                        r#"sum by (zone) (rate(pinwatch_pin_pages_sampled_total{instance="$instance"}[$__rate_interval])) / ignoring (zone) group_left () sum(rate(pinwatch_pin_pages_sampled_total{instance="$instance"}[$__rate_interval]))"#,
+                        "{{zone}}, {{pageblock}}",
+                        r#"sum by (zone, pageblock) (rate(pinwatch_pin_pages_sampled_total{instance="$instance"}[$__rate_interval])) / ignoring (zone, pageblock) group_left () sum(rate(pinwatch_pin_pages_sampled_total{instance="$instance"}[$__rate_interval]))"#,
                     )],
                 ),
                 lines(
@@ -246,12 +246,16 @@ pub const HOST: Dashboard = Dashboard {
                 ),
                 lines(
                     "GUP-fast",
-                    "Long-term calls by path, and failures that the caller did not get. Needs --with fast_path.",
+                    "Long-term and short-term calls by path, and failures that the caller did not get. Needs --with fast_path.",
                     PerSecond,
                     &[
                         query(
                             "{{path}}",
                             r#"sum by (path) (rate(pinwatch_gup_fast_calls_total{instance="$instance"}[$__rate_interval]))"#,
+                        ),
+                        query(
+                            "short-term {{path}}",
+                            r#"sum by (path) (rate(pinwatch_gup_fast_short_term_calls_total{instance="$instance"}[$__rate_interval]))"#,
                         ),
                         query(
                             "failures hidden",
@@ -313,6 +317,15 @@ pub const HOST: Dashboard = Dashboard {
                     &[query(
                         "{{zone}}, {{pageblock}}",
                         r#"sum by (zone, pageblock) (rate(pinwatch_blocker_places_total{instance="$instance"}[$__rate_interval])) > 0"#,
+                    )],
+                ),
+                lines(
+                    "Unpinnable pages by place",
+                    "Share of the sampled first pages of migrations. cma in another zone than movable: the pins move out of a contiguous area inside that zone.",
+                    Share,
+                    &[query(
+                        "{{zone}}, {{pageblock}}",
+                        r#"sum by (zone, pageblock) (rate(pinwatch_unpinnable_pages_sampled_total{instance="$instance"}[$__rate_interval])) / ignoring (zone, pageblock) group_left () sum(rate(pinwatch_unpinnable_pages_sampled_total{instance="$instance"}[$__rate_interval])) > 0"#,
                     )],
                 ),
                 lines(
