@@ -51,6 +51,8 @@ const NOTHING: HookSet = HookSet {
 
 const ORIGIN: &[Measurement] = &[Measurement::Origin];
 const ZONES: &[Measurement] = &[Measurement::Zones];
+/// What only failing pins and samples pay for.
+const BLOCKERS: &[Measurement] = &[Measurement::Blockers, Measurement::UnpinnableZones];
 /// Zones, and the measurements that need hooks inside passes.
 const SWEEPS: &[Measurement] = &[
     Measurement::Zones,
@@ -112,7 +114,11 @@ pub const SETS: &[HookSet] = &[
         pinwatch(Prefer::Fentry, ZONES),
     ),
     fentry(
-        "the same --without passes, unpinnable, phases too, fentry",
+        "pinwatch, fentry, --without blockers, unpinnable_zones",
+        pinwatch(Prefer::Fentry, BLOCKERS),
+    ),
+    fentry(
+        "pinwatch, fentry, --without zones, passes, unpinnable, phases",
         pinwatch(Prefer::Fentry, SWEEPS),
     ),
     kprobe("empty kprobe", Hooks::Empty(&[Kind::Kprobe])),
@@ -131,7 +137,11 @@ pub const SETS: &[HookSet] = &[
         pinwatch(Prefer::Kprobe, ZONES),
     ),
     kprobe(
-        "the same --without passes, unpinnable, phases too, kprobe",
+        "pinwatch, kprobe, --without blockers, unpinnable_zones",
+        pinwatch(Prefer::Kprobe, BLOCKERS),
+    ),
+    kprobe(
+        "pinwatch, kprobe, --without zones, passes, unpinnable, phases",
         pinwatch(Prefer::Kprobe, SWEEPS),
     ),
     fentry("funclatency, fentry", Hooks::Tool(tool::funclatency_fentry)),

@@ -188,15 +188,20 @@ fn curve(steps: &[Step], clock: Clock) -> Markup {
     let ticks = (0..).map(|n| FIRST_NS * 10u64.pow(n));
     let ticks: Vec<_> = ticks.take_while(|ns| *ns <= WATCH_LIMIT_NS).collect();
     markup! {
-        svg role="img" aria-label="Share of folios that were still held" viewBox={ "0 0 " (WIDTH) " " (HEIGHT + 22.0) } {
+        svg role="img" aria-label="Share of folios that were still held" viewBox={ "-40 -6 " (WIDTH + 40.0) " " (HEIGHT + 28.0) } {
             @for (share, dashes) in [((|step| step.share) as fn(&Step) -> f64, "none"), (|step| step.low, "3 3"), (|step| step.high, "3 3")] {
                 path fill="none" stroke="var(--base)" stroke-dasharray=(dashes) d=(path(share)) {}
+            }
+            @for percent in [0.0, 50.0, 100.0] {
+                line class="tick" x1="-4" x2="0" y1=(y(percent / 100.0)) y2=(y(percent / 100.0)) {}
+                text x="-6" y=(y(percent / 100.0) + 4.0) text-anchor="end" { (percent) " %" }
             }
             @for ns in ticks {
                 line class="tick" x1=(x(ns)) x2=(x(ns)) y1=(HEIGHT) y2=(HEIGHT + 4.0) {}
                 text x=(x(ns)) y=(HEIGHT + 17.0) text-anchor=(if x(ns) < 20.0 { "start" } else if x(ns) > WIDTH - 20.0 { "end" } else { "middle" }) { (clock.span(ns)) }
             }
             line class="axis" x1="0" x2=(WIDTH) y1=(HEIGHT) y2=(HEIGHT) {}
+            line class="axis" x1="0" x2="0" y1="0" y2=(HEIGHT) {}
         }
     }
 }

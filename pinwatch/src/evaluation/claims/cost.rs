@@ -37,15 +37,21 @@ pub fn linear(capture: &Capture) -> Judged {
         Some((value, (low, high))) => format!("{value:.3} ({low:.3} to {high:.3})"),
         None => "-".to_owned(),
     };
-    let each: f64 =
-        points.iter().map(|(pages, ns)| ns / pages).sum::<f64>() / points.len().max(1) as f64;
+    let none = || "-".to_owned();
+    let (range, each) = if points.is_empty() {
+        (none(), none())
+    } else {
+        let each = points.iter().map(|(pages, ns)| ns / pages).sum::<f64>() / points.len() as f64;
+        let range = format!("{sizes}, {least} to {most} pages");
+        (range, capture.clock().fine(each))
+    };
     let figures = vec![
         row(
             "first collects of 64 pages or more that found nothing",
             points.len(),
         ),
-        row("their sizes", format!("{sizes}, {least} to {most} pages")),
-        row("time per page", capture.clock().fine(each)),
+        row("their sizes", range),
+        row("time per page", each),
         row("exponent of pages in the time", text),
     ];
     if let Some(verdict) = not_measured(capture, &[Measurement::Phases]) {
