@@ -2,7 +2,6 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::holder::Holder;
 use crate::record::{Pin, PinEvent};
 
 /// [`Pin::ended`] of an event that carries a refusal.
@@ -29,16 +28,6 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// The event that carries this refusal.
-    #[must_use]
-    pub fn event(&self) -> PinEvent {
-        PinEvent {
-            pin: self.pin(),
-            comm: self.comm,
-            holder: Holder::NONE,
-        }
-    }
-
     /// The pin in the event that carries this refusal.
     #[inline(always)]
     #[must_use]
@@ -73,6 +62,7 @@ impl Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::holder::Holder;
 
     #[test]
     fn an_event_carries_a_refusal() {
@@ -85,7 +75,12 @@ mod tests {
             origin: 1,
             reserved: [0; 3],
         };
-        assert_eq!(Refusal::of(&refusal.event()), Some(refusal));
+        let event = PinEvent {
+            pin: refusal.pin(),
+            comm: refusal.comm,
+            holder: Holder::NONE,
+        };
+        assert_eq!(Refusal::of(&event), Some(refusal));
         assert_eq!(Refusal::of(&PinEvent::zeroed()), None);
     }
 }

@@ -19,7 +19,7 @@ const FAILURE: u64 = 2;
 const ENTERED: u64 = 4;
 /// Bit: the first of two return programs has run.
 const RETURNED: u64 = 8;
-/// Bit: the call makes a short-term pin.
+/// Bit: the call is without `FOLL_LONGTERM`. It may take plain references instead of pins.
 const SHORT_TERM: u64 = 16;
 
 /// Call of a thread. Only the thread itself adds, changes and removes it.

@@ -1,7 +1,6 @@
-//! Folios that a failed migration left behind: what holds them, and where they are.
+//! Folios and pages: what holds a folio that a failed migration left behind, and the place of a page.
 //!
-//! Everything is read without a lock, from folios that the pinning thread has isolated. A count can be out
-//! of date by the time the next one is read.
+//! Everything is read without a lock. A count can be out of date by the time the next one is read.
 
 use core::mem::MaybeUninit;
 

@@ -3,8 +3,8 @@
 //! ```c
 //! int gup_fast_fallback(unsigned long start, unsigned long nr_pages, unsigned int gup_flags,
 //!                       struct page **pages);         // internal_get_user_pages_fast to 6.9
-//! long __gup_longterm_locked(...);      // the slow path, for short-term calls from 6.2 on
-//! long get_user_pages_unlocked(...);    // that of short-term calls to 6.1
+//! long __gup_longterm_locked(...);      // the slow path; that of short-term calls from 6.2 on
+//! long get_user_pages_unlocked(...);    // the slow path of short-term calls up to 6.1
 //! ```
 //!
 //! A kretprobe cannot see the flags and looks for the thread's call instead.

@@ -36,19 +36,19 @@ fn returned(ret: i32, refusal: i32) {
     }
 }
 
-/// Counts a refusal and tells followers. A separate function: few registrations get here.
+/// Counts a refusal and reports it to followers. A separate function: few registrations get here.
 #[inline(never)]
 fn refused(errno: u64) {
     let origin = kernel::origin::<false>();
     if let Some(cells) = cells() {
         count_memlock_refusal::<Shared>(&mut cells.memlock_refusals, origin);
     }
-    tell(errno, origin.into());
+    report(errno, origin.into());
 }
 
-/// A separate function, for its stack.
+/// Sends the refusal. A separate function, for its stack.
 #[inline(never)]
-fn tell(errno: u64, origin: u64) {
+fn report(errno: u64, origin: u64) {
     let Thread(owner) = Thread::running();
     let refusal = Refusal {
         at_ns: kernel::now(),

@@ -29,13 +29,14 @@ pub fn noise() -> Result<Value> {
         spreads.insert(name, (most - least) as f64 / *least as f64);
     }
     let after = Times::read()?;
-    let load = fs::read_to_string("/proc/loadavg")?;
-    let load: f64 = load.split(' ').next().context("no load")?.parse()?;
+    let processors = available_parallelism()?;
+    // One thread measured.
+    let others = (after.busy_since(&before) * processors.get() as f64 - 1.0).max(0.0);
     Ok(json!({
         "spreads": spreads,
         "stolen": after.stolen_since(&before),
-        "load": load,
-        "processors": available_parallelism()?,
+        "load": others,
+        "processors": processors,
         "governors": governors(),
     }))
 }
@@ -43,6 +44,8 @@ pub fn noise() -> Result<Value> {
 /// Times of all processors since the boot, in ticks.
 struct Times {
     all: u64,
+    /// Of processors that had nothing to do, or waited for a disk.
+    idle: u64,
     stolen: u64,
 }
 
@@ -55,8 +58,15 @@ impl Times {
         let times: Vec<u64> = times.take(8).collect::<Result<_, _>>()?;
         Ok(Self {
             all: times.iter().sum(),
+            idle: times.iter().skip(3).take(2).sum(),
             stolen: times.get(7).copied().unwrap_or_default(),
         })
+    }
+
+    /// Share of the time that the processors were not idle.
+    fn busy_since(&self, before: &Self) -> f64 {
+        let all = (self.all - before.all).max(1);
+        1.0 - self.idle.saturating_sub(before.idle) as f64 / all as f64
     }
 
     /// Share of the time that a hypervisor did not give to this machine.

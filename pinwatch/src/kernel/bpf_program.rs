@@ -1,8 +1,7 @@
 //! Small BPF programs that answer questions about the kernel: whether it loads tracing programs, and where its
 //! variables are.
 //!
-//! aya's test of the first parses all BTF of the kernel to find one function, and it has no call of a kernel function
-//! for the second.
+//! aya can test for tracing programs, but parses all BTF of the kernel for it. aya cannot call `kallsyms_lookup_name`.
 
 use std::ffi::CStr;
 use std::io;

@@ -5,7 +5,7 @@
 
 use pinwatch_common::cells::FastCells;
 use pinwatch_common::loss::LOSSES;
-use pinwatch_common::place::PLACES;
+use pinwatch_common::place::{PLACES, PlaceCells};
 use pinwatch_common::record::{Pin, PinEvent};
 use pinwatch_common::weak::Holder;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -49,6 +49,9 @@ pub struct AgentStatus {
     /// hidden failures among the latter. Then the first two of short-term calls.
     #[serde(deserialize_with = "padded")]
     pub gup_fast: [u64; 5],
+    /// Sampled unpinnable pages.
+    #[serde(default)]
+    pub unpinnable: PlaceCells,
     pub before_start: u64,
     pub claimed: usize,
     pub events_sent: u64,
@@ -126,6 +129,7 @@ impl AgentStatus {
             plan: view::hooks(state),
             losses: state.cells.losses,
             gup_fast: [fast, slow, hidden, short_fast, short_slow],
+            unpinnable: state.cells.unpinnable,
             before_start: state.before_start,
             claimed: state.claimed,
             events_sent: state.events_sent,
@@ -152,6 +156,7 @@ impl AgentStatus {
     /// Overwrites the agent status of a state. Keeps its statistics of pins.
     pub fn apply(&self, state: &mut State) {
         let [fast, slow, hidden, short_fast, short_slow] = self.gup_fast;
+        state.cells.unpinnable = self.unpinnable;
         state.cells.fast = FastCells {
             fast,
             slow,

@@ -7,6 +7,7 @@ use clap::Args;
 use clap::builder::PossibleValuesParser;
 use pinwatch_common::event_filter::{Listening, name_words};
 use pinwatch_common::record::{CAUSE_NAMES, ORIGIN_NAMES, PinEvent};
+use pinwatch_common::refusal::REFUSAL;
 use serde::{Deserialize, Serialize};
 
 use super::in_flight::Row;
@@ -80,7 +81,8 @@ impl Filter {
             && (!self.wants_failures() || failed)
             && (self.errno.is_empty()
                 || errno_of(pin.returned).is_some_and(|errno| self.errno.contains(&errno)))
-            && one_of(&self.cause, labels::cause(pin))
+            && (self.cause.is_empty()
+                || pin.ended != REFUSAL && one_of(&self.cause, labels::cause(pin)))
             && u128::from(pin.duration_ns) >= self.min_latency.unwrap_or_default().as_nanos()
             && pin.passes >= self.min_passes.unwrap_or(0)
     }

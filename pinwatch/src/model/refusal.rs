@@ -1,4 +1,4 @@
-//! A line of `pinwatch tail --json`: a registration that was refused. docs/json.md documents the fields.
+//! A line of `pinwatch tail --json`: a registration that was refused. docs/tail.md documents the fields.
 #![forbid(unsafe_code)]
 
 use std::borrow::Cow;

@@ -63,10 +63,12 @@ pub fn attach_all(
 ) -> Vec<Attached> {
     let mut planned: Vec<_> = plan.attachments().collect();
     let is_entry = |m: Measurement| matches!(m, Measurement::PinEntry | Measurement::MemfdEntry);
-    // Returns first, and the entries of pins last.
+    // Returns first, and the entries of pins last. GUP-fast before these: between its return and its entry each
+    // short-term call would count as lost.
     planned.sort_by_key(|(measurement, attachment)| {
         let is_return = matches!(attachment.kind, Kind::Fexit | Kind::Kretprobe);
-        (is_entry(*measurement), !is_return)
+        let is_fast = *measurement == Measurement::FastPath;
+        (is_entry(*measurement), is_fast, !is_return)
     });
     let mut before_entries = Some(before_entries);
     let mut done: Vec<Attached> = Vec::new();

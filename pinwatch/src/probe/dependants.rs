@@ -1,4 +1,4 @@
-//! Measurements that need others: each is off or lost with what it needs.
+//! Measurements that need others: a measurement is off or lost if one that it needs is.
 #![forbid(unsafe_code)]
 
 use super::decision::{Decision, Verdict};
@@ -62,12 +62,25 @@ pub(super) fn lose_memfd(decisions: &mut [Decision]) {
     }
 }
 
+/// The measurements that one needs. Each of them is before it in [`Measurement::ALL`].
+pub(super) fn needed_by(measurement: Measurement) -> &'static [Measurement] {
+    use Measurement as M;
+    match measurement {
+        // Only the end of a migration shows whether it failed, and ends its time.
+        M::MigrateTime | M::MigrateResult | M::Blockers => &[M::Migrations],
+        M::UnpinnableZones => &[M::Zones],
+        M::WeakPins => &[M::Blockers, M::Zones],
+        _ => &[],
+    }
+}
+
 /// Turns measurements off or into a loss if they need others that are not measured. Weak pins are also lost if one of
 /// their functions cannot be hooked: a holder whose release is not seen would be named for ever.
 pub(super) fn lose_dependants(decisions: &mut [Decision]) {
     use Measurement as M;
-    lose_dependant(decisions, M::UnpinnableZones, &[M::Zones]);
-    lose_dependant(decisions, M::WeakPins, &[M::Blockers, M::Zones]);
+    for dependant in Measurement::ALL {
+        lose_dependant(decisions, dependant, needed_by(dependant));
+    }
     let weak = decisions.iter_mut().find(|d| d.measurement == M::WeakPins);
     if let Some(weak) = weak
         && let Verdict::Attach { note, .. } = &mut weak.verdict
@@ -77,7 +90,7 @@ pub(super) fn lose_dependants(decisions: &mut [Decision]) {
     }
 }
 
-/// Turns a measurement off or into a loss if one that it needs is.
+/// Turns a measurement off, or into a loss, if one that it needs is off or lost.
 fn lose_dependant(decisions: &mut [Decision], dependant: Measurement, needed: &[Measurement]) {
     let mut missing = decisions
         .iter()

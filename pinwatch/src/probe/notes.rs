@@ -13,7 +13,7 @@ pub(super) fn noted(verdict: Verdict, measurement: Measurement, facts: &Facts) -
         return verdict;
     };
     let mut notes: Vec<_> = note.into_iter().collect();
-    if matches!(measurement, M::Zones | M::Blockers)
+    if matches!(measurement, M::Zones | M::UnpinnableZones | M::Blockers)
         && let Err(missing) = pageblock_layout(facts)
     {
         notes.push(format!("pageblocks are `unknown` without {missing}"));

@@ -4,8 +4,8 @@
 
 use serde::Serialize;
 
-use super::decision::{Attachment, Decision, Verdict};
-use super::dependants::{lose_dependants, lose_memfd, lose_with_passes};
+use super::decision::{Attachment, Decision, Kind, Verdict};
+use super::dependants::{lose_dependants, lose_memfd, lose_with_passes, needed_by};
 use super::hook_choice::{reads_memory, summarise, try_hook, try_row};
 use super::notes::noted;
 use super::obstacles::obstacles;
@@ -16,7 +16,7 @@ use super::table::{
     Hook, HookRow, Measurement, NR_ENTRIES, ROWS, shows_left, shows_list, shows_scans,
 };
 use crate::kernel::btf::Prototype;
-use crate::kernel::defects::{era, looks_at_cma_only, repeats_scans};
+use crate::kernel::defects::{collect_returns_nothing, era, looks_at_cma_only, repeats_scans};
 use crate::kernel::facts::{DRAIN_BODY, DRAIN_FOR_FOLIO, Facts};
 use crate::kernel::folios::folio_layout;
 use crate::kernel::zones::zone_bits;
@@ -201,8 +201,12 @@ fn decide(measurement: Measurement, facts: &Facts, selection: &Selection) -> Ver
         // Pages that a migration receives, and failed isolations.
         M::Unpinnable => return with_migrations(facts, selection),
         M::UnpinnableZones => {
+            // A collect that returns nothing does not show whether a migration follows.
+            let shows = |hook: &Attachment| {
+                shows_list(hook) && !(hook.kind == Kind::Fexit && collect_returns_nothing(facts))
+            };
             let others = [M::Phases, M::MigrateTime];
-            if let Some(hooks) = hooks_of_others(others, shows_list, facts, selection) {
+            if let Some(hooks) = hooks_of_others(others, shows, facts, selection) {
                 return hooks;
             }
         }
@@ -236,13 +240,17 @@ fn decide(measurement: Measurement, facts: &Facts, selection: &Selection) -> Ver
 /// Verdict on a measurement that programs of other measurements take, if their hooks show what it needs.
 fn hooks_of_others<const OTHERS: usize>(
     others: [Measurement; OTHERS],
-    shows: fn(&Attachment) -> bool,
+    shows: impl Fn(&Attachment) -> bool,
     facts: &Facts,
     selection: &Selection,
 ) -> Option<Verdict> {
     let mut others = others.into_iter();
     others.find_map(|other| {
-        if selection.refuses(other, facts).is_some() {
+        let is_measured = |one: &Measurement| {
+            selection.refuses(*one, facts).is_none()
+                && matches!(decide(*one, facts, selection), Verdict::Attach { .. })
+        };
+        if !needed_by(other).iter().all(is_measured) || selection.refuses(other, facts).is_some() {
             return None;
         }
         let Verdict::Attach { attachments, note } = decide(other, facts, selection) else {
@@ -250,7 +258,7 @@ fn hooks_of_others<const OTHERS: usize>(
         };
         attachments
             .iter()
-            .any(shows)
+            .any(&shows)
             .then_some(Verdict::Attach { attachments, note })
     })
 }

@@ -124,22 +124,24 @@ impl Measurement {
     pub fn loss(self) -> &'static str {
         match self {
             Self::PinEntry | Self::PinReturn => "pins cannot be measured",
-            Self::Passes => "passes stay 0, and failures to isolate pages have the cause `other`",
-            Self::Unpinnable => "unpinnable pages stay 0",
+            Self::Passes => {
+                "passes are not counted, and failures to isolate pages have the cause `other`"
+            }
+            Self::Unpinnable => "unpinnable pages are not counted",
             Self::Migrations => {
-                "migrations and their pages stay 0, and pins that fail after a pass have the cause `other`"
+                "migrations, their pages and their blockers are not counted, and pins that fail after a pass have the cause `other`"
             }
             Self::MigrateTime => "the time in migration is not measured",
             Self::MigrateResult => "a failed migration has the cause `other`",
             Self::Phases => "all time outside migrations and drains counts as `gup`",
-            Self::Drains => "drains stay 0, and their time counts as `collect`",
+            Self::Drains => "drains are not counted, and their time counts as `collect`",
             Self::IsolateLru | Self::IsolateHugetlb | Self::IsolateMovable => {
-                "isolation failures of this kind stay 0"
+                "isolation failures of this kind are not counted"
             }
             Self::MemfdEntry | Self::MemfdReturn => "pins through memfd_pin_folios are not counted",
             Self::Origin => "all pins have the origin `other`",
             Self::Zones => "the zones of returned pages are not sampled",
-            Self::UnpinnableZones => "the zones of unpinnable pages are not sampled",
+            Self::UnpinnableZones => "the zones and pageblocks of unpinnable pages are not sampled",
             Self::Blockers => "folios that a failed migration left are not inspected",
             Self::FastPath => "calls that GUP-fast finishes are not counted",
             Self::Refusals => "registrations that RLIMIT_MEMLOCK refuses are not counted",
@@ -315,7 +317,7 @@ fn hooks_of(measurement: Measurement) -> impl Iterator<Item = &'static Hook> {
 pub struct HookRow {
     pub measurement: Measurement,
     pub hook: Hook,
-    /// Further hooks, attached if the kernel has the functions.
+    /// Further hooks, attached if the kernel has the functions. GUP-fast needs all of its.
     pub also: &'static [Hook],
     /// Whether the programs read the number of pages in a collect ([`NR_ENTRIES`]) from kernel memory.
     pub reads_length: bool,

@@ -24,7 +24,7 @@ pub enum Update {
     Pins(Vec<PinEvent>),
     /// Ends of holds. The pin of each was in this or an earlier update.
     Holds(Vec<HoldRecord>),
-    /// Registrations that were refused. Without a pin, or after one that succeeded.
+    /// Registrations that were refused. A refusal has no pin, or follows a pin that succeeded.
     Refusals(Vec<Refusal>),
     /// The wall clock was set, or the machine was suspended: the new offset of `CLOCK_REALTIME` from
     /// `CLOCK_MONOTONIC`, for the pins that follow.

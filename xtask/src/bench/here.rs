@@ -18,7 +18,7 @@ use crate::child;
 const SPREAD: f64 = 0.03;
 /// Largest share of the time that a hypervisor may take.
 const STOLEN: f64 = 0.002;
-/// Largest number of runnable threads per processor, over the last minute.
+/// Largest number of other running threads per processor during the measurement.
 const LOAD: f64 = 0.25;
 
 /// Measures in `runs` runs of all sets, or of those named, and prints the table. Refuses a noisy machine, unless
@@ -106,7 +106,7 @@ impl Noise {
         }
         if self.load > LOAD * f64::from(self.processors) {
             reasons.push(format!(
-                "the load is {} on {} processors: stop other work",
+                "{:.2} other threads run on {} processors: stop other work",
                 self.load, self.processors
             ));
         }
@@ -125,7 +125,7 @@ impl Noise {
         let differ = self.most() * 100.0;
         let mut text = format!(
             "### {}\n\nNanoseconds; {runs} runs on {}, {} processors. Equal measurements without hooks differ by at most {differ:.1} %. \
-             {:.2} % of the time was stolen; load {}; frequency governor: {}.",
+             {:.2} % of the time was stolen; {:.2} other threads ran; frequency governor: {}.",
             release.trim(),
             super::user::processor()?,
             self.processors,
@@ -173,7 +173,7 @@ mod tests {
         let words = [
             "(one) differ by 31.0 %",
             "takes 1.00 %",
-            "load is 2.5",
+            "2.50 other threads run",
             "is powersave",
         ];
         for (reasons, words) in reasons.iter().zip(words) {

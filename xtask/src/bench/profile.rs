@@ -35,7 +35,7 @@ const QUESTIONS: [(&str, &str); 2] = [
 /// Sets without one measurement, and its name.
 const LEFT_OUT: [(&str, &str); 2] = [
     ("no origin", "the origin: the registers of the system call"),
-    ("no zones", "the zone of a page, of one pin in 16.5"),
+    ("no zones", "the zone of a page, of one pin in 32.5"),
 ];
 
 pub fn main(args: &ProfileArgs) -> Result<ExitCode> {

@@ -191,7 +191,7 @@ pub const METRICS: &[Metric] = &[
     ),
     counter(
         "pinwatch_gup_fast_short_term_calls_total",
-        "Short-term calls of GUP-fast that returned, by path as in pinwatch_gup_fast_calls_total. Without calls that never take the slow path (FOLL_FAST_ONLY). Only --with fast_path.",
+        "Calls of GUP-fast without FOLL_LONGTERM that returned, by path as in pinwatch_gup_fast_calls_total. Includes calls that take plain references instead of pins, such as those of futexes. Without FOLL_FAST_ONLY calls, which never take the slow path. Only --with fast_path.",
         |state, out| {
             if state.takes(Measurement::FastPath) {
                 out.value(&[("path", "fast")], state.cells.fast.short_fast);

@@ -95,7 +95,13 @@ fn a_tracepoint_with_an_unknown_argument_is_not_read() {
             let plan = Plan::new(&facts, prefer);
             assert_eq!(
                 decided_otherwise(&plan, sheet, prefer),
-                [Measurement::Unpinnable, Measurement::Migrations]
+                [
+                    Measurement::Unpinnable,
+                    Measurement::Migrations,
+                    Measurement::MigrateTime,
+                    Measurement::MigrateResult,
+                    Measurement::Blockers,
+                ]
             );
             let reason = "mm_migrate_pages has a prototype that this pinwatch does not know";
             assert_eq!(lost(&plan, Measurement::Migrations), reason);

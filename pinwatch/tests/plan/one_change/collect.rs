@@ -144,11 +144,7 @@ fn a_collect_of_pages_that_returns_nothing_has_era_void() {
     assert_eq!(plan.era, "void");
     assert_eq!(
         decided_otherwise(&plan, "6.1-cloud", Prefer::Fentry),
-        [
-            Measurement::Passes,
-            Measurement::Phases,
-            Measurement::UnpinnableZones
-        ]
+        [Measurement::Passes, Measurement::Phases]
     );
     for (measurement, program) in [
         (Measurement::Passes, "pass_nr_fentry"),

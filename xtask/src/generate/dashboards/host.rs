@@ -189,7 +189,7 @@ pub const HOST: Dashboard = Dashboard {
                 ),
                 lines(
                     "Places of returned pages",
-                    "Zone and pageblock type, as a share of the sampled pages. Only kernels up to 5.12 may leave pages in the zone movable.",
+                    "Zone and pageblock type, as a share of the sampled pages. Pages in the zone movable are normal up to 5.12; later only on kernels whose collect returns nothing.",
                     Share,
                     &[query(
                         "{{zone}}, {{pageblock}}",
@@ -321,7 +321,7 @@ pub const HOST: Dashboard = Dashboard {
                 ),
                 lines(
                     "Unpinnable pages by place",
-                    "Share of the sampled first pages of migrations. cma in another zone than movable: the pins move out of a contiguous area inside that zone.",
+                    "Share of the sampled first pages of migrations. cma in another zone than movable: the page had to leave a contiguous memory area inside that zone.",
                     Share,
                     &[query(
                         "{{zone}}, {{pageblock}}",
