@@ -38,6 +38,7 @@ enum Hooks {
     Pinwatch {
         prefer: Prefer,
         listeners: u32,
+        with: &'static [Measurement],
         without: &'static [Measurement],
     },
     Tool(tool::ToolCommand),
@@ -75,20 +76,29 @@ const fn kprobe(name: &'static str, hooks: Hooks) -> HookSet {
 }
 
 const fn pinwatch(prefer: Prefer, without: &'static [Measurement]) -> Hooks {
-    let listeners = 0;
     Hooks::Pinwatch {
         prefer,
-        listeners,
+        listeners: 0,
+        with: &[],
         without,
     }
 }
 
-const fn followed(prefer: Prefer) -> Hooks {
-    let (listeners, without) = (1, &[]);
+const fn pinwatch_with(prefer: Prefer, with: &'static [Measurement]) -> Hooks {
     Hooks::Pinwatch {
         prefer,
-        listeners,
-        without,
+        listeners: 0,
+        with,
+        without: &[],
+    }
+}
+
+const fn followed(prefer: Prefer) -> Hooks {
+    Hooks::Pinwatch {
+        prefer,
+        listeners: 1,
+        with: &[],
+        without: &[],
     }
 }
 
@@ -120,6 +130,14 @@ pub const SETS: &[HookSet] = &[
     fentry(
         "pinwatch, fentry, --without zones, passes, unpinnable, phases",
         pinwatch(Prefer::Fentry, SWEEPS),
+    ),
+    fentry(
+        "pinwatch, fentry, --with weak_pins",
+        pinwatch_with(Prefer::Fentry, &[Measurement::WeakPins]),
+    ),
+    fentry(
+        "pinwatch, fentry, --with fast_path",
+        pinwatch_with(Prefer::Fentry, &[Measurement::FastPath]),
     ),
     kprobe("empty kprobe", Hooks::Empty(&[Kind::Kprobe])),
     kprobe(KPROBE_PAIR, Hooks::Empty(&[Kind::Kprobe, Kind::Kretprobe])),
@@ -228,12 +246,13 @@ impl HookSet {
             Hooks::Pinwatch {
                 prefer,
                 listeners,
+                with,
                 without,
             } => {
                 let selection = Selection {
                     prefer,
+                    with: with.to_vec(),
                     without: without.to_vec(),
-                    ..Selection::default()
                 };
                 let mut live = attach_pinwatch(facts, selection)?;
                 let mut events = live.take_events()?;
