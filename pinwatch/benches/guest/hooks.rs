@@ -102,8 +102,8 @@ const fn followed(prefer: Prefer) -> Hooks {
     }
 }
 
-/// All sets of `overhead`. Other tools come last: on 6.1 they leave something behind that makes some pins
-/// cost two or three times as much with later kprobes on that function.
+/// All sets of `overhead`. Weak pins and other tools come last: on 6.1 they leave something behind that makes some
+/// pins cost up to three times as much with later kprobes on that function.
 pub const SETS: &[HookSet] = &[
     NOTHING,
     fentry("empty fentry", Hooks::Empty(&[Kind::Fentry])),
@@ -131,14 +131,6 @@ pub const SETS: &[HookSet] = &[
         "pinwatch, fentry, --without zones, passes, unpinnable, phases",
         pinwatch(Prefer::Fentry, SWEEPS),
     ),
-    fentry(
-        "pinwatch, fentry, --with weak_pins",
-        pinwatch_with(Prefer::Fentry, &[Measurement::WeakPins]),
-    ),
-    fentry(
-        "pinwatch, fentry, --with fast_path",
-        pinwatch_with(Prefer::Fentry, &[Measurement::FastPath]),
-    ),
     kprobe("empty kprobe", Hooks::Empty(&[Kind::Kprobe])),
     kprobe(KPROBE_PAIR, Hooks::Empty(&[Kind::Kprobe, Kind::Kretprobe])),
     kprobe(
@@ -161,6 +153,14 @@ pub const SETS: &[HookSet] = &[
     kprobe(
         "pinwatch, kprobe, --without zones, passes, unpinnable, phases",
         pinwatch(Prefer::Kprobe, SWEEPS),
+    ),
+    fentry(
+        "pinwatch, fentry, --with weak_pins",
+        pinwatch_with(Prefer::Fentry, &[Measurement::WeakPins]),
+    ),
+    fentry(
+        "pinwatch, fentry, --with fast_path",
+        pinwatch_with(Prefer::Fentry, &[Measurement::FastPath]),
     ),
     fentry("funclatency, fentry", Hooks::Tool(tool::funclatency_fentry)),
     kprobe("funclatency, kprobe", Hooks::Tool(tool::funclatency_kprobe)),
