@@ -221,21 +221,18 @@ impl Work<'_> {
     /// The output of pinwatch in a guest.
     fn sheet(&self, source: &Source) -> Result<String> {
         let guest = Guest {
-            kernel: source.kernel,
             own: source.own.as_ref().map(|(_, own)| own.clone()),
             flavour: source.flavour,
             files: vec![Placed {
                 host: self.pinwatch.clone(),
                 guest: "/usr/bin/pinwatch".to_owned(),
             }],
-            modules: Vec::new(),
-            append: Vec::new(),
             memory_mib: 1024,
-            cpus: 2,
-            forwards: Vec::new(),
-            qemu_args: Vec::new(),
             timeout: Some(TIMEOUT),
-            command: ["pinwatch", "check", "--facts"].map(str::to_owned).into(),
+            ..Guest::new(
+                source.kernel,
+                ["pinwatch", "check", "--facts"].map(str::to_owned).into(),
+            )
         };
         let run = |sinks| guest.run(&self.cache, &self.args.mirrors, sinks);
         let [out, _] = collect(run).context("pinwatch in the guest")?;

@@ -156,18 +156,9 @@ impl Soak {
             command.extend(["--neighbour", name]);
         }
         let guest = Guest {
-            kernel,
-            own: None,
-            flavour: Flavour::Cloud,
             files: self.files.clone(),
-            modules: Vec::new(),
-            append: Vec::new(),
-            memory_mib: 2048,
-            cpus: 2,
-            forwards: Vec::new(),
-            qemu_args: Vec::new(),
             timeout: Some(Duration::from_secs(60 * u64::from(self.minutes)) + MARGIN),
-            command: command.into_iter().map(str::to_owned).collect(),
+            ..Guest::new(kernel, command.into_iter().map(str::to_owned).collect())
         };
         eprintln!("xtask: {release}: {minutes} minutes with seed {seed}");
         let output = collect_out(|sinks| guest.run(cache, mirrors, sinks))?;

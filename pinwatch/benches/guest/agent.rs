@@ -21,9 +21,9 @@ const SCRAPES: u64 = 20;
 const PINS: u64 = 100_000;
 /// The parts of a start, in order.
 const START: [&str; 3] = [
-    "until the kernel is known",
-    "until programs are attached",
-    "the scrape",
+    "to read the kernel",
+    "to attach the programs",
+    "to answer the scrape",
 ];
 /// Number of thread names, which make about 10,000 series.
 const NAMES: u32 = 3_300;

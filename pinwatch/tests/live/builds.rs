@@ -1,5 +1,5 @@
-//! Any kernel, whatever its plan: what is attached is counted, and what is lost has no sample. Prints rows for
-//! docs/builds.md. For kernels whose plan no other test knows, such as those of `cargo xtask test --lab builds`.
+//! Tests for kernels whose plan no other test knows, such as those of `cargo xtask test --lab builds`: an attached
+//! measurement counts exactly, and a lost one has no sample. They print rows for docs/builds.md.
 
 use std::process::Command;
 
@@ -126,7 +126,7 @@ impl Plan {
     }
 }
 
-/// What the loads did, and what pinwatch counted of it.
+/// Sums over all loads: pinwatch's counts beside those of the loads' logs.
 #[derive(Default)]
 struct Sums {
     pins: [u64; 2],
@@ -202,7 +202,7 @@ fn refused(kind: &str, unusable: &[&str]) {
     assert!(log.ends_with(&expected), "{log}");
 }
 
-/// Runs a load and compares what was counted with its log.
+/// Runs a load and compares pinwatch's counts with its log.
 fn count(daemon: &Daemon, load: &[&str], plan: &Plan, sums: &mut Sums) {
     let before = daemon.metrics();
     let Some(log) = try_load(load) else {

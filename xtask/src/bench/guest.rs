@@ -83,19 +83,12 @@ impl<'a> BenchGuest<'a> {
     fn guest(&self, kernel: &'static Kernel, args: &[&str]) -> Guest {
         let command = [PROGRAM].iter().chain(args);
         Guest {
-            kernel,
-            own: None,
-            flavour: Flavour::Cloud,
             files: self.files(),
-            modules: Vec::new(),
             // The same addresses each time.
             append: vec!["norandmaps".to_owned()],
-            memory_mib: 2048,
             cpus: 1,
-            forwards: Vec::new(),
-            qemu_args: Vec::new(),
             timeout: Some(TIMEOUT),
-            command: command.map(|&word| word.to_owned()).collect(),
+            ..Guest::new(kernel, command.map(|&word| word.to_owned()).collect())
         }
     }
 

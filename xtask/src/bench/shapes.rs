@@ -118,18 +118,10 @@ fn verify(
     let kernel = kernels::parse(series)?;
     let release = kernel.fetch(flavour, cache, mirrors)?.release;
     let guest = Guest {
-        kernel,
-        own: None,
         flavour,
         files: files.to_vec(),
-        modules: Vec::new(),
-        append: Vec::new(),
-        memory_mib: 2048,
-        cpus: 2,
-        forwards: Vec::new(),
-        qemu_args: Vec::new(),
         timeout: Some(TIMEOUT),
-        command: vec![PROGRAM.to_owned(), "shapes".to_owned()],
+        ..Guest::new(kernel, vec![PROGRAM.to_owned(), "shapes".to_owned()])
     };
     let output = collect_out(|sinks| guest.run(cache, mirrors, sinks))?;
     let outcome = serde_json::from_str(&output)

@@ -1,4 +1,4 @@
-//! Generates docs/builds.md from the live tests: what is attached, lost and counted on kernels beyond the series.
+//! Generates docs/builds.md from the live tests: the hooks, losses and counts on kernels beyond the series.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

@@ -61,6 +61,24 @@ pub enum Clock {
 }
 
 impl Guest {
+    /// A guest of two processors and 2 GiB with a stock kernel of the cloud flavour.
+    pub fn new(kernel: &'static Kernel, command: Vec<String>) -> Self {
+        Self {
+            kernel,
+            own: None,
+            flavour: Flavour::Cloud,
+            files: Vec::new(),
+            modules: Vec::new(),
+            append: Vec::new(),
+            memory_mib: 2048,
+            cpus: 2,
+            forwards: Vec::new(),
+            qemu_args: Vec::new(),
+            timeout: None,
+            command,
+        }
+    }
+
     /// Boots, runs the command and returns its status. Fails if the guest does not run to its end, or if its
     /// kernel logs a warning or worse.
     pub fn run(&self, cache: &Cache, mirrors: &MirrorArgs, sinks: Sinks) -> Result<u8> {

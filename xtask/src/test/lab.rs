@@ -18,7 +18,7 @@ use crate::bench::other_tools::{FIO, OtherTools};
 use crate::build;
 use crate::cache::Cache;
 use crate::debian::apt::MirrorArgs;
-use crate::debian::kernels::{Fetched, Flavour, OWN};
+use crate::debian::kernels::{Fetched, OWN};
 use crate::guest::collected::collect_out;
 use crate::guest::{Guest, Placed};
 use crate::kernel::{self, Recipe};
@@ -278,18 +278,14 @@ impl Lab {
         mirrors: &MirrorArgs,
     ) -> Result<String> {
         let guest = Guest {
-            kernel: &OWN,
             own: Some(built),
-            flavour: Flavour::Cloud,
             files,
-            modules: Vec::new(),
             append: vec![self.append.to_owned()],
-            memory_mib: 2048,
-            cpus: 2,
-            forwards: Vec::new(),
-            qemu_args: Vec::new(),
             timeout: Some(TIMEOUT),
-            command: ["sh", "-c", &self.script()].map(str::to_owned).to_vec(),
+            ..Guest::new(
+                &OWN,
+                ["sh", "-c", &self.script()].map(str::to_owned).to_vec(),
+            )
         };
         collect_out(|sinks| guest.run(cache, mirrors, sinks))
     }

@@ -10,7 +10,7 @@ use anyhow::Result;
 use crate::build;
 use crate::cache::Cache;
 use crate::debian::apt::MirrorArgs;
-use crate::debian::kernels::{Fetched, Flavour, OWN};
+use crate::debian::kernels::{Fetched, OWN};
 use crate::generate::builds_md;
 use crate::guest::qemu::Sinks;
 use crate::guest::{Guest, Placed};
@@ -69,18 +69,10 @@ fn boot(
         .map(|word| (*word).to_owned())
         .collect();
     let guest = Guest {
-        kernel: &OWN,
         own: Some(built),
-        flavour: Flavour::Cloud,
         files: files.to_vec(),
-        modules: Vec::new(),
-        append: Vec::new(),
-        memory_mib: 2048,
-        cpus: 2,
-        forwards: Vec::new(),
-        qemu_args: Vec::new(),
         timeout: Some(TIMEOUT),
-        command: words,
+        ..Guest::new(&OWN, words)
     };
     let sinks = Sinks {
         out: printer(),
