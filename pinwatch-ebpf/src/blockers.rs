@@ -2,9 +2,10 @@
 
 use pinwatch_common::blocker::{BLOCKER_BITS, BLOCKERS};
 use pinwatch_common::fold::fold_blockers;
+use pinwatch_common::loss::Loss;
 
 use crate::kernel::{self, folio};
-use crate::maps::{Shared, cells};
+use crate::maps::{Shared, cells, lose};
 use crate::slot::Held;
 use crate::{watch, weak};
 
@@ -13,7 +14,10 @@ use crate::{watch, weak};
 #[inline(always)]
 pub fn left_behind(slot: Held, list: impl FnOnce() -> u64) {
     if slot.pin.failed != 0 && slot.pin.blockers == 0 && slot.pin.left_folios() {
-        inspect(slot, list());
+        match list() {
+            0 => lose(Loss::BlockersUnseen),
+            list => inspect(slot, list),
+        }
     }
 }
 
