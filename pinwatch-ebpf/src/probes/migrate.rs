@@ -9,14 +9,17 @@
 //!
 //! A pinning thread may also compact memory, so only migrations with this path's reason count.
 
+use aya_ebpf::programs::FExitContext;
 use pinwatch_common::fold::fold_migrate;
+use pinwatch_common::loss::Loss;
 use pinwatch_common::record::Phase;
 
 use super::programs::programs;
 use crate::arch;
 use crate::blockers::left_behind;
 use crate::kernel::{self, folio_list};
-use crate::maps::{Shared, cells};
+use crate::maps::{Shared, cells, lose};
+use crate::preemption;
 use crate::slot::{self, Held, enter_phase};
 use crate::unpinnable;
 
@@ -57,17 +60,15 @@ programs! {
         end_second(ctx.arg(7), ctx.arg(0), ctx.arg(1));
     }
     /// Six arguments: up to 5.14.
-    fexit migrate_ret_fexit6(ctx) { result(ctx.arg(6), || kernel::raw_arg(&ctx, 0)) }
-    fexit migrate_ret_fexit6_second(ctx) {
-        result(ctx.arg(6), || kernel::raw_arg(&ctx, 0));
-    }
+    fexit migrate_ret_fexit6(ctx) { returned(&ctx, ctx.arg(6)) }
+    fexit migrate_ret_fexit6_second(ctx) { returned(&ctx, ctx.arg(6)) }
     /// Seven arguments: from 5.15 on.
-    fexit migrate_ret_fexit7(ctx) { result(ctx.arg(7), || kernel::raw_arg(&ctx, 0)) }
-    fexit migrate_ret_fexit7_second(ctx) {
-        result(ctx.arg(7), || kernel::raw_arg(&ctx, 0));
-    }
+    fexit migrate_ret_fexit7(ctx) { returned(&ctx, ctx.arg(7)) }
+    fexit migrate_ret_fexit7_second(ctx) { returned(&ctx, ctx.arg(7)) }
     kretprobe migrate_ret_kretprobe(ctx) {
-        result(ctx.ret(), || folio_list::find(arch::return_frame(&ctx)));
+        if let Some(slot) = slot::find(kernel::tid()) {
+            result::<false>(slot, ctx.ret(), || folio_list::find(arch::return_frame(&ctx)));
+        }
     }
 }
 
@@ -154,14 +155,35 @@ fn end_in(mut slot: Held, migrated: u64, migrate_failed: u64) {
 /// The tracepoint precedes the return, so the first return after it belongs to the same call. A
 /// compaction nested in the migration returns before the tracepoint. After the first of two programs
 /// nothing is left to do for the second.
+///
+/// An inspection takes long and wakes user space up, which would preempt it. Two such tasks on one CPU would be inside both programs.
 #[inline(always)]
-fn result(ret: i32, list: impl FnOnce() -> u64) {
-    if let Some(mut slot) = slot::find(kernel::tid())
-        && slot.pin.awaits_result != 0
-    {
+fn result<const HAS_TWIN: bool>(mut slot: Held, ret: i32, list: impl FnOnce() -> u64) {
+    if slot.pin.awaits_result != 0 {
         slot.pin.migration_returned(ret);
         if kernel::shows_blockers_at_return() {
-            left_behind(slot, list);
+            preemption::disabled::<HAS_TWIN, _>(|| left_behind(slot, list));
         }
+    }
+}
+
+/// Return of `migrate_pages`, by fexit.
+#[inline(always)]
+fn returned(ctx: &FExitContext, ret: i32) {
+    if let Some(slot) = slot::find(kernel::tid()) {
+        if kernel::preempts() {
+            end_unseen(slot, ctx.arg(5), ret);
+        }
+        result::<true>(slot, ret, || kernel::raw_arg(ctx, 0));
+    }
+}
+
+/// Counts a migration as lost if the kernel skipped both programs at its end. How many pages it left is not known.
+#[inline(always)]
+fn end_unseen(mut slot: Held, reason: u32, ret: i32) {
+    if slot.pin.phase == Phase::Migrate as u8 && kernel::is_longterm_migration(reason) {
+        lose(Loss::MigrationUnseen);
+        enter_phase(&mut slot, Phase::Gup);
+        slot.pin.migration_ended(u64::from(ret != 0));
     }
 }
