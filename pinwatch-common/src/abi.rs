@@ -8,14 +8,25 @@ pub const ABI_VERSION: u32 = 12;
 /// it and is refused before loading.
 pub const ABI_SYMBOL: &str = "PINWATCH_ABI_12";
 
-/// Kernel functions that disable and enable preemption, by the number that [`kfunc_call`] takes.
-/// The newest of them came with 6.14.
-pub const KFUNCS: [&str; 4] = [
+/// Kernel functions that programs call, by the number that [`kfunc_call`] takes.
+pub const KFUNCS: [&str; 5] = [
+    PREEMPTION[0],
+    PREEMPTION[1],
+    PREEMPTION[2],
+    PREEMPTION[3],
+    CAST,
+];
+
+/// Those that disable and enable preemption. The newest of them came with 6.14.
+pub const PREEMPTION: [&str; 4] = [
     "bpf_preempt_disable",
     "bpf_local_irq_save",
     "bpf_preempt_enable",
     "bpf_local_irq_restore",
 ];
+
+/// The one that lets a program read kernel memory by a load instead of a helper (6.2).
+pub const CAST: &str = "bpf_rdonly_cast";
 
 /// Placeholder in the BPF object for a call of [`KFUNCS`]`[number]`, whose BTF id depends on the
 /// kernel. User space replaces it before loading.

@@ -157,12 +157,13 @@ pub struct Watch {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Watching {
-    /// Number of folios that are watched.
-    pub folios: u64,
+    /// A bit for each entry that is taken. Claims decide; this shows which one to try first.
+    pub taken: u64,
     /// [`Watch::began_ns`] of the newest.
     pub newest_ns: u64,
 }
 
+const _: () = assert!(WATCHES == u64::BITS);
 const _: () = assert!(size_of::<HoldRecord>() == 40);
 const _: () = assert!(size_of::<Watch>() == 88);
 

@@ -73,6 +73,8 @@ pub struct ProgramConfig {
     pub blockers_at_return: u32,
     /// Offset in bytes of `compound_head` in `struct page`, from 7.1 on `compound_info`.
     pub compound_offset: u64,
+    /// BTF id of `struct page`, whose first word is its flags; 0 if programs cannot read memory by loads.
+    pub page_struct: u64,
 }
 
 /// Where the properties of a folio are in its `struct page`s, in bytes from the first; bits of its flags.
@@ -172,7 +174,7 @@ pub const USER_REGS_BY_STACK: u32 = 2;
 
 /// The kernel preempts no program.
 pub const PREEMPTION_NONE: u32 = 0;
-/// The kernel preempts programs, and lacks some of [`KFUNCS`](crate::abi::KFUNCS).
+/// The kernel preempts programs, and lacks some of [`PREEMPTION`](crate::abi::PREEMPTION).
 pub const PREEMPTION_ALWAYS: u32 = 1;
-/// The kernel preempts programs, and they can disable that with [`KFUNCS`](crate::abi::KFUNCS).
+/// The kernel preempts programs, and they can disable that with [`PREEMPTION`](crate::abi::PREEMPTION).
 pub const PREEMPTION_CAN_BE_DISABLED: u32 = 2;

@@ -10,15 +10,12 @@ use crate::maps::{Shared, cells, lose};
 use crate::slot::Held;
 use crate::{watch, weak};
 
-/// Inspects what the pin's first failed migration left in a list. After the first of two programs nothing is left to
-/// do for the second.
+/// Inspects what the pin's first failed migration left in a list, whose address is 0 if it was not found. After the first
+/// of two programs nothing is left to do for the second.
 #[inline(always)]
 pub fn left_behind(slot: Held, list: impl FnOnce() -> u64) {
     if slot.pin.failed != 0 && slot.pin.blockers == 0 && slot.pin.left_folios() {
-        match list() {
-            0 => lose(Loss::BlockersUnseen),
-            list => inspect(slot, list),
-        }
+        inspect(slot, list());
     }
 }
 
@@ -34,33 +31,52 @@ pub fn count_unseen(pin: &Pin) {
     }
 }
 
-/// A separate function: few pins get here.
+/// A separate function: few pins get here. Without a `for`, which LLVM may compile to a loop, with more paths for the verifier.
+#[inline(never)]
+fn inspect(slot: Held, list: u64) {
+    let first = folio::next_entry(list);
+    if let Some(second) = look::<0>(slot, list, first)
+        && let Some(third) = look::<1>(slot, list, second)
+        && let Some(fourth) = look::<2>(slot, list, third)
+    {
+        look::<{ BLOCKERS - 1 }>(slot, list, fourth);
+    }
+    fold(slot);
+}
+
+/// Looks at the folio of an entry, and returns the next one. `None` at the end of the list.
 ///
 /// Stores each result in the slot. The verifier knows nothing about a value that it loads from memory, so it does not follow
 /// each path through one folio into the next folio.
-#[inline(never)]
-fn inspect(mut slot: Held, list: u64) {
-    let blockers = &raw mut slot.pin.blockers;
-    let mut entry = folio::next_entry(list);
-    for n in 0..BLOCKERS {
-        if entry == 0 || entry == list {
-            break;
-        }
-        let blocker = folio::blocker(entry);
-        // SAFETY: an aligned u64 of a live reference.
-        unsafe {
-            blockers.write_volatile(blockers.read_volatile() | blocker << (n * BLOCKER_BITS))
-        };
-        if kernel::watches_weak_pins() {
-            weak::note_blocker(folio::of_entry(entry), slot.pin.start_ns);
-        }
-        if kernel::watches() {
-            watch::begin(slot, entry, blocker | (n << 16) as u64);
-        }
-        entry = folio::next_entry(entry);
+#[inline(always)]
+fn look<const NUMBER: usize>(mut slot: Held, list: u64, entry: u64) -> Option<u64> {
+    if entry == 0 || entry == list {
+        return None;
     }
-    if let Some(cells) = cells() {
-        // SAFETY: as above.
-        fold_blockers::<Shared>(&mut cells.blockers, unsafe { blockers.read_volatile() });
+    let blocker = folio::blocker(entry);
+    let blockers = &raw mut slot.pin.blockers;
+    // SAFETY: an aligned u64 of a live reference.
+    unsafe {
+        blockers.write_volatile(blockers.read_volatile() | blocker << (NUMBER * BLOCKER_BITS))
+    };
+    if kernel::watches_weak_pins() {
+        weak::note_blocker(folio::of_entry(entry), slot.pin.start_ns);
+    }
+    if kernel::watches() {
+        watch::begin(slot, entry, blocker | (NUMBER << 16) as u64);
+    }
+    Some(folio::next_entry(entry))
+}
+
+/// Adds the blockers of a pin to the statistics. A separate function: see [`look`].
+#[inline(never)]
+fn fold(slot: Held) {
+    let blockers = &raw const slot.pin.blockers;
+    // SAFETY: an aligned u64 of a live reference.
+    let found = unsafe { blockers.read_volatile() };
+    if found == 0 {
+        lose(Loss::BlockersUnseen);
+    } else if let Some(cells) = cells() {
+        fold_blockers::<Shared>(&mut cells.blockers, found);
     }
 }

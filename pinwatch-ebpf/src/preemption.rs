@@ -13,7 +13,7 @@ use core::mem::MaybeUninit;
 
 use pinwatch_common::abi::kfunc_call;
 
-/// Calls `pinwatch_common::abi::KFUNCS[number]`.
+/// Calls `pinwatch_common::abi::KFUNCS[number]`, one of `PREEMPTION`.
 macro_rules! call {
     ($number:literal $(, $argument:expr)?) => {
         asm!(

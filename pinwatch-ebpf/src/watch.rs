@@ -8,7 +8,9 @@ use core::sync::atomic::{Ordering, compiler_fence};
 use aya_ebpf::bindings::BPF_RB_FORCE_WAKEUP;
 use pinwatch_common::blocker::{Blocker, Hold};
 use pinwatch_common::fold::fold_hold;
-use pinwatch_common::hold::{HoldOutcome, HoldRecord, WATCH_LIMIT_NS, WATCH_SHARE, WATCHES, Watch};
+use pinwatch_common::hold::{
+    HoldOutcome, HoldRecord, WATCH_LIMIT_NS, WATCH_SHARE, WATCHES, Watch, Watching,
+};
 
 use pinwatch_common::verifier_hint::opaque;
 
@@ -42,18 +44,25 @@ pub fn begin(slot: Held, entry: u64, found: u64) {
         hold.outcome = HoldOutcome::Released as u8;
     } else if kind == Hold::Unclear as u8 {
         hold.outcome = HoldOutcome::Unclear as u8;
-    } else if let Some(watch) = claim() {
+    } else if let (Some(entries), Some(watching)) =
+        (WATCHED.get_ptr_mut(0), WATCHING.get_ptr_mut(0))
+        && let Some(number) = claim(entries.cast(), watching)
+    {
         let now = kernel::now();
         let folio = folio::of_entry(entry);
+        // SAFETY: a live map value whose only claimant is this program. The timer leaves it alone until `folio` is set. The mask keeps
+        // the index within the map value.
+        let watch = unsafe { &mut *entries.cast::<Watch>().add(within(number)) };
         watch.identity = folio::identity(folio);
         watch.began_ns = now;
         watch.checked_ns = now;
         watch.hold = hold;
-        if let Some(watching) = WATCHING.get_ptr_mut(0) {
-            // SAFETY: an aligned word of a live map value.
-            unsafe { (&raw mut (*watching).newest_ns).write_volatile(now) };
-        }
-        count_watched(1);
+        // SAFETY: takes addresses within a live map value.
+        let (newest_ns, taken) =
+            unsafe { (&raw mut (*watching).newest_ns, &raw mut (*watching).taken) };
+        // SAFETY: an aligned word of a live map value.
+        unsafe { newest_ns.write_volatile(now) };
+        add_atomically(taken, 1 << number);
         compiler_fence(Ordering::Release);
         // SAFETY: an aligned word of a live reference.
         unsafe { (&raw mut watch.folio).write_volatile(folio) };
@@ -66,39 +75,31 @@ pub fn begin(slot: Held, entry: u64, found: u64) {
 
 /// An index within the map value. The verifier must see the mask, even where LLVM knows the bound.
 #[inline(always)]
-fn within(index: usize) -> usize {
-    opaque(index) & (ENTRIES - 1)
+fn within(index: u64) -> usize {
+    opaque(index as usize) & (ENTRIES - 1)
 }
 
-/// Claims a free entry. CPUs prefer different ones. `None` if there is none, or another CPU takes the same one
+/// Claims a free entry, and returns its number. CPUs prefer different ones. `None` if there is none, or another CPU takes the same one
 /// at this moment.
 #[inline(always)]
-fn claim() -> Option<&'static mut Watch> {
-    let entries = WATCHED.get_ptr_mut(0)?.cast::<Watch>();
-    let first = kernel::cpu() as usize;
-    let mut free = 0;
-    for n in 0..ENTRIES {
-        // SAFETY: an aligned word of a live map value.
-        let claims = unsafe { (&raw mut (*entries.add(within(n ^ first))).claims).read_volatile() };
-        // Without a branch, whose sides the verifier would follow for each entry.
-        let is_free = folio::is_negative(claims as i64 - 1);
-        free = folio::select(is_free, [free, 1 << 32 | n as u64]);
-    }
-    if free >> 32 == 0 {
+fn claim(entries: *mut Watch, watching: *mut Watching) -> Option<u64> {
+    let first = u64::from(kernel::cpu()) & (ENTRIES as u64 - 1);
+    // SAFETY: an aligned word of a live map value.
+    let taken = unsafe { (&raw mut (*watching).taken).read_volatile() };
+    let free = !taken.rotate_right(first as u32);
+    if free == 0 {
         return None;
     }
-    // SAFETY: the mask keeps the index within the map value.
-    let watch = unsafe { entries.add(within(free as usize ^ first)) };
-    // SAFETY: takes an address within the entry.
-    let claims = unsafe { &raw mut (*watch).claims };
+    let number = folio::lowest(free).wrapping_add(first) & (ENTRIES as u64 - 1);
+    // SAFETY: takes an address within the map value, in which the mask keeps the index.
+    let claims = unsafe { &raw mut (*entries.add(within(number))).claims };
     add_atomically(claims, 1);
     // SAFETY: an aligned word of a live map value.
     if unsafe { claims.read_volatile() } != 1 {
         add_atomically(claims, u64::MAX);
         return None;
     }
-    // SAFETY: a live map value whose only claimant is this program. The timer leaves it alone until `folio` is set.
-    Some(unsafe { &mut *watch })
+    Some(number)
 }
 
 /// Looks at all folios that are watched. Called by a timer on one CPU.
@@ -117,7 +118,7 @@ fn check(n: u32) {
         return;
     };
     // SAFETY: the mask keeps the index within the map value.
-    let watch = unsafe { watch.cast::<Watch>().add(within(n as usize)) };
+    let watch = unsafe { watch.cast::<Watch>().add(within(n.into())) };
     // SAFETY: an aligned word of a live map value.
     let folio = unsafe { (&raw mut (*watch).folio).read_volatile() };
     if folio == 0 {
@@ -146,15 +147,10 @@ fn check(n: u32) {
     unsafe { (&raw mut watch.folio).write_volatile(0) };
     compiler_fence(Ordering::Release);
     add_atomically(&raw mut watch.claims, u64::MAX);
-    count_watched(u64::MAX);
-}
-
-/// Adds to the number of watched folios.
-#[inline(always)]
-fn count_watched(n: u64) {
     if let Some(watching) = WATCHING.get_ptr_mut(0) {
+        let bit = 1_u64 << (n & (WATCHES - 1));
         // SAFETY: takes an address within the map value.
-        add_atomically(unsafe { &raw mut (*watching).folios }, n);
+        add_atomically(unsafe { &raw mut (*watching).taken }, bit.wrapping_neg());
     }
 }
 

@@ -57,6 +57,8 @@ pub struct BtfMatches {
     pub functions: BTreeMap<String, Prototype>,
     /// Type id of each of these functions; of several with one name the first, as in the kernel's own search.
     pub ids: BTreeMap<String, u32>,
+    /// Type id of each struct with wanted members; of several with one name the first.
+    pub struct_ids: BTreeMap<String, u32>,
     pub tracepoints: BTreeMap<String, Prototype>,
     pub constants: BTreeMap<String, u64>,
     /// Byte offsets of struct members, by "struct.member".
@@ -122,7 +124,7 @@ pub fn find(data: &[u8], wanted: &BtfQuery<'_>) -> Result<BtfMatches, BtfError> 
                 btf.function(id, &ty, wanted, &mut found);
             }
             KIND_STRUCT if btf.may_be(ty.name_off, &structs) => {
-                btf.layout(&ty, wanted, &mut found);
+                btf.layout(id, &ty, wanted, &mut found);
             }
             KIND_ENUM | KIND_ENUM64 => btf.constants(&ty, &constants, &mut found.constants),
             _ => {}
@@ -275,9 +277,10 @@ impl<'a> Btf<'a> {
     }
 
     /// Offsets and element counts of the wanted members of a struct.
-    fn layout(&self, ty: &Type, wanted: &BtfQuery<'_>, found: &mut BtfMatches) {
+    fn layout(&self, id: u32, ty: &Type, wanted: &BtfQuery<'_>, found: &mut BtfMatches) {
         let name = self.name(ty.name_off);
         for (_, member) in wanted.members.iter().filter(|(of, _)| *of == name) {
+            found.struct_ids.entry(name.to_owned()).or_insert(id);
             if *member == SIZE && ty.vlen > 0 {
                 let size = u64::from(ty.size_or_type);
                 found.members.insert(format!("{name}.{member}"), size);

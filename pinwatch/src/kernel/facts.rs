@@ -9,6 +9,7 @@ use std::ffi::CString;
 use std::fs::OpenOptions;
 use std::path::Path;
 
+use pinwatch_common::abi::CAST;
 use serde::{Deserialize, Serialize};
 
 use super::bpf_program;
@@ -31,6 +32,9 @@ pub struct Facts {
     /// BTF ids of these functions, and of the functions that programs call. Never written to a sheet.
     #[serde(skip)]
     pub ids: BTreeMap<String, u32>,
+    /// BTF ids of the structs with wanted members. Never written to a sheet.
+    #[serde(skip)]
+    pub struct_ids: BTreeMap<String, u32>,
     /// Prototypes of the tracepoints in the table, from BTF.
     pub tracepoints: BTreeMap<String, Prototype>,
     /// Enum constants, from BTF.
@@ -157,6 +161,7 @@ impl Facts {
         });
         addresses.extend(kallsyms.variables);
         found.functions.remove(TRACED);
+        found.functions.remove(CAST);
         kallsyms.plain.remove(DRAIN_BODY);
         if let Some(names) = kallsyms.suffixed.remove(DRAIN_BODY)
             && names.iter().any(|name| name.contains(PROMOTED))
@@ -175,6 +180,7 @@ impl Facts {
             ),
             functions: found.functions,
             ids: found.ids,
+            struct_ids: found.struct_ids,
             kprobes: has("register_kprobe"),
             tracefs: find_tracefs(),
             preemption: Preemption::read(&found.constants),
@@ -195,6 +201,15 @@ impl Facts {
             no_perf_events: perf_event::refusal().map(|error| format!("perf_event_open: {error}")),
             switches: SwitchFiles::open().read(),
         }
+    }
+
+    /// BTF id of `struct page`, if programs can read memory by loads: they take any address for that of a `struct page`, and
+    /// read its first word.
+    #[must_use]
+    pub fn page_struct(&self) -> Option<u32> {
+        let begins_with_flags = self.members.get("page.flags") == Some(&0);
+        let can_cast = begins_with_flags && self.ids.contains_key(CAST);
+        self.struct_ids.get("page").copied().filter(|_| can_cast)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Choice for one row of the table: the kind of hook that the kernel accepts, or the obstacles.
 #![forbid(unsafe_code)]
 
-use pinwatch_common::abi::KFUNCS;
+use pinwatch_common::abi::PREEMPTION;
 
 use super::arch::trampoline_args;
 use super::attachment::{Attachment, Kind};
@@ -259,7 +259,7 @@ pub fn preempts(facts: &Facts) -> bool {
 /// Whether programs can disable preemption while they work, on a kernel that preempts them.
 pub fn can_disable_preemption(facts: &Facts) -> bool {
     let has = |kfunc: &&str| facts.functions.contains_key(*kfunc);
-    preempts(facts) && KFUNCS.iter().all(has)
+    preempts(facts) && PREEMPTION.iter().all(has)
 }
 
 /// The program for a hook, and its twins on a kernel that preempts. If programs can disable preemption, a

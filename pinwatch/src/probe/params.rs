@@ -164,8 +164,10 @@ impl Globals {
     }
 
     /// The parameters as the programs read them.
+    ///
+    /// `page_struct`: see [`ProgramConfig::page_struct`].
     #[must_use]
-    pub fn config(&self, slot_secret: u32) -> ProgramConfig {
+    pub fn config(&self, slot_secret: u32, page_struct: Option<u32>) -> ProgramConfig {
         let (user_regs, task_stack_offset, stack_regs_offset) = match self.user_regs {
             UserRegs::Unknown => (USER_REGS_UNKNOWN, 0, 0),
             UserRegs::Helper => (USER_REGS_BY_HELPER, 0, 0),
@@ -218,6 +220,7 @@ impl Globals {
             },
             blockers_at_return: self.blockers_at_return.into(),
             compound_offset: self.weak.map_or(0, |weak| weak.compound_offset),
+            page_struct: page_struct.map_or(0, u64::from),
         }
     }
 }

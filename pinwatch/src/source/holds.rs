@@ -78,19 +78,19 @@ impl HoldTimer {
     fn adapt(&mut self) -> Result<bool> {
         // Before the count is read: a wake-up that comes later means a later count.
         while self.wakes.next().is_some() {}
-        let Watching { folios, newest_ns } = self.watching();
+        let Watching { taken, newest_ns } = self.watching();
         let wanted = period(monotonic_ns().saturating_sub(newest_ns));
         if wanted != self.period_ns {
             set_period(&self.timer, wanted)?;
             self.period_ns = wanted;
         }
-        Ok(folios > 0)
+        Ok(taken != 0)
     }
 
     fn watching(&self) -> Watching {
         let word = |n| word_at::<Watching>(&self.watching, 0, n);
         Watching {
-            folios: word(0),
+            taken: word(0),
             newest_ns: word(1),
         }
     }

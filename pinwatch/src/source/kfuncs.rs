@@ -10,13 +10,17 @@ use super::error::LiveError;
 /// The BPF programs, built by the build script.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/pinwatch-ebpf"));
 
-/// The object as 64-bit words, with each kfunc call resolved to the function's id in the kernel's BTF.
+/// The object as 64-bit words, with each call of the wanted functions resolved to the function's id in the kernel's BTF.
 ///
-/// Without ids each call becomes an instruction without effect. [`LiveError::Kfunc`] if a function has no id.
-pub fn resolve(object: &[u8], ids: Option<&BTreeMap<String, u32>>) -> Result<Vec<u64>, LiveError> {
+/// A call of another function becomes an instruction without effect. [`LiveError::Kfunc`] if a wanted function has no id.
+pub fn resolve(
+    object: &[u8],
+    ids: &BTreeMap<String, u32>,
+    is_wanted: impl Fn(&str) -> bool,
+) -> Result<Vec<u64>, LiveError> {
     let mut calls = [NO_OPERATION; KFUNCS.len()];
-    if let Some(ids) = ids {
-        for (call, name) in calls.iter_mut().zip(KFUNCS) {
+    for (call, name) in calls.iter_mut().zip(KFUNCS) {
+        if is_wanted(name) {
             *call = kernel_call(*ids.get(name).ok_or(LiveError::Kfunc(name))?);
         }
     }
@@ -41,6 +45,8 @@ fn replace(object: &[u8], calls: &[u64]) -> Vec<u64> {
 
 #[cfg(test)]
 mod tests {
+    use pinwatch_common::abi::CAST;
+
     use super::*;
     use crate::host::heap;
 
@@ -61,10 +67,11 @@ mod tests {
             .zip(KFUNCS)
             .map(|(id, f)| (f.to_owned(), id))
             .collect();
-        assert!(resolve(OBJECT, Some(&ids)).is_ok());
+        assert!(resolve(OBJECT, &ids, |_| true).is_ok());
         ids.remove(KFUNCS[2]);
-        let error = resolve(OBJECT, Some(&ids)).unwrap_err();
+        let error = resolve(OBJECT, &ids, |_| true).unwrap_err();
         assert!(error.to_string().contains(KFUNCS[2]), "{error}");
+        assert!(resolve(OBJECT, &ids, |name| name == CAST).is_ok());
     }
 
     #[test]
@@ -81,7 +88,7 @@ mod tests {
         for (number, name) in (0..).zip(KFUNCS) {
             assert!(object.contains(&kfunc_call(number)), "{name}");
         }
-        let resolved = resolve(OBJECT, None).unwrap();
+        let resolved = resolve(OBJECT, &BTreeMap::new(), |_| false).unwrap();
         for number in 0..KFUNCS.len() as u32 {
             assert!(!resolved.contains(&kfunc_call(number)));
         }

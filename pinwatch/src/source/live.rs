@@ -98,8 +98,9 @@ impl Live {
             .any(|(_, attachment)| matches!(attachment.kind, Kind::Fentry | Kind::Fexit));
         let ids = Some(&facts.ids).filter(|_| trampolines && facts.btf_error.is_none());
         let btf = ids.map(btf_with);
-        let config = globals.config(slot_secret());
-        let object = object::resolved(&globals, ids)?;
+        let page_struct = facts.page_struct();
+        let config = globals.config(slot_secret(), page_struct);
+        let object = object::resolved(&globals, &facts.ids, page_struct.is_some())?;
         let mut ebpf = object::load(&object, &globals, &config, options.bpf_log_level)?;
         drop(object);
         let tracefs = open_tracefs(facts);

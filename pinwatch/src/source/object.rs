@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use aya::{Ebpf, EbpfLoader};
 use bytemuck::bytes_of;
-use pinwatch_common::abi::{ABI_SYMBOL, ABI_VERSION};
+use pinwatch_common::abi::{ABI_SYMBOL, ABI_VERSION, CAST};
 use pinwatch_common::limits::SLOTS;
 use pinwatch_common::program_config::{PROGRAM_CONFIG_SYMBOL, ProgramConfig};
 use pinwatch_common::weak::WEAK_FOLIOS;
@@ -17,12 +17,17 @@ use crate::probe::plan::Globals;
 
 /// The object for this kernel.
 ///
-/// `ids` are the BTF ids of [`KFUNCS`](pinwatch_common::abi::KFUNCS); without them programs cannot disable preemption.
+/// `ids` are the BTF ids of [`KFUNCS`](pinwatch_common::abi::KFUNCS). `casts`: programs read memory by loads.
 pub fn resolved(
     globals: &Globals,
-    ids: Option<&BTreeMap<String, u32>>,
+    ids: &BTreeMap<String, u32>,
+    casts: bool,
 ) -> Result<Vec<u64>, LiveError> {
-    let object = kfuncs::resolve(OBJECT, ids.filter(|_| globals.can_disable_preemption));
+    let is_wanted = |name: &str| match name {
+        CAST => casts,
+        _ => globals.can_disable_preemption,
+    };
+    let object = kfuncs::resolve(OBJECT, ids, is_wanted);
     heap::forget(OBJECT);
     object
 }

@@ -40,6 +40,7 @@ pub fn verify(left_out: u32, mut progress: impl FnMut(usize, usize)) -> Result<O
     let shapes = every_shape::shapes(&facts, left_out);
     let ids = Some(&facts.ids).filter(|_| facts.btf_error.is_none());
     let btf = ids.map(btf_with);
+    let page_struct = facts.page_struct();
     let reads = reads();
     // One for each way to disable preemption.
     let mut objects = BTreeMap::new();
@@ -49,7 +50,7 @@ pub fn verify(left_out: u32, mut progress: impl FnMut(usize, usize)) -> Result<O
         progress(n, shapes.len());
         outcome.shapes += 1;
         for log_level in LOG_LEVELS {
-            let config = shape.globals.config(SLOT_SECRET);
+            let config = shape.globals.config(SLOT_SECRET, page_struct);
             let bytes = bytemuck::bytes_of(&config);
             outcome.combinations += shape.programs.len();
             let mut programs = shape.programs.clone();
@@ -65,7 +66,11 @@ pub fn verify(left_out: u32, mut progress: impl FnMut(usize, usize)) -> Result<O
             let globals = &shape.globals;
             let object = match objects.entry(globals.can_disable_preemption) {
                 Entry::Occupied(object) => object.into_mut(),
-                Entry::Vacant(place) => place.insert(object::resolved(globals, ids)?),
+                Entry::Vacant(place) => place.insert(object::resolved(
+                    globals,
+                    &facts.ids,
+                    page_struct.is_some(),
+                )?),
             };
             let mut ebpf = object::load(object, globals, &config, log_level)?;
             for (program, (target, kind)) in programs {

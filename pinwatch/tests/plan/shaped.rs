@@ -14,7 +14,7 @@ use super::{OBJECT, SHEETS};
 /// Pairs of read-only data and a program, and its place.
 fn pairs(shapes: &[super::shapes::Shape]) -> BTreeSet<(Vec<u8>, &'static str, &'static str)> {
     let of = |shape: &super::shapes::Shape| {
-        let config = bytemuck::bytes_of(&shape.globals.config(1)).to_vec();
+        let config = bytemuck::bytes_of(&shape.globals.config(1, None)).to_vec();
         let programs = shape.programs.clone().into_iter();
         programs
             .map(move |(program, (target, _)): (_, (_, Kind))| (config.clone(), program, target))

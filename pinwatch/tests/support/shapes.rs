@@ -48,7 +48,7 @@ pub fn of_plans(facts: &Facts, dispensable: &[Measurement], most: u32) -> Vec<Sh
             if !plan.unusable.is_empty() {
                 continue;
             }
-            let key = bytemuck::bytes_of(&plan.globals.config(1)).to_vec();
+            let key = bytemuck::bytes_of(&plan.globals.config(1, None)).to_vec();
             let shape = shapes.entry(key).or_insert_with(|| Shape {
                 globals: plan.globals,
                 programs: BTreeMap::new(),
