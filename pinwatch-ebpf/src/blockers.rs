@@ -5,6 +5,7 @@ use pinwatch_common::fold::fold_blockers;
 use pinwatch_common::loss::Loss;
 use pinwatch_common::record::Pin;
 
+use crate::kernel::memory::next_entry;
 use crate::kernel::{self, folio};
 use crate::maps::{Shared, cells, lose};
 use crate::slot::Held;
@@ -34,7 +35,7 @@ pub fn count_unseen(pin: &Pin) {
 /// A separate function: few pins get here. Without a `for`, which LLVM may compile to a loop, with more paths for the verifier.
 #[inline(never)]
 fn inspect(slot: Held, list: u64) {
-    let first = folio::next_entry(list);
+    let first = next_entry(list);
     if let Some(second) = look::<0>(slot, list, first)
         && let Some(third) = look::<1>(slot, list, second)
         && let Some(fourth) = look::<2>(slot, list, third)
@@ -65,7 +66,7 @@ fn look<const NUMBER: usize>(mut slot: Held, list: u64, entry: u64) -> Option<u6
     if kernel::watches() {
         watch::begin(slot, entry, blocker | (NUMBER << 16) as u64);
     }
-    Some(folio::next_entry(entry))
+    Some(next_entry(entry))
 }
 
 /// Adds the blockers of a pin to the statistics. A separate function: see [`look`].

@@ -33,8 +33,10 @@ macro_rules! config {
     };
 }
 
+pub mod branchless;
 pub mod folio;
 pub mod folio_list;
+pub mod memory;
 
 /// Secret of [`slot_set`](pinwatch_common::limits::slot_set).
 #[inline(always)]

@@ -2,6 +2,7 @@
 
 use pinwatch_common::fold::fold_sampled;
 
+use crate::kernel::memory::next_entry;
 use crate::kernel::{self, folio};
 use crate::lifecycle::is_sampled;
 use crate::maps::{Shared, cells, has_followers};
@@ -20,7 +21,7 @@ pub fn received(now: u64, list: impl FnOnce() -> u64) {
 /// A separate function: few migrations get here.
 #[inline(never)]
 fn sample(list: u64) {
-    let entry = folio::next_entry(list);
+    let entry = next_entry(list);
     if entry != 0
         && entry != list
         && let Some(cells) = cells()

@@ -15,6 +15,7 @@ use pinwatch_common::hold::{
 use pinwatch_common::verifier_hint::opaque;
 
 use crate::event;
+use crate::kernel::branchless::lowest;
 use crate::kernel::{self, folio};
 use crate::maps::{HOLD_WAKES, Shared, WATCHED, WATCHING, add_atomically, cells};
 use crate::slot::Held;
@@ -90,7 +91,7 @@ fn claim(entries: *mut Watch, watching: *mut Watching) -> Option<u64> {
     if free == 0 {
         return None;
     }
-    let number = folio::lowest(free).wrapping_add(first) & (ENTRIES as u64 - 1);
+    let number = lowest(free).wrapping_add(first) & (ENTRIES as u64 - 1);
     // SAFETY: takes an address within the map value, in which the mask keeps the index.
     let claims = unsafe { &raw mut (*entries.add(within(number))).claims };
     add_atomically(claims, 1);

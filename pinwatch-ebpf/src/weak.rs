@@ -12,6 +12,8 @@ use pinwatch_common::loss::Loss;
 use pinwatch_common::record::{Origin, Pin};
 use pinwatch_common::weak::{Blocked, HOLDERS, Holder, WEAK_PAGES};
 
+use crate::kernel::branchless::mask_if_zero;
+use crate::kernel::memory::address_in;
 use crate::kernel::{self, Thread, folio};
 use crate::maps::{HELD, Shared, WEAK, WEAK_CALLS, WeakCall, WeakFolio, cells, lose};
 
@@ -113,7 +115,7 @@ fn each_page<T>(count: u64, look: Look<T>, context: *mut T) {
 unsafe extern "C" fn remember(number: u64, call: *mut Pinned) -> u64 {
     // SAFETY: `pinned` passes its own variable.
     let Pinned { pages, weak, seen } = unsafe { &mut *call };
-    let folio = folio::head(folio::address_in(*pages, number as u32));
+    let folio = folio::head(address_in(*pages, number as u32));
     if !folio::must_move(folio) {
         return 0;
     }
@@ -145,7 +147,7 @@ pub fn released(mut pages: u64, count: u64) {
 
 unsafe extern "C" fn forget_one(number: u64, pages: *mut u64) -> u64 {
     // SAFETY: `released` passes its own variable.
-    forget(folio::address_in(unsafe { *pages }, number as u32))
+    forget(address_in(unsafe { *pages }, number as u32))
 }
 
 /// Forgets the folio of a page if it is not pinned any more.
@@ -223,7 +225,7 @@ pub fn write_holder(to: *mut u64, pin: &Pin) {
         // both sides.
         unsafe {
             let other = (*held).pin_ns ^ pin.start_ns | u64::from((*held).owner as u32 ^ pin.tid);
-            let mask = folio::mask_if_zero(other);
+            let mask = mask_if_zero(other);
             let from = (&raw const (*held).holder).cast::<u64>();
             words[0] = from.read_volatile() & mask;
             words[1] = from.add(1).read_volatile() & mask;

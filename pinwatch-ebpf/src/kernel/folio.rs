@@ -2,17 +2,13 @@
 //!
 //! Everything is read without a lock. A count can be out of date by the time the next one is read.
 
-use core::arch::asm;
-use core::mem::MaybeUninit;
-
-use aya_ebpf::cty::c_void;
-use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
-use pinwatch_common::abi::kfunc_call;
 use pinwatch_common::blocker::{Blocker, Hold, MAPPED_MAX, Memory};
 use pinwatch_common::place::{Place, UNKNOWN_PLACE};
 use pinwatch_common::verifier_hint::opaque;
 
 use super::PROGRAM_CONFIG;
+use super::branchless::{bit, is_negative, lowest_of_six, select};
+use super::memory::{address_in, read, word};
 
 macro_rules! layout {
     ($of:ident . $field:ident) => {
@@ -21,127 +17,10 @@ macro_rules! layout {
     };
 }
 
-/// Reads kernel memory; zeroes if it cannot be read.
-#[inline(always)]
-fn read<T: Copy>(at: u64) -> T {
-    let mut value = MaybeUninit::<T>::uninit();
-    *read_into(&mut value, at)
-}
-
-/// Reads kernel memory, without a copy of the value. Does not look at the helper's result: each branch would
-/// double the verifier's paths.
-#[inline(always)]
-pub fn read_into<T: Copy>(value: &mut MaybeUninit<T>, at: u64) -> &T {
-    // SAFETY: the helper checks the address, handles faults, and fills all bytes, with zeroes if it fails.
-    // The callers read integers.
-    unsafe {
-        bpf_probe_read_kernel(
-            value.as_mut_ptr().cast(),
-            size_of::<T>() as u32,
-            at as *const c_void,
-        );
-        value.assume_init_ref()
-    }
-}
-
-/// Reads a word of kernel memory; 0 if it cannot be read. By a load where the kernel allows it: a helper costs some 85 instructions.
-#[inline(always)]
-fn word(at: u64) -> u64 {
-    let page_struct = config!(page_struct);
-    if page_struct == 0 {
-        return read(at);
-    }
-    let page: *const u64;
-    // SAFETY: the function returns its first argument, as the address of the struct with this id, which may be invalid. The kernel
-    // handles faults of loads through it.
-    unsafe {
-        asm!(
-            ".8byte {call}",
-            call = const kfunc_call(4),
-            in("r1") at,
-            in("r2") page_struct,
-            lateout("r0") page,
-            lateout("r1") _,
-            lateout("r2") _,
-            lateout("r3") _,
-            lateout("r4") _,
-            lateout("r5") _,
-        );
-        page.read_volatile()
-    }
-}
-
-/// Entry `index` of the array of addresses; 0 if it cannot be read.
-#[inline(always)]
-pub fn address_in(array: u64, index: u32) -> u64 {
-    word(array.wrapping_add(u64::from(index) * size_of::<u64>() as u64))
-}
-
-/// Address of the entry that follows the list head or entry at this address; 0 if it cannot be read.
-#[inline(always)]
-pub fn next_entry(at: u64) -> u64 {
-    word(at)
-}
-
-/// Address of the entry before the one at this address; 0 if it cannot be read.
-#[inline(always)]
-pub fn previous_entry(at: u64) -> u64 {
-    word(at.wrapping_add(size_of::<u64>() as u64))
-}
-
 /// Address of the first entry that a folio can have in a list: that of page frame 0.
 #[inline(always)]
 pub fn first_entry() -> u64 {
     word(layout!(pageblock.vmemmap_at)).wrapping_add(layout!(folio.lru))
-}
-
-/// A number that is 0 or 1, and LLVM does not know it. It would compile what depends on it to branches, and
-/// the verifier would follow both sides of each.
-#[inline(always)]
-pub fn bit(number: u64) -> u64 {
-    opaque(number as usize & 1) as u64
-}
-
-/// 1 if the number is negative, else 0.
-#[inline(always)]
-pub fn is_negative(number: i64) -> u64 {
-    bit(number as u64 >> 63)
-}
-
-/// The one of two numbers that `second` (0 or 1) selects.
-#[inline(always)]
-pub fn select(second: u64, numbers: [u64; 2]) -> u64 {
-    let [zero, one] = numbers;
-    zero ^ (zero ^ one) & second.wrapping_neg()
-}
-
-/// All bits if the number is 0, else none.
-#[inline(always)]
-pub fn mask_if_zero(number: u64) -> u64 {
-    bit((number | number.wrapping_neg()) >> 63).wrapping_sub(1)
-}
-
-/// Position of the lowest bit that is set, of six. [`lowest`] makes the verifier of 6.12 process ten times as many instructions of what follows.
-#[inline(always)]
-fn lowest_of_six(bits: u64) -> u8 {
-    let below = (bits & bits.wrapping_neg()).wrapping_sub(1);
-    let ones =
-        (below & 1) + (below >> 1 & 1) + (below >> 2 & 1) + (below >> 3 & 1) + (below >> 4 & 1);
-    ones as u8
-}
-
-/// Position of the lowest bit that is set; 0 if none is.
-#[inline(always)]
-pub fn lowest(bits: u64) -> u64 {
-    let one = bits & bits.wrapping_neg();
-    // Bits whose position has a 1 in each place of its binary form.
-    let place = |mask: u64| 1 & !mask_if_zero(one & mask);
-    place(0xaaaa_aaaa_aaaa_aaaa)
-        | place(0xcccc_cccc_cccc_cccc) << 1
-        | place(0xf0f0_f0f0_f0f0_f0f0) << 2
-        | place(0xff00_ff00_ff00_ff00) << 3
-        | place(0xffff_0000_ffff_0000) << 4
-        | place(0xffff_ffff_0000_0000) << 5
 }
 
 /// `GUP_PIN_COUNTING_BIAS`: references of one pin of a folio of one page.

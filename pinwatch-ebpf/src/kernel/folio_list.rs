@@ -8,7 +8,9 @@ use core::mem::MaybeUninit;
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::programs::RawTracePointContext;
 
-use super::folio::{bit, first_entry, is_negative, next_entry, previous_entry, read_into, select};
+use super::branchless::{bit, is_negative, select};
+use super::folio::first_entry;
+use super::memory::{next_entry, previous_entry, read_into};
 
 /// Words of the stack that are read at once, within the 512 bytes that a program has for its own.
 const WORDS: usize = 16;
