@@ -125,6 +125,13 @@ pub fn moves_pages() -> bool {
     kernel() != Kernel::CmaOnly
 }
 
+/// Label of the type of a pageblock in ZONE_MOVABLE. Only x86-64 has the variable `vmemmap_base` that leads to it.
+pub const MOVABLE_PAGEBLOCK: &str = if cfg!(target_arch = "x86_64") {
+    "movable"
+} else {
+    "unknown"
+};
+
 /// Whether no hook shows the drains of this kernel.
 pub fn hides_drains() -> bool {
     let symbols = fs::read_to_string("/proc/kallsyms").expect("procfs");
