@@ -4,6 +4,7 @@ use std::fs;
 use std::ops::RangeInclusive;
 use std::process::{Child, Command, Stdio};
 
+use pinwatch::host::machine::page_size;
 use pinwatch::kernel::facts::DRAIN_FOR_FOLIO;
 use serde_json::Value;
 
@@ -105,6 +106,12 @@ pub enum Kernel {
     Pages,
     /// 6.12 and later.
     Folios,
+}
+
+/// A load whose pin lasts long enough to be looked at: 234 MiB that nobody has touched.
+pub fn spawn_large() -> Child {
+    let pages = (234 << 20) / page_size();
+    spawn(&["untouched", "--pages", &pages.to_string()])
 }
 
 /// Release of the running kernel, as `uname -r` prints it.

@@ -25,16 +25,18 @@ use crate::guest::{Guest, Placed, fitting, quote, vfio};
 /// Most guests at a time. Under emulation each keeps more than half of a processor busy, so that three use two cores
 /// to the full.
 const MOST_GUESTS: u64 = 3;
-const TIMEOUT: Duration = Duration::from_secs(1500);
+/// An emulated arm64 guest has taken 1,500 s beside other work.
+const TIMEOUT: Duration = Duration::from_secs(3000);
 /// Where the program with the live tests is in a guest.
 pub const LIVE_TESTS: &str = "/usr/bin/pinwatch-live-tests";
 /// Where [`SOAK`] finds the program of `cargo xtask soak`.
 pub const BENCH: &str = "/usr/bin/pinwatch-bench";
 
-/// For O_DIRECT reads from a block device, for pages of a file, and for pins through VFIO.
-const MODULES: [&str; 6] = [
+/// For O_DIRECT reads from a block device, for pages of a file, for disks that fail, and for pins through VFIO.
+const MODULES: [&str; 7] = [
     "loop",
     "fuse",
+    "ext4",
     "msdos",
     "nls_cp437",
     vfio::MODULES[0],
