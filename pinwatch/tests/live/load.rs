@@ -139,6 +139,11 @@ pub const MOVABLE_PAGEBLOCK: &str = if cfg!(target_arch = "x86_64") {
     "unknown"
 };
 
+/// Whether the kernel attaches fentry and fexit. On arm64 it does from 6.4 on.
+pub fn has_trampolines() -> bool {
+    cfg!(target_arch = "x86_64") || kernel() == Kernel::Folios
+}
+
 /// Whether no hook shows the drains of this kernel.
 pub fn hides_drains() -> bool {
     let symbols = fs::read_to_string("/proc/kallsyms").expect("procfs");
