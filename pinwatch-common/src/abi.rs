@@ -2,11 +2,11 @@
 
 /// Version of everything in this crate that crosses the kernel boundary. Raise it with any change
 /// of a `repr(C)` type or of a map's meaning.
-pub const ABI_VERSION: u32 = 11;
+pub const ABI_VERSION: u32 = 12;
 
 /// Symbol of the BPF object that carries [`ABI_VERSION`]. An object built for another version lacks
 /// it and is refused before loading.
-pub const ABI_SYMBOL: &str = "PINWATCH_ABI_11";
+pub const ABI_SYMBOL: &str = "PINWATCH_ABI_12";
 
 /// Kernel functions that disable and enable preemption, by the number that [`kfunc_call`] takes.
 /// The newest of them came with 6.14.

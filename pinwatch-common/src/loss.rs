@@ -33,10 +33,15 @@ pub enum Loss {
     WeakShared = 10,
     /// Weak pin whose return or release was not seen by kretprobe: its call found no room.
     WeakUnmatched = 11,
+    /// Failed migration whose return was not seen, or whose folios were not found on the stack. Their number counts, but not what
+    /// held them.
+    BlockersUnseen = 12,
+    /// Migration whose end was not seen, although its return was. Its pages count nowhere.
+    MigrationUnseen = 13,
 }
 
 /// Number of [`Loss`] kinds.
-pub const LOSSES: usize = 12;
+pub const LOSSES: usize = 14;
 
 /// Kprobe and kretprobe programs of preemptible kernels, in the order of their run counters.
 ///

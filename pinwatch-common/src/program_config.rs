@@ -67,7 +67,7 @@ pub struct ProgramConfig {
     pub pageblock_cma: u32,
     /// Value of `FOLL_FAST_ONLY`: calls of GUP-fast that never take the slow path, some of them in an NMI.
     pub foll_fast_only: u32,
-    /// 1 if the places of unpinnable pages are sampled, else 0.
+    /// One of `UNPINNABLE_*`.
     pub samples_unpinnable: u32,
     /// 1 if the return of `migrate_pages` shows the folios that it left, else 0.
     pub blockers_at_return: u32,
@@ -155,6 +155,13 @@ pub const UNSEEN_MIGRATIONS: u32 = 1;
 pub const UNSEEN_ISOLATIONS: u32 = 2;
 /// Passes are not measured, so that no pin is known to have failed before its first pass.
 pub const UNSEEN_PASSES: u32 = 4;
+
+/// The places of unpinnable pages are not sampled.
+pub const UNPINNABLE_UNSEEN: u32 = 0;
+/// By a hook that shows the list of folios.
+pub const UNPINNABLE_IN_LIST: u32 = 1;
+/// By the tracepoint at the start of a migration, which looks for the list on the stack.
+pub const UNPINNABLE_AT_START: u32 = 2;
 
 /// The registers cannot be found, or origins are not measured.
 pub const USER_REGS_UNKNOWN: u32 = 0;

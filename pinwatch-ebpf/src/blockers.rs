@@ -2,9 +2,11 @@
 
 use pinwatch_common::blocker::{BLOCKER_BITS, BLOCKERS};
 use pinwatch_common::fold::fold_blockers;
+use pinwatch_common::loss::Loss;
+use pinwatch_common::record::Pin;
 
 use crate::kernel::{self, folio};
-use crate::maps::{Shared, cells};
+use crate::maps::{Shared, cells, lose};
 use crate::slot::Held;
 use crate::{watch, weak};
 
@@ -13,7 +15,22 @@ use crate::{watch, weak};
 #[inline(always)]
 pub fn left_behind(slot: Held, list: impl FnOnce() -> u64) {
     if slot.pin.failed != 0 && slot.pin.blockers == 0 && slot.pin.left_folios() {
-        inspect(slot, list());
+        match list() {
+            0 => lose(Loss::BlockersUnseen),
+            list => inspect(slot, list),
+        }
+    }
+}
+
+/// Counts a failed pin as lost here if the return of its failed migration was not seen.
+#[inline(always)]
+pub fn count_unseen(pin: &Pin) {
+    if pin.failed != 0
+        && pin.blockers == 0
+        && pin.awaits_result != 0
+        && kernel::shows_blockers_at_return()
+    {
+        lose(Loss::BlockersUnseen);
     }
 }
 

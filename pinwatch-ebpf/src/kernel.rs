@@ -13,8 +13,8 @@ use aya_ebpf::helpers::{
 };
 use pinwatch_common::origin::Written;
 use pinwatch_common::program_config::{
-    PREEMPTION_CAN_BE_DISABLED, PREEMPTION_NONE, ProgramConfig, USER_REGS_BY_HELPER,
-    USER_REGS_BY_STACK,
+    PREEMPTION_CAN_BE_DISABLED, PREEMPTION_NONE, ProgramConfig, UNPINNABLE_AT_START,
+    UNPINNABLE_UNSEEN, USER_REGS_BY_HELPER, USER_REGS_BY_STACK,
 };
 use pinwatch_common::record::{Isolate, Origin, STACK_FRAMES};
 
@@ -34,6 +34,7 @@ macro_rules! config {
 }
 
 pub mod folio;
+pub mod folio_list;
 
 /// Secret of [`slot_set`](pinwatch_common::limits::slot_set).
 #[inline(always)]
@@ -210,7 +211,13 @@ pub fn may_take_slow_path(gup_flags: u32) -> bool {
 /// Whether the places of unpinnable pages are sampled.
 #[inline(always)]
 pub fn samples_unpinnable() -> bool {
-    config!(samples_unpinnable) != 0
+    config!(samples_unpinnable) != UNPINNABLE_UNSEEN
+}
+
+/// Whether the tracepoint at the start of a migration samples them, since no hook shows the list of folios.
+#[inline(always)]
+pub fn samples_unpinnable_at_start() -> bool {
+    config!(samples_unpinnable) == UNPINNABLE_AT_START
 }
 
 /// Whether the return of `migrate_pages` shows the folios that it left.

@@ -9,6 +9,7 @@ use pinwatch_common::limits::sample_gap;
 use pinwatch_common::loss::Loss;
 use pinwatch_common::record::{ENDED, ENTERED, Flight, ONE_PASS, Phase};
 
+use crate::blockers;
 use crate::event;
 use crate::gup_fast;
 use crate::kernel::{self, Thread, folio};
@@ -309,6 +310,7 @@ fn end_any<const HAS_TWIN: bool>(
     }
     if returned < 0 {
         gup_fast::slow_path_failed(kernel::tid());
+        blockers::count_unseen(&slot.pin);
     }
     let plain = if slot::progress(&slot) == 0 && is_complete(&slot, returned) && !has_followers {
         // Passes are off, or this kernel does not show them.

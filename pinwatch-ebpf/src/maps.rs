@@ -112,7 +112,7 @@ static mut LISTENING: Listening = Listening::NOBODY;
 
 #[used]
 #[unsafe(no_mangle)]
-static PINWATCH_ABI_11: u32 = ABI_VERSION;
+static PINWATCH_ABI_12: u32 = ABI_VERSION;
 
 /// Whether a follower is connected.
 #[inline(always)]

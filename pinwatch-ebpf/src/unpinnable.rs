@@ -21,7 +21,8 @@ pub fn received(now: u64, list: impl FnOnce() -> u64) {
 #[inline(never)]
 fn sample(list: u64) {
     let entry = folio::next_entry(list);
-    if entry != list
+    if entry != 0
+        && entry != list
         && let Some(cells) = cells()
     {
         let place = folio::place(folio::of_entry(entry));

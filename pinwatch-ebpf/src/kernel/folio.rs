@@ -19,11 +19,17 @@ macro_rules! layout {
     };
 }
 
-/// Reads kernel memory; zeroes if it cannot be read. Does not look at the helper's result: each branch would
-/// double the verifier's paths.
+/// Reads kernel memory; zeroes if it cannot be read.
 #[inline(always)]
 fn read<T: Copy>(at: u64) -> T {
     let mut value = MaybeUninit::<T>::uninit();
+    *read_into(&mut value, at)
+}
+
+/// Reads kernel memory, without a copy of the value. Does not look at the helper's result: each branch would
+/// double the verifier's paths.
+#[inline(always)]
+pub fn read_into<T: Copy>(value: &mut MaybeUninit<T>, at: u64) -> &T {
     // SAFETY: the helper checks the address, handles faults, and fills all bytes, with zeroes if it fails.
     // The callers read integers.
     unsafe {
@@ -32,7 +38,7 @@ fn read<T: Copy>(at: u64) -> T {
             size_of::<T>() as u32,
             at as *const c_void,
         );
-        value.assume_init()
+        value.assume_init_ref()
     }
 }
 
@@ -48,10 +54,22 @@ pub fn next_entry(at: u64) -> u64 {
     read(at)
 }
 
+/// Address of the entry before the one at this address; 0 if it cannot be read.
+#[inline(always)]
+pub fn previous_entry(at: u64) -> u64 {
+    read(at.wrapping_add(size_of::<u64>() as u64))
+}
+
+/// Address of the first entry that a folio can have in a list: that of page frame 0.
+#[inline(always)]
+pub fn first_entry() -> u64 {
+    read::<u64>(layout!(pageblock.vmemmap_at)).wrapping_add(layout!(folio.lru))
+}
+
 /// A number that is 0 or 1, and LLVM does not know it. It would compile what depends on it to branches, and
 /// the verifier would follow both sides of each.
 #[inline(always)]
-fn bit(number: u64) -> u64 {
+pub fn bit(number: u64) -> u64 {
     opaque(number as usize & 1) as u64
 }
 

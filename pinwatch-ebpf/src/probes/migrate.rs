@@ -9,18 +9,24 @@
 //!
 //! A pinning thread may also compact memory, so only migrations with this path's reason count.
 
+use aya_ebpf::programs::FExitContext;
 use pinwatch_common::fold::fold_migrate;
+use pinwatch_common::loss::Loss;
 use pinwatch_common::record::Phase;
 
 use super::programs::programs;
+use crate::arch;
 use crate::blockers::left_behind;
-use crate::kernel;
-use crate::maps::{Shared, cells};
+use crate::kernel::{self, folio_list};
+use crate::maps::{Shared, cells, lose};
+use crate::preemption;
 use crate::slot::{self, Held, enter_phase};
 use crate::unpinnable;
 
 programs! {
-    raw_tracepoint("mm_migrate_pages_start") migrate_start_tp(ctx) { start(ctx.arg(1)) }
+    raw_tracepoint("mm_migrate_pages_start") migrate_start_tp(ctx) {
+        start(ctx.arg(1), || folio_list::find(folio_list::stack_at(&ctx)));
+    }
     raw_tracepoint("mm_migrate_pages_start") migrate_start_tp_second(ctx) {
         start_second(ctx.arg(1));
     }
@@ -29,7 +35,7 @@ programs! {
             start_with_list(reason, || ctx.arg(0).unwrap_or_default());
         }
     }
-    /// Where no other hook shows the list.
+    /// Where no other hook shows the list, and it cannot be found on the stack.
     kprobe migrate_list_kprobe(ctx) {
         if ctx.arg(5).is_some_and(|reason| migrating(reason).is_some()) {
             unpinnable::received(kernel::now(), || ctx.arg(0).unwrap_or_default());
@@ -54,22 +60,26 @@ programs! {
         end_second(ctx.arg(7), ctx.arg(0), ctx.arg(1));
     }
     /// Six arguments: up to 5.14.
-    fexit migrate_ret_fexit6(ctx) { result_with_list(ctx.arg(6), || kernel::raw_arg(&ctx, 0)) }
-    fexit migrate_ret_fexit6_second(ctx) {
-        result_with_list(ctx.arg(6), || kernel::raw_arg(&ctx, 0));
-    }
+    fexit migrate_ret_fexit6(ctx) { returned(&ctx, ctx.arg(6)) }
+    fexit migrate_ret_fexit6_second(ctx) { returned(&ctx, ctx.arg(6)) }
     /// Seven arguments: from 5.15 on.
-    fexit migrate_ret_fexit7(ctx) { result_with_list(ctx.arg(7), || kernel::raw_arg(&ctx, 0)) }
-    fexit migrate_ret_fexit7_second(ctx) {
-        result_with_list(ctx.arg(7), || kernel::raw_arg(&ctx, 0));
+    fexit migrate_ret_fexit7(ctx) { returned(&ctx, ctx.arg(7)) }
+    fexit migrate_ret_fexit7_second(ctx) { returned(&ctx, ctx.arg(7)) }
+    kretprobe migrate_ret_kretprobe(ctx) {
+        if let Some(slot) = slot::find(kernel::tid()) {
+            result::<false>(slot, ctx.ret(), || folio_list::find(arch::return_frame(&ctx)));
+        }
     }
-    kretprobe migrate_ret_kretprobe(ctx) { result(ctx.ret()) }
 }
 
+/// `list` finds the list of folios.
 #[inline(always)]
-fn start(reason: u32) {
+fn start(reason: u32, list: impl FnOnce() -> u64) {
     if let Some(mut slot) = migrating(reason) {
         enter_phase(&mut slot, Phase::Migrate);
+        if kernel::samples_unpinnable_at_start() {
+            unpinnable::received(slot.mark_ns, list);
+        }
     }
 }
 
@@ -140,29 +150,40 @@ fn end_in(mut slot: Held, migrated: u64, migrate_failed: u64) {
     }
 }
 
-/// Stores the return value of `migrate_pages`.
+/// Stores the return value of `migrate_pages`, and inspects the folios that it left in its list.
 ///
 /// The tracepoint precedes the return, so the first return after it belongs to the same call. A
 /// compaction nested in the migration returns before the tracepoint. After the first of two programs
 /// nothing is left to do for the second.
+///
+/// An inspection takes long and wakes user space up, which would preempt it. Two such tasks on one CPU would be inside both programs.
 #[inline(always)]
-fn result(ret: i32) {
-    if let Some(mut slot) = slot::find(kernel::tid())
-        && slot.pin.awaits_result != 0
-    {
+fn result<const HAS_TWIN: bool>(mut slot: Held, ret: i32, list: impl FnOnce() -> u64) {
+    if slot.pin.awaits_result != 0 {
         slot.pin.migration_returned(ret);
+        if kernel::shows_blockers_at_return() {
+            preemption::disabled::<HAS_TWIN, _>(|| left_behind(slot, list));
+        }
     }
 }
 
-/// Stores the return value of `migrate_pages`, and inspects the folios that it left in its list.
+/// Return of `migrate_pages`, by fexit.
 #[inline(always)]
-fn result_with_list(ret: i32, list: impl FnOnce() -> u64) {
-    if let Some(mut slot) = slot::find(kernel::tid())
-        && slot.pin.awaits_result != 0
-    {
-        slot.pin.migration_returned(ret);
-        if kernel::shows_blockers_at_return() {
-            left_behind(slot, list);
+fn returned(ctx: &FExitContext, ret: i32) {
+    if let Some(slot) = slot::find(kernel::tid()) {
+        if kernel::preempts() {
+            end_unseen(slot, ctx.arg(5), ret);
         }
+        result::<true>(slot, ret, || kernel::raw_arg(ctx, 0));
+    }
+}
+
+/// Counts a migration as lost if the kernel skipped both programs at its end. How many pages it left is not known.
+#[inline(always)]
+fn end_unseen(mut slot: Held, reason: u32, ret: i32) {
+    if slot.pin.phase == Phase::Migrate as u8 && kernel::is_longterm_migration(reason) {
+        lose(Loss::MigrationUnseen);
+        enter_phase(&mut slot, Phase::Gup);
+        slot.pin.migration_ended(u64::from(ret != 0));
     }
 }

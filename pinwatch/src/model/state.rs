@@ -277,6 +277,18 @@ pub fn losses(state: &State) -> Vec<(String, u64)> {
         losses.push(("fast_full".to_owned(), state.lost(Loss::FastFull)));
         losses.push(("fast_unmatched".to_owned(), unmatched));
     }
+    if state.takes(Measurement::Migrations) {
+        losses.push((
+            "migration_unseen".to_owned(),
+            state.lost(Loss::MigrationUnseen),
+        ));
+    }
+    if state.takes(Measurement::Blockers) {
+        losses.push((
+            "blockers_unseen".to_owned(),
+            state.lost(Loss::BlockersUnseen),
+        ));
+    }
     if state.takes(Measurement::WeakPins) {
         losses.push(("weak_full".to_owned(), state.lost(Loss::WeakFull)));
         losses.push(("weak_shared".to_owned(), state.lost(Loss::WeakShared)));

@@ -10,6 +10,7 @@ use super::silence::silence;
 use super::table::{Hook, HookRow, KprobePrograms, TracingPrograms};
 use crate::kernel::btf::Prototype;
 use crate::kernel::facts::Facts;
+use crate::kernel::folios::pageblock_layout;
 use crate::kernel::preemption::Preemption;
 
 /// Reason why a kernel does not accept a hook.
@@ -70,6 +71,11 @@ pub fn try_row(row: &HookRow, facts: &Facts, prefer: Prefer) -> Choice {
 /// Whether programs may read kernel memory by address: `confidentiality` lockdown forbids it.
 pub fn reads_memory(facts: &Facts) -> bool {
     facts.lockdown.as_deref() != Some(CONFIDENTIALITY)
+}
+
+/// Whether programs can find a list of folios on the stack: they must know which addresses are those of `struct page`s.
+pub fn finds_lists(facts: &Facts) -> bool {
+    reads_memory(facts) && pageblock_layout(facts).is_ok()
 }
 
 const CONFIDENTIALITY: &str = "confidentiality";

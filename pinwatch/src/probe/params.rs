@@ -4,17 +4,17 @@
 use pinwatch_common::place::PLACES;
 use pinwatch_common::program_config::{
     FolioLayout, PREEMPTION_ALWAYS, PREEMPTION_CAN_BE_DISABLED, PREEMPTION_NONE, PageblockLayout,
-    ProgramConfig, UNSEEN_ISOLATIONS, UNSEEN_MIGRATIONS, UNSEEN_PASSES, USER_REGS_BY_HELPER,
-    USER_REGS_BY_STACK, USER_REGS_UNKNOWN,
+    ProgramConfig, UNPINNABLE_AT_START, UNPINNABLE_IN_LIST, UNPINNABLE_UNSEEN, UNSEEN_ISOLATIONS,
+    UNSEEN_MIGRATIONS, UNSEEN_PASSES, USER_REGS_BY_HELPER, USER_REGS_BY_STACK, USER_REGS_UNKNOWN,
 };
 use serde::Serialize;
 
 use super::arch::stack_regs_offset;
 use super::decision::{Decision, Verdict};
-use super::hook_choice::{can_disable_preemption, preempts, reads_memory};
+use super::hook_choice::{can_disable_preemption, finds_lists, preempts, reads_memory};
 use super::table::{
-    BPF_LOOP, GLL, GUP, ISOLATIONS, Measurement, NR_ENTRIES, TASK_STACK, is_hook_of, isolates,
-    shows_found, shows_left, shows_scans,
+    BPF_LOOP, GLL, GUP, ISOLATIONS, Measurement, NR_ENTRIES, TASK_STACK, is_at_start, is_hook_of,
+    isolates, shows_found, shows_left, shows_scans,
 };
 use crate::kernel::btf::Returns;
 use crate::kernel::defects::{collect_returns_nothing, looks_at_cma_only};
@@ -55,6 +55,8 @@ pub struct Globals {
     /// Value of `FOLL_FAST_ONLY`; `None` if it is unknown, or GUP-fast is not measured.
     pub foll_fast_only: Option<u32>,
     pub samples_unpinnable: bool,
+    /// Whether the tracepoint at the start of a migration samples them.
+    pub unpinnable_at_start: bool,
     /// Whether the return of `migrate_pages` shows the folios that it left.
     pub blockers_at_return: bool,
     /// What weak pins are tracked by; `None` if they are not.
@@ -93,6 +95,10 @@ pub enum UserRegs {
 impl Globals {
     pub fn new(facts: &Facts, decisions: &[Decision]) -> Self {
         let constant = |name: &str| facts.constants.get(name).map(|value| *value as u32);
+        let hooks = |measurement| {
+            let of = move |decision: &&Decision| decision.measurement == measurement;
+            decisions.iter().filter(of).flat_map(Decision::attachments)
+        };
         Self {
             foll_longterm: foll_longterm(facts).unwrap_or_default(),
             preempts: preempts(facts),
@@ -116,17 +122,20 @@ impl Globals {
                 .filter(|_| takes(decisions, Measurement::Zones)),
             folio: folio(facts, decisions),
             pageblock: pageblock_layout(facts).ok().filter(|_| {
-                takes(decisions, Measurement::Blockers) || takes(decisions, Measurement::Zones)
+                let of_pages = [
+                    Measurement::Blockers,
+                    Measurement::Zones,
+                    Measurement::UnpinnableZones,
+                ];
+                of_pages.iter().any(|one| takes(decisions, *one))
             }),
             fast_path: takes(decisions, Measurement::FastPath),
             foll_fast_only: foll_fast_only(facts)
                 .filter(|_| takes(decisions, Measurement::FastPath)),
             samples_unpinnable: takes(decisions, Measurement::UnpinnableZones),
-            blockers_at_return: decisions
-                .iter()
-                .filter(|decision| decision.measurement == Measurement::Blockers)
-                .flat_map(Decision::attachments)
-                .any(shows_left),
+            unpinnable_at_start: hooks(Measurement::UnpinnableZones).any(is_at_start),
+            blockers_at_return: hooks(Measurement::Blockers)
+                .any(|hook| shows_left(hook, finds_lists(facts))),
             weak: takes(decisions, Measurement::WeakPins)
                 .then(|| weak(facts))
                 .flatten(),
@@ -202,7 +211,11 @@ impl Globals {
                 .and_then(|weak| weak.pageblock_cma)
                 .unwrap_or(u32::MAX),
             foll_fast_only: self.foll_fast_only.unwrap_or_default(),
-            samples_unpinnable: self.samples_unpinnable.into(),
+            samples_unpinnable: match (self.samples_unpinnable, self.unpinnable_at_start) {
+                (false, _) => UNPINNABLE_UNSEEN,
+                (true, false) => UNPINNABLE_IN_LIST,
+                (true, true) => UNPINNABLE_AT_START,
+            },
             blockers_at_return: self.blockers_at_return.into(),
             compound_offset: self.weak.map_or(0, |weak| weak.compound_offset),
         }

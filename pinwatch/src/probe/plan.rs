@@ -6,14 +6,14 @@ use serde::Serialize;
 
 use super::decision::{Attachment, Decision, Kind, Verdict};
 use super::dependants::{lose_dependants, lose_memfd, lose_with_passes, needed_by};
-use super::hook_choice::{reads_memory, summarise, try_hook, try_row};
+use super::hook_choice::{finds_lists, reads_memory, summarise, try_hook, try_row};
 use super::notes::noted;
 use super::obstacles::obstacles;
 pub use super::params::{Globals, UserRegs};
 use super::params::{foll_fast_only, foll_longterm, nr_entries_offset, user_regs, weak_pins_lack};
 pub use super::selection::{Prefer, Selection};
 use super::table::{
-    Hook, HookRow, Measurement, NR_ENTRIES, ROWS, shows_left, shows_list, shows_scans,
+    Hook, HookRow, Measurement, NR_ENTRIES, ROWS, is_at_start, shows_left, shows_list, shows_scans,
 };
 use crate::kernel::btf::Prototype;
 use crate::kernel::defects::{collect_returns_nothing, era, looks_at_cma_only, repeats_scans};
@@ -205,13 +205,17 @@ fn decide(measurement: Measurement, facts: &Facts, selection: &Selection) -> Ver
             let shows = |hook: &Attachment| {
                 shows_list(hook) && !(hook.kind == Kind::Fexit && collect_returns_nothing(facts))
             };
-            let others = [M::Phases, M::MigrateTime];
-            if let Some(hooks) = hooks_of_others(others, shows, facts, selection) {
+            let finds = |hook: &Attachment| is_at_start(hook) && finds_lists(facts);
+            let by_argument = hooks_of_others([M::Phases, M::MigrateTime], shows, facts, selection);
+            let hooks =
+                by_argument.or_else(|| hooks_of_others([M::MigrateTime], finds, facts, selection));
+            if let Some(hooks) = hooks {
                 return hooks;
             }
         }
         M::Blockers => {
-            if let Some(hooks) = hooks_of_others([M::MigrateResult], shows_left, facts, selection) {
+            let shows = |hook: &Attachment| shows_left(hook, finds_lists(facts));
+            if let Some(hooks) = hooks_of_others([M::MigrateResult], shows, facts, selection) {
                 return hooks;
             }
         }

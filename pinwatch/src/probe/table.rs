@@ -292,10 +292,18 @@ pub fn shows_list(attachment: &Attachment) -> bool {
     }
 }
 
-/// Whether an attachment shows the folios that a migration left.
+/// Whether an attachment shows the folios that a migration left. A kretprobe has no arguments: with `finds_lists` it looks for the
+/// list on the stack.
 #[must_use]
-pub fn shows_left(attachment: &Attachment) -> bool {
-    attachment.target == MIGRATE && attachment.kind == Kind::Fexit
+pub fn shows_left(attachment: &Attachment, finds_lists: bool) -> bool {
+    let by_kretprobe = attachment.kind == Kind::Kretprobe && finds_lists;
+    attachment.target == MIGRATE && (attachment.kind == Kind::Fexit || by_kretprobe)
+}
+
+/// Whether an attachment is at the tracepoint at the start of a migration.
+#[must_use]
+pub fn is_at_start(attachment: &Attachment) -> bool {
+    attachment.target == MIGRATE_START
 }
 
 /// Whether an attachment shows each page that the kernel tries to isolate.
@@ -492,7 +500,7 @@ macro_rules! returns {
 }
 
 macro_rules! tracepoint {
-    ($name:literal, $program:literal) => {
+    ($name:expr, $program:literal) => {
         Hook::Tracepoint {
             name: $name,
             programs: shared_first!($program),
@@ -517,6 +525,7 @@ const fn kretprobe(function: &'static str, kretprobe: KprobePrograms) -> Hook {
 }
 
 const MIGRATE: &str = "migrate_pages";
+const MIGRATE_START: &str = "mm_migrate_pages_start";
 const COLLECT: &str = "collect_longterm_unpinnable_folios";
 const COLLECT_PAGES: &str = "collect_longterm_unpinnable_pages";
 pub const GUP: &str = "__get_user_pages";
@@ -600,7 +609,7 @@ pub const ROWS: &[HookRow] = &[
     row(Measurement::Migrations, tracepoint!("mm_migrate_pages", "migrate_end_tp8"), counts_and_reason::<8>),
     row(Measurement::Migrations, tracepoint!("mm_migrate_pages", "migrate_end_tp7"), counts_and_reason::<7>),
     row(Measurement::Migrations, tracepoint!("mm_migrate_pages", "migrate_end_tp4"), counts_and_reason::<4>),
-    row(Measurement::MigrateTime, tracepoint!("mm_migrate_pages_start", "migrate_start_tp"), any),
+    row(Measurement::MigrateTime, tracepoint!(MIGRATE_START, "migrate_start_tp"), any),
     row(Measurement::MigrateTime, kprobe(MIGRATE, one_kprobe!("migrate_start_kprobe")), reason_sixth),
     row(Measurement::MigrateResult, returns!(MIGRATE, "migrate_ret_fexit6", "migrate_ret_kretprobe"), args::<6>),
     row(Measurement::MigrateResult, returns!(MIGRATE, "migrate_ret_fexit7", "migrate_ret_kretprobe"), args::<7>),
@@ -633,9 +642,9 @@ pub const ROWS: &[HookRow] = &[
 
     row(Measurement::MemfdEntry, entry!(MEMFD, own_first!("memfd_enter_fentry"), one_kprobe!("memfd_enter_kprobe")), memfd_args),
     row(Measurement::MemfdReturn, returns!(MEMFD, own_first_and_third!("memfd_exit_fexit"), one_kprobe!("memfd_exit_kretprobe")), memfd_args),
-    // Where neither the hook of phases nor that of the time in migration shows the list of folios.
+    // Where neither a hook of phases nor one of the time in migration shows the list of folios, and it cannot be found on the stack.
     row(Measurement::UnpinnableZones, kprobe(MIGRATE, one_kprobe!("migrate_list_kprobe")), reason_sixth),
-    // Where the return of migrate_pages does not show the list.
+    // Where the return of migrate_pages does not show the list, and it cannot be found on the stack.
     row(Measurement::Blockers, entry!("putback_movable_pages", "putback_fentry", "putback_kprobe"), args::<1>),
     HookRow {
         also: &[returns!(FAST, own_first!("fast_exit_fexit"), one_kprobe!("fast_exit_kretprobe")), FAST_SLOW],

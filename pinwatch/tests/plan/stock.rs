@@ -68,8 +68,8 @@ const PLANS: &str = "
     6.1     memfd_return    -                                   -                       -
     6.1     origin          *                                   *                       *
     6.1     zones           *                                   *                       *
-    6.1     unpinnable_zones migrate_pages                      migrate_list_kprobe     migrate_list_kprobe
-    6.1     blockers        putback_movable_pages               putback_fentry          putback_kprobe
+    6.1     unpinnable_zones mm_migrate_pages_start             migrate_start_tp        migrate_start_tp
+    6.1     blockers        migrate_pages                       migrate_ret_kretprobe   migrate_ret_kretprobe
     6.1     fast_path       internal_get_user_pages_fast        fast_enter_fentry       fast_enter_kprobe
     6.1     fast_path       internal_get_user_pages_fast        fast_exit_fexit         fast_exit_kretprobe
     6.1     fast_path       __gup_longterm_locked               fast_slow_fentry        fast_slow_kprobe
@@ -104,8 +104,7 @@ const PLANS: &str = "
     6.12    origin          *                                   *                       *
     6.12    zones           *                                   *                       *
     6.12    unpinnable_zones migrate_longterm_unpinnable_folios found_fentry            found_kprobe
-    6.12    blockers        migrate_pages                       migrate_ret_fexit7      -
-    6.12    blockers        putback_movable_pages               -                       putback_kprobe
+    6.12    blockers        migrate_pages                       migrate_ret_fexit7      migrate_ret_kretprobe
     6.12    fast_path       gup_fast_fallback                   fast_enter_fentry       fast_enter_kprobe
     6.12    fast_path       gup_fast_fallback                   fast_exit_fexit         fast_exit_kretprobe
     6.12    fast_path       __gup_longterm_locked               fast_slow_fentry        fast_slow_kprobe
@@ -139,8 +138,7 @@ const PLANS: &str = "
     6.18    origin          *                                   *                       *
     6.18    zones           *                                   *                       *
     6.18    unpinnable_zones migrate_longterm_unpinnable_folios found_fentry            found_kprobe
-    6.18    blockers        migrate_pages                       migrate_ret_fexit7      -
-    6.18    blockers        putback_movable_pages               -                       putback_kprobe
+    6.18    blockers        migrate_pages                       migrate_ret_fexit7      migrate_ret_kretprobe
     6.18    fast_path       gup_fast_fallback                   fast_enter_fentry_first fast_enter_kprobe
     6.18    fast_path       gup_fast_fallback                   fast_exit_fexit_first   fast_exit_kretprobe
     6.18    fast_path       __gup_longterm_locked               fast_slow_fentry        fast_slow_kprobe
@@ -174,8 +172,7 @@ const PLANS: &str = "
     7.2     origin          *                                   *                       *
     7.2     zones           *                                   *                       *
     7.2     unpinnable_zones migrate_longterm_unpinnable_folios found_fentry            found_kprobe
-    7.2     blockers        migrate_pages                       migrate_ret_fexit7      -
-    7.2     blockers        putback_movable_pages               -                       putback_kprobe
+    7.2     blockers        migrate_pages                       migrate_ret_fexit7      migrate_ret_kretprobe
     7.2     fast_path       gup_fast_fallback                   fast_enter_fentry_first fast_enter_kprobe
     7.2     fast_path       gup_fast_fallback                   fast_exit_fexit_first   fast_exit_kretprobe
     7.2     fast_path       __gup_longterm_locked               fast_slow_fentry        fast_slow_kprobe
@@ -208,8 +205,7 @@ const PLANS: &str = "
     7.3     origin          *                                   *                       *
     7.3     zones           *                                   *                       *
     7.3     unpinnable_zones migrate_longterm_unpinnable_folios found_fentry            found_kprobe
-    7.3     blockers        migrate_pages                       migrate_ret_fexit7      -
-    7.3     blockers        putback_movable_pages               -                       putback_kprobe
+    7.3     blockers        migrate_pages                       migrate_ret_fexit7      migrate_ret_kretprobe
     7.3     fast_path       gup_fast_fallback                   fast_enter_fentry_first fast_enter_kprobe
     7.3     fast_path       gup_fast_fallback                   fast_exit_fexit_first   fast_exit_kretprobe
     7.3     fast_path       __gup_longterm_locked               fast_slow_fentry        fast_slow_kprobe
@@ -360,6 +356,7 @@ fn globals(plan: &Plan) -> [String; 8] {
         fast_path,
         foll_fast_only,
         samples_unpinnable,
+        unpinnable_at_start,
         blockers_at_return,
         preempts,
         can_disable_preemption,
@@ -377,7 +374,9 @@ fn globals(plan: &Plan) -> [String; 8] {
     assert_eq!(sees_blockers, migrates);
     assert_eq!(weak.is_some(), migrates);
     assert_eq!(samples_unpinnable, migrates);
-    assert!(migrates || !blockers_at_return);
+    assert_eq!(blockers_at_return, migrates);
+    // Elsewhere a hook shows the list of folios.
+    assert_eq!(unpinnable_at_start, plan.era == "pages");
     let fast_only = foll_fast_only.expect("every stock kernel shows its value or its age");
     assert_eq!(
         fast_only,
@@ -452,8 +451,6 @@ fn nothing_but_the_drains_of_7_3_is_lost_on_a_stock_kernel() {
                     Verdict::Attach { attachments, note } => {
                         let by_probe = attachments.iter().any(|hook| hook.kind.is_probe());
                         let preempts = facts.preemption == Preemption::Lazy;
-                        let seven_args =
-                            name.starts_with("6.1-") && measurement == Measurement::MigrateResult;
                         let refusals = measurement == Measurement::Refusals;
                         let expected = if preempts && by_probe {
                             assert!(
@@ -463,16 +460,23 @@ fn nothing_but_the_drains_of_7_3_is_lost_on_a_stock_kernel() {
                             Some(LOWER_BOUND)
                         } else if name.starts_with("5.10-") && refusals {
                             Some(NO_IO_URING)
-                        } else if seven_args && prefer != Prefer::Kprobe {
-                            Some("takes no fexit (7 arguments)")
-                        } else if name.starts_with("6.1-") && measurement == Measurement::Blockers {
-                            Some(NO_SUM)
                         } else {
                             None
                         };
-                        assert_eq!(
-                            note.as_deref(),
+                        let of_6_1 = |of: &[Measurement]| {
+                            name.starts_with("6.1-") && of.contains(&measurement)
+                        };
+                        let no_fexit = of_6_1(&[Measurement::MigrateResult, Measurement::Blockers])
+                            && prefer != Prefer::Kprobe;
+                        let notes = [
                             expected,
+                            no_fexit.then_some("takes no fexit (7 arguments)"),
+                            of_6_1(&[Measurement::Blockers]).then_some(NO_SUM),
+                        ];
+                        let notes: Vec<_> = notes.into_iter().flatten().collect();
+                        assert_eq!(
+                            note.as_deref().unwrap_or_default(),
+                            notes.join("; "),
                             "{name}, {prefer:?}, {measurement:?}"
                         );
                     }

@@ -25,7 +25,6 @@ fn without_perf_events_trampolines_take_what_they_can() {
         ("phases", true),
         ("isolate_hugetlb", false),
         ("isolate_movable", false),
-        ("unpinnable_zones", true),
     ];
     for (sheet, expected) in [
         ("5.10-cloud", &old[..]),
@@ -93,7 +92,6 @@ fn without_kprobes_measurements_that_need_them_are_lost() {
         Phases,
         IsolateHugetlb,
         IsolateMovable,
-        UnpinnableZones,
     ];
     for (sheet, expected) in [
         ("5.10-cloud", OLD),
@@ -286,7 +284,7 @@ fn tracing_programs_have_twins_if_they_can_be_preempted() {
                     Measurement::Passes,
                     Measurement::MigrateResult,
                     Measurement::Phases,
-                    Measurement::UnpinnableZones,
+                    Measurement::Blockers,
                 ],
                 _ => &[],
             };
@@ -392,4 +390,27 @@ fn with_kprobes_off_a_pin_function_with_seven_arguments_is_unusable() {
         panic!("{:?}", plan.unusable);
     };
     assert!(why.contains("kprobes are disabled: write 1 to"), "{why}");
+}
+
+/// Programs look for a list of folios on the stack only if they know which addresses are those of `struct page`s.
+#[test]
+fn without_the_address_of_the_memory_map_an_argument_shows_the_list() {
+    use Measurement::{Blockers, UnpinnableZones};
+    for (sheet, prefer, blockers) in [
+        ("6.1-cloud", Prefer::Auto, "putback_fentry"),
+        ("6.1-cloud", Prefer::Kprobe, "putback_kprobe"),
+        ("6.12-cloud", Prefer::Kprobe, "putback_kprobe"),
+    ] {
+        let facts = kernel(sheet, |facts| facts.variables.clear());
+        let plan = Plan::new(&facts, prefer);
+        assert!(plan.unusable.is_empty() && !plan.is_degraded());
+        let putback = (blockers, "putback_movable_pages");
+        assert_eq!(attached(&plan, Blockers).0, [putback], "{sheet}");
+        let list = match sheet {
+            "6.1-cloud" => ("migrate_list_kprobe", "migrate_pages"),
+            _ => ("found_kprobe", "migrate_longterm_unpinnable_folios"),
+        };
+        assert_eq!(attached(&plan, UnpinnableZones).0, [list], "{sheet}");
+        assert!(!plan.globals.blockers_at_return && !plan.globals.unpinnable_at_start);
+    }
 }

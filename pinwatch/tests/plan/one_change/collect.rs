@@ -88,7 +88,7 @@ fn the_return_of_collect_ends_the_phase_if_no_later_function_can_be_hooked() {
                 [phases, zones]
             );
             let list = match prefer {
-                Prefer::Kprobe => ("migrate_list_kprobe", "migrate_pages"),
+                Prefer::Kprobe => ("migrate_start_tp", "mm_migrate_pages_start"),
                 _ => (program, COLLECT),
             };
             assert_eq!(attached(&plan, zones).0, [list]);
