@@ -132,12 +132,21 @@ pub fn moves_pages() -> bool {
     kernel() != Kernel::CmaOnly
 }
 
-/// Label of the type of a pageblock in ZONE_MOVABLE. Only x86-64 has the variable `vmemmap_base` that leads to it.
-pub const MOVABLE_PAGEBLOCK: &str = if cfg!(target_arch = "x86_64") {
-    "movable"
-} else {
-    "unknown"
-};
+/// Label of the type of a pageblock in ZONE_MOVABLE. The variable that leads to it exists on x86-64 only, and there only
+/// if the layout of the kernel's memory is random.
+pub fn movable_pageblock() -> &'static str {
+    match has_symbol("vmemmap_base") {
+        true => "movable",
+        false => "unknown",
+    }
+}
+
+fn has_symbol(name: &str) -> bool {
+    let symbols = fs::read_to_string("/proc/kallsyms").expect("procfs");
+    symbols
+        .lines()
+        .any(|line| line.split(' ').nth(2) == Some(name))
+}
 
 /// Whether the kernel attaches fentry and fexit. On arm64 it does from 6.4 on.
 pub fn has_trampolines() -> bool {
@@ -146,10 +155,7 @@ pub fn has_trampolines() -> bool {
 
 /// Whether no hook shows the drains of this kernel.
 pub fn hides_drains() -> bool {
-    let symbols = fs::read_to_string("/proc/kallsyms").expect("procfs");
-    symbols
-        .lines()
-        .any(|line| line.split(' ').nth(2) == Some(DRAIN_FOR_FOLIO))
+    has_symbol(DRAIN_FOR_FOLIO)
 }
 
 /// Whether pins of memfd_pin_folios are lost: it exists, and no hook shows its passes.
