@@ -3,7 +3,7 @@
 //! Watches this host if possible, else a stock kernel in a virtual machine. The metrics are served on this
 //! host's loopback in both cases.
 
-mod http;
+pub mod http;
 
 use std::fs;
 use std::io::{self, Read};
@@ -47,7 +47,7 @@ pub struct RunArgs {
 
 /// pinwatch's own port.
 const PORT: u16 = 10746;
-const LOAD: &str = include_str!("run/load.sh");
+pub const LOAD: &str = include_str!("run/load.sh");
 /// A guest under emulation boots and attaches in a tenth of this time.
 const PATIENCE: Duration = Duration::from_secs(120);
 

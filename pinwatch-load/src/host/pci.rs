@@ -72,6 +72,13 @@ impl Address {
         })
     }
 
+    /// Whether the device can have an IOMMU group as soon as a driver takes it. With a device tree, before Linux 6.15
+    /// (bcb81ac6ae3c), no device has a group earlier.
+    fn gets_its_group_later(&self, host: &Host) -> bool {
+        let iommus = fs::read_dir(host.path("sys/class/iommu"));
+        self.driver(host).is_none() && iommus.is_ok_and(|mut iommus| iommus.next().is_some())
+    }
+
     /// Whether a process has the IOMMU group open. Only one can.
     fn is_in_use(&self, host: &Host) -> bool {
         let Ok(group) = self.iommu_group(host) else {
@@ -107,6 +114,9 @@ pub fn ensure_can_be_taken(host: &Host, address: &Address) -> anyhow::Result<()>
         )));
     }
     vfio_pci(host)?;
+    if address.gets_its_group_later(host) {
+        return Ok(());
+    }
     address.iommu_group(host).map(drop)
 }
 
@@ -271,6 +281,21 @@ pub mod tests {
         fn state(&self) -> State {
             state(&self.0.host, ADDRESS, Some("virtio-pci"), None).unwrap()
         }
+    }
+
+    #[test]
+    fn a_device_without_a_driver_may_get_its_iommu_group_from_vfio_pci() {
+        let device = FakeDevice::new();
+        let address = Address::parse(ADDRESS).unwrap();
+        let can_be_taken = || ensure_can_be_taken(&device.0.host, &address).is_ok();
+        assert!(can_be_taken());
+        fs::remove_file(device.0.host.path(FakeDevice::file("iommu_group"))).unwrap();
+        device.bind(None);
+        assert!(!can_be_taken(), "the machine has no IOMMU");
+        device.0.set("sys/class/iommu/smmu3", "");
+        assert!(can_be_taken());
+        device.bind(Some("nvme"));
+        assert!(!can_be_taken(), "its driver would have it by now");
     }
 
     #[test]

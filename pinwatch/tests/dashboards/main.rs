@@ -2,6 +2,7 @@
 //! generated from tables in xtask/src/generate.
 
 mod files;
+mod prometheus;
 mod promtool;
 mod queries;
 #[path = "../screens/served.rs"]

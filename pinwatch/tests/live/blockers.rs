@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::counts::{NOTHING_LOST, assert_counts};
 use super::daemon::{Daemon, KINDS};
-use super::load::{load, moves_pages};
+use super::load::{load, movable_pageblock, moves_pages};
 use super::watchers::Tail;
 
 const FILE: &str = "/tmp/blockers.pw";
@@ -78,9 +78,9 @@ fn what_a_failed_migration_left_is_what_the_load_holds() {
                 failed as f64,
                 "{labels}"
             );
-            let place = "zone=\"movable\",pageblock=\"movable\"";
+            let place = format!("zone=\"movable\",pageblock=\"{}\"", movable_pageblock());
             assert_eq!(
-                metrics.sum("pinwatch_blocker_places_total", place),
+                metrics.sum("pinwatch_blocker_places_total", &place),
                 failed as f64
             );
             assert_counts(&metrics, &[("blocker_places_total", failed)]);
@@ -147,10 +147,10 @@ fn tail_and_recordings_name_them() {
     );
     assert_eq!(
         report["blocker_places"],
-        json!([{"zone": "movable", "pageblock": "movable", "folios": 2}])
+        json!([{"zone": "movable", "pageblock": movable_pageblock(), "folios": 2}])
     );
 }
 
 fn blocker(kind: &str) -> Value {
-    json!({"kind": kind, "memory": "anon", "zone": "movable", "pageblock": "movable", "mapped": 1})
+    json!({"kind": kind, "memory": "anon", "zone": "movable", "pageblock": movable_pageblock(), "mapped": 1})
 }

@@ -11,7 +11,7 @@ use nix::unistd::pipe;
 use pinwatch::host::machine::page_size;
 
 use super::daemon::{Daemon, KINDS, Metrics};
-use super::load::{can_wait_for_faults, load, moves_pages};
+use super::load::{can_wait_for_faults, load, movable_pageblock, moves_pages};
 
 /// Compares sums of metrics, given as `NAME/LABELS` without the prefix `pinwatch_`.
 pub fn assert_counts(metrics: &Metrics, expected: &[(&str, u64)]) {
@@ -44,6 +44,10 @@ fn a_pin_of_movable_pages_is_counted_with_its_migration() {
         assert_eq!((outcome.ok(), outcome.pages("before", "Movable")), (1, 256));
         let moved = if moves_pages() { 256 } else { 0 };
         assert_eq!(outcome.pages("after", "Movable"), 256 - moved);
+        let sampled = |metric: &str| {
+            let pageblock = movable_pageblock();
+            format!("{metric}/zone=\"movable\",pageblock=\"{pageblock}\"")
+        };
         let metrics = daemon.metrics();
         assert_counts(&metrics, &NOTHING_LOST);
         assert_counts(
@@ -64,15 +68,12 @@ fn a_pin_of_movable_pages_is_counted_with_its_migration() {
                 ("migrate_pages_total/failed", 0),
                 ("pin_pages_sampled_total", 1),
                 (
-                    "pin_pages_sampled_total/zone=\"movable\",pageblock=\"movable\"",
+                    &sampled("pin_pages_sampled_total"),
                     u64::from(!moves_pages()),
                 ),
                 // Each CPU samples its first pin and its first migration.
                 ("unpinnable_pages_sampled_total", moved / 256),
-                (
-                    "unpinnable_pages_sampled_total/zone=\"movable\",pageblock=\"movable\"",
-                    moved / 256,
-                ),
+                (&sampled("unpinnable_pages_sampled_total"), moved / 256),
             ],
         );
     }

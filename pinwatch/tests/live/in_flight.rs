@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::counts::{NOTHING_LOST, assert_counts};
 use super::daemon::{Daemon, KINDS, get, try_get};
-use super::load::{can_wait_for_faults, finish, hides_drains, moves_pages, spawn};
+use super::load::{can_wait_for_faults, finish, hides_drains, moves_pages, spawn, spawn_large};
 use super::scenarios::VFIO_DEVICE;
 use super::wait::{PATIENCE, wait_for, wait_until};
 
@@ -195,7 +195,7 @@ fn pins_in_flight() -> Vec<Value> {
 fn a_running_thread_inside_a_pin_has_a_stack() {
     for kind in KINDS {
         let daemon = Daemon::start(&["--attach", kind]);
-        let large = spawn(&["untouched", "--pages", "60000"]);
+        let large = spawn_large();
         let stack = wait_for("the stack of a pin", PATIENCE, || {
             let asked = pins_in_flight()
                 .first()

@@ -4,6 +4,7 @@ use std::fs;
 use std::ops::RangeInclusive;
 use std::process::{Child, Command, Stdio};
 
+use pinwatch::host::machine::page_size;
 use pinwatch::kernel::facts::DRAIN_FOR_FOLIO;
 use serde_json::Value;
 
@@ -107,6 +108,12 @@ pub enum Kernel {
     Folios,
 }
 
+/// A load whose pin lasts long enough to be looked at: 234 MiB that nobody has touched.
+pub fn spawn_large() -> Child {
+    let pages = (234 << 20) / page_size();
+    spawn(&["untouched", "--pages", &pages.to_string()])
+}
+
 /// Release of the running kernel, as `uname -r` prints it.
 pub fn release() -> String {
     fs::read_to_string("/proc/sys/kernel/osrelease").expect("procfs")
@@ -125,12 +132,30 @@ pub fn moves_pages() -> bool {
     kernel() != Kernel::CmaOnly
 }
 
-/// Whether no hook shows the drains of this kernel.
-pub fn hides_drains() -> bool {
+/// Label of the type of a pageblock in ZONE_MOVABLE. The variable that leads to it exists on x86-64 only, and there only
+/// if the layout of the kernel's memory is random.
+pub fn movable_pageblock() -> &'static str {
+    match has_symbol("vmemmap_base") {
+        true => "movable",
+        false => "unknown",
+    }
+}
+
+fn has_symbol(name: &str) -> bool {
     let symbols = fs::read_to_string("/proc/kallsyms").expect("procfs");
     symbols
         .lines()
-        .any(|line| line.split(' ').nth(2) == Some(DRAIN_FOR_FOLIO))
+        .any(|line| line.split(' ').nth(2) == Some(name))
+}
+
+/// Whether the kernel attaches fentry and fexit. On arm64 it does from 6.4 on.
+pub fn has_trampolines() -> bool {
+    cfg!(target_arch = "x86_64") || kernel() == Kernel::Folios
+}
+
+/// Whether no hook shows the drains of this kernel.
+pub fn hides_drains() -> bool {
+    has_symbol(DRAIN_FOR_FOLIO)
 }
 
 /// Whether pins of memfd_pin_folios are lost: it exists, and no hook shows its passes.

@@ -16,7 +16,7 @@ use super::daemon::{Daemon, WATCHING, get, try_get};
 use super::dead_hooks::{KPROBES, SwitchedOff, answer};
 use super::leftovers::{kprobe_events, wait_until_programs_are_freed};
 use super::lifecycle::NOBODY;
-use super::load::{finish, load, release, spawn};
+use super::load::{finish, load, release, spawn_large};
 use super::wait::{PATIENCE, wait_for, wait_until};
 use super::watchers::Tail;
 
@@ -149,7 +149,7 @@ fn assert_works(daemon: Daemon) {
     assert!(counted.total("pinwatch_bpf_runs_total") >= 10.0);
     drop(stats);
     // A stack needs timers and symbols.
-    let large = spawn(&["untouched", "--pages", "60000"]);
+    let large = spawn_large();
     let (pin, stack) = wait_for("the stack of a pin", PATIENCE, || {
         let pins: Value = serde_json::from_str(&get("/in-flight")).expect("JSON");
         let asked = try_get(&format!("/in-flight/{}/stack", pins[0]["tid"]));

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::counts::{NOTHING_LOST, assert_counts};
 use super::daemon::{Daemon, get};
-use super::load::{LoadLog, load, moves_pages};
+use super::load::{LoadLog, has_trampolines, load, moves_pages};
 use super::watchers::Tail;
 
 /// Largest difference between the time that pinwatch shows and the load's own.
@@ -30,6 +30,9 @@ fn assert_near(seen: &Value, expected: u64, what: &str) {
 fn a_weak_pin_of_five_seconds_is_named_with_its_holder_and_its_time() {
     if !moves_pages() {
         skip!("this kernel migrates no page of ZONE_MOVABLE");
+    }
+    if !has_trampolines() {
+        skip!("weak pins are lost: this kernel attaches no fexit");
     }
     let daemon = Daemon::start(&["--with", "weak_pins"]);
     for hold in ["weak", "weak:70"] {
@@ -80,6 +83,9 @@ fn state() -> Value {
 fn short_weak_pins_are_all_counted_and_released() {
     if !moves_pages() {
         skip!("this kernel migrates no page of ZONE_MOVABLE");
+    }
+    if !has_trampolines() {
+        skip!("weak pins are lost: this kernel attaches no fexit");
     }
     let daemon = Daemon::start(&["--with", "weak_pins"]);
     let log = load(&["--via", "process_vm", "--pages", "16", "--repeat", "100"]);

@@ -14,7 +14,11 @@ use serde_json::Value;
 use super::cross::Cross;
 use crate::child::{self, Waited};
 
-const TARGET: &str = "x86_64-unknown-linux-gnu";
+const TARGET: &str = if cfg!(target_arch = "aarch64") {
+    "aarch64-unknown-linux-gnu"
+} else {
+    "x86_64-unknown-linux-gnu"
+};
 /// A guest has no C library.
 const STATIC: &str = "-Ctarget-feature=+crt-static";
 

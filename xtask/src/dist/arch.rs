@@ -50,6 +50,12 @@ impl Arch {
         self.rpm == env::consts::ARCH
     }
 
+    /// The name that builds have for it, if this machine compiles for it and cannot run it.
+    pub fn crossed(&self) -> Option<crate::arch::Arch> {
+        let this = Self::host().deb;
+        (this == "amd64" && self.deb == "arm64").then_some(crate::arch::Arch::Aarch64)
+    }
+
     pub fn strip(&self) -> &'static str {
         if self.is_host() {
             "strip"

@@ -6,9 +6,10 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::ValueEnum;
 
-use super::arch::{self, Given};
+use super::arch::{self, ARCHITECTURES, Given};
 use super::release::{Release, step};
 use super::{archive, deb, install_test, rpm, rpm_test, tools, validate};
+use crate::build::{self, cross::Cross};
 use crate::cache::Cache;
 use crate::debian::apt::MirrorArgs;
 use crate::debian::kernels::{self, Kernel};
@@ -16,19 +17,21 @@ use crate::setup::{self, Purpose};
 
 /// Make all files of a release in target/dist: packages, archives, chart, image, checksums
 ///
-/// Installs the programs that it needs, checks each package, and prints all files with their sizes.
+/// A machine with x86-64 builds pinwatch for arm64 too. Installs the programs that it needs, checks each package, and prints all files with their sizes.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   cargo xtask dist
-  cargo xtask dist --program arm64=target/aarch64-unknown-linux-gnu/release/pinwatch
-  cargo xtask dist --only deb --only rpm
+  cargo xtask dist --program arm64=/tmp/pinwatch
+  cargo xtask dist --native --only deb --only rpm
   cargo xtask dist --only deb --try 6.1 --try 7.3
   cargo xtask dist --validate")]
 pub struct DistArgs {
-    /// Package this static program too, or instead of building that of this machine (repeatable; amd64 or
-    /// arm64)
+    /// Package this static program instead of building one (repeatable; amd64 or arm64)
     #[arg(long = "program", value_name = "ARCH=FILE", value_parser = arch::parse)]
     programs: Vec<Given>,
+    /// Build pinwatch for this machine's architecture only
+    #[arg(long)]
+    native: bool,
     /// Make only these files (repeatable) [default: all]
     #[arg(long, value_enum, value_name = "KIND")]
     only: Vec<Kind>,
@@ -38,7 +41,7 @@ pub struct DistArgs {
     tries: Vec<&'static Kernel>,
     /// Make nothing. Check chart, manifests, dashboards and recipes against published schemas, with tools
     /// from npm and PyPI
-    #[arg(long, conflicts_with_all = ["programs", "only", "tries"])]
+    #[arg(long, conflicts_with_all = ["programs", "native", "only", "tries"])]
     validate: bool,
     #[command(flatten)]
     mirrors: MirrorArgs,
@@ -64,6 +67,33 @@ impl DistArgs {
     fn wants(&self, kind: Kind) -> bool {
         self.only.is_empty() || self.only.contains(&kind)
     }
+
+    /// The architectures whose programs are built.
+    fn built(&self) -> impl Iterator<Item = &'static arch::Arch> {
+        let is_given =
+            |arch: &arch::Arch| self.programs.iter().any(|given| given.arch.deb == arch.deb);
+        let crosses = |arch: &arch::Arch| !self.native && arch.crossed().is_some();
+        ARCHITECTURES
+            .iter()
+            .filter(move |arch| !is_given(arch) && (arch.is_host() || crosses(arch)))
+    }
+
+    /// The programs to package.
+    fn programs(&self, cache: &Cache) -> Result<Vec<Given>> {
+        let mut programs = Vec::new();
+        for arch in self.built() {
+            let program = step(
+                format!("the static program for {}", arch.deb),
+                || match arch.crossed() {
+                    None => build::pinwatch(),
+                    Some(other) => build::pinwatch_on(&Cross::find(other, cache, &self.mirrors)?),
+                },
+            )?;
+            programs.push(Given { arch, program });
+        }
+        programs.extend(self.programs.iter().cloned());
+        Ok(programs)
+    }
 }
 
 pub fn main(args: &DistArgs) -> Result<ExitCode> {
@@ -74,9 +104,8 @@ pub fn main(args: &DistArgs) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     step("setup", || setup(args, &cache))?;
-    let release = step("the static program", || {
-        Release::open(&cache, &args.programs)
-    })?;
+    let programs = args.programs(&cache)?;
+    let release = Release::open(&cache, &programs)?;
     archive::recipes(&release)?;
     let mut debs = Vec::new();
     for program in &release.programs {
@@ -150,6 +179,11 @@ fn setup(args: &DistArgs, cache: &Cache) -> Result<()> {
     if !args.tries.is_empty() {
         setup::ensure(cache, Purpose::Deb)?;
         setup::ensure(cache, Purpose::InstallTest)?;
+    }
+    for arch in args.built() {
+        if let Some(other) = arch.crossed() {
+            setup::ensure_arch(other, Purpose::Build)?;
+        }
     }
     let given = args.programs.iter().map(|given| given.arch);
     for arch in given.filter(|arch| !arch.is_host()) {

@@ -35,7 +35,7 @@ pub struct Program {
 }
 
 impl<'a> Release<'a> {
-    /// Empties the folders. Builds the program of this machine unless it is given.
+    /// Empties the folders. One of the programs must be for this machine.
     pub fn open(cache: &'a Cache, given: &[Given]) -> Result<Self> {
         let target = Path::new(ROOT).canonicalize()?.join("target");
         let (dist, stage) = (target.join("dist"), target.join("stage"));
@@ -51,9 +51,6 @@ impl<'a> Release<'a> {
             epoch: epoch()?,
             programs: Vec::new(),
         };
-        if !given.iter().any(|given| given.arch.is_host()) {
-            release.add(Arch::host(), &build::pinwatch()?)?;
-        }
         for Given { arch, program } in given {
             release.add(arch, program)?;
         }
@@ -76,7 +73,7 @@ impl<'a> Release<'a> {
     /// The program that this machine can run.
     pub fn host(&self) -> &Program {
         let host = self.programs.iter().find(|program| program.arch.is_host());
-        host.expect("`open` adds it")
+        host.expect("one is for this machine")
     }
 
     /// A command that dates its output by the sources instead of the clock.

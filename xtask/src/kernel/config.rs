@@ -42,7 +42,9 @@ pub fn requested(fragments: &[PathBuf]) -> Result<String> {
                 fragment.display()
             );
         }
-        write!(text, "\n# {}\n{more}", fragment.display())?;
+        // The name without its folder: the same file in another work tree makes the same kernel.
+        let name = fragment.file_name().unwrap_or_default();
+        write!(text, "\n# {}\n{more}", name.display())?;
     }
     Ok(text)
 }

@@ -17,6 +17,7 @@ use super::counts::{Counter, Printer};
 use super::lab;
 use super::matrix::{ARM64_BY_DEFAULT, ARM64_TESTS, BENCH, Matrix, placed};
 use super::steps::Steps;
+use super::two_hosts;
 use crate::arch::Arch;
 use crate::bench::regression;
 use crate::build::{self, cross::Cross};
@@ -41,7 +42,8 @@ use crate::setup::{self, Purpose};
   cargo xtask test --arch aarch64 --kernel 6.12 -- counts::
   cargo xtask test --kernels all -- counts::
   cargo xtask test --lab
-  cargo xtask test --lab builds")]
+  cargo xtask test --lab builds
+  cargo xtask test --dashboards")]
 pub struct TestArgs {
     /// Run the live tests on this kernel only (repeatable) [default: on all]
     #[arg(long = "kernel", value_name = "SERIES", value_parser = kernels::parse)]
@@ -63,6 +65,9 @@ pub struct TestArgs {
     #[arg(long, value_enum, value_name = "PART", num_args = 0..=1, default_missing_value = "all")]
     #[arg(conflicts_with_all = ["kernels", "no_live", "live_only", "args"])]
     lab: Option<lab::Part>,
+    /// Only run every query of the dashboards on a Prometheus that scrapes two guests: one of x86-64, one of arm64
+    #[arg(long, conflicts_with_all = ["kernels", "no_live", "live_only", "lab", "args"])]
+    dashboards: bool,
     #[command(flatten)]
     mirrors: MirrorArgs,
     /// Arguments for the live tests, such as the name of one
@@ -121,6 +126,10 @@ fn run(args: &TestArgs, counter: &Counter, steps: &Steps<'_>) -> Result<()> {
     };
     if let Some(part) = args.lab {
         return lab::run(part, &cache, &args.mirrors, counter, steps);
+    }
+    if args.dashboards {
+        let path = path_with_prometheus(&cache, &args.mirrors)?;
+        return two_hosts::run(&cache, &args.mirrors, &path, steps);
     }
     if args.arch == Arch::Aarch64 {
         return arm64(args, &args.args, &cache, counter, steps);

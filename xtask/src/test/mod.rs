@@ -6,5 +6,6 @@ mod lab;
 mod matrix;
 mod only_on;
 mod steps;
+mod two_hosts;
 
 pub use command::{TestArgs, main};
