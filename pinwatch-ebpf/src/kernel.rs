@@ -64,7 +64,7 @@ pub fn origin<const WEAK: bool>() -> u8 {
                 arch::origin::<WEAK>(regs as *const UserRegs, written)
             }
         }
-        USER_REGS_BY_STACK => {
+        USER_REGS_BY_STACK if arch::COPIES_REGISTERS => {
             let (task_stack, stack_regs) = (config!(task_stack_offset), config!(stack_regs_offset));
             // SAFETY: the helper checks each address and handles faults.
             let regs = unsafe {

@@ -4,6 +4,10 @@ use aya_ebpf::bindings::user_pt_regs;
 use aya_ebpf::programs::{ProbeContext, RetProbeContext};
 use pinwatch_common::origin::{Calls, Written, syscall_origin};
 
+/// Whether programs copy [`UserRegs`] where the kernel has no helper for them. The copy would take more than half of a
+/// program's stack, and 5.15 has the helper.
+pub const COPIES_REGISTERS: bool = false;
+
 /// Registers of user space during a system call: the beginning of the kernel's `struct pt_regs`
 /// (arch/arm64/include/asm/ptrace.h).
 #[repr(C)]

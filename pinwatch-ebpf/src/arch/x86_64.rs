@@ -5,6 +5,9 @@ use aya_ebpf::helpers::bpf_probe_read_kernel;
 use aya_ebpf::programs::{ProbeContext, RetProbeContext};
 use pinwatch_common::origin::{Calls, Written, syscall_origin};
 
+/// Whether programs copy [`UserRegs`] where the kernel has no helper for them, as in 5.10.
+pub const COPIES_REGISTERS: bool = true;
+
 /// Registers of user space during a system call.
 pub type UserRegs = pt_regs;
 
