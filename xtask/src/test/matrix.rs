@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+use super::boots::{BOOTS, Boot, EXTRAS, SOAK};
 use super::counts::{Counter, Printer};
 use super::only_on::{BETWEEN_TOO, ONLY_ON};
 use super::steps::Steps;
@@ -16,7 +17,7 @@ use crate::arch::Arch;
 use crate::cache::Cache;
 use crate::child::Interrupted;
 use crate::debian::apt::MirrorArgs;
-use crate::debian::kernels::{BETWEEN, Flavour, Kernel};
+use crate::debian::kernels::{BETWEEN, Kernel};
 use crate::generate::builds_md::BuildResult;
 use crate::generate::kernels_md::ScenarioResult;
 use crate::guest::qemu::Sinks;
@@ -25,34 +26,13 @@ use crate::guest::{Guest, Placed, fitting, quote, vfio};
 /// Most guests at a time. Under emulation each keeps more than half of a processor busy, so that three use two cores
 /// to the full.
 const MOST_GUESTS: u64 = 3;
-/// An emulated arm64 guest has taken 1,500 s beside other work.
-const TIMEOUT: Duration = Duration::from_secs(3000);
+const TIMEOUT: Duration = Duration::from_secs(1500);
+/// A guest of arm64 has taken 1,500 s beside other work.
+const ARM64_TIMEOUT: Duration = Duration::from_secs(3000);
 /// Where the program with the live tests is in a guest.
 pub const LIVE_TESTS: &str = "/usr/bin/pinwatch-live-tests";
 /// Where [`SOAK`] finds the program of `cargo xtask soak`.
 pub const BENCH: &str = "/usr/bin/pinwatch-bench";
-
-/// For O_DIRECT reads from a block device, for pages of a file, and for pins through VFIO.
-const MODULES: [&str; 6] = [
-    "loop",
-    "fuse",
-    "msdos",
-    "nls_cp437",
-    vfio::MODULES[0],
-    vfio::MODULES[1],
-];
-
-/// Beside [`MODULES`], for disks that fail: part of the other kernels. Ext4 asks for its checksum by name.
-const PAGES_16K_MODULES: [&str; 8] = [
-    MODULES[0],
-    MODULES[1],
-    MODULES[2],
-    MODULES[3],
-    MODULES[4],
-    MODULES[5],
-    "ext4",
-    "crc32c_generic",
-];
 
 /// The arm64 kernel that `cargo xtask test` without arguments runs [`ARM64_TESTS`] on; none, since the
 /// second build of pinwatch takes minutes. `--arch aarch64` runs all tests on all arm64 kernels.
@@ -73,132 +53,6 @@ pub struct Rows {
     /// Of docs/builds.md.
     pub builds: BTreeMap<String, Vec<BuildResult>>,
 }
-
-/// A boot with live tests.
-#[derive(Clone, Copy)]
-struct Boot {
-    /// What distinguishes it from the boot that runs all tests.
-    name: &'static str,
-    arch: Arch,
-    /// On these kernels only.
-    series: Option<&'static [&'static str]>,
-    flavour: Flavour,
-    modules: &'static [&'static str],
-    append: &'static str,
-    /// The ignored tests that it is for; if there are none, all tests, and the [`EXTRAS`] of the kernel.
-    only: &'static [&'static str],
-}
-
-const ALL_TESTS: Boot = Boot {
-    name: "",
-    arch: Arch::X86_64,
-    series: None,
-    flavour: Flavour::Cloud,
-    modules: &MODULES,
-    append: vfio::APPEND,
-    only: &[],
-};
-
-const ARM64: Boot = Boot {
-    name: " arm64",
-    arch: Arch::Aarch64,
-    append: "",
-    ..ALL_TESTS
-};
-
-const SOFT_ROCE: Boot = Boot {
-    arch: Arch::X86_64,
-    name: ", full flavour",
-    series: Some(&["7.3"]),
-    flavour: Flavour::Full,
-    modules: &["rdma_rxe", "ib_uverbs"],
-    append: "",
-    only: &[
-        "apart::rdma",
-        "first_pins::",
-        "refusals::",
-        "apart::suspend",
-    ],
-};
-
-/// Free memory is mostly CMA, so that user pages lie there. Stock x86-64 kernels have CMA from 7.2 on.
-const CMA: Boot = Boot {
-    name: ", CMA",
-    series: Some(&["7.3"]),
-    modules: &[],
-    append: "movablecore=0 cma=1400M",
-    only: &["apart::cma"],
-    ..ALL_TESTS
-};
-
-/// In the order in which they start.
-const BOOTS: &[Boot] = &[
-    ALL_TESTS,
-    ARM64,
-    Boot {
-        name: " arm64, 16 KiB pages",
-        series: Some(&["6.12"]),
-        flavour: Flavour::Pages16k,
-        modules: &PAGES_16K_MODULES,
-        ..ARM64
-    },
-    Boot {
-        // Soft RoCE asks for its checksum by name there.
-        modules: &["rdma_rxe", "ib_uverbs", "crc32_generic"],
-        series: Some(&["6.12"]),
-        ..SOFT_ROCE
-    },
-    SOFT_ROCE,
-    CMA,
-];
-
-/// Ignored tests that run in the guest with all tests, after them, in this order.
-struct Extra {
-    tests: &'static str,
-    archs: &'static [Arch],
-    series: &'static [&'static str],
-    /// What the guest's shell does first.
-    prepare: &'static str,
-}
-
-/// Two minutes of random use. Takes them on a kernel with few other tests.
-const SOAK: &str = "apart::soak";
-
-const EXTRAS: &[Extra] = &[
-    Extra {
-        tests: SOAK,
-        archs: &[Arch::X86_64],
-        series: &["7.2"],
-        prepare: "true",
-    },
-    Extra {
-        tests: "neighbour::",
-        archs: &[Arch::X86_64, Arch::Aarch64],
-        series: &["7.3"],
-        prepare: "true",
-    },
-    // 6.18 and later preempt kernel code by default.
-    Extra {
-        tests: "neighbour::",
-        // Debian's arm64 kernels cannot switch.
-        archs: &[Arch::X86_64],
-        series: &["6.1"],
-        prepare: "echo full >/sys/kernel/debug/sched/preempt",
-    },
-    // A lockdown lasts until the next boot, and can only become stricter.
-    Extra {
-        tests: "apart::integrity",
-        archs: &[Arch::X86_64, Arch::Aarch64],
-        series: &["5.10", "6.12"],
-        prepare: "echo integrity >/sys/kernel/security/lockdown",
-    },
-    Extra {
-        tests: "apart::lockdown",
-        archs: &[Arch::X86_64, Arch::Aarch64],
-        series: &["5.10", "6.12"],
-        prepare: "echo confidentiality >/sys/kernel/security/lockdown",
-    },
-];
 
 /// Needs more memory than the other tests, and before they have used it.
 const LARGE: &str = "apart::large";
@@ -342,7 +196,10 @@ impl Matrix<'_> {
             cpus: 2,
             forwards: Vec::new(),
             qemu_args: qemu_args.into_iter().map(str::to_owned).collect(),
-            timeout: Some(TIMEOUT),
+            timeout: Some(match boot.arch {
+                Arch::X86_64 => TIMEOUT,
+                Arch::Aarch64 => ARM64_TIMEOUT,
+            }),
             command: vec!["sh".to_owned(), "-c".to_owned(), script],
         };
         let sinks = Sinks {
@@ -415,6 +272,7 @@ fn script(runs: &[Invocation]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::test::boots::{ALL_TESTS, ARM64, SOFT_ROCE};
 
     fn scripts(boot: &Boot, series: &str) -> Vec<String> {
         let runs = invocations(boot, series, &[]);

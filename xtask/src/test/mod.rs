@@ -1,5 +1,6 @@
 //! `cargo xtask test`.
 
+mod boots;
 mod command;
 mod counts;
 mod lab;
