@@ -5,14 +5,14 @@ use pinwatch_common::fold::fold_sampled;
 use crate::kernel::memory::next_entry;
 use crate::kernel::{self, folio};
 use crate::lifecycle::is_sampled;
-use crate::maps::{Shared, cells, has_followers};
+use crate::maps::{Shared, cells};
 
 /// Samples the first folio of the list that a migration receives at `now`.
 #[inline(always)]
 pub fn received(now: u64, list: impl FnOnce() -> u64) {
     if kernel::samples_unpinnable()
         && let Some(cells) = cells()
-        && (is_sampled(&mut cells.unpinnable_gap, now) || has_followers())
+        && is_sampled(&mut cells.unpinnable_gap, now)
     {
         sample(list());
     }

@@ -169,7 +169,7 @@ pub const METRICS: &[Metric] = &[
     ),
     counter(
         "pinwatch_unpinnable_pages_sampled_total",
-        "Sampled unpinnable pages by memory zone and type of pageblock: the first page or folio of about one migration in 32; of every migration while a follower is connected.",
+        "Sampled unpinnable pages by memory zone and type of pageblock: the first page or folio of about one migration in 32.",
         |state, out| {
             if state.takes(Measurement::UnpinnableZones) {
                 places(
