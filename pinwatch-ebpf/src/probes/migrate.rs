@@ -101,21 +101,26 @@ fn start_second(reason: u32) {
     }
 }
 
+/// With preemption disabled: nothing else shows how many pages a migration moved, so a program that both twins miss is a loss.
 #[inline(always)]
 fn end(reason: u32, migrated: u64, migrate_failed: u64) {
-    if let Some(slot) = migrating(reason) {
-        end_in(slot, migrated, migrate_failed);
-    }
+    preemption::disabled::<true, _>(|| {
+        if let Some(slot) = migrating(reason) {
+            end_in(slot, migrated, migrate_failed);
+        }
+    });
 }
 
 #[inline(always)]
 fn end_second(reason: u32, migrated: u64, migrate_failed: u64) {
-    if let Some(mut slot) = migrating(reason) {
-        if slot.pin.migrate_calls == slot.seen.migrate_calls {
-            end_in(slot, migrated, migrate_failed);
+    preemption::disabled::<true, _>(|| {
+        if let Some(mut slot) = migrating(reason) {
+            if slot.pin.migrate_calls == slot.seen.migrate_calls {
+                end_in(slot, migrated, migrate_failed);
+            }
+            slot.seen.migrate_calls = slot.pin.migrate_calls;
         }
-        slot.seen.migrate_calls = slot.pin.migrate_calls;
-    }
+    });
 }
 
 /// Slot of the running thread, if the migration with this reason belongs to its pin.
