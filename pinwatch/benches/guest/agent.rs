@@ -21,9 +21,9 @@ const SCRAPES: u64 = 20;
 const PINS: u64 = 100_000;
 /// The parts of a start, in order.
 const START: [&str; 3] = [
-    "to read the kernel",
-    "to attach the programs",
-    "to answer the scrape",
+    "reading the kernel",
+    "attaching the programs",
+    "answering the scrape",
 ];
 /// Number of thread names, which make about 10,000 series.
 const NAMES: u32 = 3_300;
@@ -60,7 +60,7 @@ fn started() -> Result<()> {
     let (_daemon, start) = Daemon::start(&[])?;
     print_figure("start to first scrape", start.iter().sum(), "ns");
     for (what, ns) in START.into_iter().zip(start) {
-        print_figure(&format!("of it, {what}"), ns, "ns");
+        print_figure(&format!("start: {what}"), ns, "ns");
     }
     let start = now();
     Command::new("pinwatch")
