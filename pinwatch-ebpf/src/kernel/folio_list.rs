@@ -8,7 +8,7 @@ use core::mem::MaybeUninit;
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::programs::RawTracePointContext;
 
-use super::branchless::{bit, is_negative, select};
+use super::branchless::{is_negative, mask_if_zero, select};
 use super::folio::first_entry;
 use super::memory::{next_entry, previous_entry, read_into};
 
@@ -65,7 +65,7 @@ pub fn find(stack: u64) -> u64 {
         let candidate = stack.wrapping_add(place.wrapping_sub(1).wrapping_mul(WORD));
         let entry = next_entry(candidate);
         let leads_back = (previous_entry(entry) ^ candidate) | u64::from(place == 0);
-        let is_head = bit((leads_back | leads_back.wrapping_neg()) >> 63) ^ 1;
+        let is_head = mask_if_zero(leads_back) & 1;
         head = select(is_head, [head, candidate]);
     }
     head
