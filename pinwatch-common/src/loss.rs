@@ -21,10 +21,10 @@ pub enum Loss {
     FastStale = 5,
     /// Call of GUP-fast whose return was not seen before its thread exited.
     FastReaped = 6,
-    /// Call of GUP-fast whose return was seen and whose entry was not, or found the table
-    /// full. Counted by fexit only, as [`Self::ExitUnmatched`].
+    /// Call of GUP-fast whose return was seen and whose entry was not. Counted by fexit only, as
+    /// [`Self::ExitUnmatched`].
     FastUnmatched = 7,
-    /// Call of GUP-fast that found the table of calls full.
+    /// Call of GUP-fast that found the table of calls full. Its return adds no further loss.
     FastFull = 8,
     /// Folio of a weak pin that found no room, or a weak pin with more pages than are looked at. They are never named as a
     /// holder.

@@ -310,8 +310,10 @@ pub struct Slot {
     pub owner: u64,
     /// The owner's pin.
     pub flight: Flight,
-    /// In the first slot of a set: number of calls in flight that found no slot in the set. In the second:
-    /// [`Call::frame`] of a call whose slot was taken by a nested call of the same thread.
+    /// Of the calls of the set's threads that return without an entry, those that are counted as lost already. In
+    /// the first slot of a set: number of pins in flight that found no slot. In the second: number of calls of
+    /// GUP-fast in flight that found no room. In the third: [`Call::frame`] of a call whose slot was taken by a nested
+    /// call of the same thread. In the fourth: that of a call which the first program at its return has counted.
     pub of_set: u64,
 }
 

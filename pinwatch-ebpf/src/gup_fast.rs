@@ -10,6 +10,7 @@ use pinwatch_common::record::Call;
 
 use crate::kernel;
 use crate::maps::{FAST, FastCall, Shared, cells, lose};
+use crate::unmatched::{self, Table};
 
 /// Bit of [`FastCall::seen`]: the call took the slow path.
 const SLOW_PATH: u64 = 1;
@@ -72,8 +73,10 @@ fn begin(tid: u32, call: Call, seen: u64) {
     {
         lose(Loss::FastStale);
     }
-    if FAST.insert(tid, FastCall { call, seen }, 0).is_err() {
+    // Of two programs at an entry, the second counts, as for pins.
+    if FAST.insert(tid, FastCall { call, seen }, 0).is_err() && seen & ENTERED == 0 {
         lose(Loss::FastFull);
+        unmatched::note_without_room(Table::Fast);
     }
 }
 
@@ -119,18 +122,30 @@ pub fn exit<const HAS_TWIN: bool>(call: Call, ret: i32) -> bool {
     true
 }
 
-/// Ends a call in the second program at a return, if the kernel skipped the first, and removes it.
+/// Ends a call in the second program at a return, if the kernel skipped the first, and removes it. Returns false as
+/// [`exit`] does.
 #[inline(always)]
-pub fn exit_second(call: Call, ret: i32) {
+pub fn exit_second(call: Call, ret: i32) -> bool {
     let tid = kernel::tid();
-    let Some(of_thread) = find(tid) else { return };
+    let Some(of_thread) = find(tid) else {
+        return false;
+    };
     if of_thread.call != call {
-        return;
+        return false;
     }
     if of_thread.seen & RETURNED == 0 {
         fold(of_thread.seen, ret);
     }
     let _ = FAST.remove(tid);
+    true
+}
+
+/// Counts a call at `frame` that returned without an entry, unless it is counted already.
+#[inline(always)]
+pub fn count_unmatched<const HAS_TWIN: bool>(frame: u64) {
+    if unmatched::must_count::<HAS_TWIN>(Table::Fast, frame) {
+        lose(Loss::FastUnmatched);
+    }
 }
 
 #[inline(always)]

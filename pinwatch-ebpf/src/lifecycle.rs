@@ -16,6 +16,7 @@ use crate::kernel::{self, Thread, folio};
 use crate::maps::{Shared, cells, has_followers, lose};
 use crate::preemption;
 use crate::slot::{self, Claim, Held};
+use crate::unmatched::{self, Table};
 
 /// Begins the running thread's pin.
 ///
@@ -63,6 +64,8 @@ fn begin<const HAS_TWIN: bool>(
             take_over::<HAS_TWIN>(ctx, tid, slot, frame);
             slot
         }
+        // The second program also finds out, and counts. If the kernel skips it, the return does.
+        Claim::Full if ended == ENTERED => return,
         Claim::Full => return no_slot(ctx, tid),
     };
     fill(&mut slot);
@@ -78,7 +81,7 @@ fn take_over<const HAS_TWIN: bool>(ctx: &impl EbpfContext, tid: u32, mut slot: H
     if !slot.call.has_returned() {
         lose(Loss::EntryStale);
         if frame < slot.call.frame {
-            slot::note_displaced(tid, slot.call.frame);
+            unmatched::note_displaced(slot.call.frame);
         }
         debug!(
             ctx,
@@ -92,7 +95,7 @@ fn take_over<const HAS_TWIN: bool>(ctx: &impl EbpfContext, tid: u32, mut slot: H
 #[inline(never)]
 fn no_slot(ctx: &impl EbpfContext, tid: u32) {
     lose(Loss::SlotsFull);
-    slot::note_without_slot(tid);
+    unmatched::note_without_room(Table::Pins);
     warn!(ctx, "thread {}: no slot for a pin in flight", tid);
 }
 
@@ -178,7 +181,7 @@ pub fn exit_by_kretprobe(
 }
 
 /// Ends the running thread's pin in the last program at a return, if the kernel skipped the others, and
-/// releases the slot.
+/// releases the slot. Returns false as [`exit`] does.
 ///
 /// Where programs cannot disable preemption, a return has three. While a preempted task is inside the
 /// first, the second does all the work, and may then be preempted itself.
@@ -188,26 +191,26 @@ pub fn exit_last(
     start: u64,
     returned: impl FnOnce(&Flight) -> i64,
     pages: impl Fn(&Flight) -> Pages + Copy,
-) {
+) -> bool {
     let Some(slot) = slot::find(kernel::tid()) else {
-        return;
+        return false;
     };
     if slot::is_of_call::<true>(&slot, frame, || start) {
         preemption::disabled::<true, _>(|| end::<true>(slot, returned, pages));
     } else if !slot::has_returned_from(&slot, frame) {
-        return;
+        return false;
     }
     slot::release_plain::<true>(slot);
+    true
 }
 
-/// Counts a long-term call at `frame` that returned without a pin, unless its entry was counted as lost.
+/// Counts a long-term call at `frame` that returned without a pin, unless it is counted already.
 #[inline(never)]
-pub fn unmatched(ctx: &impl EbpfContext, frame: u64) {
-    if slot::was_accounted_for(kernel::tid(), frame) {
-        return;
+pub fn count_unmatched<const HAS_TWIN: bool>(ctx: &impl EbpfContext, frame: u64) {
+    if unmatched::must_count::<HAS_TWIN>(Table::Pins, frame) {
+        lose(Loss::ExitUnmatched);
+        debug!(ctx, "a pin returned that was not seen to enter");
     }
-    lose(Loss::ExitUnmatched);
-    debug!(ctx, "a pin returned that was not seen to enter");
 }
 
 /// Adds a pin to the statistics and clears the fields of an eventful one.

@@ -23,6 +23,7 @@ mod maps;
 mod preemption;
 mod probes;
 mod slot;
+mod unmatched;
 mod unpinnable;
 mod watch;
 mod weak;

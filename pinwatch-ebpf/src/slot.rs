@@ -87,7 +87,7 @@ fn is_owned_by(slot: *mut Slot, tid: u32) -> bool {
 
 /// Slots that a thread may use: those of its set.
 #[inline(always)]
-fn slots(tid: u32) -> impl Iterator<Item = *mut Slot> {
+pub fn slots(tid: u32) -> impl Iterator<Item = *mut Slot> {
     let set = SLOTS
         .get_ptr_mut(slot_set(tid, kernel::slot_secret()))
         .map(|set| set.cast::<Slot>());
@@ -309,50 +309,4 @@ pub fn release_plain<const HAS_TWIN: bool>(mut slot: Held) {
     // SAFETY: an aligned u32 of a live map value that this thread owns.
     unsafe { (&raw mut (*slot.0).owner).cast::<u32>().write_volatile(0) };
     add_claims(slot.0, -1);
-}
-
-/// Notes that a call found no slot, so that its return is not counted as one with a missed entry.
-#[inline(always)]
-pub fn note_without_slot(tid: u32) {
-    if let Some(first) = slots(tid).next() {
-        // SAFETY: takes an address within the slot and accesses nothing.
-        add_atomically(unsafe { &raw mut (*first).of_set }, 1);
-    }
-}
-
-/// Notes that a nested call took the slot of the call at `frame`, which is counted as lost and will
-/// still return.
-///
-/// A set remembers one such call. In the sources of all supported kernels, calls do not nest.
-#[inline(always)]
-pub fn note_displaced(tid: u32, frame: u64) {
-    if let Some(second) = slots(tid).nth(1) {
-        // SAFETY: an aligned u64 of a live map value, written whole.
-        unsafe { (&raw mut (*second).of_set).write_volatile(frame) };
-    }
-}
-
-/// Whether a return without a pin was already counted as lost at its entry. Each such entry accounts
-/// for one return.
-#[inline(always)]
-pub fn was_accounted_for(tid: u32, frame: u64) -> bool {
-    let mut slots = slots(tid);
-    let (Some(first), Some(second)) = (slots.next(), slots.next()) else {
-        return false;
-    };
-    // SAFETY: takes addresses within the slots and accesses nothing.
-    let (without_slot, displaced) =
-        unsafe { (&raw mut (*first).of_set, &raw mut (*second).of_set) };
-    // SAFETY: aligned words of a live map value, read and written whole.
-    unsafe {
-        if displaced.read_volatile() == frame {
-            displaced.write_volatile(0);
-            return true;
-        }
-        if without_slot.read_volatile() as i64 <= 0 {
-            return false;
-        }
-    }
-    add_atomically(without_slot, u64::MAX);
-    true
 }

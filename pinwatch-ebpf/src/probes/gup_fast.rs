@@ -10,14 +10,14 @@
 //! A kretprobe cannot see the flags and looks for the thread's call instead.
 
 use aya_ebpf::programs::{FEntryContext, FExitContext};
-use pinwatch_common::loss::Loss;
 use pinwatch_common::record::Call;
 
 use super::programs::programs;
 use crate::arch;
-use crate::gup_fast::{enter, enter_second, exit, exit_second, is_measured, slow_path_taken};
+use crate::gup_fast::{
+    count_unmatched, enter, enter_second, exit, exit_second, is_measured, slow_path_taken,
+};
 use crate::kernel;
-use crate::maps::lose;
 
 programs! {
     fentry fast_enter_fentry(ctx) { entered::<false>(ctx) }
@@ -41,7 +41,9 @@ programs! {
     fexit fast_exit_fexit_second(ctx) {
         if is_measured(ctx.arg(2)) {
             let (frame, start) = (kernel::frame(&ctx), ctx.arg(0));
-            exit_second(Call { frame, start }, ctx.arg(4));
+            if !exit_second(Call { frame, start }, ctx.arg(4)) {
+                count_unmatched::<false>(frame);
+            }
         }
     }
     kretprobe fast_exit_kretprobe(ctx) {
@@ -71,7 +73,7 @@ fn exited<const HAS_TWIN: bool>(ctx: FExitContext) {
     if is_measured(ctx.arg(2)) {
         let (frame, start) = (kernel::frame(&ctx), ctx.arg(0));
         if !exit::<HAS_TWIN>(Call { frame, start }, ctx.arg(4)) {
-            lose(Loss::FastUnmatched);
+            count_unmatched::<HAS_TWIN>(frame);
         }
     }
 }

@@ -15,7 +15,7 @@ use super::programs::programs;
 use crate::arch;
 use crate::kernel;
 use crate::lifecycle::{
-    enter, enter_second, exit, exit_by_kretprobe, exit_last, returned_pages, unmatched,
+    count_unmatched, enter, enter_second, exit, exit_by_kretprobe, exit_last, returned_pages,
 };
 use crate::slot;
 
@@ -63,12 +63,12 @@ fn exited<const HAS_TWIN: bool>(ctx: FExitContext) {
     let returned = |slot: &Flight| base_pages(slot, ctx.arg(6));
     let frame = kernel::frame(&ctx);
     if !exit::<HAS_TWIN>(frame, || ctx.arg(1), returned, pages) {
-        unmatched(&ctx, frame);
+        count_unmatched::<HAS_TWIN>(&ctx, frame);
     }
 }
 
 programs! {
-    /// Does not count a return without a pin: the first program has.
+    /// Does not count a return without a pin: the first program has, or the third will.
     fexit memfd_exit_fexit_second(ctx) {
         let pages = returned_pages(&ctx);
         let returned = |slot: &Flight| base_pages(slot, ctx.arg(6));
@@ -77,7 +77,10 @@ programs! {
     fexit memfd_exit_fexit_third(ctx) {
         let pages = returned_pages(&ctx);
         let returned = |slot: &Flight| base_pages(slot, ctx.arg(6));
-        exit_last(kernel::frame(&ctx), ctx.arg(1), returned, pages);
+        let frame = kernel::frame(&ctx);
+        if !exit_last(frame, ctx.arg(1), returned, pages) {
+            count_unmatched::<false>(&ctx, frame);
+        }
     }
     kretprobe memfd_exit_kretprobe(ctx) {
         let folios = ctx.ret();

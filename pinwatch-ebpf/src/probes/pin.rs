@@ -17,8 +17,8 @@ use super::programs::programs;
 use crate::arch;
 use crate::kernel;
 use crate::lifecycle::{
-    enter, enter_second, exit, exit_by_kretprobe, exit_last, forget_returned, returned_pages,
-    unmatched,
+    count_unmatched, enter, enter_second, exit, exit_by_kretprobe, exit_last, forget_returned,
+    returned_pages,
 };
 use crate::slot;
 
@@ -116,11 +116,11 @@ fn exit_longterm<const HAS_TWIN: bool>(ctx: FExitContext) {
     let pages = returned_pages(&ctx);
     let frame = kernel::frame(&ctx);
     if !exit::<HAS_TWIN>(frame, || ctx.arg(1), |_| ctx.arg(6), pages) {
-        unmatched(&ctx, frame);
+        count_unmatched::<HAS_TWIN>(&ctx, frame);
     }
 }
 
-/// Does not count a return without a pin: the first program has.
+/// Does not count a return without a pin: the first program has, or the third will.
 #[inline(never)]
 fn exit_longterm_second(ctx: FExitContext) {
     let pages = returned_pages(&ctx);
@@ -131,7 +131,10 @@ fn exit_longterm_second(ctx: FExitContext) {
 #[inline(never)]
 fn exit_longterm_third(ctx: FExitContext) {
     let pages = returned_pages(&ctx);
-    exit_last(kernel::frame(&ctx), ctx.arg(1), |_| ctx.arg(6), pages);
+    let frame = kernel::frame(&ctx);
+    if !exit_last(frame, ctx.arg(1), |_| ctx.arg(6), pages) {
+        count_unmatched::<false>(&ctx, frame);
+    }
 }
 
 programs! {

@@ -1,7 +1,7 @@
 //! Live tests that run on some stock kernels only.
 
 /// Tests that depend little on the kernel, and where they run unless they are named.
-pub const ONLY_ON: [(&str, &[&str]); 26] = [
+pub const ONLY_ON: [(&str, &[&str]); 27] = [
     // Up to 5.12 stock kernels migrate nothing.
     ("blockers::", &["6.1", "7.3"]),
     ("holds::", &["6.12", "7.3"]),
@@ -14,6 +14,8 @@ pub const ONLY_ON: [(&str, &[&str]); 26] = [
     ("disruption::", &["7.2"]),
     // They wait for the emulated machine most of the time: a processor that goes offline, a full disk.
     ("faults::", &["6.12"]),
+    // With twins and without.
+    ("faults::pins_without_a_slot", &["6.12", "7.3"]),
     ("file_pages::", &["6.1", "7.3"]),
     ("first_pins::", &["6.1", "7.3"]),
     ("fold::", &["7.3"]),
