@@ -1,6 +1,6 @@
 //! `cargo xtask dist`: makes all files of a release.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -8,7 +8,7 @@ use clap::ValueEnum;
 
 use super::arch::{self, ARCHITECTURES, Given};
 use super::release::{Release, step};
-use super::{archive, deb, install_test, rpm, rpm_test, tools, validate};
+use super::{archive, deb, deb_test, install_test, rpm, rpm_test, tools, validate};
 use crate::build::{self, cross::Cross};
 use crate::cache::Cache;
 use crate::debian::apt::MirrorArgs;
@@ -51,7 +51,7 @@ pub struct DistArgs {
 enum Kind {
     /// Archive with the static program, for any distribution
     Tar,
-    /// Debian package, checked by lintian
+    /// Debian package, checked by lintian; installed, upgraded and removed in a folder
     Deb,
     /// rpm package, checked by rpmlint; installed, upgraded and removed in a folder
     Rpm,
@@ -124,7 +124,9 @@ pub fn main(args: &DistArgs) -> Result<ExitCode> {
             debs.push(step(format!("Debian package for {name}"), || {
                 let package = deb::make(&release, program, "1", &release.dist)?;
                 deb::lint(&package)?;
-                Ok((native, package))
+                let upgrade = deb::make(&release, program, "2", &release.stage.join("upgrade"))?;
+                deb_test::run(&release, &args.mirrors, program, &package, &upgrade)?;
+                Ok((native, package, upgrade))
             })?);
         }
         if args.wants(Kind::Rpm) {
@@ -150,11 +152,8 @@ pub fn main(args: &DistArgs) -> Result<ExitCode> {
         })?;
     }
     archive::checksums(&release)?;
-    let native = debs
-        .into_iter()
-        .find_map(|(native, deb)| native.then_some(deb));
-    if let Some(package) = native {
-        try_in_guests(args, &release, &package)?;
+    if let Some((_, package, upgrade)) = debs.iter().find(|(native, ..)| *native) {
+        try_in_guests(args, &release, package, upgrade)?;
     }
     print!(
         "{}",
@@ -192,12 +191,15 @@ fn setup(args: &DistArgs, cache: &Cache) -> Result<()> {
     Ok(())
 }
 
-fn try_in_guests(args: &DistArgs, release: &Release<'_>, package: &Path) -> Result<()> {
+fn try_in_guests(
+    args: &DistArgs,
+    release: &Release<'_>,
+    package: &Path,
+    upgrade: &Path,
+) -> Result<()> {
     for kernel in &args.tries {
         step(format!("the Debian package on {}", kernel.series), || {
-            let folder = release.stage.join("upgrade");
-            let upgrade: PathBuf = deb::make(release, release.host(), "2", &folder)?;
-            install_test::run(kernel, release.cache, &args.mirrors, package, &upgrade)
+            install_test::run(kernel, release.cache, &args.mirrors, package, upgrade)
         })?;
     }
     Ok(())
