@@ -9,13 +9,15 @@ use std::io;
 use std::iter;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
+use std::sync::mpsc::{self, Receiver};
 use std::thread;
 
 use anyhow::{Context, Result};
 
+use super::boots::{ARM64, BOOTS};
 use super::counts::{Counter, Printer};
 use super::lab;
-use super::matrix::{ARM64_BY_DEFAULT, ARM64_TESTS, BENCH, Matrix, placed};
+use super::matrix::{ARM64_BY_DEFAULT, ARM64_TESTS, BENCH, Job, Matrix, placed};
 use super::steps::Steps;
 use super::two_hosts;
 use crate::arch::Arch;
@@ -75,6 +77,13 @@ pub struct TestArgs {
     args: Vec<String>,
 }
 
+impl TestArgs {
+    /// All live tests on all kernels.
+    fn runs_everything(&self) -> bool {
+        self.kernels.is_empty() && self.args.is_empty()
+    }
+}
+
 /// A set of Debian's kernels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 enum KernelSet {
@@ -131,74 +140,69 @@ fn run(args: &TestArgs, counter: &Counter, steps: &Steps<'_>) -> Result<()> {
         let path = path_with_prometheus(&cache, &args.mirrors)?;
         return two_hosts::run(&cache, &args.mirrors, &path, steps);
     }
-    if args.arch == Arch::Aarch64 {
-        return arm64(args, &args.args, &cache, counter, steps);
-    }
     let matrix = Matrix {
         cache: &cache,
         mirrors: &args.mirrors,
+        boots: BOOTS,
         kernels: match (&args.kernels[..], args.set) {
+            ([], _) if args.arch == Arch::Aarch64 => ARM64_KERNELS.iter().collect(),
             ([], KernelSet::Series) => KERNELS.iter().collect(),
             ([], KernelSet::All) => kernels::all().collect(),
-            (some, _) => some.to_vec(),
+            (some, _) => on(some, args.arch)?,
         },
         args: &args.args,
     };
+    if args.arch == Arch::Aarch64 {
+        if let Some(files) = build_for_arm64(args, &cache, steps)? {
+            matrix.run(&files, counter, steps, Vec::new())?;
+        }
+        return Ok(());
+    }
     thread::scope(|scope| {
         let mut guests = None;
+        let (send, receive) = mpsc::channel();
         if !args.no_live {
             // Waits for the network most of the time.
             scope.spawn(|| steps.time("fetching kernels", || matrix.fetch()));
             let built = steps.run("building for the guests", build::for_live_tests)?;
-            guests = built.map(|built| scope.spawn(|| live(args, &matrix, built, counter, steps)));
+            guests = built
+                .map(|built| scope.spawn(|| live(args, &matrix, built, receive, counter, steps)));
         }
         let host = if args.live_only {
             Ok(())
         } else {
             host(args, &cache, counter, steps)
         };
+        if args.runs_everything()
+            && guests.is_some()
+            && host.is_ok()
+            && let Some(files) = build_for_arm64(args, &cache, steps)?
+        {
+            // Nobody waits if the guests have failed.
+            let _ = send.send(files);
+        }
+        drop(send);
         let live = guests.map_or(Ok(()), |guests| guests.join().expect("it does not panic"));
         host.and(live)
-    })?;
-    if ARM64_BY_DEFAULT.is_some() && !args.no_live && args.args.is_empty() {
-        arm64(args, &[ARM64_TESTS.to_owned()], &cache, counter, steps)?;
-    }
-    Ok(())
+    })
 }
 
-/// Builds pinwatch for arm64 and runs live tests on its kernels.
-fn arm64(
+/// The kernels of an architecture with the same series.
+fn on(kernels: &[&'static Kernel], arch: Arch) -> Result<Vec<&'static Kernel>> {
+    kernels.iter().map(|kernel| kernel.on(arch)).collect()
+}
+
+/// The files of arm64 guests. None if the build failed, which is then counted.
+fn build_for_arm64(
     args: &TestArgs,
-    tests: &[String],
     cache: &Cache,
-    counter: &Counter,
     steps: &Steps<'_>,
-) -> Result<()> {
-    let arch = Arch::Aarch64;
+) -> Result<Option<[Placed; 2]>> {
     let built = steps.run("building for arm64 guests", || {
-        setup::ensure_arch(arch, Purpose::Tests)?;
-        build::for_live_tests_on(&Cross::find(arch, cache, &args.mirrors)?)
+        setup::ensure_arch(Arch::Aarch64, Purpose::Tests)?;
+        build::for_live_tests_on(&Cross::find(Arch::Aarch64, cache, &args.mirrors)?)
     })?;
-    let by_default = |kernel: &&Kernel| {
-        args.arch == arch || ARM64_BY_DEFAULT.is_some_and(|series| series == kernel.series)
-    };
-    let kernels = match &args.kernels[..] {
-        [] => ARM64_KERNELS.iter().filter(by_default).collect(),
-        kernels => kernels
-            .iter()
-            .map(|kernel| kernel.on(arch))
-            .collect::<Result<_>>()?,
-    };
-    let matrix = Matrix {
-        cache,
-        mirrors: &args.mirrors,
-        kernels,
-        args: tests,
-    };
-    if let Some([pinwatch, live]) = built {
-        matrix.run(&placed(pinwatch, live), counter, steps, || Ok(()))?;
-    }
-    Ok(())
+    Ok(built.map(|[pinwatch, live]| placed(pinwatch, live)))
 }
 
 /// The checks and tests that need no guest.
@@ -244,11 +248,12 @@ fn path_with_prometheus(cache: &Cache, mirrors: &MirrorArgs) -> Result<OsString>
     Ok(env::join_paths(path)?)
 }
 
-/// The live tests, and what is measured beside the last of them.
+/// The live tests, and beside the last of them what is measured, and a guest of arm64 with the `arm64` files.
 fn live(
     args: &TestArgs,
     matrix: &Matrix<'_>,
     [pinwatch, tests, bench]: [PathBuf; 3],
+    arm64: Receiver<[Placed; 2]>,
     counter: &Counter,
     steps: &Steps<'_>,
 ) -> Result<()> {
@@ -257,18 +262,32 @@ fn live(
         host: bench.clone(),
         guest: BENCH.to_owned(),
     });
-    let everything = args.args.is_empty();
-    let last = || {
-        if !everything {
-            return Ok(());
-        }
-        steps.check("the price of a pin", || {
-            regression::check(matrix.cache, matrix.mirrors, bench)
-        })
-    };
+    let mut last: Vec<Job<'_>> = Vec::new();
+    if args.args.is_empty() {
+        last.push(Box::new(|| {
+            steps.check("the price of a pin", || {
+                regression::check(matrix.cache, matrix.mirrors, bench)
+            })
+        }));
+    }
+    if args.runs_everything() {
+        last.push(Box::new(move || {
+            let matrix = Matrix {
+                boots: &[ARM64],
+                kernels: on(&[kernels::parse(ARM64_BY_DEFAULT)?], Arch::Aarch64)?,
+                args: &[ARM64_TESTS.to_owned()],
+                ..*matrix
+            };
+            // Nothing comes if the build failed.
+            let Ok(files) = arm64.recv() else {
+                return Ok(());
+            };
+            matrix.run(&files, counter, steps, Vec::new()).map(drop)
+        }));
+    }
     let rows = matrix.run(&files, counter, steps, last)?;
     // Only all kernels and all tests together make the whole table.
-    if everything && args.kernels.is_empty() {
+    if args.runs_everything() {
         steps.run("docs/kernels.md", || kernels_md::update(&rows.scenarios))?;
     }
     builds_md::update(rows.builds)?;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::boots::{BOOTS, Boot, EXTRAS, SOAK};
+use super::boots::{Boot, EXTRAS, SOAK};
 use super::counts::{Counter, Printer};
 use super::only_on::{BETWEEN_TOO, ONLY_ON};
 use super::steps::Steps;
@@ -34,9 +34,9 @@ pub const LIVE_TESTS: &str = "/usr/bin/pinwatch-live-tests";
 /// Where [`SOAK`] finds the program of `cargo xtask soak`.
 pub const BENCH: &str = "/usr/bin/pinwatch-bench";
 
-/// The arm64 kernel that `cargo xtask test` without arguments runs [`ARM64_TESTS`] on; none, since the
-/// second build of pinwatch takes minutes. `--arch aarch64` runs all tests on all arm64 kernels.
-pub const ARM64_BY_DEFAULT: Option<&str> = None;
+/// The arm64 kernel on which `cargo xtask test` without arguments runs [`ARM64_TESTS`]. `--arch aarch64` runs all
+/// tests on all arm64 kernels.
+pub const ARM64_BY_DEFAULT: &str = "6.12";
 pub const ARM64_TESTS: &str = "counts::";
 
 /// Kernels whose guests take longest.
@@ -74,9 +74,13 @@ pub fn placed(pinwatch: PathBuf, tests: PathBuf) -> [Placed; 2] {
     ]
 }
 
+/// What runs beside the last guests.
+pub type Job<'a> = Box<dyn FnOnce() -> Result<()> + Send + 'a>;
+
 pub struct Matrix<'a> {
     pub cache: &'a Cache,
     pub mirrors: &'a MirrorArgs,
+    pub boots: &'a [Boot],
     pub kernels: Vec<&'static Kernel>,
     /// Arguments for the live tests. If there are any, only the guests that run all tests are booted.
     pub args: &'a [String],
@@ -91,8 +95,9 @@ impl Matrix<'_> {
     }
 
     /// The guests in the order in which they start: the longest first.
-    fn queue(&self) -> VecDeque<(usize, &'static Boot, &'static Kernel)> {
-        let boots = BOOTS
+    fn queue(&self) -> VecDeque<(usize, &Boot, &'static Kernel)> {
+        let boots = self
+            .boots
             .iter()
             .enumerate()
             .filter(|(_, boot)| self.args.is_empty() || boot.only.is_empty());
@@ -110,19 +115,20 @@ impl Matrix<'_> {
         guests.into()
     }
 
-    /// Runs the live tests, among `files`, on each kernel, some guests at a time, and `last` beside the
+    /// Runs the live tests, among `files`, on each kernel, some guests at a time, and `last`, from its end, beside the
     /// last ones.
     pub fn run(
         &self,
         files: &[Placed],
         counter: &Counter,
         steps: &Steps<'_>,
-        last: impl FnOnce() -> Result<()> + Send,
+        last: Vec<Job<'_>>,
     ) -> Result<Rows> {
         const NO_PANIC: &str = "no worker panics while it holds the lock";
         let queue = Mutex::new(self.queue());
         let next = || queue.lock().expect(NO_PANIC).pop_front();
-        let last = Mutex::new(Some(last));
+        let last = Mutex::new(last);
+        let next_of_last = || last.lock().expect(NO_PANIC).pop();
         let rows = Mutex::new(BTreeMap::new());
         let work = || -> Result<()> {
             while let Some((number, boot, kernel)) = next() {
@@ -130,8 +136,10 @@ impl Matrix<'_> {
                 let key = (kernel.series.to_owned(), number);
                 rows.lock().expect(NO_PANIC).insert(key, separate.counts());
             }
-            let last = last.lock().expect(NO_PANIC).take();
-            last.map_or(Ok(()), |last| last())
+            while let Some(job) = next_of_last() {
+                job()?;
+            }
+            Ok(())
         };
         thread::scope(|scope| {
             let guests = fitting(LARGE_MEMORY_MIB).min(MOST_GUESTS);
