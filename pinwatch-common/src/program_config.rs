@@ -75,6 +75,12 @@ pub struct ProgramConfig {
     pub compound_offset: u64,
     /// BTF id of `struct page`, whose first word is its flags; 0 if programs cannot read memory by loads.
     pub page_struct: u64,
+    /// Offset in bytes of `comm` in `struct task_struct`; 0 if programs cannot read memory by loads.
+    pub comm_offset: u64,
+    /// 1 if the helper `bpf_get_func_arg` exists (5.17), else 0.
+    pub func_arg: u32,
+    /// Always 0.
+    pub reserved: u32,
 }
 
 /// Where the properties of a folio are in its `struct page`s, in bytes from the first; bits of its flags.

@@ -5,7 +5,7 @@
 use core::mem::MaybeUninit;
 
 use aya_ebpf::EbpfContext;
-use aya_ebpf::helpers::generated::{bpf_get_current_comm, bpf_get_stack};
+use aya_ebpf::helpers::generated::{bpf_get_current_comm, bpf_get_func_arg, bpf_get_stack};
 use aya_ebpf::helpers::{
     bpf_get_current_pid_tgid, bpf_get_current_task, bpf_get_current_task_btf,
     bpf_get_smp_processor_id, bpf_ktime_get_ns, bpf_probe_read_kernel, bpf_probe_read_user,
@@ -18,6 +18,7 @@ use pinwatch_common::program_config::{
 };
 use pinwatch_common::record::{Isolate, Origin, STACK_FRAMES};
 
+use self::memory::word;
 use crate::arch::{self, UserRegs};
 
 /// Written by user space before it loads the programs.
@@ -149,15 +150,21 @@ pub fn nr_entries(pofs: u64) -> u64 {
     if config!(reads_nr_entries) == 0 {
         return 0;
     }
-    let at = pofs.wrapping_add(config!(nr_entries_offset)) as *const u64;
-    // SAFETY: the helper checks the address and handles faults.
-    unsafe { bpf_probe_read_kernel(at) }.unwrap_or_default()
+    word(pofs.wrapping_add(config!(nr_entries_offset)))
 }
 
 /// Argument `n` of a trampoline's function, of any type. The verifier lets no program read an
 /// argument that points to a pointer.
 #[inline(always)]
 pub fn raw_arg(ctx: &impl EbpfContext, n: usize) -> u64 {
+    if config!(func_arg) != 0 {
+        let mut value = MaybeUninit::uninit();
+        // SAFETY: the helper fills the word: every caller's function has this argument. The verifier inlines it.
+        unsafe {
+            bpf_get_func_arg(ctx.as_ptr(), n as u32, value.as_mut_ptr());
+            return value.assume_init();
+        }
+    }
     // SAFETY: the helper checks the address, which is in the context, and handles faults.
     unsafe { bpf_probe_read_kernel(ctx.as_ptr().cast::<u64>().add(n)) }.unwrap_or_default()
 }
@@ -173,9 +180,16 @@ pub fn stack(ctx: &impl EbpfContext, frames: &mut [u64; STACK_FRAMES]) -> i64 {
 
 /// Running thread's name, as in `pinwatch_common::event_filter::name_words`.
 ///
-/// Calls the helper directly: aya's wrapper zeroes the bytes one by one first.
+/// By loads where the kernel allows them: the helper costs some 230 instructions. Otherwise it calls the helper directly,
+/// since aya's wrapper zeroes the bytes one by one first.
 #[inline(always)]
 pub fn comm() -> [u64; 2] {
+    let offset = config!(comm_offset);
+    if offset != 0 {
+        // SAFETY: the helper takes no argument.
+        let at = unsafe { bpf_get_current_task() }.wrapping_add(offset);
+        return [word(at), word(at.wrapping_add(size_of::<u64>() as u64))];
+    }
     let mut comm = MaybeUninit::<[u64; 2]>::uninit();
     // SAFETY: the helper fills all bytes, with zeroes if it fails.
     unsafe {

@@ -13,8 +13,8 @@ use super::arch::stack_regs_offset;
 use super::decision::{Decision, Verdict};
 use super::hook_choice::{can_disable_preemption, finds_lists, preempts, reads_memory};
 use super::table::{
-    BPF_LOOP, GLL, GUP, ISOLATIONS, Measurement, NR_ENTRIES, TASK_STACK, is_at_start, is_hook_of,
-    isolates, shows_found, shows_left, shows_scans,
+    BPF_GET_FUNC_ARG, BPF_LOOP, GLL, GUP, ISOLATIONS, Measurement, NR_ENTRIES, TASK_COMM,
+    TASK_STACK, is_at_start, is_hook_of, isolates, shows_found, shows_left, shows_scans,
 };
 use crate::kernel::btf::Returns;
 use crate::kernel::defects::{collect_returns_nothing, looks_at_cma_only};
@@ -41,6 +41,10 @@ pub struct Globals {
     /// Offset of `nr_entries` in `struct pages_or_folios`; `None` if it is unknown or cannot be read.
     pub nr_entries_offset: Option<u64>,
     pub user_regs: UserRegs,
+    /// Offset of `comm` in `struct task_struct`; `None` if it is unknown.
+    pub comm_offset: Option<u64>,
+    /// Whether the kernel has the helper `bpf_get_func_arg`.
+    pub func_arg: bool,
     /// Whether the buffer of a write(2) may be read. Under lockdown for confidentiality the loader finds no helper for it.
     pub reads_user: bool,
     /// Position of the zone in a page's flags; `None` if zones are not sampled.
@@ -116,6 +120,8 @@ impl Globals {
             } else {
                 UserRegs::Unknown
             },
+            comm_offset: facts.members.get(TASK_COMM).copied(),
+            func_arg: facts.constants.contains_key(BPF_GET_FUNC_ARG),
             reads_user: reads_memory(facts),
             zone_bits: zone_bits(facts)
                 .ok()
@@ -221,6 +227,10 @@ impl Globals {
             blockers_at_return: self.blockers_at_return.into(),
             compound_offset: self.weak.map_or(0, |weak| weak.compound_offset),
             page_struct: page_struct.map_or(0, u64::from),
+            // Kernels with such loads fill the bytes after the name with zeroes (5.17), as the helper does.
+            comm_offset: page_struct.and(self.comm_offset).unwrap_or_default(),
+            func_arg: self.func_arg.into(),
+            reserved: 0,
         }
     }
 }

@@ -681,10 +681,14 @@ const CONSTANTS: &[&str] = &[
     "preempt_dynamic_lazy",
     TASK_PT_REGS,
     BPF_LOOP,
+    BPF_GET_FUNC_ARG,
 ];
 
 /// Number of a helper that the programs of weak pins call, from 5.17 on.
 pub const BPF_LOOP: &str = "BPF_FUNC_loop";
+
+/// Number of the helper that returns any argument of a trampoline's function, from 5.17 on.
+pub const BPF_GET_FUNC_ARG: &str = "BPF_FUNC_get_func_arg";
 
 /// Member that holds the number of pages or folios of a collect.
 pub const NR_ENTRIES: &str = "pages_or_folios.nr_entries";
@@ -692,8 +696,15 @@ pub const NR_ENTRIES: &str = "pages_or_folios.nr_entries";
 /// Member that holds the address of a task's kernel stack.
 pub const TASK_STACK: &str = "task_struct.stack";
 
+/// Member that holds a task's name.
+pub const TASK_COMM: &str = "task_struct.comm";
+
 /// Struct members whose offsets the programs need, without those for zones and folios.
-const MEMBERS: &[(&str, &str)] = &[("pages_or_folios", "nr_entries"), ("task_struct", "stack")];
+const MEMBERS: &[(&str, &str)] = &[
+    ("pages_or_folios", "nr_entries"),
+    ("task_struct", "comm"),
+    ("task_struct", "stack"),
+];
 
 /// All enum constants that the planner or the programs need.
 fn constants() -> Vec<&'static str> {
