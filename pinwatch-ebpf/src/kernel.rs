@@ -13,18 +13,14 @@ use aya_ebpf::helpers::{
 };
 use pinwatch_common::origin::Written;
 use pinwatch_common::program_config::{
-    PREEMPTION_CAN_BE_DISABLED, PREEMPTION_NONE, ProgramConfig, UNPINNABLE_AT_START,
-    UNPINNABLE_UNSEEN, USER_REGS_BY_HELPER, USER_REGS_BY_STACK,
+    PREEMPTION_CAN_BE_DISABLED, PREEMPTION_NONE, UNPINNABLE_AT_START, UNPINNABLE_UNSEEN,
+    USER_REGS_BY_HELPER, USER_REGS_BY_STACK,
 };
 use pinwatch_common::record::{Isolate, Origin, STACK_FRAMES};
 
+use self::config::PROGRAM_CONFIG;
 use self::memory::word;
 use crate::arch::{self, UserRegs};
-
-/// Written by user space before it loads the programs.
-#[unsafe(no_mangle)]
-// SAFETY: integers only.
-static PROGRAM_CONFIG: ProgramConfig = unsafe { core::mem::zeroed() };
 
 /// Reads a field of [`PROGRAM_CONFIG`]. Volatile, since the compiler knows only the zeroes.
 macro_rules! config {
@@ -35,6 +31,7 @@ macro_rules! config {
 }
 
 pub mod branchless;
+mod config;
 pub mod folio;
 pub mod folio_list;
 pub mod memory;

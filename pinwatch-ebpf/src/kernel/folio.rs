@@ -6,8 +6,8 @@ use pinwatch_common::blocker::{Blocker, Hold, MAPPED_MAX, Memory};
 use pinwatch_common::place::{Place, UNKNOWN_PLACE};
 use pinwatch_common::verifier_hint::opaque;
 
-use super::PROGRAM_CONFIG;
 use super::branchless::{bit, is_negative, lowest_of_six, select};
+use super::config::PROGRAM_CONFIG;
 use super::memory::{address_in, read, word};
 
 macro_rules! layout {

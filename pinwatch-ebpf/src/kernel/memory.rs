@@ -7,7 +7,7 @@ use aya_ebpf::cty::c_void;
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 use pinwatch_common::abi::kfunc_call;
 
-use super::PROGRAM_CONFIG;
+use super::config::PROGRAM_CONFIG;
 
 /// Reads kernel memory; zeroes if it cannot be read.
 #[inline(always)]

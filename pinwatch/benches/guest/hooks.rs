@@ -1,5 +1,6 @@
 //! Sets of hooks that are attached while pins are timed.
 
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -14,6 +15,7 @@ use pinwatch::source::live::{Live, Options};
 use pinwatch_common::event_filter::Listening;
 
 use super::pins::{PIN_PATH, Pins};
+use super::session;
 use super::tool::{self, Tool};
 
 /// BPF object with empty programs, from pinwatch's build script.
@@ -31,6 +33,10 @@ enum Hooks {
     Nothing,
     /// Empty programs on the pin path.
     Empty(&'static [Kind]),
+    /// An empty program by kprobe.session.
+    Session {
+        returns: bool,
+    },
     /// A program at the pin's entry that asks the kernel for one value.
     Asking(&'static str),
     /// An empty program at each hook of pinwatch.
@@ -134,6 +140,11 @@ pub const SETS: &[HookSet] = &[
     kprobe("empty kprobe", Hooks::Empty(&[Kind::Kprobe])),
     kprobe(KPROBE_PAIR, Hooks::Empty(&[Kind::Kprobe, Kind::Kretprobe])),
     kprobe(
+        "empty kprobe.session, entry only",
+        Hooks::Session { returns: false },
+    ),
+    kprobe("empty kprobe.session", Hooks::Session { returns: true }),
+    kprobe(
         "empty programs at pinwatch's hooks, kprobe",
         Hooks::EmptyEverywhere(Prefer::Kprobe),
     ),
@@ -200,6 +211,7 @@ pub enum Held {
         live: Box<Live>,
         events: Box<Events>,
     },
+    Session(OwnedFd),
     Tool(Tool),
 }
 
@@ -217,6 +229,7 @@ impl HookSet {
                 });
                 empty(facts, at)
             }
+            Hooks::Session { returns } => session::attach(PIN_PATH, returns).map(Held::Session),
             Hooks::Asking(program) => {
                 let at = Attachment {
                     program,
@@ -280,6 +293,7 @@ impl Held {
     pub fn detach(self, pins: u64) -> Result<()> {
         match self {
             Self::Nothing | Self::Empty { .. } => {}
+            Self::Session(link) => drop(link),
             Self::Pinwatch { live, .. } => {
                 let state = live.state();
                 let origins = &state.cells.pins.origins;

@@ -7,6 +7,7 @@ mod noise;
 mod pins;
 mod reliability;
 mod ring;
+mod session;
 mod soak;
 mod tool;
 mod verifier;

@@ -366,8 +366,11 @@ fn globals(plan: &Plan) -> [String; 8] {
         folio,
         pageblock,
         weak,
+        comm_offset,
+        func_arg,
     } = plan.globals;
     assert!(fast_path);
+    assert!(comm_offset.is_some());
     // Debian builds 5.10 without CMA, so a pin migrates nothing there.
     let migrates = plan.era != "cma";
     let sees_blockers = folio.is_some_and(|folio| folio.pincount > 0 && folio.hugetlb_mask > 0);
@@ -375,6 +378,7 @@ fn globals(plan: &Plan) -> [String; 8] {
     assert_eq!(weak.is_some(), migrates);
     assert_eq!(samples_unpinnable, migrates);
     assert_eq!(blockers_at_return, migrates);
+    assert_eq!(func_arg, migrates, "from 5.17 on");
     // Elsewhere a hook shows the list of folios.
     assert_eq!(unpinnable_at_start, plan.era == "pages");
     let fast_only = foll_fast_only.expect("every stock kernel shows its value or its age");
