@@ -82,6 +82,11 @@ impl TestArgs {
     fn runs_everything(&self) -> bool {
         self.kernels.is_empty() && self.args.is_empty()
     }
+
+    /// The arm64 kernel that belongs to everything.
+    fn arm64_too(&self) -> Option<&'static str> {
+        ARM64_BY_DEFAULT.filter(|_| self.runs_everything())
+    }
 }
 
 /// A set of Debian's kernels.
@@ -173,7 +178,7 @@ fn run(args: &TestArgs, counter: &Counter, steps: &Steps<'_>) -> Result<()> {
         } else {
             host(args, &cache, counter, steps)
         };
-        if args.runs_everything()
+        if args.arm64_too().is_some()
             && guests.is_some()
             && host.is_ok()
             && let Some(files) = build_for_arm64(args, &cache, steps)?
@@ -270,11 +275,11 @@ fn live(
             })
         }));
     }
-    if args.runs_everything() {
+    if let Some(series) = args.arm64_too() {
         last.push(Box::new(move || {
             let matrix = Matrix {
                 boots: &[ARM64],
-                kernels: on(&[kernels::parse(ARM64_BY_DEFAULT)?], Arch::Aarch64)?,
+                kernels: on(&[kernels::parse(series)?], Arch::Aarch64)?,
                 args: &[ARM64_TESTS.to_owned()],
                 ..*matrix
             };
