@@ -153,7 +153,7 @@ fn soak() {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let seed = now.expect("after 1970").as_secs().to_string();
     let mut soak = Command::new("pinwatch-bench");
-    soak.args(["soak", "--minutes", "2", "--seed", &seed]);
+    soak.args(["soak", "--minutes", "1", "--seed", &seed]);
     for beside in ["updates", "lookups", "pinwatch"] {
         soak.args(["--neighbour", beside]);
     }

@@ -292,7 +292,7 @@ fn pins_are_counted_while_a_cpu_goes_offline_and_comes_back() {
     const ONLINE: &str = "/sys/devices/system/cpu/cpu1/online";
     for kind in KINDS {
         let daemon = Daemon::start(&["--attach", kind]);
-        let child = spawn(&["threads", "--repeat", "300", "--pages", "1"]);
+        let child = spawn(&["threads", "--repeat", "200", "--pages", "1"]);
         let pins = |n: f64| {
             wait_until("more pins", PATIENCE, || {
                 daemon.metrics().total("pinwatch_pins_total") >= n

@@ -113,7 +113,7 @@ pub struct Extra {
     pub prepare: &'static str,
 }
 
-/// Two minutes of random use. Takes them on a kernel with few other tests.
+/// A minute of random use. Takes it on a kernel with few other tests.
 pub const SOAK: &str = "apart::soak";
 
 pub const EXTRAS: &[Extra] = &[

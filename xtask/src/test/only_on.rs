@@ -1,7 +1,7 @@
 //! Live tests that run on some stock kernels only.
 
 /// Tests that depend little on the kernel, and where they run unless they are named.
-pub const ONLY_ON: [(&str, &[&str]); 27] = [
+pub const ONLY_ON: [(&str, &[&str]); 28] = [
     // Up to 5.12 stock kernels migrate nothing.
     ("blockers::", &["6.1", "7.3"]),
     ("holds::", &["6.12", "7.3"]),
@@ -27,6 +27,7 @@ pub const ONLY_ON: [(&str, &[&str]); 27] = [
     ("pinned::", &["7.3"]),
     ("privileges::", &["6.12"]),
     ("recordings::", &["7.2"]),
+    ("refusals::", &EACH_PLAN),
     ("restart::", &["7.2"]),
     ("series::", &["7.2"]),
     // Without the kernel's own look-up, with one that searches all names, and with a fast one.
