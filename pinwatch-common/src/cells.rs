@@ -140,6 +140,12 @@ impl PinCells {
         origins.fold(rest, u64::wrapping_add)
     }
 
+    /// Pins that returned all requested pages without a pass: where passes are measured, the pass was not seen.
+    #[must_use]
+    pub fn without_pass(&self) -> u64 {
+        self.with_plain(0, |plain| plain.pins[0][0].wrapping_add(plain.pins[0][1]))
+    }
+
     /// Base pages that all pins asked for.
     #[must_use]
     pub fn requested(&self) -> u64 {

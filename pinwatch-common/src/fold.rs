@@ -261,6 +261,21 @@ mod tests {
         assert_eq!(cells.origins[0].failures[other], 1);
     }
 
+    #[test]
+    fn a_complete_pin_without_a_pass_is_told_from_a_failed_one() {
+        let mut cells = PinCells::zeroed();
+        let pin = |passes, returned| Pin {
+            passes,
+            requested: 1,
+            returned,
+            ..Pin::zeroed()
+        };
+        for pin in [pin(0, 1), pin(1, 1), pin(0, -14)] {
+            fold_pin(&mut cells, &pin);
+        }
+        assert_eq!(cells.without_pass(), 1);
+    }
+
     fn pins() -> impl Strategy<Value = Vec<Pin>> {
         let returned = prop_oneof![-140i64..0, 0i64..1 << 20];
         let size = (0..1u64 << 45, 0..300u32, 0..1u64 << 20, returned);

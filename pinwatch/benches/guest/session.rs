@@ -10,13 +10,14 @@ use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_insn, bpf_prog_type};
 
 /// `BPF_TRACE_KPROBE_SESSION` of the kernel's `enum bpf_attach_type`.
 const KPROBE_SESSION: u32 = 56;
+const WHEN: &str = "kprobe.session came with 6.10";
 const MOV_IMMEDIATE: u8 = 0xb7;
 const EXIT: u8 = 0x95;
 
 /// Hooks a function with a program that does nothing. Without `returns` its return does not run.
 pub fn attach(function: &str, returns: bool) -> Result<OwnedFd> {
     let function = CString::new(function)?;
-    let program = load(returns).context("cannot load a program for kprobe.session (6.10)")?;
+    let program = load(returns).context(WHEN)?;
     let names = [function.as_ptr()];
     // SAFETY: a C union of integers, for which all zeros are valid.
     let mut attr: bpf_attr = unsafe { std::mem::zeroed() };
@@ -30,7 +31,7 @@ pub fn attach(function: &str, returns: bool) -> Result<OwnedFd> {
         multi.syms = names.as_ptr() as u64;
     }
     // SAFETY: `names` and its strings outlive the call.
-    unsafe { bpf(bpf_cmd::BPF_LINK_CREATE, &mut attr) }.context("cannot attach it")
+    unsafe { bpf(bpf_cmd::BPF_LINK_CREATE, &mut attr) }.context(WHEN)
 }
 
 fn load(returns: bool) -> io::Result<OwnedFd> {

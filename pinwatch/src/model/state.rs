@@ -277,6 +277,9 @@ pub fn losses(state: &State) -> Vec<(String, u64)> {
         losses.push(("fast_full".to_owned(), state.lost(Loss::FastFull)));
         losses.push(("fast_unmatched".to_owned(), unmatched));
     }
+    if state.takes(Measurement::Passes) {
+        losses.push(("pass_unseen".to_owned(), state.cells.pins.without_pass()));
+    }
     if state.takes(Measurement::Migrations) {
         losses.push((
             "migration_unseen".to_owned(),

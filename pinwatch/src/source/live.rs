@@ -316,11 +316,11 @@ impl Live {
     }
 
     /// Instructions that the verifier processed for each program; empty before 5.16, which has no such count.
-    pub fn verified(&self) -> impl Iterator<Item = (&'static str, u32)> {
-        let attached = self.attached.iter();
-        let programs = attached.flat_map(|attached| attached.attachment.programs());
-        programs.filter_map(|name| {
-            let info = self.ebpf.program(name)?.info().ok()?;
+    pub fn verified(&self) -> impl Iterator<Item = (&str, u32)> {
+        let programs = self.ebpf.programs();
+        programs.filter_map(|(name, program)| {
+            // Fails for a program that is not loaded.
+            let info = program.info().ok()?;
             Some((name, info.verified_instruction_count()?))
         })
     }
