@@ -3,7 +3,8 @@
 //! Each is counted as lost once, whichever of the twins at its entry and its return the kernel skips. If its entry
 //! found no room, the last program there counts it. Otherwise the first program that sees its return does.
 //!
-//! Words of the thread's slot set say what is counted already: see [`Slot::of_set`]. They are used only by such calls.
+//! Four words of the thread's slot set record which of these calls are already counted: see [`Slot::of_set`]. Other calls
+//! do not read them.
 
 use pinwatch_common::limits::SLOT_WAYS;
 use pinwatch_common::record::Slot;

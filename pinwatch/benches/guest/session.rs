@@ -3,10 +3,11 @@
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd as _, OwnedFd};
 
 use anyhow::{Context as _, Result};
 use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_insn, bpf_prog_type};
+use pinwatch::kernel::bpf_program::create;
 
 /// `BPF_TRACE_KPROBE_SESSION` of the kernel's `enum bpf_attach_type`.
 const KPROBE_SESSION: u32 = 56;
@@ -31,7 +32,7 @@ pub fn attach(function: &str, returns: bool) -> Result<OwnedFd> {
         multi.syms = names.as_ptr() as u64;
     }
     // SAFETY: `names` and its strings outlive the call.
-    unsafe { bpf(bpf_cmd::BPF_LINK_CREATE, &mut attr) }.context(WHEN)
+    unsafe { create(bpf_cmd::BPF_LINK_CREATE, &mut attr) }.context(WHEN)
 }
 
 fn load(returns: bool) -> io::Result<OwnedFd> {
@@ -52,27 +53,5 @@ fn load(returns: bool) -> io::Result<OwnedFd> {
     load.license = c"GPL".as_ptr() as u64;
     load.expected_attach_type = KPROBE_SESSION;
     // SAFETY: the instructions outlive the call, and the licence is static.
-    unsafe { bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr) }
-}
-
-/// A system call that returns a new descriptor.
-///
-/// # Safety
-///
-/// All memory that `attr` points to must be valid for `command`.
-unsafe fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<OwnedFd> {
-    // SAFETY: `attr` outlives the call, its size is right, and the caller vouches for its pointers.
-    let fd = unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            command,
-            &raw mut *attr,
-            size_of::<bpf_attr>(),
-        )
-    };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: a new descriptor that nobody else owns.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+    unsafe { create(bpf_cmd::BPF_PROG_LOAD, &mut attr) }
 }

@@ -120,7 +120,17 @@ fn loaded(kind: bpf_prog_type, instructions: &[bpf_insn]) -> bpf_attr {
 /// Loads the program of [`loaded`], whose instructions must still be there.
 fn load_program(attr: &mut bpf_attr) -> io::Result<OwnedFd> {
     // SAFETY: the callers keep the instructions until this returns. The licence is static.
-    let fd = unsafe { bpf(bpf_cmd::BPF_PROG_LOAD, attr) }?;
+    unsafe { create(bpf_cmd::BPF_PROG_LOAD, attr) }
+}
+
+/// A command that returns a new descriptor, such as `BPF_PROG_LOAD` and `BPF_LINK_CREATE`.
+///
+/// # Safety
+///
+/// All memory that `attr` points to must be valid for `command`, and `command` must return a new descriptor.
+pub unsafe fn create(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<OwnedFd> {
+    // SAFETY: the caller vouches for `attr`.
+    let fd = unsafe { bpf(command, attr) }?;
     // SAFETY: a new descriptor that nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

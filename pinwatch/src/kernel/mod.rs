@@ -1,7 +1,7 @@
 //! The running kernel: BTF, symbols, configuration, switches, defects, procfs and perf events.
 //! Imports no other folder of this crate.
 
-mod bpf_program;
+pub mod bpf_program;
 pub mod btf;
 pub mod cgroup;
 pub mod defects;

@@ -241,7 +241,7 @@ fn decide(measurement: Measurement, facts: &Facts, selection: &Selection) -> Ver
     }
 }
 
-/// Verdict on a measurement that uses hooks of `others`; `None` if none of these hooks shows what it needs.
+/// Verdict on a measurement that can use the hooks of `others`. `None` if none of those hooks shows what it needs.
 fn hooks_of_others<const OTHERS: usize>(
     others: [Measurement; OTHERS],
     shows: impl Fn(&Attachment) -> bool,

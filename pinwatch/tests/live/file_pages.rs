@@ -123,7 +123,14 @@ fn waits_for(scenario: &str) -> bool {
     if call["result"] == "ENOMEM" {
         let metrics = daemon.metrics();
         assert_counts(&metrics, &NOTHING_LOST);
-        assert_counts(&metrics, &[("pins_total", 1), ("pin_failures_total", 1)]);
+        assert_counts(
+            &metrics,
+            &[
+                ("pins_total", 1),
+                ("pin_failures_total", 1),
+                ("pin_failures_total/migrate_busy", 1),
+            ],
+        );
         println!("{scenario}: ENOMEM");
         return false;
     }

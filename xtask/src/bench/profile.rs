@@ -112,7 +112,7 @@ impl Parts<'_> {
             "the rest: finding the slot, filling it, phases, the fold",
             rest,
         ));
-        rows.push(("*all of it*", all));
+        rows.push(("*total*", all));
         rows.push((
             "*the aim: two empty pairs*",
             2 * self.added(self.pair, pin)?,
@@ -127,7 +127,7 @@ impl Parts<'_> {
         Ok(vec![
             ("entering and leaving the programs", hooks),
             (rest, all - hooks),
-            ("*all of it*", all),
+            ("*total*", all),
             (
                 "*the aim: 1.1 empty pairs*",
                 self.added(self.pair, pin)? * 11 / 10,
@@ -214,7 +214,7 @@ mod tests {
         let one = table(&[("x".to_owned(), parts(&figures).one_page().unwrap())]);
         assert!(one.contains("clock, three times | 240 |"), "{one}");
         assert!(one.contains("the fold | 260 |"), "{one}");
-        assert!(one.contains("| *all of it* | 1,000 |"), "{one}");
+        assert!(one.contains("| *total* | 1,000 |"), "{one}");
         assert!(one.contains("two empty pairs* | 400 |"), "{one}");
         let short_term = table(&[("x".to_owned(), parts(&figures).short_term().unwrap())]);
         assert!(short_term.contains("for a slot | 600 |"), "{short_term}");

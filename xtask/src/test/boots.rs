@@ -113,7 +113,7 @@ pub struct Extra {
     pub prepare: &'static str,
 }
 
-/// A minute of random use. Takes it on a kernel with few other tests.
+/// One minute of random use, on a kernel with few other tests.
 pub const SOAK: &str = "apart::soak";
 
 pub const EXTRAS: &[Extra] = &[

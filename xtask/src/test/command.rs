@@ -17,7 +17,7 @@ use anyhow::{Context, Result};
 use super::boots::{ARM64, BOOTS};
 use super::counts::{Counter, Printer};
 use super::lab;
-use super::matrix::{ARM64_BY_DEFAULT, ARM64_TESTS, BENCH, Job, Matrix, placed};
+use super::matrix::{ARM64_SERIES, ARM64_TESTS, BENCH, Job, Matrix, placed};
 use super::steps::Steps;
 use super::two_hosts;
 use crate::arch::Arch;
@@ -56,6 +56,9 @@ pub struct TestArgs {
     /// Architecture of the guests; aarch64 runs the live tests only
     #[arg(long, value_enum, default_value_t)]
     arch: Arch,
+    /// Also run the counting tests on an emulated arm64 kernel. On two cores everything then takes more than 20 minutes
+    #[arg(long, conflicts_with_all = ["kernels", "arch", "no_live", "lab", "args"])]
+    arm64: bool,
     /// Leave out the tests that need VMs
     #[arg(long)]
     no_live: bool,
@@ -81,11 +84,6 @@ impl TestArgs {
     /// All live tests on all kernels.
     fn runs_everything(&self) -> bool {
         self.kernels.is_empty() && self.args.is_empty()
-    }
-
-    /// The arm64 kernel that belongs to everything.
-    fn arm64_too(&self) -> Option<&'static str> {
-        ARM64_BY_DEFAULT.filter(|_| self.runs_everything())
     }
 }
 
@@ -178,7 +176,7 @@ fn run(args: &TestArgs, counter: &Counter, steps: &Steps<'_>) -> Result<()> {
         } else {
             host(args, &cache, counter, steps)
         };
-        if args.arm64_too().is_some()
+        if args.arm64
             && guests.is_some()
             && host.is_ok()
             && let Some(files) = build_for_arm64(args, &cache, steps)?
@@ -253,7 +251,8 @@ fn path_with_prometheus(cache: &Cache, mirrors: &MirrorArgs) -> Result<OsString>
     Ok(env::join_paths(path)?)
 }
 
-/// The live tests, and beside the last of them what is measured, and a guest of arm64 with the `arm64` files.
+/// Runs the live tests. Beside the last guests it measures the price of a pin, and runs an arm64 guest with the files
+/// that `arm64` brings.
 fn live(
     args: &TestArgs,
     matrix: &Matrix<'_>,
@@ -275,11 +274,11 @@ fn live(
             })
         }));
     }
-    if let Some(series) = args.arm64_too() {
+    if args.arm64 {
         last.push(Box::new(move || {
             let matrix = Matrix {
                 boots: &[ARM64],
-                kernels: on(&[kernels::parse(series)?], Arch::Aarch64)?,
+                kernels: on(&[kernels::parse(ARM64_SERIES)?], Arch::Aarch64)?,
                 args: &[ARM64_TESTS.to_owned()],
                 ..*matrix
             };

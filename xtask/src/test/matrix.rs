@@ -34,9 +34,8 @@ pub const LIVE_TESTS: &str = "/usr/bin/pinwatch-live-tests";
 /// Where [`SOAK`] finds the program of `cargo xtask soak`.
 pub const BENCH: &str = "/usr/bin/pinwatch-bench";
 
-/// The arm64 kernel on which `cargo xtask test` without arguments runs [`ARM64_TESTS`]; `None` saves the second build
-/// of pinwatch. `--arch aarch64` runs all tests on all arm64 kernels.
-pub const ARM64_BY_DEFAULT: Option<&str> = None;
+/// The arm64 kernel on which `cargo xtask test --arm64` runs [`ARM64_TESTS`].
+pub const ARM64_SERIES: &str = "6.12";
 pub const ARM64_TESTS: &str = "counts::";
 
 /// Kernels whose guests take longest.
