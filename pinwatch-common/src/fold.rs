@@ -13,7 +13,7 @@ use crate::hold::{HoldOutcome, HoldRecord, hold_bucket};
 use crate::origin::origin_index;
 use crate::place::{Place, PlaceCells};
 use crate::record::{ISOLATES, ORIGINS, PHASES, Pin};
-use crate::verifier_hint::opaque;
+use crate::verifier_hint::{forgotten, opaque};
 use crate::weak::weak_origin_index;
 
 /// `FOLL_WRITE`, the only `FOLL_*` flag with the same value on all kernels.
@@ -89,8 +89,8 @@ pub fn count_memlock_refusal<A: Add>(refusals: &mut [u64; ORIGINS], origin: u8) 
 pub fn fold_pin(cells: &mut PinCells, pin: &Pin) {
     fold_sampled::<Alone>(&mut cells.places, pin.sampled_place);
     match Plain::of(pin) {
-        Some(plain) => fold_plain::<Alone>(cells, plain),
-        None => fold_eventful::<Alone>(cells, pin),
+        Some(plain) => fold_plain::<Alone>(cells, plain, &mut 0),
+        None => fold_eventful::<Alone>(cells, pin, &mut 0),
     }
 }
 
@@ -110,9 +110,9 @@ pub fn fold_sampled<A: Add>(cells: &mut PlaceCells, sampled_place: u8) {
     }
 }
 
-/// Adds a plain pin, without its sampled page.
+/// Adds a plain pin, without its sampled page. `scratch` is the word of [`forgotten`].
 #[inline(always)]
-pub fn fold_plain<A: Add>(cells: &mut PinCells, pin: Plain) {
+pub fn fold_plain<A: Add>(cells: &mut PinCells, pin: Plain, scratch: &mut u32) {
     let origin = &mut cells.origins[origin_index(pin.origin)];
     let PlainCells {
         pins,
@@ -126,17 +126,13 @@ pub fn fold_plain<A: Add>(cells: &mut PinCells, pin: Plain) {
     A::add(gup_ns, pin.gup_ns);
     A::add(collect_ns, pin.collect_ns);
     // Last: the search for the bucket then has all registers.
-    count::<A, _>(
-        &mut origin.durations,
-        duration_bucket(pin.gup_ns.wrapping_add(pin.collect_ns)),
-    );
+    let bucket = duration_bucket(pin.gup_ns.wrapping_add(pin.collect_ns));
+    count::<A, _>(&mut origin.durations, forgotten(bucket, scratch));
 }
 
-/// Adds a pin that is not plain, without its sampled page.
-///
-/// Code with many branches comes last, since the verifier follows each path to the end.
+/// Adds a pin that is not plain, without its sampled page. `scratch` is the word of [`forgotten`].
 #[inline(always)]
-pub fn fold_eventful<A: Add>(cells: &mut PinCells, pin: &Pin) {
+pub fn fold_eventful<A: Add>(cells: &mut PinCells, pin: &Pin, scratch: &mut u32) {
     A::add(&mut cells.requested, pin.requested);
     if pin.returned > 0 {
         A::add(&mut cells.returned, pin.returned as u64);
@@ -161,10 +157,13 @@ pub fn fold_eventful<A: Add>(cells: &mut PinCells, pin: &Pin) {
     A::add(&mut origin.duration_ns, pin.duration_ns);
     A::add(&mut origin.passes.sum, pin.passes as u64);
     if pin.returned < 0 {
-        count::<A, _>(&mut origin.failures, opaque(failure_index(pin)));
+        let failure = forgotten(failure_index(pin), scratch);
+        count::<A, _>(&mut origin.failures, failure);
     }
-    count::<A, _>(&mut origin.passes.buckets, opaque(pass_bucket(pin.passes)));
-    count::<A, _>(&mut origin.durations, duration_bucket(pin.duration_ns));
+    let passes = forgotten(pass_bucket(pin.passes), scratch);
+    count::<A, _>(&mut origin.passes.buckets, passes);
+    let duration = forgotten(duration_bucket(pin.duration_ns), scratch);
+    count::<A, _>(&mut origin.durations, duration);
 }
 
 /// Adds a finished call of `migrate_pages` that took `ns` nanoseconds.
@@ -441,7 +440,7 @@ mod tests {
             for pin in &pins {
                 fold_pin(&mut cells, pin);
                 fold_sampled::<Alone>(&mut eventful.places, pin.sampled_place);
-                fold_eventful::<Alone>(&mut eventful, pin);
+                fold_eventful::<Alone>(&mut eventful, pin, &mut 0);
             }
             prop_assert!(cells.merged() == eventful);
             prop_assert_eq!(cells.merged().requested(), cells.requested());

@@ -264,8 +264,8 @@ pub struct Seen {
     pub migrate_calls: u32,
     /// [`Pin::isolate_failures`] at that time.
     pub isolate_failures: [u32; ISOLATES],
-    /// Always 0.
-    pub reserved: u32,
+    /// Undefined: the word of [`forgotten`](crate::verifier_hint::forgotten).
+    pub scratch: u32,
 }
 
 /// Pin in flight. Only the pinning thread writes it.

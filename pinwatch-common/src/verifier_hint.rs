@@ -1,7 +1,9 @@
-//! Hint for the BPF verifier: an index whose bound LLVM cannot prove.
+//! Hints for the BPF verifier: an index whose bound LLVM cannot prove, and one that the verifier forgets.
 //!
 //! LLVM removes a bounds check whose outcome it can prove. The verifier cannot follow that proof
 //! and rejects the program without the check.
+//!
+//! The verifier follows the rest of a program once for each path to it, unless all that it knows on both paths is the same.
 
 /// Returns `index` as a value unknown to LLVM.
 ///
@@ -25,5 +27,30 @@ pub fn opaque(mut index: usize) -> usize {
 #[inline(always)]
 #[must_use]
 pub fn opaque(index: usize) -> usize {
+    index
+}
+
+/// Returns `index` by way of a word of a map value. The verifier does not know what is in it, so it follows paths that differ only
+/// in the index once from there on.
+///
+/// `word` must be the running thread's own.
+#[cfg(target_arch = "bpf")]
+#[allow(unsafe_code)]
+#[inline(always)]
+#[must_use]
+pub fn forgotten(index: usize, word: &mut u32) -> usize {
+    let word = &raw mut *word;
+    // SAFETY: an aligned word of a live reference.
+    unsafe {
+        word.write_volatile(index as u32);
+        word.read_volatile() as usize
+    }
+}
+
+/// Returns `index`: only the BPF verifier needs the hint.
+#[cfg(not(target_arch = "bpf"))]
+#[inline(always)]
+#[must_use]
+pub fn forgotten(index: usize, _word: &mut u32) -> usize {
     index
 }

@@ -227,7 +227,8 @@ fn end<const HAS_TWIN: bool>(
         if is_sampled(&mut cells.place_gap, now) {
             sample_page(&mut slot, cells, now, pages);
         }
-        fold::<HAS_TWIN>(&mut cells.pins, plain(&slot, slot.mark_ns, now, 1));
+        let plain = plain(&slot, slot.mark_ns, now, 1);
+        fold::<HAS_TWIN>(&mut cells.pins, plain, &mut slot);
     } else {
         end_any::<HAS_TWIN>(slot, cells, returned, now, pages);
     }
@@ -242,11 +243,12 @@ fn shares_cells<const HAS_TWIN: bool>() -> bool {
 
 /// Adds a plain pin to the statistics.
 #[inline(always)]
-fn fold<const HAS_TWIN: bool>(cells: &mut PinCells, pin: Plain) {
+fn fold<const HAS_TWIN: bool>(cells: &mut PinCells, pin: Plain, slot: &mut Flight) {
+    let scratch = &mut slot.seen.scratch;
     if shares_cells::<HAS_TWIN>() {
-        fold_plain::<Shared>(cells, pin);
+        fold_plain::<Shared>(cells, pin, scratch);
     } else {
-        fold_plain::<Alone>(cells, pin);
+        fold_plain::<Alone>(cells, pin, scratch);
     }
 }
 
@@ -330,13 +332,7 @@ fn end_any<const HAS_TWIN: bool>(
             pin.forget_unseen(unseen);
         }
         event::send_return(pin);
-        // With atomic additions, both folds together have too many paths for the verifier. The
-        // statistics are the same: see `PinCells::merged`.
-        let plain = if shares_cells::<HAS_TWIN>() {
-            None
-        } else {
-            Plain::of(pin)
-        };
+        let plain = Plain::of(pin);
         if plain.is_some() {
             slot::clear_events::<HAS_TWIN>(&mut slot);
         }
@@ -344,12 +340,13 @@ fn end_any<const HAS_TWIN: bool>(
     };
     // Last, since it has many paths and the verifier follows each to the end.
     match plain {
-        Some(plain) => fold::<HAS_TWIN>(&mut cells.pins, plain),
+        Some(plain) => fold::<HAS_TWIN>(&mut cells.pins, plain, &mut slot),
         None => {
+            let Flight { pin, seen, .. } = &mut *slot;
             if shares_cells::<HAS_TWIN>() {
-                fold_eventful::<Shared>(&mut cells.pins, &slot.pin);
+                fold_eventful::<Shared>(&mut cells.pins, pin, &mut seen.scratch);
             } else {
-                fold_eventful::<Alone>(&mut cells.pins, &slot.pin);
+                fold_eventful::<Alone>(&mut cells.pins, pin, &mut seen.scratch);
             }
             slot::clear_events::<HAS_TWIN>(&mut slot);
         }

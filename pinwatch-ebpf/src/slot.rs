@@ -9,6 +9,7 @@ use core::sync::atomic::{Ordering, compiler_fence};
 
 use pinwatch_common::limits::{SLOT_WAYS, slot_set};
 use pinwatch_common::record::{Call, Flight, ONE_PASS, Phase, Pin, Seen, Slot};
+use pinwatch_common::verifier_hint::forgotten;
 
 use crate::kernel::{self, Thread};
 use crate::maps::{SLOTS, add_atomically};
@@ -85,14 +86,19 @@ fn is_owned_by(slot: *mut Slot, tid: u32) -> bool {
     owner == tid
 }
 
+/// First slot of the set that a thread may use.
+#[inline(always)]
+fn set(tid: u32) -> Option<*mut Slot> {
+    let set = SLOTS.get_ptr_mut(slot_set(tid, kernel::slot_secret()))?;
+    Some(set.cast())
+}
+
 /// Slots that a thread may use: those of its set.
 #[inline(always)]
 pub fn slots(tid: u32) -> impl Iterator<Item = *mut Slot> {
-    let set = SLOTS
-        .get_ptr_mut(slot_set(tid, kernel::slot_secret()))
-        .map(|set| set.cast::<Slot>());
     // SAFETY: a set has `SLOT_WAYS` slots.
-    set.into_iter()
+    set(tid)
+        .into_iter()
         .flat_map(|set| (0..SLOT_WAYS).map(move |way| unsafe { set.add(way) }))
 }
 
@@ -121,12 +127,32 @@ pub fn claim(tid: u32) -> Claim {
 /// Slot of a thread that has a pin in flight.
 #[inline(always)]
 pub fn find(tid: u32) -> Option<Held> {
-    for slot in slots(tid) {
-        if is_owned_by(slot, tid) {
-            return Some(Held(slot));
+    let set = set(tid)?;
+    // Nearly every pin is in the first slot of its set.
+    if is_owned_by(set, tid) {
+        return Some(Held(set));
+    }
+    for way in 1..SLOT_WAYS {
+        if let Some(slot) = at(set, way, tid) {
+            return Some(slot);
         }
     }
     None
+}
+
+/// The slot at one place in the set, if the thread owns it. The verifier forgets the place.
+#[inline(always)]
+fn at(set: *mut Slot, way: usize, tid: u32) -> Option<Held> {
+    // SAFETY: a set has `SLOT_WAYS` slots.
+    let slot = unsafe { set.add(way) };
+    if !is_owned_by(slot, tid) {
+        return None;
+    }
+    // SAFETY: an aligned field of a live map value that this thread owns.
+    let scratch = unsafe { &mut (*slot).flight.seen.scratch };
+    let way = forgotten(way, scratch) & (SLOT_WAYS - 1);
+    // SAFETY: as above.
+    Some(Held(unsafe { set.add(way) }))
 }
 
 /// Stores the identity of the pin's call.
