@@ -124,7 +124,7 @@ fn queue(args: &FactsArgs, cache: &Cache) -> Result<VecDeque<Source>> {
         match choice {
             Choice::Stock(kernel) => kernels.push(kernel.on(args.arch)?),
             Choice::Built(name) => {
-                let (kernel, own) = choice.open(cache)?;
+                let (kernel, own) = choice.open(args.arch, cache)?;
                 built.push_back(Source {
                     kernel,
                     own: own.map(|own| (name.clone(), own)),

@@ -97,9 +97,9 @@ pub fn main(args: &VmArgs) -> Result<ExitCode> {
         let guest = "/usr/bin/pinwatch".to_owned();
         files.insert(0, Placed { host, guest });
     }
-    let (kernel, own) = args.kernel.open(&cache)?;
+    let (kernel, own) = args.kernel.open(args.arch, &cache)?;
     let guest = Guest {
-        kernel: kernel.on(args.arch)?,
+        kernel,
         own,
         flavour: args.flavour,
         files,

@@ -116,9 +116,12 @@ pub fn for_live_tests() -> Result<[PathBuf; 3]> {
 }
 
 /// `pinwatch` and the program with the tests that run in guests, for another architecture.
+///
+/// Without optimisation: nothing else uses this build, and the compiler takes longer than the guest.
 pub fn for_live_tests_on(cross: &Cross) -> Result<[PathBuf; 2]> {
     let mut build = cargo();
     build
+        .env("CARGO_PROFILE_TESTS_OPT_LEVEL", "0")
         .args(["test", "--no-run", "--profile", "tests"])
         .args(["--package", "pinwatch", "--test", "live"]);
     cross.apply(&mut build, STATIC);

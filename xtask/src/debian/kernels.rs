@@ -138,6 +138,13 @@ pub static OWN: Kernel = Kernel {
     suites: &[],
 };
 
+/// The same for arm64.
+pub static OWN_ARM64: Kernel = Kernel {
+    series: OWN.series,
+    arch: Arch::Aarch64,
+    suites: OWN.suites,
+};
+
 /// A kernel on this disk.
 #[derive(Clone)]
 pub struct Fetched {

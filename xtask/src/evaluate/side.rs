@@ -6,6 +6,7 @@ use std::thread::available_parallelism;
 use anyhow::{Context, Result, bail};
 
 use super::args::EvaluateArgs;
+use crate::arch::Arch;
 use crate::cache::Cache;
 use crate::debian::kernels::{Fetched, Kernel, OWN};
 use crate::kernel::{self, Choice, Compiler, Recipe};
@@ -47,7 +48,7 @@ pub fn sides(args: &EvaluateArgs, cache: &Cache, scratch: &Path) -> Result<Vec<S
         }
     }
     if let Some(also) = &args.also {
-        add("also", also.open(cache)?, &args.also_append);
+        add("also", also.open(Arch::X86_64, cache)?, &args.also_append);
     }
     Ok(sides)
 }
@@ -83,7 +84,7 @@ impl Named<'_> {
                 let own = Fetched::own(image, self.modules, &scratch.join(name))?;
                 Ok((&OWN, Some(own)))
             }
-            (None, Some(choice)) => choice.open(cache),
+            (None, Some(choice)) => choice.open(Arch::X86_64, cache),
             (None, None) => bail!("the kernel {name} has no name: give --{name}"),
         }
     }
@@ -102,6 +103,7 @@ fn built(args: &EvaluateArgs, cache: &Cache) -> Result<[Fetched; 2]> {
             source,
             patches: [&args.patches, more].concat(),
             fragments: args.fragments.clone(),
+            arch: Arch::X86_64,
             compiler: Compiler::Gcc,
             jobs: available_parallelism()?.get(),
         })

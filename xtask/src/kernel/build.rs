@@ -7,6 +7,7 @@ use std::thread::available_parallelism;
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
+use crate::arch::Arch;
 use crate::cache::Cache;
 use crate::child;
 use crate::debian::apt::MirrorArgs;
@@ -23,6 +24,7 @@ pub use source::parse as parse_source;
 pub struct Recipe {
     pub name: String,
     pub source: &'static Kernel,
+    pub arch: Arch,
     /// Applied in this order.
     pub patches: Vec<PathBuf>,
     pub fragments: Vec<PathBuf>,
@@ -38,6 +40,7 @@ impl Recipe {
             source: parse_source(series)?,
             patches: patches.iter().map(|patch| own_file(patch)).collect(),
             fragments: Vec::new(),
+            arch: Arch::X86_64,
             compiler: Compiler::Gcc,
             jobs: available_parallelism()?.get(),
         })
@@ -61,12 +64,13 @@ pub const PAGES_IN_CMA: &str =
 /// The built kernel. Quick if it was made of the same before.
 pub fn build(recipe: &Recipe, cache: &Cache, mirrors: &MirrorArgs) -> Result<Fetched> {
     setup::ensure(cache, Purpose::Kernels)?;
+    setup::ensure_arch(recipe.arch, Purpose::All)?;
     if recipe.compiler == Compiler::Clang {
         setup::ensure_clang()?;
     }
     let name = &recipe.name;
     let source = Source::open(recipe.source, cache, mirrors)?;
-    let requested = config::requested(&recipe.fragments)?;
+    let requested = config::requested(recipe.arch, &recipe.fragments)?;
     let text = describe(recipe, &source.version()?, &requested)?;
     let dir = cache.path(&store::entry(name));
     if fs::read_to_string(store::recipe_file(cache, name)).is_ok_and(|made| made == text) {
@@ -82,15 +86,21 @@ pub fn build(recipe: &Recipe, cache: &Cache, mirrors: &MirrorArgs) -> Result<Fet
     )?;
     let make = Make {
         source: &source,
+        arch: recipe.arch,
         suffix: format!("-{name}"),
         compiler: recipe.compiler,
         jobs: recipe.jobs,
     };
-    fs::create_dir_all(source.build())?;
+    let folder = source.build(recipe.arch);
+    fs::create_dir_all(&folder)?;
     configure(&make, &requested, recipe, scratch.path())?;
-    make.shown(&format!("building kernel {name}"), &["vmlinux"])?;
+    let image = match recipe.arch {
+        Arch::X86_64 => "vmlinux",
+        Arch::Aarch64 => "Image",
+    };
+    make.shown(&format!("building kernel {name}"), &[image])?;
     let made = scratch.path().join("made");
-    collect(&source.build(), &made, &text)?;
+    collect(recipe.arch, &folder, &made, &text)?;
     Fetched::open(cache.publish(&made, &store::entry(name))?)
 }
 
@@ -101,6 +111,9 @@ fn describe(recipe: &Recipe, version: &str, requested: &str) -> Result<String> {
         recipe.source.series,
         checksum(requested.as_bytes())
     );
+    if recipe.arch != Arch::X86_64 {
+        text += &store::arch_line(recipe.arch);
+    }
     if recipe.compiler == Compiler::Clang {
         text += "compiler clang\n";
     }
@@ -128,12 +141,12 @@ fn checksum(data: &[u8]) -> String {
 fn configure(make: &Make<'_>, requested: &str, recipe: &Recipe, scratch: &Path) -> Result<()> {
     let wanted = scratch.join("requested");
     fs::write(&wanted, requested)?;
-    let dotconfig = make.source.build().join(".config");
+    let dotconfig = make.source.build(make.arch).join(".config");
     let before = fs::read(&dotconfig).ok();
     let all = format!("KCONFIG_ALLCONFIG={}", wanted.display());
     make.quiet(&[&all, "allnoconfig"])?;
     let after = fs::read_to_string(&dotconfig)?;
-    if let Err(error) = config::check(&after, &recipe.fragments) {
+    if let Err(error) = config::check(recipe.arch, &after, &recipe.fragments) {
         match before {
             Some(before) => fs::write(&dotconfig, before)?,
             None => fs::remove_file(&dotconfig)?,
@@ -144,15 +157,19 @@ fn configure(make: &Make<'_>, requested: &str, recipe: &Recipe, scratch: &Path) 
 }
 
 /// Copies what a guest needs. Debug information stays in the build folder; BTF is not part of it.
-fn collect(build: &Path, made: &Path, recipe: &str) -> Result<()> {
+fn collect(arch: Arch, build: &Path, made: &Path, recipe: &str) -> Result<()> {
     fs::create_dir(made)?;
-    child::run(
-        child::command("strip")
-            .arg("--strip-debug")
-            .arg("-o")
-            .arg(made.join("vmlinux"))
-            .arg(build.join("vmlinux")),
-    )?;
+    let bootable = made.join("vmlinux");
+    match arch {
+        Arch::X86_64 => child::run(
+            child::command("strip")
+                .arg("--strip-debug")
+                .arg("-o")
+                .arg(bootable)
+                .arg(build.join("vmlinux")),
+        )?,
+        Arch::Aarch64 => fs::copy(build.join("arch/arm64/boot/Image"), bootable).map(drop)?,
+    }
     fs::copy(build.join(".config"), made.join("config"))?;
     let modules = made.join("modules");
     fs::create_dir(&modules)?;
@@ -181,6 +198,7 @@ mod tests {
             source: source::parse("5.10").unwrap(),
             patches: vec![patch.clone()],
             fragments: Vec::new(),
+            arch: Arch::X86_64,
             compiler: Compiler::Gcc,
             jobs: 1,
         };
@@ -196,6 +214,11 @@ mod tests {
             ..recipe.clone()
         };
         assert_ne!(describe(&clang, "5.10.1", "CONFIG_A=y").unwrap(), before);
+        let arm64 = Recipe {
+            arch: Arch::Aarch64,
+            ..recipe.clone()
+        };
+        assert_ne!(describe(&arm64, "5.10.1", "CONFIG_A=y").unwrap(), before);
         assert_ne!(describe(&recipe, "5.10.2", "CONFIG_A=y").unwrap(), before);
         assert_ne!(describe(&recipe, "5.10.1", "CONFIG_A=n").unwrap(), before);
         fs::write(&patch, "two").unwrap();

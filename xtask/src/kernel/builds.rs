@@ -4,6 +4,7 @@ use anyhow::Result;
 
 use super::build::{Recipe, own_file};
 use super::make::Compiler;
+use crate::arch::Arch;
 
 /// The source of all builds.
 const SERIES: &str = "6.12";
@@ -15,6 +16,7 @@ pub struct Build {
     pub about: &'static str,
     /// In `xtask/kernels`.
     fragment: &'static str,
+    pub arch: Arch,
     compiler: Compiler,
     /// Filters of the live tests.
     pub tests: &'static [&'static str],
@@ -26,11 +28,12 @@ const ANY: &str = "builds::";
 const USUAL: &[&str] = &[ANY, "counts::"];
 
 /// One row per build. A build compiles little if its configuration is like that of the build before.
-pub const BUILDS: [Build; 5] = [
+pub const BUILDS: [Build; 6] = [
     Build {
         name: "lab-no-fprobe",
         about: "no CONFIG_FPROBE",
         fragment: "no-fprobe.config",
+        arch: Arch::X86_64,
         compiler: Compiler::Gcc,
         tests: USUAL,
     },
@@ -38,6 +41,7 @@ pub const BUILDS: [Build; 5] = [
         name: "lab-no-btf",
         about: "no BTF",
         fragment: "no-btf.config",
+        arch: Arch::X86_64,
         compiler: Compiler::Gcc,
         tests: &[ANY],
     },
@@ -45,6 +49,7 @@ pub const BUILDS: [Build; 5] = [
         name: "lab-no-kprobes",
         about: "no CONFIG_KPROBES",
         fragment: "no-kprobes.config",
+        arch: Arch::X86_64,
         compiler: Compiler::Gcc,
         tests: USUAL,
     },
@@ -52,6 +57,7 @@ pub const BUILDS: [Build; 5] = [
         name: "lab-rt",
         about: "PREEMPT_RT",
         fragment: "rt.config",
+        arch: Arch::X86_64,
         compiler: Compiler::Gcc,
         tests: USUAL,
     },
@@ -59,7 +65,16 @@ pub const BUILDS: [Build; 5] = [
         name: "lab-clang-thinlto",
         about: "clang, ThinLTO",
         fragment: "thinlto.config",
+        arch: Arch::X86_64,
         compiler: Compiler::Clang,
+        tests: USUAL,
+    },
+    Build {
+        name: "lab-arm64-64k",
+        about: "arm64, pages of 64 KiB",
+        fragment: "64k.config",
+        arch: Arch::Aarch64,
+        compiler: Compiler::Gcc,
         tests: USUAL,
     },
 ];
@@ -68,6 +83,7 @@ impl Build {
     pub fn recipe(&self) -> Result<Recipe> {
         Ok(Recipe {
             fragments: vec![own_file(self.fragment)],
+            arch: self.arch,
             compiler: self.compiler,
             ..Recipe::with_own_patches(self.name, SERIES, &[])?
         })

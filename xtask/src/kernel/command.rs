@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 
+use crate::arch::Arch;
 use crate::cache::Cache;
 use crate::debian::apt::MirrorArgs;
 use crate::debian::kernels::Kernel;
@@ -39,6 +40,7 @@ enum KernelCommand {
   cargo xtask kernel build mine --source 6.12 --patch ~/0001-mm-gup.patch --patch ~/0002-mm-gup.patch
   cargo xtask kernel build v4 --source 5.10 --patch xtask/kernels/v4-5.10.patch --patch xtask/kernels/pin-faults-5.10.patch
   cargo xtask kernel build thin --source 6.12 --compiler clang --config xtask/kernels/thinlto.config
+  cargo xtask kernel build 64k --source 6.12 --arch aarch64 --config xtask/kernels/64k.config
   cargo xtask vm --kernel v4 -- pinwatch check
 
 docs/lab.md describes the kernels, their places and their times.")]
@@ -57,6 +59,9 @@ struct Ingredients {
     /// Kernel series of the source: 5.10, 6.1, 6.12, 7.2 or 7.3
     #[arg(long, value_name = "SERIES", value_parser = source::parse)]
     source: &'static Kernel,
+    /// Architecture of the kernel
+    #[arg(long, value_enum, default_value_t)]
+    arch: Arch,
     /// Apply this patch, made with a/ and b/ folders as git does (repeatable, in order)
     #[arg(long = "patch", value_name = "FILE")]
     patches: Vec<PathBuf>,
@@ -108,6 +113,7 @@ pub fn main(args: &KernelArgs) -> Result<ExitCode> {
 fn build(args: &BuildArgs, cache: &Cache) -> Result<()> {
     let Ingredients {
         source,
+        arch,
         patches,
         fragments,
         compiler,
@@ -118,6 +124,7 @@ fn build(args: &BuildArgs, cache: &Cache) -> Result<()> {
         source,
         patches: patches.clone(),
         fragments: fragments.clone(),
+        arch: *arch,
         compiler: *compiler,
         jobs: jobs.map_or_else(processors, Ok)?,
     };

@@ -6,11 +6,15 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use crate::arch::Arch;
+
 /// What guests and pinwatch need, for all sources.
 const GUEST: &str = include_str!("../../kernels/guest.config");
+/// What guests need besides on arm64.
+const ARM64_GUEST: &str = include_str!("../../kernels/guest-arm64.config");
 
-/// Without these a kernel neither boots in a guest nor serves pinwatch, unless a fragment turns one off. Other symbols of
-/// [`GUEST`] are missing in some version.
+/// Without these, and those [`of_machine`], a kernel neither boots in a guest nor serves pinwatch, unless a fragment turns one off.
+/// Other symbols of [`GUEST`] are missing in some version.
 const ESSENTIAL: &[&str] = &[
     "CONFIG_BLK_DEV_INITRD",
     "CONFIG_BPF_JIT",
@@ -24,15 +28,27 @@ const ESSENTIAL: &[&str] = &[
     "CONFIG_IO_URING",
     "CONFIG_KPROBE_EVENTS",
     "CONFIG_MEMORY_HOTREMOVE",
-    "CONFIG_PVH",
-    "CONFIG_SERIAL_8250_CONSOLE",
     "CONFIG_TMPFS",
     "CONFIG_TRANSPARENT_HUGEPAGE",
 ];
 
+/// As [`ESSENTIAL`], for the machine that QEMU emulates.
+fn of_machine(arch: Arch) -> &'static [&'static str] {
+    match arch {
+        Arch::X86_64 => &["CONFIG_PVH", "CONFIG_SERIAL_8250_CONSOLE"],
+        Arch::Aarch64 => &[
+            "CONFIG_PCI_HOST_GENERIC",
+            "CONFIG_SERIAL_AMBA_PL011_CONSOLE",
+        ],
+    }
+}
+
 /// All requested symbols: for make's KCONFIG_ALLCONFIG. Later lines win.
-pub fn requested(fragments: &[PathBuf]) -> Result<String> {
-    let mut text = GUEST.to_owned();
+pub fn requested(arch: Arch, fragments: &[PathBuf]) -> Result<String> {
+    let mut text = match arch {
+        Arch::X86_64 => GUEST.to_owned(),
+        Arch::Aarch64 => [GUEST, ARM64_GUEST].join("\n"),
+    };
     for fragment in fragments {
         let more = fs::read_to_string(fragment)
             .with_context(|| format!("cannot read {}", fragment.display()))?;
@@ -51,7 +67,7 @@ pub fn requested(fragments: &[PathBuf]) -> Result<String> {
 
 /// Fails if the kernel's configuration dropped a symbol of the user's, or an essential one that the user did not turn
 /// off.
-pub fn check(config: &str, fragments: &[PathBuf]) -> Result<()> {
+pub fn check(arch: Arch, config: &str, fragments: &[PathBuf]) -> Result<()> {
     let texts: Vec<_> = fragments
         .iter()
         .map(fs::read_to_string)
@@ -60,7 +76,7 @@ pub fn check(config: &str, fragments: &[PathBuf]) -> Result<()> {
         let mut chosen = texts.iter().flat_map(|text| symbols(text));
         chosen.any(|line| line == (symbol, "n"))
     };
-    let essential = ESSENTIAL.iter().copied();
+    let essential = ESSENTIAL.iter().chain(of_machine(arch)).copied();
     let missing: Vec<_> = essential
         .filter(|symbol| value_of(config, symbol) != "y" && !is_turned_off(symbol))
         .collect();
@@ -131,9 +147,11 @@ mod tests {
         for symbol in ESSENTIAL {
             assert_eq!(value_of(GUEST, symbol), "y", "{symbol}");
         }
-        check(GUEST, &[]).unwrap();
+        for arch in [Arch::X86_64, Arch::Aarch64] {
+            check(arch, &requested(arch, &[]).unwrap(), &[]).unwrap();
+        }
         let without = GUEST.replace("CONFIG_CMA=y", "# CONFIG_CMA is not set");
-        let error = check(&without, &[]).unwrap_err().to_string();
+        let error = check(Arch::X86_64, &without, &[]).unwrap_err().to_string();
         assert!(error.ends_with(": CONFIG_CMA"), "{error}");
     }
 
@@ -143,14 +161,16 @@ mod tests {
         let fragment = dir.path().join("my.config");
         fs::write(&fragment, "CONFIG_ZSWAP=y\n# CONFIG_NUMA is not set\n").unwrap();
         let fragments = [fragment];
-        let requested = requested(&fragments).unwrap();
-        check(&requested, &fragments).unwrap();
-        let error = check(GUEST, &fragments).unwrap_err().to_string();
+        let requested = requested(Arch::X86_64, &fragments).unwrap();
+        check(Arch::X86_64, &requested, &fragments).unwrap();
+        let error = check(Arch::X86_64, GUEST, &fragments)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("CONFIG_ZSWAP=y has no effect"), "{error}");
         fs::write(&fragments[0], "# CONFIG_CMA is not set\n").unwrap();
         let without = GUEST.replace("CONFIG_CMA=y", "");
-        check(&without, &fragments).unwrap();
+        check(Arch::X86_64, &without, &fragments).unwrap();
         fs::write(&fragments[0], "CMA=y\n").unwrap();
-        assert!(super::requested(&fragments).is_err());
+        assert!(super::requested(Arch::X86_64, &fragments).is_err());
     }
 }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use crate::arch::Arch;
 use crate::child::{self, Waited};
 use crate::kernel::source::Source;
 
@@ -37,6 +38,7 @@ pub enum Compiler {
 /// Runs make in the build folder of a source.
 pub struct Make<'a> {
     pub source: &'a Source,
+    pub arch: Arch,
     /// Appended to the release that the kernel reports.
     pub suffix: String,
     pub compiler: Compiler,
@@ -51,14 +53,14 @@ impl Make<'_> {
 
     /// Builds targets and shows how far they are.
     pub fn shown(&self, what: &str, targets: &[&str]) -> Result<()> {
-        let extent = fs::read_to_string(self.source.extent()).ok();
+        let extent = fs::read_to_string(self.source.extent(self.arch)).ok();
         let extent = extent.and_then(|text| text.trim().parse().ok());
         let progress = Progress::new(what, extent.unwrap_or(USUAL_EXTENT));
         self.run(targets, Some(&progress))?;
         let compiled = progress.end();
         // A build after a patch compiles less and says nothing about a whole one.
         if extent.is_none_or(|extent| compiled > extent) {
-            fs::write(self.source.extent(), compiled.to_string())?;
+            fs::write(self.source.extent(self.arch), compiled.to_string())?;
         }
         Ok(())
     }
@@ -69,13 +71,13 @@ impl Make<'_> {
             .arg(format!("--jobs={}", self.jobs))
             .arg("--directory")
             .arg(self.source.tree())
-            .arg(format!("O={}", self.source.build().display()))
+            .arg(format!("O={}", self.source.build(self.arch).display()))
             .arg(format!("LOCALVERSION={}", self.suffix))
-            .args([
-                "ARCH=x86_64",
-                "KBUILD_BUILD_USER=xtask",
-                "KBUILD_BUILD_HOST=pinwatch",
-            ])
+            .args(["KBUILD_BUILD_USER=xtask", "KBUILD_BUILD_HOST=pinwatch"])
+            .args(match self.arch {
+                Arch::X86_64 => &["ARCH=x86_64"][..],
+                Arch::Aarch64 => &["ARCH=arm64", "CROSS_COMPILE=aarch64-linux-gnu-"],
+            })
             .args((self.compiler == Compiler::Clang).then_some("LLVM=1"))
             .args(targets)
             .env("LC_ALL", "C")

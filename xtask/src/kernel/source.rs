@@ -1,4 +1,4 @@
-//! Kernel sources of Debian. Each has a folder in the cache, with the unpacked source and one build folder.
+//! Kernel sources of Debian. Each has a folder in the cache, with the unpacked source and a build folder per architecture.
 //!
 //! A source stays as it was fetched until `cargo xtask kernel remove --source` deletes it.
 
@@ -54,8 +54,8 @@ impl Source {
     }
 
     /// The output folder of `make O=`.
-    pub fn build(&self) -> PathBuf {
-        self.dir.join("build")
+    pub fn build(&self, arch: Arch) -> PathBuf {
+        self.dir.join(format!("build{}", arch.suffix()))
     }
 
     pub fn log(&self) -> PathBuf {
@@ -63,8 +63,8 @@ impl Source {
     }
 
     /// The number of files that the last whole build compiled.
-    pub fn extent(&self) -> PathBuf {
-        self.dir.join("extent")
+    pub fn extent(&self, arch: Arch) -> PathBuf {
+        self.dir.join(format!("extent{}", arch.suffix()))
     }
 
     /// Such as 5.10.262.
@@ -80,7 +80,7 @@ pub fn fetched(cache: &Cache) -> Vec<&'static str> {
     SERIES.into_iter().filter(is_there).collect()
 }
 
-/// Deletes a source and its build folder.
+/// Deletes a source and its build folders.
 pub fn remove(cache: &Cache, series: &str) -> Result<()> {
     let entry = entry(series);
     let _lock = cache.lock(&entry)?;

@@ -6,8 +6,9 @@ use std::str::FromStr;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::arch::Arch;
 use crate::cache::Cache;
-use crate::debian::kernels::{Fetched, Kernel, OWN, all};
+use crate::debian::kernels::{Fetched, Kernel, OWN, OWN_ARM64, all};
 
 /// A kernel on the command line: a stock one by its series, or a built one by its name.
 #[derive(Clone, Debug)]
@@ -17,11 +18,21 @@ pub enum Choice {
 }
 
 impl Choice {
-    /// The two fields of a guest that say which kernel it boots.
-    pub fn open(&self, cache: &Cache) -> Result<(&'static Kernel, Option<Fetched>)> {
+    /// The two fields of a guest of this architecture that say which kernel it boots.
+    pub fn open(&self, arch: Arch, cache: &Cache) -> Result<(&'static Kernel, Option<Fetched>)> {
         match self {
-            Self::Stock(kernel) => Ok((kernel, None)),
-            Self::Built(name) => Ok((&OWN, Some(open(cache, name)?))),
+            Self::Stock(kernel) => Ok((kernel.on(arch)?, None)),
+            Self::Built(name) => {
+                let built = open(cache, name)?;
+                let made = fs::read_to_string(recipe_file(cache, name))?;
+                let of_arm64 = made.contains(&arch_line(Arch::Aarch64));
+                match (of_arm64, arch) {
+                    (false, Arch::X86_64) => Ok((&OWN, Some(built))),
+                    (true, Arch::Aarch64) => Ok((&OWN_ARM64, Some(built))),
+                    (true, _) => bail!("kernel {name} is of arm64: add --arch aarch64"),
+                    (false, _) => bail!("kernel {name} is of x86-64: leave out --arch"),
+                }
+            }
         }
     }
 }
@@ -73,6 +84,11 @@ pub fn entry(name: &str) -> String {
 /// The file of a built kernel that says what it was made of.
 pub fn recipe_file(cache: &Cache, name: &str) -> PathBuf {
     cache.path(&entry(name)).join("recipe")
+}
+
+/// The line of that file for an architecture. Kernels of x86-64 have none.
+pub fn arch_line(arch: Arch) -> String {
+    format!("arch {}\n", arch.debian())
 }
 
 fn open(cache: &Cache, name: &str) -> Result<Fetched> {

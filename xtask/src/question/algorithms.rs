@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use crate::arch::Arch;
 use crate::cache::Cache;
 use crate::debian::apt::MirrorArgs;
 use crate::debian::kernels::{Fetched, Kernel, OWN};
@@ -96,7 +97,7 @@ impl Algorithm {
         mirrors: &MirrorArgs,
     ) -> Result<(&'static Kernel, Option<Fetched>)> {
         match self.from {
-            From::Stock(series) => series.parse::<Choice>()?.open(cache),
+            From::Stock(series) => series.parse::<Choice>()?.open(Arch::X86_64, cache),
             From::Built {
                 series,
                 name,

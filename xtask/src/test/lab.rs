@@ -199,7 +199,7 @@ pub enum Part {
     All,
     /// The loop of 5.10 and version 4 of December 2020
     Algorithms,
-    /// 6.12 with ThinLTO, with PREEMPT_RT, without BTF, without kprobes and without fprobe
+    /// 6.12 with ThinLTO, with PREEMPT_RT, without BTF, without kprobes, without fprobe, and for arm64 with pages of 64 KiB
     Builds,
 }
 

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::build;
+use crate::arch::Arch;
+use crate::build::{self, cross::Cross};
 use crate::cache::Cache;
 use crate::debian::apt::MirrorArgs;
-use crate::debian::kernels::{Fetched, OWN};
+use crate::debian::kernels::{Fetched, OWN, OWN_ARM64};
 use crate::generate::builds_md;
 use crate::guest::qemu::Sinks;
 use crate::guest::{Guest, Placed};
@@ -28,20 +29,23 @@ pub fn run(
     counter: &Counter,
     steps: &Steps<'_>,
 ) -> Result<()> {
-    let built = steps.run("building for the guests", build::for_live_tests)?;
-    let Some([pinwatch, tests, _]) = built else {
-        return Ok(());
-    };
-    let files = placed(pinwatch, tests);
+    let mut files = None;
     let mut rows = BTreeMap::new();
     for one in &BUILDS {
         let made = steps.run(&format!("building {}", one.name), || {
             kernel::build(&one.recipe()?, cache, mirrors)
         })?;
         let Some(made) = made else { continue };
+        if files.as_ref().is_none_or(|(arch, _)| *arch != one.arch) {
+            let name = format!("building for guests of {}", one.arch.debian());
+            files = steps
+                .run(&name, || programs(one.arch, cache, mirrors))?
+                .map(|files| (one.arch, files));
+        }
+        let Some((_, files)) = &files else { continue };
         let separate = Counter::default();
         let name = format!("live tests on {}", one.name);
-        let status = steps.run(&name, || boot(one, made, &files, cache, mirrors, &separate))?;
+        let status = steps.run(&name, || boot(one, made, files, cache, mirrors, &separate))?;
         // A guest that did not run is counted as a failure already.
         if let Some(status) = status {
             counter.add(&name, &separate, status == 0);
@@ -49,6 +53,18 @@ pub fn run(
         rows.insert(one.name.to_owned(), separate.counts().builds);
     }
     builds_md::update(rows)
+}
+
+/// The files of guests. Rows of one architecture follow each other in [`BUILDS`].
+fn programs(arch: Arch, cache: &Cache, mirrors: &MirrorArgs) -> Result<[Placed; 2]> {
+    let [pinwatch, tests] = match arch {
+        Arch::X86_64 => {
+            let [pinwatch, tests, _] = build::for_live_tests()?;
+            [pinwatch, tests]
+        }
+        Arch::Aarch64 => build::for_live_tests_on(&Cross::find(arch, cache, mirrors)?)?,
+    };
+    Ok(placed(pinwatch, tests))
 }
 
 /// Boots a kernel and runs its live tests. Returns the exit status of their program.
@@ -68,11 +84,15 @@ fn boot(
         .chain(build.tests)
         .map(|word| (*word).to_owned())
         .collect();
+    let kernel = match build.arch {
+        Arch::X86_64 => &OWN,
+        Arch::Aarch64 => &OWN_ARM64,
+    };
     let guest = Guest {
         own: Some(built),
         files: files.to_vec(),
         timeout: Some(TIMEOUT),
-        ..Guest::new(&OWN, words)
+        ..Guest::new(kernel, words)
     };
     let sinks = Sinks {
         out: printer(),
