@@ -8,7 +8,7 @@ use crate::cause::failure_index;
 use crate::cells::{
     Add, AllHoldCells, Alone, BlockerCells, DurationCells, PinCells, PlainCells, WeakCells,
 };
-use crate::histogram::{duration_bucket, pass_bucket};
+use crate::histogram::{duration_bucket, pass_bucket, rare_duration_bucket};
 use crate::hold::{HoldOutcome, HoldRecord, hold_bucket};
 use crate::origin::origin_index;
 use crate::place::{Place, PlaceCells};
@@ -162,7 +162,7 @@ pub fn fold_eventful<A: Add>(cells: &mut PinCells, pin: &Pin, scratch: &mut u32)
     }
     let passes = forgotten(pass_bucket(pin.passes), scratch);
     count::<A, _>(&mut origin.passes.buckets, passes);
-    let duration = forgotten(duration_bucket(pin.duration_ns), scratch);
+    let duration = rare_duration_bucket(pin.duration_ns);
     count::<A, _>(&mut origin.durations, duration);
 }
 
@@ -170,7 +170,7 @@ pub fn fold_eventful<A: Add>(cells: &mut PinCells, pin: &Pin, scratch: &mut u32)
 #[inline(always)]
 pub fn fold_migrate<A: Add>(cells: &mut DurationCells, ns: u64) {
     A::add(&mut cells.sum_ns, ns);
-    count::<A, _>(&mut cells.buckets, duration_bucket(ns));
+    count::<A, _>(&mut cells.buckets, rare_duration_bucket(ns));
 }
 
 /// Adds a weak pin that returned.

@@ -11,6 +11,7 @@
 
 pub mod abi;
 pub mod blocker;
+pub mod branchless;
 pub mod cause;
 pub mod cells;
 pub mod event_filter;

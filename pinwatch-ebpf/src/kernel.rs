@@ -30,7 +30,6 @@ macro_rules! config {
     };
 }
 
-pub mod branchless;
 mod config;
 pub mod folio;
 pub mod folio_list;

@@ -338,15 +338,17 @@ fn end_any<const HAS_TWIN: bool>(
         }
         plain
     };
-    // Last, since it has many paths and the verifier follows each to the end.
+    let Flight { pin, seen, .. } = &mut *slot;
+    let (cells, scratch) = (&mut cells.pins, &mut seen.scratch);
+    // With a twin atomically, also where it would not be needed: few pins get here.
     match plain {
-        Some(plain) => fold::<HAS_TWIN>(&mut cells.pins, plain, &mut slot),
+        Some(plain) if HAS_TWIN => fold_plain::<Shared>(cells, plain, scratch),
+        Some(plain) => fold_plain::<Alone>(cells, plain, scratch),
         None => {
-            let Flight { pin, seen, .. } = &mut *slot;
-            if shares_cells::<HAS_TWIN>() {
-                fold_eventful::<Shared>(&mut cells.pins, pin, &mut seen.scratch);
+            if HAS_TWIN {
+                fold_eventful::<Shared>(cells, pin, scratch);
             } else {
-                fold_eventful::<Alone>(&mut cells.pins, pin, &mut seen.scratch);
+                fold_eventful::<Alone>(cells, pin, scratch);
             }
             slot::clear_events::<HAS_TWIN>(&mut slot);
         }

@@ -7,6 +7,7 @@ use core::sync::atomic::{Ordering, compiler_fence};
 
 use aya_ebpf::bindings::BPF_RB_FORCE_WAKEUP;
 use pinwatch_common::blocker::{Blocker, Hold};
+use pinwatch_common::branchless::lowest;
 use pinwatch_common::fold::fold_hold;
 use pinwatch_common::hold::{
     HoldOutcome, HoldRecord, WATCH_LIMIT_NS, WATCH_SHARE, WATCHES, Watch, Watching,
@@ -15,7 +16,6 @@ use pinwatch_common::hold::{
 use pinwatch_common::verifier_hint::opaque;
 
 use crate::event;
-use crate::kernel::branchless::lowest;
 use crate::kernel::{self, folio};
 use crate::maps::{HOLD_WAKES, Shared, WATCHED, WATCHING, add_atomically, cells};
 use crate::slot::Held;

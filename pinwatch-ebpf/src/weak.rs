@@ -7,12 +7,12 @@
 
 use aya_ebpf::cty::c_void;
 use aya_ebpf::helpers::bpf_loop;
+use pinwatch_common::branchless::mask_if_zero;
 use pinwatch_common::fold::{fold_weak_held, fold_weak_pin};
 use pinwatch_common::loss::Loss;
 use pinwatch_common::record::{Origin, Pin};
 use pinwatch_common::weak::{Blocked, HOLDERS, Holder, WEAK_PAGES};
 
-use crate::kernel::branchless::mask_if_zero;
 use crate::kernel::memory::address_in;
 use crate::kernel::{self, Thread, folio};
 use crate::maps::{HELD, Shared, WEAK, WEAK_CALLS, WeakCall, WeakFolio, cells, lose};

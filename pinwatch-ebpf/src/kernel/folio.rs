@@ -3,10 +3,10 @@
 //! Everything is read without a lock. A count can be out of date by the time the next one is read.
 
 use pinwatch_common::blocker::{Blocker, Hold, MAPPED_MAX, Memory};
+use pinwatch_common::branchless::{bit, is_negative, lowest_of_six, select};
 use pinwatch_common::place::{Place, UNKNOWN_PLACE};
 use pinwatch_common::verifier_hint::opaque;
 
-use super::branchless::{bit, is_negative, lowest_of_six, select};
 use super::config::PROGRAM_CONFIG;
 use super::memory::{address_in, read, word};
 

@@ -7,8 +7,8 @@ use core::mem::MaybeUninit;
 
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::programs::RawTracePointContext;
+use pinwatch_common::branchless::{is_negative, mask_if_zero, select};
 
-use super::branchless::{is_negative, mask_if_zero, select};
 use super::folio::first_entry;
 use super::memory::{next_entry, previous_entry, read_into};
 
