@@ -56,9 +56,6 @@ pub struct TestArgs {
     /// Architecture of the guests; aarch64 runs the live tests only
     #[arg(long, value_enum, default_value_t)]
     arch: Arch,
-    /// Also run the counting tests on an emulated arm64 kernel. On two cores everything then takes more than 20 minutes
-    #[arg(long, conflicts_with_all = ["kernels", "arch", "no_live", "lab", "args"])]
-    arm64: bool,
     /// Leave out the tests that need VMs
     #[arg(long)]
     no_live: bool,
@@ -176,7 +173,7 @@ fn run(args: &TestArgs, counter: &Counter, steps: &Steps<'_>) -> Result<()> {
         } else {
             host(args, &cache, counter, steps)
         };
-        if args.arm64
+        if args.runs_everything()
             && guests.is_some()
             && host.is_ok()
             && let Some(files) = build_for_arm64(args, &cache, steps)?
@@ -274,7 +271,7 @@ fn live(
             })
         }));
     }
-    if args.arm64 {
+    if args.runs_everything() {
         last.push(Box::new(move || {
             let matrix = Matrix {
                 boots: &[ARM64],

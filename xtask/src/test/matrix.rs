@@ -34,7 +34,7 @@ pub const LIVE_TESTS: &str = "/usr/bin/pinwatch-live-tests";
 /// Where [`SOAK`] finds the program of `cargo xtask soak`.
 pub const BENCH: &str = "/usr/bin/pinwatch-bench";
 
-/// The arm64 kernel on which `cargo xtask test --arm64` runs [`ARM64_TESTS`].
+/// The arm64 kernel on which `cargo xtask test` runs [`ARM64_TESTS`].
 pub const ARM64_SERIES: &str = "6.12";
 pub const ARM64_TESTS: &str = "counts::";
 
