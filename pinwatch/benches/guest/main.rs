@@ -32,6 +32,7 @@ mod live {
 }
 
 use anyhow::{Result, ensure};
+use clap::builder::PossibleValuesParser;
 use clap::{Parser, Subcommand};
 use pinwatch::kernel::facts::Facts;
 use pinwatch::probe::table::wanted;
@@ -53,7 +54,7 @@ enum Command {
     /// Time of a pin with each set of hooks, in ticks of the processor's clock.
     Overhead {
         /// Measure only this set of hooks (repeatable).
-        #[arg(long = "set")]
+        #[arg(long = "set", value_parser = PossibleValuesParser::new(SETS.iter().map(|set| set.name)))]
         sets: Vec<String>,
         /// Print nanoseconds of a machine on which equal prices differ by this share.
         #[arg(long, value_name = "SHARE")]

@@ -124,9 +124,13 @@ impl Noise {
         let release = child::output(child::command("uname").arg("-r"))?;
         let differ = self.most() * 100.0;
         let mut text = format!(
-            "### {}\n\nNanoseconds; {runs} runs on {}, {} processors. Equal measurements without hooks differ by at most {differ:.1} %. \
+            "### {}\n\nNanoseconds; {} on {}, {} processors. Equal measurements without hooks differ by at most {differ:.1} %. \
              {:.2} % of the time was stolen; {:.2} other threads ran; frequency governor: {}.",
             release.trim(),
+            match runs {
+                1 => "one run".to_owned(),
+                more => format!("{more} runs"),
+            },
             super::user::processor()?,
             self.processors,
             self.stolen * 100.0,
