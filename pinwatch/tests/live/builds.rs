@@ -50,6 +50,7 @@ const SAMPLES: &[(&str, &str, &str)] = &[
     ("isolate_hugetlb", "isolate_failures_total", "\"hugetlb\""),
     ("isolate_movable", "isolate_failures_total", "\"movable"),
     ("zones", "pin_pages_sampled_total", ""),
+    ("unpinnable_zones", "unpinnable_pages_sampled_total", ""),
     ("blockers", "blockers_total", ""),
     ("fast_path", "gup_fast_calls_total", ""),
     ("refusals", "refusals_total", ""),
