@@ -163,6 +163,28 @@ fn probes_of_another_tool_stay_and_take_nothing() {
     end(Daemon::start(&["--attach", "kprobe"]));
 }
 
+/// Makes more pins at a time than there are slots: all wait for one page, for this long. Returns their number.
+fn more_pins_than_slots(stall: &str) -> f64 {
+    let threads = (SLOTS / 2 + 32).to_string();
+    let args = [
+        "slow",
+        "--same-range",
+        "true",
+        "--pages",
+        "1",
+        "--stall-for",
+        stall,
+        "--threads",
+        &threads,
+    ];
+    // One load has at most 4,096 threads.
+    let loads = [spawn(&args), spawn(&args)];
+    let made = loads.map(|load| finish(load).summary["expected_pins"].as_f64());
+    made.into_iter()
+        .sum::<Option<f64>>()
+        .expect("a number of pins")
+}
+
 /// More pins in flight than slots, and more calls of GUP-fast than their table has room for: all wait for one page.
 #[test]
 fn pins_without_a_slot_are_counted_as_lost() {
@@ -172,23 +194,13 @@ fn pins_without_a_slot_are_counted_as_lost() {
     // Each thread of a load has an io_uring. Children inherit the limit.
     setrlimit(Resource::RLIMIT_NOFILE, 1 << 16, 1 << 16).expect("root may");
     let daemon = Daemon::start(&["--with", "fast_path"]);
-    let threads = (SLOTS / 2 + 32).to_string();
-    let args = [
-        "slow",
-        "--same-range",
-        "true",
-        "--pages",
-        "1",
-        "--stall-for",
-        "20s",
-        "--threads",
-    ];
-    let args: Vec<_> = args.into_iter().chain([threads.as_str()]).collect();
-    // One load has at most 4,096 threads.
-    let loads = [spawn(&args), spawn(&args)];
-    let made = loads.map(|load| finish(load).summary["expected_pins"].as_f64());
-    let made = made.into_iter().sum::<Option<f64>>();
-    assert_accounted_for(&daemon, 0.0, made);
+    let lost = |stage| daemon.metrics().sum("pinwatch_events_lost_total", stage);
+    let mut made = more_pins_than_slots("20s");
+    if lost("slots_full").min(lost("fast_full")) < 64.0 {
+        // Beside other work it takes longer until all threads are in flight.
+        made += more_pins_than_slots("120s");
+    }
+    assert_accounted_for(&daemon, 0.0, Some(made));
     let metrics = daemon.metrics();
     let lost = metrics.sum("pinwatch_events_lost_total", "slots_full");
     assert!(lost >= 64.0, "{lost} lost, more were in flight than fit");
@@ -206,7 +218,7 @@ fn pins_without_a_slot_are_counted_as_lost() {
     let unmatched = metrics.sum("pinwatch_events_lost_total", "fast_unmatched");
     assert!(full >= 64.0, "{full} calls found no room");
     assert_eq!(
-        Some(calls + full + unmatched),
+        calls + full + unmatched,
         made,
         "{calls} calls of GUP-fast, {full} without room, {unmatched} not seen whole"
     );
