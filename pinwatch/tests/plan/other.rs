@@ -16,6 +16,7 @@ const PLANS: &str = "
     6.19-cloud         collect_longterm_unpinnable_folios  -
     7.0-cloud          collect_longterm_unpinnable_folios  -
     7.1-cloud          collect_longterm_unpinnable_folios  -
+    lab-arm64-64k      __get_user_pages                    memfd_entry memfd_return
     lab-clang-thinlto  __get_user_pages                    drains memfd_entry memfd_return
     lab-no-btf         -                                   all
     lab-no-fprobe      __get_user_pages                    memfd_entry memfd_return
