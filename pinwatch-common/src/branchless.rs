@@ -29,7 +29,7 @@ pub fn select(second: u64, numbers: [u64; 2]) -> u64 {
 #[inline(always)]
 #[must_use]
 pub fn is_nonzero(number: u64) -> u64 {
-    // LLVM would take all of it for a comparison, and compile that to a branch.
+    // Without `opaque` LLVM recognises a comparison, and emits a branch.
     opaque((number | number.wrapping_neg()) as usize) as u64 >> 63
 }
 

@@ -46,7 +46,7 @@ pub fn duration_bucket(ns: u64) -> usize {
     rare_duration_bucket(ns)
 }
 
-/// As [`duration_bucket`], without branches: shorter code, of which all runs. For what is rare.
+/// The same as [`duration_bucket`], computed without branches. The code is shorter, but all of it runs: use it for rare events.
 ///
 /// A separate function, so that the common case needs fewer registers. `#[cold]` would put it into
 /// a section of the BPF object that aya does not know.

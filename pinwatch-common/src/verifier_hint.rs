@@ -30,8 +30,8 @@ pub fn opaque(index: usize) -> usize {
     index
 }
 
-/// Returns `index` by way of a word of a map value. The verifier does not know what is in it, so it follows paths that differ only
-/// in the index once from there on.
+/// Stores `index` in a word of a map value, and loads it back. The verifier does not track values in maps, so paths that differ
+/// only in the index become one.
 ///
 /// `word` must be the running thread's own.
 #[cfg(target_arch = "bpf")]

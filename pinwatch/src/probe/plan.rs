@@ -241,7 +241,7 @@ fn decide(measurement: Measurement, facts: &Facts, selection: &Selection) -> Ver
     }
 }
 
-/// Verdict on a measurement that can use the hooks of `others`. `None` if none of those hooks shows what it needs.
+/// Decides about a measurement that can share the hooks of `others`. Returns `None` if none of them shows what it needs.
 fn hooks_of_others<const OTHERS: usize>(
     others: [Measurement; OTHERS],
     shows: impl Fn(&Attachment) -> bool,

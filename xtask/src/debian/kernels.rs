@@ -138,12 +138,18 @@ pub static OWN: Kernel = Kernel {
     suites: &[],
 };
 
-/// The same for arm64.
-pub static OWN_ARM64: Kernel = Kernel {
-    series: OWN.series,
-    arch: Arch::Aarch64,
-    suites: OWN.suites,
-};
+/// The user's own kernel for an architecture.
+pub fn own(arch: Arch) -> &'static Kernel {
+    static ARM64: Kernel = Kernel {
+        series: OWN.series,
+        arch: Arch::Aarch64,
+        suites: OWN.suites,
+    };
+    match arch {
+        Arch::X86_64 => &OWN,
+        Arch::Aarch64 => &ARM64,
+    }
+}
 
 /// A kernel on this disk.
 #[derive(Clone)]

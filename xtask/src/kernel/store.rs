@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::arch::Arch;
 use crate::cache::Cache;
-use crate::debian::kernels::{Fetched, Kernel, OWN, OWN_ARM64, all};
+use crate::debian::kernels::{Fetched, Kernel, all, own};
 
 /// A kernel on the command line: a stock one by its series, or a built one by its name.
 #[derive(Clone, Debug)]
@@ -25,12 +25,14 @@ impl Choice {
             Self::Built(name) => {
                 let built = open(cache, name)?;
                 let made = fs::read_to_string(recipe_file(cache, name))?;
-                let of_arm64 = made.contains(&arch_line(Arch::Aarch64));
-                match (of_arm64, arch) {
-                    (false, Arch::X86_64) => Ok((&OWN, Some(built))),
-                    (true, Arch::Aarch64) => Ok((&OWN_ARM64, Some(built))),
-                    (true, _) => bail!("kernel {name} is of arm64: add --arch aarch64"),
-                    (false, _) => bail!("kernel {name} is of x86-64: leave out --arch"),
+                match made.contains(&arch_line(Arch::Aarch64)) {
+                    true if arch != Arch::Aarch64 => {
+                        bail!("kernel {name} is of arm64: add --arch aarch64")
+                    }
+                    false if arch != Arch::X86_64 => {
+                        bail!("kernel {name} is of x86-64: leave out --arch")
+                    }
+                    _ => Ok((own(arch), Some(built))),
                 }
             }
         }

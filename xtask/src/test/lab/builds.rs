@@ -11,7 +11,7 @@ use crate::arch::Arch;
 use crate::build::{self, cross::Cross};
 use crate::cache::Cache;
 use crate::debian::apt::MirrorArgs;
-use crate::debian::kernels::{Fetched, OWN, OWN_ARM64};
+use crate::debian::kernels::{Fetched, own};
 use crate::generate::builds_md;
 use crate::guest::qemu::Sinks;
 use crate::guest::{Guest, Placed};
@@ -84,15 +84,11 @@ fn boot(
         .chain(build.tests)
         .map(|word| (*word).to_owned())
         .collect();
-    let kernel = match build.arch {
-        Arch::X86_64 => &OWN,
-        Arch::Aarch64 => &OWN_ARM64,
-    };
     let guest = Guest {
         own: Some(built),
         files: files.to_vec(),
         timeout: Some(TIMEOUT),
-        ..Guest::new(kernel, words)
+        ..Guest::new(own(build.arch), words)
     };
     let sinks = Sinks {
         out: printer(),
