@@ -14,4 +14,4 @@ pub use builds::{BUILDS, Build};
 pub use command::{KernelArgs, main};
 pub use make::Compiler;
 pub use source::selftest;
-pub use store::Choice;
+pub use store::{Choice, own};

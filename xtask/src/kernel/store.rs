@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::arch::Arch;
 use crate::cache::Cache;
-use crate::debian::kernels::{Fetched, Kernel, all, own};
+use crate::debian::kernels::{Fetched, Kernel, OWN, OWN_ARM64, all};
 
 /// A kernel on the command line: a stock one by its series, or a built one by its name.
 #[derive(Clone, Debug)]
@@ -77,6 +77,14 @@ pub fn parse_name(name: &str) -> Result<String> {
         "{name} is a stock kernel: choose another name"
     );
     Ok(name.to_owned())
+}
+
+/// The user's own kernel for an architecture: see [`OWN`].
+pub fn own(arch: Arch) -> &'static Kernel {
+    match arch {
+        Arch::X86_64 => &OWN,
+        Arch::Aarch64 => &OWN_ARM64,
+    }
 }
 
 pub fn entry(name: &str) -> String {

@@ -11,7 +11,7 @@ use crate::arch::Arch;
 use crate::build::{self, cross::Cross};
 use crate::cache::Cache;
 use crate::debian::apt::MirrorArgs;
-use crate::debian::kernels::{Fetched, own};
+use crate::debian::kernels::Fetched;
 use crate::generate::builds_md;
 use crate::guest::qemu::Sinks;
 use crate::guest::{Guest, Placed};
@@ -88,7 +88,7 @@ fn boot(
         own: Some(built),
         files: files.to_vec(),
         timeout: Some(TIMEOUT),
-        ..Guest::new(own(build.arch), words)
+        ..Guest::new(kernel::own(build.arch), words)
     };
     let sinks = Sinks {
         out: printer(),
